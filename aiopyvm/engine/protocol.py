@@ -1,0 +1,71 @@
+"""The contract between an engine and whoever runs it.
+
+`engine.run(core, budget)` executes at most `budget` instructions of `core` and returns why it stopped. What always holds:
+
+- The state in `core.cpu` and `core.memory` at an exit is exact, on every engine.
+- `core.cpu.instructions` grew by exactly the number of instructions executed; one count is one hardware single-step trap
+  (each REP iteration counts one; REP with ECX = 0 counts one; an instruction that faults counts none; INT 0x80 counts one).
+- At `SYSCALL`, EIP is after the INT 0x80. At `FAULT`, EIP is at the faulting instruction (after it for INT3, INTO, INT n:
+  traps). At `BREAKPOINT`, EIP is at the instruction that was not executed.
+- An engine never raises because of what a guest does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiopyvm.isa.state import CpuState
+from aiopyvm.mem.space import AddressSpace
+
+
+class ExitReason(enum.IntEnum):
+    """Why `Engine.run` returned."""
+
+    BUDGET = 0  # `budget` instructions were executed
+    SYSCALL = 1  # INT 0x80
+    FAULT = 2  # vector, error_code, address, access say which
+    BREAKPOINT = 3  # EIP is in core.breakpoints (checked before each instruction but the first of a run)
+    END_OF_CODE = 4  # EIP reached core.end_of_code (raw bytes ran past their last byte)
+
+
+@dataclass(slots=True)
+class Exit:
+    """Why and where an engine stopped.
+
+    `vector` is the exception's number (Intel SDM vol. 3A, "Exception and Interrupt Vectors") for FAULT, else -1.
+    `address` is the linear address of a #PF; `access` is "r", "w" or "x" there, else "".
+    """
+
+    reason: ExitReason
+    vector: int = -1
+    error_code: int = 0
+    address: int = 0
+    access: str = ""
+
+
+@dataclass(slots=True)
+class Core:
+    """One thread's hardware: registers, the memory they see, and what a debugger asked for."""
+
+    cpu: CpuState
+    memory: AddressSpace
+    rdtsc: Callable[[], int] = lambda: 0  # the time-stamp counter: through the runtime's one door for time
+    breakpoints: set[int] = field(default_factory=set)
+    end_of_code: int = -1
+
+
+class Engine(Protocol):
+    """Executes instructions; holds translated code that any number of cores share."""
+
+    name: str
+
+    def run(self, core: Core, budget: int) -> Exit:
+        """Execute at most `budget` (>= 1) instructions of `core`; see the module's docstring."""
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the engine was made: instructions, blocks translated, exits by reason."""
+        ...

@@ -1,0 +1,101 @@
+"""Waiting, as plain data: wait queues, what a thread waits for, and the record of a call in progress.
+
+A system call never waits (rule 4 of the architecture). A handler that cannot finish returns a `Wait`; the kernel parks the
+thread on the queues it names and, when one of them wakes it or the deadline passes, calls the handler again with the same
+arguments and the same `Call` record. The record is where a handler keeps how far it got.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.thread import Thread
+
+
+class Restart(enum.Enum):
+    """What a signal does to a blocked call (signal(7), "Interruption of system calls and library functions")."""
+
+    SYS = "ERESTARTSYS"  # again if the handler has SA_RESTART, else EINTR
+    NOHAND = "ERESTARTNOHAND"  # again if no handler ran, else EINTR
+    NOINTR = "ERESTARTNOINTR"  # always again
+    BLOCK = "ERESTART_RESTARTBLOCK"  # restart_syscall continues the rest of a time; EINTR if a handler ran
+    EINTR = "EINTR"  # never again
+
+
+@dataclass(slots=True)
+class Wait:
+    """What a thread waits for: any of `queues`, or the clock reaching `deadline` (ns of the monotonic clock; None: never).
+
+    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it.
+    """
+
+    queues: tuple[WaitQueue, ...] = ()
+    deadline: int | None = None
+    restart: Restart = Restart.SYS
+    reason: str = ""
+
+
+class Cause(enum.Enum):
+    """What ended a wait, told to the continued handler in `Call.woken`."""
+
+    WOKEN = "woken"
+    TIMEOUT = "timeout"
+
+
+@dataclass(slots=True)
+class Call:
+    """One system call in progress: plain data, kept on its thread from entry to return.
+
+    Handlers own `done` (units finished so far, usually bytes), `deadline` (absolute, ns, monotonic), `saved_mask` (the signal
+    mask that sigsuspend, ppoll and the like put back) and `state` (whatever plain data else they need). The kernel sets
+    `woken` before it continues a call (None at first) and `queue` (the queue that woke it).
+    """
+
+    number: int
+    args: tuple[int, int, int, int, int, int]
+    name: str = ""
+    done: int = 0
+    deadline: int | None = None
+    saved_mask: int | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    woken: Cause | None = None
+    queue: WaitQueue | None = None
+    values: tuple[Any, ...] = ()  # the decoded arguments, made once
+
+
+class WaitQueue:
+    """Threads that wait for one condition, in the order in which they came."""
+
+    __slots__ = ("name", "_threads", "listeners")
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self._threads: dict[Thread, None] = {}
+        self.listeners: list[Any] = []  # callables () -> None for host ends (streams, pumps): called at each wake
+
+    def __len__(self) -> int:
+        return len(self._threads)
+
+    def __iter__(self) -> Iterable[Thread]:  # type: ignore[override]
+        return iter(tuple(self._threads))
+
+    def add(self, thread: Thread) -> None:
+        """Append `thread`; nothing happens when it is there already."""
+        self._threads[thread] = None
+
+    def discard(self, thread: Thread) -> None:
+        """Remove `thread` if it is there."""
+        self._threads.pop(thread, None)
+
+    def wake(self, limit: int | None = None) -> int:
+        """Wake at most `limit` threads (None: all) in order of arrival; return how many."""
+        woken = list(self._threads)[:limit]
+        for thread in woken:
+            thread.kernel.wake(thread, self)
+        for listener in tuple(self.listeners):
+            listener()
+        return len(woken)
