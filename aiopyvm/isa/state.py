@@ -1,0 +1,188 @@
+"""The CPU's architectural state, as one ctypes structure that every engine shares.
+
+Flags live one to a byte, so that an engine sets the ones it computed and nothing else; EFLAGS as a word is composed on demand.
+The eight data registers of the x87 stack are stored by physical number (R0..R7), 16 bytes apart; ST(i) is R[(top + i) & 7].
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+# EFLAGS bits (Intel SDM vol. 1, "EFLAGS Register").
+CF: Final = 1 << 0
+PF: Final = 1 << 2
+AF: Final = 1 << 4
+ZF: Final = 1 << 6
+SF: Final = 1 << 7
+TF: Final = 1 << 8
+IF: Final = 1 << 9
+DF: Final = 1 << 10
+OF: Final = 1 << 11
+IOPL: Final = 3 << 12
+NT: Final = 1 << 14
+RF: Final = 1 << 16
+AC: Final = 1 << 18
+ID: Final = 1 << 21
+OSZAPC: Final = OF | SF | ZF | AF | PF | CF
+
+FLAG_BITS: Final = {"cf": CF, "pf": PF, "af": AF, "zf": ZF, "sf": SF, "of": OF, "df": DF}  # one byte each in CpuState
+SYSTEM_FLAGS: Final = TF | IF | IOPL | NT | AC | ID  # kept together in CpuState.system_flags
+USER_WRITABLE_FLAGS: Final = OSZAPC | DF | TF | NT | AC | ID  # what POPF and IRET change at CPL 3 with IOPL 0
+
+GPR32: Final = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+GPR16: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
+GPR8: Final = ("al", "cl", "dl", "bl", "ah", "ch", "dh", "bh")
+SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs")  # in the encoding's order
+
+# Selectors that Linux gives a 32-bit program on x86-64, and its three TLS entries (arch/x86/include/asm/segment.h).
+USER_CS: Final = 0x23
+USER_DS: Final = 0x2B
+FIRST_TLS_ENTRY: Final = 12
+TLS_ENTRIES: Final = 3
+
+# Mode bits of a block's key: anything but 0 runs on the evaluator alone.
+MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readable
+MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
+MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
+MODE_CODE16: Final = 8  # CS.D = 0
+
+
+class Descriptor(ctypes.Structure):
+    """A segment descriptor, unpacked. `access` is the descriptor's second word, bits 8-23 with base and limit cleared (as LAR)."""
+
+    _fields_ = (("base", ctypes.c_uint32), ("limit", ctypes.c_uint32), ("access", ctypes.c_uint32))
+
+
+class CpuState(ctypes.Structure):
+    """Registers of one IA-32 thread. All fields may be read and written; `eflags`, `mode`, `tag_word` are derived."""
+
+    _fields_ = (
+        # The first 48 bytes are what generated code loads and stores at once: struct format "<9I7B5x".
+        ("eax", ctypes.c_uint32),
+        ("ecx", ctypes.c_uint32),
+        ("edx", ctypes.c_uint32),
+        ("ebx", ctypes.c_uint32),
+        ("esp", ctypes.c_uint32),
+        ("ebp", ctypes.c_uint32),
+        ("esi", ctypes.c_uint32),
+        ("edi", ctypes.c_uint32),
+        ("eip", ctypes.c_uint32),
+        ("cf", ctypes.c_uint8),
+        ("pf", ctypes.c_uint8),
+        ("af", ctypes.c_uint8),
+        ("zf", ctypes.c_uint8),
+        ("sf", ctypes.c_uint8),
+        ("of", ctypes.c_uint8),
+        ("df", ctypes.c_uint8),
+        ("_pad", ctypes.c_uint8 * 5),
+        ("instructions", ctypes.c_uint64),  # executed so far, exact
+        ("system_flags", ctypes.c_uint32),  # the EFLAGS bits of SYSTEM_FLAGS
+        # Segment registers: selectors and their hidden parts, in SEGMENTS' order.
+        ("es", ctypes.c_uint16),
+        ("cs", ctypes.c_uint16),
+        ("ss", ctypes.c_uint16),
+        ("ds", ctypes.c_uint16),
+        ("fs", ctypes.c_uint16),
+        ("gs", ctypes.c_uint16),
+        ("es_base", ctypes.c_uint32),
+        ("cs_base", ctypes.c_uint32),
+        ("ss_base", ctypes.c_uint32),
+        ("ds_base", ctypes.c_uint32),
+        ("fs_base", ctypes.c_uint32),
+        ("gs_base", ctypes.c_uint32),
+        ("es_limit", ctypes.c_uint32),
+        ("cs_limit", ctypes.c_uint32),
+        ("ss_limit", ctypes.c_uint32),
+        ("ds_limit", ctypes.c_uint32),
+        ("fs_limit", ctypes.c_uint32),
+        ("gs_limit", ctypes.c_uint32),
+        ("es_access", ctypes.c_uint32),
+        ("cs_access", ctypes.c_uint32),
+        ("ss_access", ctypes.c_uint32),
+        ("ds_access", ctypes.c_uint32),
+        ("fs_access", ctypes.c_uint32),
+        ("gs_access", ctypes.c_uint32),
+        ("tls", Descriptor * TLS_ENTRIES),  # the GDT entries FIRST_TLS_ENTRY.. (set_thread_area(2)); access 0 = empty
+        # x87 (Intel SDM vol. 1, "x87 FPU Execution Environment").
+        ("fcw", ctypes.c_uint16),  # control word
+        ("fsw", ctypes.c_uint16),  # status word without TOP
+        ("ftop", ctypes.c_uint8),  # TOP, 0..7
+        ("fvalid", ctypes.c_uint8),  # bit n: physical register n is not empty
+        ("fop", ctypes.c_uint16),  # last opcode, 11 bits
+        ("fip", ctypes.c_uint32),
+        ("fcs", ctypes.c_uint16),
+        ("fds", ctypes.c_uint16),
+        ("fdp", ctypes.c_uint32),
+        ("_fpad", ctypes.c_uint32),
+        ("fpr", (ctypes.c_uint8 * 16) * 8),  # 80 bits each, little-endian, physical order
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the state in which Linux starts a 32-bit program: all zero, flat segments, x87 after FNINIT."""
+        ctypes.memset(ctypes.addressof(self), 0, ctypes.sizeof(self))
+        self.system_flags = IF
+        for name in SEGMENTS[:4]:
+            set_flat(self, name)
+        self.fcw = 0x37F
+
+    @property
+    def eflags(self) -> int:
+        """EFLAGS as one 32-bit word; bit 1 reads as 1."""
+        word: int = self.system_flags | 2
+        for name, bit in FLAG_BITS.items():
+            if getattr(self, name):
+                word |= bit
+        return word
+
+    @eflags.setter
+    def eflags(self, word: int) -> None:
+        for name, bit in FLAG_BITS.items():
+            setattr(self, name, 1 if word & bit else 0)
+        self.system_flags = word & SYSTEM_FLAGS
+
+    @property
+    def mode(self) -> int:
+        """The MODE_* bits that a block translated for this state is keyed by."""
+        mode = 0
+        if self.system_flags & AC:
+            mode |= MODE_ALIGNMENT_CHECK
+        if self.system_flags & TF:
+            mode |= MODE_SINGLE_STEP
+        if not all(is_flat(self, name) for name in SEGMENTS[:4]):
+            mode |= MODE_NON_FLAT
+        if not self.cs_access >> 22 & 1:
+            mode |= MODE_CODE16
+        return mode
+
+    def copy(self) -> CpuState:
+        """Return an independent copy."""
+        other = CpuState.__new__(CpuState)
+        ctypes.memmove(ctypes.addressof(other), ctypes.addressof(self), ctypes.sizeof(self))
+        return other
+
+
+DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
+CODE_ACCESS: Final = 0x00C0FB00  # present, DPL 3, execute/read code, accessed, 32-bit, page-granular
+
+
+def set_flat(cpu: CpuState, segment: str) -> None:
+    """Load `segment` with Linux's flat user selector: base 0, limit 4 GiB - 1."""
+    setattr(cpu, segment, USER_CS if segment == "cs" else USER_DS)
+    setattr(cpu, f"{segment}_base", 0)
+    setattr(cpu, f"{segment}_limit", 0xFFFFFFFF)
+    setattr(cpu, f"{segment}_access", CODE_ACCESS if segment == "cs" else DATA_ACCESS)
+
+
+def is_flat(cpu: CpuState, segment: str) -> bool:
+    """Tell whether `segment` covers all 4 GiB from base 0 with its usual rights."""
+    access = getattr(cpu, f"{segment}_access")
+    return (
+        getattr(cpu, f"{segment}_base") == 0
+        and getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
+        and access & ~0x100 == (CODE_ACCESS if segment == "cs" else DATA_ACCESS) & ~0x100
+    )
