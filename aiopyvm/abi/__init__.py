@@ -1,0 +1,1 @@
+"""Linux i386: numbers, structure layouts, errno, signal frames. Data only."""

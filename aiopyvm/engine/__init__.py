@@ -1,0 +1,1 @@
+"""Engines: they execute instructions under the contract of `aiopyvm.engine.protocol`."""

@@ -1,0 +1,1 @@
+"""The only real I/O."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: what an instruction means, in a closed set of typed operations."""

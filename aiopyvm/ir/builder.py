@@ -1,0 +1,309 @@
+"""Values and the builder that traces them.
+
+A `Value` is one operation of a trace; those with a type can be computed with (`x + y`, `x >> 3`, `x.eq(0)`), an int beside a value
+becomes a constant of its type. Constants are folded as they are built, by the very functions that the evaluator uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiopyvm.ir.ops import FLOAT_OPS, OPS
+from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.registers import REGISTERS
+from aiopyvm.ir.types import F80, I1, I8, I32, Type, integer
+
+Operand = "Value | int"
+
+
+class Value:
+    """One operation: `op` (a name of `OPS`), result `type` (None for an effect), `args`, and `attr`."""
+
+    __slots__ = ("args", "attr", "builder", "op", "type")
+
+    def __init__(self, builder: Builder, op: str, type_: Type | None, args: tuple[Value, ...], attr: Any = None) -> None:
+        self.builder = builder
+        self.op = op
+        self.type = type_
+        self.args = args
+        self.attr = attr
+
+    @property
+    def bits(self) -> int:
+        """Width of the result in bits."""
+        if self.type is None:
+            raise TypeError(f"{self.op} has no result")
+        return self.type.size
+
+    width = bits
+
+    def __index__(self) -> int:
+        if self.op == "const":
+            return int(self.attr)
+        raise TypeError(f"the value of this {self.op} is not known while tracing: mark its operand static")
+
+    def __bool__(self) -> bool:
+        raise TypeError("a traced value has no truth: use select, when or fault")
+
+    def _binary(self, op: str, other: Value | int, result: Type | None = None) -> Value:
+        return self.builder.pure(op, result or self.type, (self, self.builder.lift(other, self.type)))
+
+    def __add__(self, other: Value | int) -> Value:
+        return self._binary("add", other)
+
+    def __sub__(self, other: Value | int) -> Value:
+        return self._binary("sub", other)
+
+    def __mul__(self, other: Value | int) -> Value:
+        return self._binary("mul", other)
+
+    def __and__(self, other: Value | int) -> Value:
+        return self._binary("and", other)
+
+    def __or__(self, other: Value | int) -> Value:
+        return self._binary("or", other)
+
+    def __xor__(self, other: Value | int) -> Value:
+        return self._binary("xor", other)
+
+    def __lshift__(self, other: Value | int) -> Value:
+        return self._binary("shl", other)
+
+    def __rshift__(self, other: Value | int) -> Value:
+        return self._binary("shr", other)
+
+    def sar(self, other: Value | int) -> Value:
+        """Arithmetic shift right."""
+        return self._binary("sar", other)
+
+    def udiv(self, other: Value | int) -> Value:
+        """Unsigned quotient."""
+        return self._binary("udiv", other)
+
+    def urem(self, other: Value | int) -> Value:
+        """Unsigned remainder."""
+        return self._binary("urem", other)
+
+    def sdiv(self, other: Value | int) -> Value:
+        """Signed quotient, truncated toward zero."""
+        return self._binary("sdiv", other)
+
+    def srem(self, other: Value | int) -> Value:
+        """Signed remainder, with the dividend's sign."""
+        return self._binary("srem", other)
+
+    def __invert__(self) -> Value:
+        return self.builder.pure("not", self.type, (self,))
+
+    def __neg__(self) -> Value:
+        return self.builder.pure("neg", self.type, (self,))
+
+    def eq(self, other: Value | int) -> Value:
+        """1 where equal (i1)."""
+        return self._binary("eq", other, I1)
+
+    def ne(self, other: Value | int) -> Value:
+        """1 where different (i1)."""
+        return ~self.eq(other)
+
+    def ult(self, other: Value | int) -> Value:
+        """1 where below, unsigned."""
+        return self._binary("ult", other, I1)
+
+    def ule(self, other: Value | int) -> Value:
+        """1 where below or equal, unsigned."""
+        return self._binary("ule", other, I1)
+
+    def slt(self, other: Value | int) -> Value:
+        """1 where less, signed."""
+        return self._binary("slt", other, I1)
+
+    def sle(self, other: Value | int) -> Value:
+        """1 where less or equal, signed."""
+        return self._binary("sle", other, I1)
+
+    def zext(self, bits: int) -> Value:
+        """Zero-extend to `bits`."""
+        return self if bits == self.bits else self.builder.pure("zext", integer(bits), (self,))
+
+    def sext(self, bits: int) -> Value:
+        """Sign-extend to `bits`."""
+        return self if bits == self.bits else self.builder.pure("sext", integer(bits), (self,))
+
+    def trunc(self, bits: int) -> Value:
+        """Keep the low `bits`."""
+        return self if bits == self.bits else self.builder.pure("trunc", integer(bits), (self,))
+
+    def bit(self, n: int) -> Value:
+        """Bit `n` (i1)."""
+        return (self >> n).trunc(1) if n else self.trunc(1)
+
+    @property
+    def msb(self) -> Value:
+        """The sign bit (i1)."""
+        return self.bit(self.bits - 1)
+
+    def cast(self, type_: Type) -> Value:
+        """The same bits as another type of that size."""
+        return self if type_ == self.type else self.builder.pure("bitcast", type_, (self,))
+
+    def clz(self) -> Value:
+        """Leading zero bits."""
+        return self.builder.pure("clz", self.type, (self,))
+
+    def ctz(self) -> Value:
+        """Trailing zero bits."""
+        return self.builder.pure("ctz", self.type, (self,))
+
+    def popcnt(self) -> Value:
+        """Number of ones."""
+        return self.builder.pure("popcnt", self.type, (self,))
+
+    def parity(self) -> Value:
+        """1 where the low byte has an even number of ones (i1)."""
+        return self.builder.pure("parity", I1, (self.trunc(8),))
+
+    def __repr__(self) -> str:
+        from aiopyvm.ir.printer import describe
+
+        return describe(self)
+
+
+class Builder:
+    """Appends operations to `ops`, the trace."""
+
+    def __init__(self) -> None:
+        self.ops: list[Value] = []
+
+    # -- the three ways to append --------------------------------------------------------------------------------------
+
+    def emit(self, op: str, type_: Type | None, args: tuple[Value, ...] = (), attr: Any = None) -> Value:
+        """Append one operation as it is."""
+        value = Value(self, op, type_, args, attr)
+        self.ops.append(value)
+        return value
+
+    def pure(self, op: str, type_: Type | None, args: tuple[Value, ...], attr: Any = None) -> Value:
+        """Append a pure operation, or the constant it folds to."""
+        assert type_ is not None
+        function = PURE.get(op)
+        if function is not None:
+            for arg in args:
+                if arg.op != "const":
+                    break
+            else:
+                return self.const(function(type_, args[0].type, *[arg.attr for arg in args]), type_)
+            simpler = _identity(op, type_, args)
+            if simpler is not None:
+                return simpler
+        return self.emit(op, type_, args, attr)
+
+    def const(self, value: int, type_: Type = I32) -> Value:
+        """The constant `value`, reduced modulo 2**bits."""
+        return self.emit("const", type_, (), value & type_.mask)
+
+    def lift(self, value: Value | int, type_: Type | None) -> Value:
+        """`value` itself, or an int as a constant of `type_`. Widths must agree."""
+        assert type_ is not None
+        if isinstance(value, Value):
+            if value.type != type_:
+                raise TypeError(f"operand is {value.type}, expected {type_}")
+            return value
+        return self.const(value, type_)
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def get(self, register: str) -> Value:
+        """Read a register of `REGISTERS`."""
+        return self.emit("get", integer(REGISTERS[register]), (), register)
+
+    def set(self, register: str, value: Value | int) -> None:
+        """Write a register of `REGISTERS`."""
+        self.emit("set", None, (self.lift(value, integer(REGISTERS[register])),), register)
+
+    def getfp(self, index: Value) -> Value:
+        """Read physical x87 register `index` (i8)."""
+        return self.emit("getfp", F80, (index,))
+
+    def setfp(self, index: Value, value: Value) -> None:
+        """Write physical x87 register `index` (i8)."""
+        self.emit("setfp", None, (index, self.lift(value, F80)))
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def load(self, address: Value, type_: Type) -> Value:
+        """Read memory at a linear address; may fault."""
+        return self.emit("load", type_, (self.lift(address, I32),))
+
+    def store(self, address: Value, value: Value) -> None:
+        """Write memory at a linear address; may fault."""
+        self.emit("store", None, (self.lift(address, I32), value))
+
+    def probe(self, address: Value, size: int, write: bool) -> None:
+        """Fault as an access of `size` bytes would, and do nothing else."""
+        self.emit("probe", None, (self.lift(address, I32),), (size, write))
+
+    # -- choice and control --------------------------------------------------------------------------------------------
+
+    def select(self, condition: Value, yes: Value | int, no: Value | int) -> Value:
+        """`yes` where `condition` (i1) is 1, else `no`; at least one of them a Value."""
+        type_ = yes.type if isinstance(yes, Value) else no.type if isinstance(no, Value) else None
+        if type_ is None:
+            raise TypeError("select needs a Value to know its type")
+        return self.pure("select", type_, (self.lift(condition, I1), self.lift(yes, type_), self.lift(no, type_)))
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """Guard the operations of the block; no value computed inside may be used outside."""
+        self.emit("when", None, (self.lift(condition, I1),))
+        yield
+        self.emit("end", None)
+
+    def fault(self, vector: int, condition: Value | None = None, error_code: Value | int = 0) -> None:
+        """Raise exception `vector` (where `condition` is 1); the instruction has no effect."""
+        guard = self.const(1, I1) if condition is None else self.lift(condition, I1)
+        if guard.op != "const" or guard.attr:
+            self.emit("fault", None, (guard, self.lift(error_code, I32)), vector)
+
+    def jump(self, target: Value | int) -> None:
+        """Continue at linear `target` and end the instruction."""
+        self.emit("jump", None, (self.lift(target, I32),))
+
+    def exit(self, kind: str, vector: int = 0) -> None:
+        """Leave the engine after this instruction: kind "syscall", or "trap" with its vector."""
+        self.emit("exit", None, (), (kind, vector))
+
+    # -- floating point and helpers ------------------------------------------------------------------------------------
+
+    def floating(self, op: str, type_: Type, *args: Value) -> Value:
+        """A floating-point operation of `FLOAT_OPS`; the last argument is the control word (i16)."""
+        assert op in FLOAT_OPS and OPS[op].arity == len(args)
+        return self.emit(op, type_, args)
+
+    def fexc(self, operation: Value) -> Value:
+        """The exceptions (i8) of a floating-point operation."""
+        assert operation.op in FLOAT_OPS
+        return self.emit("fexc", I8, (operation,))
+
+    def helper(self, helper: Any, type_: Type, *args: Value) -> Value:
+        """Call a registered `Helper` (`aiopyvm.ir.helpers`)."""
+        return self.emit("helper", type_, args, helper)
+
+
+def _identity(op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
+    """A simpler value equal to op(args), where one is plain to see."""
+    if op == "select":
+        condition, yes, no = args
+        if condition.op == "const":
+            return yes if condition.attr else no
+        return yes if yes is no else None
+    if len(args) != 2 or type_.kind != "i":
+        return None
+    x, y = args
+    if y.op == "const" and not y.attr and op in ("add", "sub", "or", "xor", "shl", "shr", "sar"):
+        return x
+    if x.op == "const" and not x.attr and op in ("add", "or", "xor"):
+        return y
+    return None

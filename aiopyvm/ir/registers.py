@@ -1,0 +1,29 @@
+"""Names that `get` and `set` accept, and their widths in bits: fields of `isa.state.CpuState`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+_FLAGS = ("cf", "pf", "af", "zf", "sf", "of", "df")
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
+
+GENERAL: Final = frozenset(_GENERAL)
+FLAGS: Final = frozenset(_FLAGS)
+
+REGISTERS: Final[dict[str, int]] = {
+    **dict.fromkeys(_GENERAL, 32),
+    **dict.fromkeys(_FLAGS, 1),
+    "system_flags": 32,
+    **dict.fromkeys(_SEGMENTS, 16),
+    **{f"{name}_{part}": 32 for name in _SEGMENTS for part in ("base", "limit", "access")},
+    "fcw": 16,
+    "fsw": 16,
+    "ftop": 8,
+    "fvalid": 8,
+    "fop": 16,
+    "fip": 32,
+    "fcs": 16,
+    "fds": 16,
+    "fdp": 32,
+}

@@ -1,0 +1,1 @@
+"""The instruction table, one file per family. `aiopyvm.isa.spec.table()` imports them all."""

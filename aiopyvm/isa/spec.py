@@ -1,0 +1,123 @@
+"""The instruction table: `@insn` and `@form` beside the function that is the instruction's meaning.
+
+    @insn("adc", source="Intel SDM vol. 2A, ADC", reads=CF, writes=OSZAPC, lock=True)
+    @form("14 ib", "al, imm8")
+    @form("81 /2 id", "r/m32, imm32")          # ... one row per row of the manual
+    def adc(b, dst, src):
+        \"\"\"dst := dst + src + CF.\"\"\"
+
+A row's encoding is the manual's "Opcode" column. Tokens: `NP 66 F2 F3` before the opcode are mandatory prefixes; hex bytes; `+rb +rw
++rd` (register in the low three bits), `+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw cd cp` code offsets. Three
+tokens of ours, first in the row, say what the manual leaves to prose: `o16 o32` (only with that operand size), `o*` (with either),
+`a16 a32` (only with that address size). Without one, a row whose operands name a 32-bit register or memory form
+(r32, r/m32, eax..) has `o32`, else one with 16-bit ones (r16, r/m16, ax..) has `o16`, else `o*`.
+
+A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 imm8 imm16 imm32 rel8 rel16
+rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32 Sreg ST(0) ST(i) al ax eax cl dx ..
+es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int m14/28byte m94/108byte m2byte`. `imm8` beside a wider first operand
+is sign-extended to that operand's width unless the row's `zero_extend` says otherwise. `static` names operands (by position) whose
+value shapes the IR: the function may call `int()` on them.
+
+`Row` objects are made, in order of definition, when a family's module is imported; `table()` imports all families.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+Semantics = Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Row:
+    """One row of the manual. `operands` are the manual's operand names; flag effects are masks of EFLAGS bits.
+
+    `undefined` flags get a value, the same on every engine, but no meaning. `lock` allows the LOCK prefix (with a memory
+    destination). `rep` is "" (a rep prefix has no meaning), "rep" or "repe" (both REPE and REPNE, as for CMPS). `restartable` excuses
+    the row from the rule that nothing faults after an effect. `rare` keeps it off the fast paths' generators.
+    """
+
+    name: str
+    encoding: str
+    operands: tuple[str, ...]
+    semantics: Semantics
+    source: str
+    reads: int = 0
+    writes: int = 0
+    undefined: int = 0
+    static: tuple[int, ...] = ()
+    zero_extend: bool = False
+    lock: bool = False
+    rep: str = ""
+    restartable: bool = False
+    aliases: tuple[str, ...] = ()
+    attributes: frozenset[str] = field(default_factory=frozenset)
+
+    def __str__(self) -> str:
+        return f"{self.encoding}  {self.name} {', '.join(self.operands)}".rstrip()
+
+
+ROWS: Final[list[Row]] = []
+
+
+def form(
+    encoding: str,
+    operands: str = "",
+    *,
+    static: tuple[int, ...] = (),
+    zero_extend: bool = False,
+    lock: bool | None = None,
+    attributes: str = "",
+) -> Callable[[Semantics], Semantics]:
+    """Add one row of the manual to the function; rows are kept in the order in which they are written."""
+
+    def add(function: Semantics) -> Semantics:
+        forms = function.__dict__.setdefault("forms", [])
+        names = tuple(part.strip() for part in operands.split(",")) if operands else ()
+        options: dict[str, Any] = {"static": static, "zero_extend": zero_extend, "attributes": frozenset(attributes.split())}
+        if lock is not None:
+            options["lock"] = lock
+        forms.insert(0, (encoding, names, options))
+        return function
+
+    return add
+
+
+def insn(
+    name: str,
+    *,
+    source: str,
+    reads: int = 0,
+    writes: int = 0,
+    undefined: int = 0,
+    lock: bool = False,
+    rep: str = "",
+    restartable: bool = False,
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Semantics], Semantics]:
+    """Put the function's rows into the table under mnemonic `name`."""
+
+    def register(function: Semantics) -> Semantics:
+        common: dict[str, Any] = {
+            "source": source, "reads": reads, "writes": writes, "undefined": undefined, "lock": lock, "rep": rep,
+            "restartable": restartable, "aliases": aliases,
+        }  # fmt: skip
+        for encoding, operands, options in function.__dict__.pop("forms"):
+            ROWS.append(Row(name, encoding, operands, function, **{**common, **options}))
+        return function
+
+    return register
+
+
+@cache
+def table() -> tuple[Row, ...]:
+    """Every row of the instruction table."""
+    package = importlib.import_module("aiopyvm.isa.insns")
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        importlib.import_module(f"aiopyvm.isa.insns.{module.name}")
+    return tuple(ROWS)

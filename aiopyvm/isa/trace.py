@@ -1,0 +1,163 @@
+"""From a decoded instruction at an address to IR: `trace(builder, insn, address, mode)`.
+
+`Tracer` is the builder that instruction functions get. Beside the IR's own vocabulary it has the machine's: flags, registers by
+name, segments, the stack, the addresses of this and the next instruction.
+"""
+
+from __future__ import annotations
+
+from aiopyvm.ir.builder import Builder, Value
+from aiopyvm.ir.types import I32, integer
+from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace, SegmentPlace, StackPlace
+from aiopyvm.isa.state import (
+    AF, CF, DF, GPR8, GPR16, GPR32, MODE_ALIGNMENT_CHECK, MODE_CODE16, MODE_NON_FLAT, OF, PF, SEGMENTS, SF, ZF,
+)  # fmt: skip
+
+FLAG_NAMES = {CF: "cf", PF: "pf", AF: "af", ZF: "zf", SF: "sf", OF: "of", DF: "df"}
+_BY_NAME = {
+    **{name: (number, 32) for number, name in enumerate(GPR32)},
+    **{name: (number, 16) for number, name in enumerate(GPR16)},
+    **{name: (number, 8) for number, name in enumerate(GPR8)},
+}
+
+
+class Tracer(Builder):
+    """Traces instructions, one after another, into one list of operations. `mode` is the block's MODE_* bits."""
+
+    def __init__(self, mode: int = 0) -> None:
+        super().__init__()
+        self.mode = mode
+        self.insn: Insn
+        self.eip = 0  # of the instruction being traced
+        self.next_eip = 0
+
+    # -- registers and flags -------------------------------------------------------------------------------------------
+
+    def reg(self, name: str) -> RegisterPlace:
+        """The place of a general register of any width: "eax", "ax", "ah"."""
+        return RegisterPlace(self, *_BY_NAME[name])
+
+    def flag(self, bit: int) -> Value:
+        """The flag whose EFLAGS bit is `bit` (i1)."""
+        return self.get(FLAG_NAMES[bit])
+
+    def set_flag(self, bit: int, value: Value | int) -> None:
+        """Set the flag whose EFLAGS bit is `bit`."""
+        self.set(FLAG_NAMES[bit], value)
+
+    # -- addresses -----------------------------------------------------------------------------------------------------
+
+    def effective_address(self, operand: Memory) -> Value:
+        """base + index * scale + displacement (i32), wrapped at the address size."""
+        total = self.const(operand.displacement, I32)
+        if operand.index >= 0:
+            total = (self.get(GPR32[operand.index]) << (operand.scale.bit_length() - 1)) + total
+        if operand.base >= 0:
+            total = self.get(GPR32[operand.base]) + total
+        return total & 0xFFFF if operand.address_size == 16 and total.op != "const" else total
+
+    def linear(self, segment: str, offset: Value, size: int, *, write: bool) -> Value:
+        """The linear address of `segment:offset`, with the checks that the block's mode asks for."""
+        if self.mode & MODE_NON_FLAT or segment in ("fs", "gs"):
+            if self.mode & MODE_NON_FLAT:
+                self._check_segment(segment, offset, size, write=write)
+            offset = self.get(f"{segment}_base") + offset
+        if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
+            self.fault(17, (offset & (size - 1)).ne(0))
+        return offset
+
+    def _check_segment(self, segment: str, offset: Value, size: int, *, write: bool) -> None:
+        """#GP(0) (#SS(0) for SS) outside the limit, for a null segment, or for a wrong kind of access (SDM vol. 3A, 5.3-5.5)."""
+        vector = 12 if segment == "ss" else 13
+        access, limit = self.get(f"{segment}_access"), self.get(f"{segment}_limit")
+        last = offset.zext(64) + (size - 1)
+        expand_down = (access & 0xC00).eq(0x400)
+        top = self.select(access.bit(22), self.const(0xFFFFFFFF), self.const(0xFFFF))
+        outside_up = limit.zext(64).ult(last)
+        outside_down = offset.ule(limit) | top.zext(64).ult(last)
+        self.fault(vector, access.bit(15) ^ 1)
+        self.fault(vector, self.select(expand_down, outside_down, outside_up))
+        # Type bits: 11 code/data, 9 readable (code) or writable (data).
+        refused = access.bit(11) | ~access.bit(9) if write else access.bit(11) & ~access.bit(9)
+        self.fault(vector, refused)
+
+    def memory(self, segment: str, offset: Value, width: int) -> MemoryPlace:
+        """The place `segment:offset` of `width` bits."""
+        return MemoryPlace(self, segment, offset, width)
+
+    # -- the stack -----------------------------------------------------------------------------------------------------
+
+    def stack(self, at: int, width: int) -> MemoryPlace:
+        """The stack's memory at ESP + `at` (bytes, may be negative)."""
+        return self.memory("ss", self.get("esp") + at, width)
+
+    def push(self, value: Value) -> None:
+        """Push a 16- or 32-bit value: one store, then ESP moves."""
+        size = value.bits // 8
+        self.stack(-size, value.bits).store(value)
+        self.set("esp", self.get("esp") - size)
+
+    def pop(self, width: int) -> Value:
+        """Pop `width` bits: one load, then ESP moves."""
+        value = self.stack(0, width).load()
+        self.set("esp", self.get("esp") + width // 8)
+        return value
+
+    # -- control flow --------------------------------------------------------------------------------------------------
+
+    @property
+    def eip_mask(self) -> int:
+        """What near branches keep of EIP: 16 bits with a 16-bit operand size."""
+        return 0xFFFF if self.insn.operand_size == 16 else 0xFFFFFFFF
+
+    def jump_near(self, target: Value | int) -> None:
+        """Branch within the code segment, EIP cut to the operand size."""
+        self.jump(self.lift(target, I32) & self.eip_mask)
+
+    def jump_if(self, condition: Value, target: Value | int) -> None:
+        """`jump_near` where `condition` is 1."""
+        with self.when(condition):
+            self.jump_near(target)
+
+    # -- operands ------------------------------------------------------------------------------------------------------
+
+    def place(self, operand: Operand) -> Place:
+        """The place of a decoded operand; memory operands compute their effective address here."""
+        match operand:
+            case Register("gpr", number, width):
+                return RegisterPlace(self, number, width)
+            case Register("sreg", number, _):
+                return SegmentPlace(self, number)
+            case Register("st", number, _):
+                return StackPlace(self, number)
+            case Memory():
+                return MemoryPlace(self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width)
+            case Immediate(value, width):
+                return ImmediatePlace(self.const(value, integer(width)))
+            case Relative(displacement, _):
+                target = (self.next_eip + displacement) & self.eip_mask
+                return ImmediatePlace(self.const(target, I32))
+            case FarPointer(selector, offset, width):
+                return ImmediatePlace(self.const(selector << 32 | offset, integer(48)))
+        raise TypeError(f"no place for {operand!r}")
+
+
+def trace(b: Tracer, insn: Insn, address: int) -> None:
+    """Append the IR of `insn` at linear `address` to `b.ops`: an `insn` marker, then its operations."""
+    b.insn = insn
+    b.eip = address
+    b.next_eip = (address + insn.length) & (0xFFFF if b.mode & MODE_CODE16 else 0xFFFFFFFF)
+    b.emit("insn", None, (), (insn, address))
+    if insn.lock and not lockable(insn):
+        b.fault(6)
+        return
+    insn.row.semantics(b, *map(b.place, insn.operands))
+
+
+def lockable(insn: Insn) -> bool:
+    """Tell whether a LOCK prefix is legal: the row allows it and the destination is memory (Intel SDM vol. 2A, LOCK)."""
+    return insn.row.lock and bool(insn.operands) and isinstance(insn.operands[0], Memory)
+
+
+__all__ = ["FLAG_NAMES", "Tracer", "lockable", "trace"]

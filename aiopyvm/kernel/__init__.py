@@ -1,0 +1,1 @@
+"""The guest kernel: synchronous objects and no I/O."""

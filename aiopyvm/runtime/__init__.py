@@ -1,0 +1,1 @@
+"""VM, scheduler, trap loop, limits."""
