@@ -1,8 +1,12 @@
 """Waiting, as plain data: wait queues, what a thread waits for, and the record of a call in progress.
 
 A system call never waits (rule 4 of the architecture). A handler that cannot finish returns a `Wait`; the kernel parks the
-thread on the queues it names and, when one of them wakes it or the deadline passes, calls the handler again with the same
-arguments and the same `Call` record. The record is where a handler keeps how far it got.
+thread on the queues it names and, when one of them wakes it, the deadline passes or a signal comes, calls the handler again
+with the same arguments and the same `Call` record. The record is where a handler keeps how far it got.
+
+A signal: the handler is continued once more with `woken` = SIGNAL. What it finishes now is its result; if it returns a `Wait`
+still, the call ends with `done` where that is not 0 (a partial count), else as the Wait's `restart` says once a signal handler
+is to run. When no handler runs (a stop and its continuation) the call simply goes on, unless `restart` is EINTR.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class Cause(enum.Enum):
 
     WOKEN = "woken"
     TIMEOUT = "timeout"
+    SIGNAL = "signal"
 
 
 @dataclass(slots=True)
@@ -68,12 +73,17 @@ class Call:
 
 
 class WaitQueue:
-    """Threads that wait for one condition, in the order in which they came."""
+    """Threads that wait for one condition, in the order in which they came.
 
-    __slots__ = ("name", "_threads", "listeners")
+    `external` names who beside other guests can wake it ("host", "python"); empty when only guests can. A queue with listeners
+    counts as external too: somebody outside watches it.
+    """
 
-    def __init__(self, name: str = "") -> None:
+    __slots__ = ("_threads", "external", "listeners", "name")
+
+    def __init__(self, name: str = "", external: str = "") -> None:
         self.name = name
+        self.external = external
         self._threads: dict[Thread, None] = {}
         self.listeners: list[Any] = []  # callables () -> None for host ends (streams, pumps): called at each wake
 
