@@ -1,4 +1,4 @@
-"""Linux i386 system call numbers (arch/x86/entry/syscalls/syscall_32.tbl): what each number is called, served here or not."""
+"""Linux i386 system call numbers (arch/x86/entry/syscalls/syscall_32.tbl), with the name of each, served or not."""
 
 from __future__ import annotations
 

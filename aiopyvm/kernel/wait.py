@@ -1,18 +1,20 @@
 """Waiting, as plain data: wait queues, what a thread waits for, and the record of a call in progress.
 
-A system call never waits (rule 4 of the architecture). A handler that cannot finish returns a `Wait`; the kernel parks the
-thread on the queues it names and, when one of them wakes it, the deadline passes or a signal comes, calls the handler again
-with the same arguments and the same `Call` record. The record is where a handler keeps how far it got.
+A system call never waits (rule 4 of the architecture). A handler that cannot finish returns a `Wait`; the kernel
+parks the thread on the queues it names and, when one of them wakes it, the deadline passes or a signal comes, calls
+the handler again with the same arguments and the same `Call` record. The record is where a handler keeps how far it
+got.
 
-A signal: the handler is continued once more with `woken` = SIGNAL. What it finishes now is its result; if it returns a `Wait`
-still, the call ends with `done` where that is not 0 (a partial count), else as the Wait's `restart` says once a signal handler
-is to run. When no handler runs (a stop and its continuation) the call simply goes on, unless `restart` is EINTR.
+A signal: the handler is continued once more with `woken` = SIGNAL. What it finishes now is its result; if it returns
+a `Wait` still, the call ends with `done` where that is not 0 (a partial count), else as the Wait's `restart` says
+once a signal handler is to run. When no handler runs (a stop and its continuation) the call simply goes on, unless
+`restart` is EINTR.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ class Restart(enum.Enum):
 
 @dataclass(slots=True)
 class Wait:
-    """What a thread waits for: any of `queues`, or the clock reaching `deadline` (ns of the monotonic clock; None: never).
+    """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
     `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it.
     """
@@ -55,13 +57,14 @@ class Cause(enum.Enum):
 class Call:
     """One system call in progress: plain data, kept on its thread from entry to return.
 
-    Handlers own `done` (units finished so far, usually bytes), `deadline` (absolute, ns, monotonic), `saved_mask` (the signal
-    mask that sigsuspend, ppoll and the like put back) and `state` (whatever plain data else they need). The kernel sets
-    `woken` before it continues a call (None at first) and `queue` (the queue that woke it).
+    Handlers own `done` (what the call returns if a signal ends it and it is not 0: usually bytes moved so far), `deadline`
+    (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back; the kernel puts
+    it back when the call ends) and `state` (whatever plain data else they need). The kernel sets `woken` before it
+    continues a call (None at first) and `queue` (the queue that woke it).
     """
 
     number: int
-    args: tuple[int, int, int, int, int, int]
+    args: tuple[int, ...]
     name: str = ""
     done: int = 0
     deadline: int | None = None
@@ -75,8 +78,7 @@ class Call:
 class WaitQueue:
     """Threads that wait for one condition, in the order in which they came.
 
-    `external` names who beside other guests can wake it ("host", "python"); empty when only guests can. A queue with listeners
-    counts as external too: somebody outside watches it.
+    `external` names who beside other guests can wake it ("host", "python"); empty when only guests can.
     """
 
     __slots__ = ("_threads", "external", "listeners", "name")
@@ -90,7 +92,7 @@ class WaitQueue:
     def __len__(self) -> int:
         return len(self._threads)
 
-    def __iter__(self) -> Iterable[Thread]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Thread]:
         return iter(tuple(self._threads))
 
     def add(self, thread: Thread) -> None:

@@ -3,15 +3,16 @@
     @syscall(331, "pipe2", man="pipe(2)")
     def pipe2(t: Thread, fds: Out[FdPair], flags: PipeFlags) -> int: ...
 
-How it works. A handler's annotations are its signature. The first parameter is the calling thread; each further one takes the
-next argument registers (EBX ECX EDX ESI EDI EBP): one, or two for `I64` and `U64` (low word first). On a row's first call the
-annotations are compiled into one Python function that decodes all arguments; the same annotations give the strace text
-(`strace.py`). `TABLE` holds every row.
+How it works. A handler's annotations are its signature. The first parameter is the calling thread; each further one
+takes the next argument registers (EBX ECX EDX ESI EDI EBP): one, or two for `I64` and `U64` (low word first). On a row's
+first call the annotations are compiled into one Python function that decodes all arguments; the same annotations give the
+strace text (`strace.py`). `TABLE` holds every row.
 
-What always holds. Decoding eagerly reads only paths and strings (`CStr`: EFAULT, ENAMETOOLONG); every other pointer becomes an
-`In`, `Out`, `InOut`, `Array` or `Iovec` object, or a plain address, and is read or written when the handler asks for it, so
-that errors come in Linux's order. A handler returns its result (0 <= n < 2**32), raises `Errno` or lets `MemoryFault` (EFAULT)
-through, or returns a `Wait`. It is then called again with the same decoded arguments; `t.call` is its progress record.
+What always holds. Decoding eagerly reads only paths and strings (`CStr`: EFAULT, ENAMETOOLONG); every other pointer
+becomes an `In`, `Out`, `InOut`, `Array` or `Iovec` object, or a plain address, and is read or written when the handler
+asks for it, so that errors come in Linux's order. A handler returns its result (0 <= n < 2**32), raises `Errno` or lets
+`MemoryFault` (EFAULT) through, or returns a `Wait`. It is then called again with the same decoded arguments; `t.call` is
+its progress record.
 """
 
 from __future__ import annotations
@@ -92,18 +93,18 @@ class Wide(Kind):
 
 
 class Flags(Kind):
-    """A set of flags, shown by name; bits without a name in hexadecimal. `zero` is what 0 is called."""
+    """A set of flags, shown by name (`names`: bit -> name); other bits in hexadecimal. `zero` is what 0 is called."""
 
-    def __init__(self, names: Mapping[str, int], *, zero: str = "0") -> None:
-        self.names = dict(names)
+    def __init__(self, names: Mapping[int, str], *, zero: str = "0") -> None:
+        self.names = names
         self.zero = zero
 
 
 class Choice(Kind):
-    """One value of an enumeration, shown by name."""
+    """One value of an enumeration, shown by name (`names`: value -> name)."""
 
-    def __init__(self, names: Mapping[str, int], *, signed: bool = True) -> None:
-        self.names = {value: name for name, value in names.items()}
+    def __init__(self, names: Mapping[int, str], *, signed: bool = True) -> None:
+        self.names = names
         self.signed = signed
 
     def source(self, i: int, ref: str) -> str:
