@@ -1,7 +1,9 @@
 """Values and the builder that traces them.
 
 A `Value` is one operation of a trace; those with a type can be computed with (`x + y`, `x >> 3`, `x.eq(0)`), an int beside a value
-becomes a constant of its type. Constants are folded as they are built, by the very functions that the evaluator uses.
+becomes a constant of its type. Constants are folded as they are built, by the very functions that the evaluator uses; a pure operation
+built twice is the same value; and reading a register gives the value last written to it, so that a trace over several instructions is
+in static single assignment form while every `set` still stands where it happens.
 """
 
 from __future__ import annotations
@@ -176,6 +178,9 @@ class Builder:
 
     def __init__(self) -> None:
         self.ops: list[Value] = []
+        self._memo: dict[tuple[Any, ...], Value] = {}  # pure operations that may be used here
+        self._known: dict[str, Value] = {}  # registers whose value is known here
+        self._guards: list[tuple[dict[tuple[Any, ...], Value], dict[str, Value], set[str]]] = []
 
     # -- the three ways to append --------------------------------------------------------------------------------------
 
@@ -198,11 +203,18 @@ class Builder:
             simpler = _identity(op, type_, args)
             if simpler is not None:
                 return simpler
-        return self.emit(op, type_, args, attr)
+        return self._shared((op, type_, *args), op, type_, args, attr)
+
+    def _shared(self, key: tuple[Any, ...], op: str, type_: Type, args: tuple[Value, ...], attr: Any) -> Value:
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self.emit(op, type_, args, attr)
+        return found
 
     def const(self, value: int, type_: Type = I32) -> Value:
         """The constant `value`, reduced modulo 2**bits."""
-        return self.emit("const", type_, (), value & type_.mask)
+        reduced = value & type_.mask
+        return self._shared(("const", type_, reduced), "const", type_, (), reduced)
 
     def lift(self, value: Value | int, type_: Type | None) -> Value:
         """`value` itself, or an int as a constant of `type_`. Widths must agree."""
@@ -217,11 +229,23 @@ class Builder:
 
     def get(self, register: str) -> Value:
         """Read a register of `REGISTERS`."""
-        return self.emit("get", integer(REGISTERS[register]), (), register)
+        known = self._known.get(register)
+        if known is None:
+            known = self._known[register] = self.emit("get", integer(REGISTERS[register]), (), register)
+        return known
 
     def set(self, register: str, value: Value | int) -> None:
         """Write a register of `REGISTERS`."""
-        self.emit("set", None, (self.lift(value, integer(REGISTERS[register])),), register)
+        new = self.lift(value, integer(REGISTERS[register]))
+        self.emit("set", None, (new,), register)
+        self._known[register] = new
+        if self._guards:
+            self._guards[-1][2].add(register)
+
+    def forget(self, *registers: str) -> None:
+        """Drop what is known of `registers` (none named: of all): something else may have changed them."""
+        for register in registers or tuple(self._known):
+            self._known.pop(register, None)
 
     def getfp(self, index: Value) -> Value:
         """Read physical x87 register `index` (i8)."""
@@ -258,8 +282,15 @@ class Builder:
     def when(self, condition: Value) -> Iterator[None]:
         """Guard the operations of the block; no value computed inside may be used outside."""
         self.emit("when", None, (self.lift(condition, I1),))
+        self._guards.append((self._memo, self._known, set()))
+        self._memo, self._known = self._memo.copy(), self._known.copy()
         yield
         self.emit("end", None)
+        self._memo, self._known, written = self._guards.pop()
+        if written:
+            self.forget(*written)
+        if self._guards:
+            self._guards[-1][2].update(written)
 
     def fault(self, vector: int, condition: Value | None = None, error_code: Value | int = 0) -> None:
         """Raise exception `vector` (where `condition` is 1); the instruction has no effect."""
@@ -289,7 +320,10 @@ class Builder:
 
     def helper(self, helper: Any, type_: Type, *args: Value) -> Value:
         """Call a registered `Helper` (`aiopyvm.ir.helpers`)."""
-        return self.emit("helper", type_, args, helper)
+        value = self.emit("helper", type_, args, helper)
+        if helper.machine:
+            self.forget()  # it may write any register
+        return value
 
 
 def _identity(op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
