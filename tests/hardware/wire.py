@@ -1,0 +1,206 @@
+"""Cases for the real CPU and the states after them, and their binary form (guests/harness/harness.c reads and writes it).
+
+A case is one instruction and the whole state before it. What it can see is fixed: one page of code, one of data with a
+read-only page behind it, one of stack; all else is unmapped. Contents of DATA and STACK are 4096 bytes each of one fixed
+pseudo-random table, from `fill` on, then patched. A record holds only what differs, so millions of them stay small.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+PAGE: Final = 4096
+CODE: Final = 0x00400000  # r-x, one page; INT3 wherever the case's own bytes are not
+DATA: Final = 0x00500000  # rw-, one page
+READ_ONLY: Final = DATA + PAGE  # r--, one page: TABLE[:4096]
+STACK: Final = 0x00600000  # rw-, one page
+WHOLE_SELECTOR: Final = 0x63  # GDT entry 12: base DATA, limit 4 GiB, writable data
+SMALL_SELECTOR: Final = 0x6B  # GDT entry 13: base DATA, limit 0x7ff (bytes), writable data
+SMALL_LIMIT: Final = 0x7FF
+DEFAULT_EIP: Final = CODE + 0x800
+DEFAULT_ESP: Final = STACK + 0x800
+MAX_FILL: Final = 2 * PAGE
+
+Changes = tuple[tuple[int, bytes], ...]
+
+
+def _make_table() -> bytes:
+    x, out = 0x2545F491, bytearray()
+    for _ in range(4 * PAGE):
+        x ^= (x << 13) & 0xFFFFFFFF
+        x ^= x >> 17
+        x ^= (x << 5) & 0xFFFFFFFF
+        out.append(x >> 24)
+    return bytes(out)
+
+
+TABLE: Final = _make_table()
+READ_ONLY_CONTENTS: Final = TABLE[:PAGE]
+
+# FNINIT: control word 0x37f, everything empty.
+X87_INITIAL: Final = struct.pack("<7I", 0xFFFF037F, 0xFFFF0000, 0xFFFFFFFF, 0, 0, 0, 0) + bytes(80)
+
+_REQUEST = struct.Struct("<I8III4HHBBB108sB")
+_ANSWER = struct.Struct("<I8III6HBBHIII108s")
+_PATCH = struct.Struct("<IH")
+_FLAG_X87, _FLAG_NO_TF = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One instruction and the state before it.
+
+    `code` is at most 15 bytes (16 are allowed, to see the fault). `regs` are EAX ECX EDX EBX ESP EBP ESI EDI, `segments` DS
+    ES FS GS. `x87` is a 108-byte FSAVE image (32-bit protected mode), None for the state after FNINIT. `patches` are (address,
+    bytes) inside DATA or STACK. EFLAGS: CF PF AF ZF SF DF OF NT AC ID are loaded; TF, RF, IF and IOPL are not.
+
+    With `single_step` the CPU's TF is set, as a debugger would: one REP iteration is one step, and PUSHF shows TF. Without it
+    the INT3s around the code end the case: a whole REP runs, and a branch must stay in CODE or fault.
+    """
+
+    code: bytes
+    regs: tuple[int, int, int, int, int, int, int, int] = (0, 0, 0, 0, DEFAULT_ESP, 0, 0, 0)
+    eflags: int = 2
+    eip: int = DEFAULT_EIP
+    segments: tuple[int, int, int, int] = (0x2B, 0x2B, 0, 0)
+    fill: int = 0
+    x87: bytes | None = None
+    patches: Changes = ()
+    single_step: bool = True
+
+    def memory(self) -> dict[int, bytearray]:
+        """Return what DATA and STACK hold before the instruction, by page address."""
+        at = self.fill
+        pages = {DATA: bytearray(TABLE[at : at + PAGE]), STACK: bytearray(TABLE[at + PAGE : at + 2 * PAGE])}
+        for address, data in self.patches:
+            offset = address & (PAGE - 1)
+            pages[address & ~(PAGE - 1)][offset : offset + len(data)] = data
+        return pages
+
+    def code_page(self) -> bytearray:
+        """Return what CODE holds: INT3 but for the case's bytes, cut at the page's end."""
+        page = bytearray(b"\xcc" * PAGE)
+        offset = self.eip - CODE
+        page[offset : offset + len(self.code)] = self.code
+        return page[:PAGE]
+
+    def pack(self) -> bytes:
+        """Return the record that the harness reads. Raises ValueError for a case outside the fixed places."""
+        self._check()
+        flags = (_FLAG_X87 if self.x87 is not None else 0) | (0 if self.single_step else _FLAG_NO_TF)
+        tail = b"".join((self.code, *(_PATCH.pack(a, len(d)) + d for a, d in self.patches)))
+        head = _REQUEST.pack(
+            _REQUEST.size + len(tail), *self.regs, self.eip, self.eflags, *self.segments, self.fill,
+            flags, len(self.code), len(self.patches), self.x87 or bytes(108), 0,
+        )  # fmt: skip
+        return head + tail
+
+    def _check(self) -> None:
+        if not 1 <= len(self.code) <= 16 or not 0 <= self.eip - CODE < PAGE or not 0 <= self.fill <= MAX_FILL:
+            raise ValueError(f"code, eip or fill out of range: {self!r}")
+        for address, data in self.patches:
+            page, offset = address & ~(PAGE - 1), address & (PAGE - 1)
+            if page not in (DATA, STACK) or not 1 <= len(data) <= PAGE - offset:
+                raise ValueError(f"patch at {address:#x}, {len(data)} bytes, is not inside DATA or STACK")
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Case:
+        """Return the case that `pack` wrote."""
+        v = _REQUEST.unpack_from(record)
+        regs, (eip, eflags), segments = v[1:9], v[9:11], v[11:15]
+        fill, flags, length, count, x87 = v[15:20]
+        at = _REQUEST.size
+        code = record[at : at + length]
+        return cls(
+            code, regs, eflags, eip, segments, fill,
+            x87 if flags & _FLAG_X87 else None,
+            _unpack_runs(record, at + length, count),
+            not flags & _FLAG_NO_TF,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state after a case, as the real CPU left it.
+
+    `signal` is what Linux sent and `vector` the exception: 1 when the instruction completed (the single step; also ICEBP),
+    else the fault's. `error_code` and `cr2` are the fault's (`cr2` is 0 unless `vector` is 14). `eflags` has TF and RF
+    cleared. `x87` is a 108-byte FSAVE image with FCS and FDS zero; the instruction did not itself run FSAVE. `changes` are
+    the maximal runs of bytes of DATA and STACK that differ from before, ascending.
+    """
+
+    regs: tuple[int, int, int, int, int, int, int, int]
+    eip: int
+    eflags: int
+    segments: tuple[int, int, int, int, int, int]  # DS ES FS GS CS SS
+    signal: int
+    vector: int
+    error_code: int
+    cr2: int
+    x87: bytes
+    changes: Changes
+
+    @property
+    def completed(self) -> bool:
+        """Whether the instruction ran to its end, without a fault."""
+        return self.vector == 1
+
+    def pack(self) -> bytes:
+        """Return the record, as the harness writes it."""
+        tail = b"".join(_PATCH.pack(a, len(d)) + d for a, d in self.changes)
+        head = _ANSWER.pack(
+            _ANSWER.size + len(tail), *self.regs, self.eip, self.eflags, *self.segments, self.signal, 0,
+            len(self.changes), self.vector, self.error_code, self.cr2, self.x87,
+        )  # fmt: skip
+        return head + tail
+
+    @classmethod
+    def unpack(cls, record: bytes) -> State:
+        """Return the state that a record holds."""
+        v = _ANSWER.unpack_from(record)
+        signal, _, count, vector, error_code, cr2, x87 = v[17:24]
+        return cls(
+            v[1:9], v[9], v[10], v[11:17], signal, vector, error_code, cr2, x87,
+            _unpack_runs(record, _ANSWER.size, count),
+        )  # fmt: skip
+
+
+def _unpack_runs(record: bytes, at: int, count: int) -> Changes:
+    runs = []
+    for _ in range(count):
+        address, length = _PATCH.unpack_from(record, at)
+        at += _PATCH.size
+        runs.append((address, record[at : at + length]))
+        at += length
+    return tuple(runs)
+
+
+def split_records(stream: bytes) -> Iterator[bytes]:
+    """Yield the records (each begins with its own size) of `stream`. Raises ValueError when the last one is cut short."""
+    at = 0
+    while at < len(stream):
+        (size,) = struct.unpack_from("<I", stream, at)
+        if size < 4 or at + size > len(stream):
+            raise ValueError(f"record of {size} bytes at {at} of {len(stream)}")
+        yield stream[at : at + size]
+        at += size
+
+
+def changed_runs(address: int, before: bytes | bytearray, after: bytes | bytearray) -> Changes:
+    """Return the maximal runs of bytes that differ, as `State.changes` has them; `address` is that of the first byte."""
+    if before == after:
+        return ()
+    runs: list[tuple[int, bytes]] = []
+    i, end = 0, len(before)
+    while i < end:
+        if before[i] == after[i]:
+            i += 1
+            continue
+        start = i
+        while i < end and before[i] != after[i]:
+            i += 1
+        runs.append((address + start, bytes(after[start:i])))
+    return tuple(runs)
