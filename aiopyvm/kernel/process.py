@@ -1,0 +1,184 @@
+"""A guest process: what its threads share, and what remains of it until somebody waits for it. Plain data.
+
+Time. A process's user CPU time is its instruction count, one nanosecond each, and its system time the virtual cost of its
+system calls: the same on every host and in every run (docs/quirks.md).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi.resource import default_limits
+from aiopyvm.abi.signal import SIGCHLD, SIGPROF, SIGVTALRM
+from aiopyvm.kernel.signals import Actions, Pending
+from aiopyvm.kernel.timer import CpuTimer, RealTimer
+from aiopyvm.kernel.wait import WaitQueue
+
+if TYPE_CHECKING:
+    from aiopyvm.errors import InternalError
+    from aiopyvm.kernel.fdtable import FdTable
+    from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.mm import Mm
+    from aiopyvm.kernel.thread import Thread
+    from aiopyvm.mem.space import AddressSpace
+
+
+class EndReason(enum.Enum):
+    """Why a process ended. The last four are verdicts from outside the guest; `exit_status` is then SIGKILL's."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    MEMORY_LIMIT = "memory limit"
+    RUN_ENDED = "the first process of the run ended"
+    TERMINATED = "terminated by the runtime"
+    INTERNAL_ERROR = "internal error"
+
+
+class Life(enum.Enum):
+    """ALIVE until the last thread ends; ZOMBIE until the parent has waited; then REAPED."""
+
+    ALIVE = "alive"
+    ZOMBIE = "zombie"
+    REAPED = "reaped"
+
+
+@dataclass(slots=True)
+class Credentials:
+    """User and group ids (credentials(7)): real, effective, saved, and of the file system."""
+
+    uid: int = 1000
+    euid: int = 1000
+    suid: int = 1000
+    fsuid: int = 1000
+    gid: int = 1000
+    egid: int = 1000
+    sgid: int = 1000
+    fsgid: int = 1000
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Fault:
+    """The last exception that a guest did not survive: its vector, error code, EIP and, for #PF, address and access."""
+
+    vector: int
+    error_code: int
+    eip: int
+    address: int = 0
+    access: str = ""
+
+
+@dataclass(slots=True)
+class Usage:
+    """CPU time of what is gone: ended threads, or waited-for children (ns), and the largest resident set (pages)."""
+
+    user_ns: int = 0
+    system_ns: int = 0
+    max_pages: int = 0
+
+    def add(self, other: Usage) -> None:
+        """Add another's times; keep the larger resident set."""
+        self.user_ns += other.user_ns
+        self.system_ns += other.system_ns
+        self.max_pages = max(self.max_pages, other.max_pages)
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """One process. Its main thread's tid is `pid`; `group` and `session` are the ids of their leaders."""
+
+    kernel: Kernel
+    pid: int
+    parent: Process | None
+    group: int
+    session: int
+    mm: Mm
+    fds: FdTable
+    fs: FsContext
+    actions: Actions = field(default_factory=Actions)
+    pending: Pending = field(default_factory=Pending)
+    threads: dict[int, Thread] = field(default_factory=dict)
+    children: dict[int, Process] = field(default_factory=dict)
+    credentials: Credentials = field(default_factory=Credentials)
+    limits: list[tuple[int, int]] = field(default_factory=default_limits)  # by RLIMIT_* number: (soft, hard)
+    life: Life = Life.ALIVE
+    exit_status: int | None = None  # wait(2)'s status word
+    end_reason: EndReason | None = None
+    detail: str = ""
+    failure: InternalError | None = None
+    fault: Fault | None = None
+    exit_signal: int = SIGCHLD  # what the parent gets; 0: nothing
+    stop_signal: int = 0  # while stopped
+    stop_unreported: bool = False  # for wait(2) with WUNTRACED
+    continued_unreported: bool = False  # for WCONTINUED
+    has_execed: bool = False
+    exe: bytes = b""
+    argv: tuple[bytes, ...] = ()
+    environ: tuple[bytes, ...] = ()
+    personality: int = 0
+    nice: int = 0
+    dumpable: int = 1
+    death_signal: int = 0
+    no_new_privs: int = 0
+    subreaper: int = 0
+    started_ns: int = 0
+    charged: int = 0  # bytes of the budget that the kernel's own records of this process hold
+    usage: Usage = field(default_factory=Usage)
+    child_usage: Usage = field(default_factory=Usage)
+    child_queue: WaitQueue = field(default_factory=lambda: WaitQueue("a child to change state"))
+    vfork_queue: WaitQueue = field(default_factory=lambda: WaitQueue("a vfork child to exec or exit"))
+    vfork_done: bool = True
+    real_timer: RealTimer = field(init=False)
+    virtual_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGVTALRM))
+    profile_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGPROF))
+
+    def __post_init__(self) -> None:
+        self.real_timer = RealTimer(self)
+
+    def __repr__(self) -> str:
+        return f"<process {self.pid} {self.name.decode(errors='replace')!r}>"
+
+    @property
+    def memory(self) -> AddressSpace:
+        """The address space."""
+        return self.mm.space
+
+    @property
+    def main(self) -> Thread | None:
+        """The thread whose tid is the pid, while it lives; else any other."""
+        return self.threads.get(self.pid) or next(iter(self.threads.values()), None)
+
+    @property
+    def name(self) -> bytes:
+        """The command name, at most 15 bytes."""
+        main = self.main
+        return main.name if main is not None else self.exe.rpartition(b"/")[2][:15]
+
+    @property
+    def user_ns(self) -> int:
+        """User CPU time so far, ns."""
+        return self.usage.user_ns + sum(t.core.cpu.instructions for t in self.threads.values())
+
+    @property
+    def system_ns(self) -> int:
+        """System CPU time so far, ns."""
+        return self.usage.system_ns + sum(t.system_ns for t in self.threads.values())
+
+    @property
+    def returncode(self) -> int | None:
+        """The end as subprocess counts it: exit status, -n for signal n; None while it lives."""
+        status = self.exit_status
+        if status is None:
+            return None
+        return -(status & 0x7F) if status & 0x7F else status >> 8
+
+    def ancestors(self) -> Iterator[Process]:
+        """Iterate over the parent, its parent and so on."""
+        parent = self.parent
+        while parent is not None:
+            yield parent
+            parent = parent.parent

@@ -1,0 +1,126 @@
+"""A guest thread: a CPU of its own, a signal mask, and at most one system call in progress. Plain data.
+
+Run states. RUNNABLE: may run instructions, once `attention` is false and no `call` is in progress (`Kernel.resume` sees to
+both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKILL ends it. DEAD: for good.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi.signal import SS_DISABLE
+from aiopyvm.kernel.signals import Pending
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Core
+    from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.timer import Timer
+    from aiopyvm.kernel.wait import Call, Wait
+    from aiopyvm.mem.space import AddressSpace
+
+
+class RunState(enum.Enum):
+    """What a thread does now; see the module's docstring."""
+
+    RUNNABLE = "R"
+    PARKED = "S"
+    STOPPED = "T"
+    DEAD = "X"
+
+
+class Thread:
+    """One thread of a process. `memory` is `core.memory`; `process.mm.space` too."""
+
+    __slots__ = (
+        "__weakref__",
+        "alt_flags",
+        "alt_size",
+        "alt_sp",
+        "attention",
+        "call",
+        "clear_child_tid",
+        "core",
+        "error_code",
+        "fault_address",
+        "interrupted",
+        "kernel",
+        "mask",
+        "memory",
+        "moved",
+        "name",
+        "pending",
+        "process",
+        "robust_list",
+        "state",
+        "system_ns",
+        "tid",
+        "timer",
+        "trap_number",
+        "wait",
+    )
+
+    def __init__(self, kernel: Kernel, process: Process, tid: int, core: Core) -> None:
+        self.kernel = kernel
+        self.process = process
+        self.tid = tid
+        self.core = core
+        self.memory: AddressSpace = core.memory
+        self.state = RunState.RUNNABLE
+        self.name = b""  # at most 15 bytes (prctl(2), PR_SET_NAME)
+        self.call: Call | None = None  # the system call in progress
+        self.wait: Wait | None = None  # what it waits for, while PARKED
+        self.interrupted: Wait | None = None  # what it waited for, when a signal came between
+        self.timer: Timer | None = None  # of wait.deadline
+        self.attention = False  # a signal may be deliverable
+        self.mask = 0  # blocked signals
+        self.pending = Pending()
+        self.alt_sp = 0
+        self.alt_size = 0
+        self.alt_flags = SS_DISABLE
+        self.clear_child_tid = 0
+        self.robust_list = 0
+        self.trap_number = 0  # of the last fault, with its error code and CR2: signal frames show them
+        self.error_code = 0
+        self.fault_address = 0
+        self.moved = 0  # bytes that the present call moved so far; handlers add to it, dispatch charges for it
+        self.system_ns = 0  # virtual time spent in system calls
+
+    def __repr__(self) -> str:
+        return f"<thread {self.tid} of {self.process!r}: {self.state.name}>"
+
+    def pending_bits(self) -> int:
+        """The pending signals that the mask lets through."""
+        return (self.pending.bits | self.process.pending.bits) & ~self.mask
+
+    def set_mask(self, mask: int) -> None:
+        """Set the signal mask (never SIGKILL and SIGSTOP); what it lets through is delivered before the next instruction."""
+        self.mask = mask & ~0x40100
+        if self.pending_bits():
+            self.attention = True
+
+    def put_mask_for_call(self, mask: int) -> None:
+        """Set `mask` for the length of the present call (ppoll(2), sigsuspend(2)); its end puts the old one back."""
+        call = self.call
+        if call is not None and call.saved_mask is None:
+            call.saved_mask = self.mask
+            self.set_mask(mask)
+
+    @property
+    def waits_for(self) -> str:
+        """What the thread waits for, in words: for people, and for a deadlock's detail."""
+        if self.state is RunState.STOPPED:
+            return "stopped by a signal"
+        if self.wait is None:
+            return self.state.name.lower()
+        reason = self.wait.reason or ", ".join(queue.name for queue in self.wait.queues if queue.name) or "a signal"
+        return f"{self.call.name}: {reason}" if self.call else reason
+
+    @property
+    def waits_outside(self) -> bool:
+        """Whether something other than a guest can end the wait: a deadline, the host, or Python."""
+        wait = self.wait
+        return wait is not None and (
+            wait.deadline is not None or any(queue.external or queue.listeners for queue in wait.queues)
+        )
