@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.abi.signal import SS_DISABLE
 from aiopyvm.kernel.signals import Pending
+from aiopyvm.kernel.wait import Cause
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core
@@ -106,6 +107,11 @@ class Thread:
         if call is not None and call.saved_mask is None:
             call.saved_mask = self.mask
             self.set_mask(mask)
+
+    def timer_expired(self, now: int) -> None:
+        """The deadline of `wait` passed."""
+        if self.state is RunState.PARKED:
+            self.kernel.unpark(self, Cause.TIMEOUT)
 
     @property
     def waits_for(self) -> str:

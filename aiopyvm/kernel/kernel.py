@@ -1,0 +1,248 @@
+"""The guest kernel of one run: its processes, and the few doors by which a runtime drives them.
+
+A runtime makes a `Kernel`, sets `on_runnable` and `on_exit`, and calls `spawn` for the first process. Then, for each thread that
+`on_runnable` names (one it has not seen is new), as long as `thread.state` is RUNNABLE:
+
+    cost = kernel.resume(thread)          # finishes a call, delivers signals: at the start of each slice, cheap when idle
+    if thread.state is RunState.RUNNABLE:
+        exit = engine.run(thread.core, budget)
+        if exit.reason in (SYSCALL, FAULT):
+            cost += kernel.trap(thread, exit)   # afterwards the thread may run on, be PARKED, STOPPED or DEAD
+
+`trap` and `resume` return virtual instructions. When nothing is runnable: sleep until `next_deadline()` or until a host end
+wakes a queue; then `expire(now)`. The run is over when `ended` is true: the first process has ended, and took all others along.
+`terminate(reason)` ends a run from outside at any time.
+
+What always holds. Nothing here waits, does I/O or reads a clock but `clock` and `entropy` (ports.py). A thread is in a wait queue
+exactly while it is PARKED. No guest can make any of this raise; a bug of ours in a handler is `Process.failure` and ends that
+process alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiopyvm.abi.errno import EAGAIN, Errno
+from aiopyvm.abi.signal import SIGKILL, SigInfo, bit
+from aiopyvm.kernel import delivery, exec as program, lifecycle, send, trap
+from aiopyvm.kernel.futex import FutexTable
+from aiopyvm.kernel.process import EndReason, Life, Process
+from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.timer import Timers
+from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Core, Exit
+    from aiopyvm.errors import InternalError
+    from aiopyvm.isa.state import CpuState
+    from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.ports import Budget, Clock, Entropy
+    from aiopyvm.kernel.vfs import Vfs
+    from aiopyvm.mem.space import AddressSpace
+
+PROCESS_BYTES: Final = 8192  # of the budget, for a process's own records
+THREAD_BYTES: Final = 4096
+PID_MAX: Final = 32768
+
+
+class SystemCalls(Protocol):
+    """The system-call table, as the kernel drives it (syscalls/dispatch.py)."""
+
+    def enter(self, thread: Thread) -> int:
+        """Begin the call that EAX names; return its cost."""
+        ...
+
+    def proceed(self, thread: Thread) -> int:
+        """Continue `thread.call`; return its cost."""
+        ...
+
+    def interrupt(self, thread: Thread, *, handler: bool, restart: bool) -> None:
+        """End `thread.call`, which waits for `thread.interrupted`: a handler (with SA_RESTART?) is to run, or none."""
+        ...
+
+
+class Kernel:
+    """One guest machine's kernel during one run; see the module's docstring.
+
+    `limits_hit` counts refusals by a limit ("memory", "processes"); `unknown_syscalls` and `calls` count by number.
+    """
+
+    def __init__(
+        self,
+        *,
+        vfs: Vfs,
+        clock: Clock,
+        entropy: Entropy,
+        budget: Budget,
+        syscalls: SystemCalls,
+        make_core: Callable[[CpuState, AddressSpace], Core],
+        hostname: bytes = b"aiopyvm",
+        uid: int = 1000,
+        gid: int = 1000,
+        memory_limit: int = 256 << 20,
+        process_limit: int = 1024,
+        open_files: int = 1024,
+    ) -> None:
+        self.vfs = vfs
+        self.clock = clock
+        self.entropy = entropy
+        self.budget = budget
+        self.syscalls = syscalls
+        self.make_core = make_core
+        self.hostname = hostname
+        self.domainname = b"(none)"
+        self.uid = uid
+        self.gid = gid
+        self.memory_limit = memory_limit
+        self.process_limit = process_limit
+        self.open_files = open_files
+        self.processes: dict[int, Process] = {}  # zombies too
+        self.threads: dict[int, Thread] = {}
+        self.init: Process | None = None
+        self.ended = False
+        self.timers = Timers()
+        self.futexes = FutexTable()
+        self.calls: Counter[int] = Counter()
+        self.unknown_syscalls: Counter[int] = Counter()
+        self.limits_hit: Counter[str] = Counter()
+        self.on_runnable: Callable[[Thread], None] = lambda thread: None
+        self.on_exit: Callable[[Process], None] = lambda process: None
+        self.strace: Callable[[Thread, str], None] | None = None
+        self._last_pid = 0
+
+    # --- the runtime's doors ----------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        argv: Sequence[bytes],
+        *,
+        program_bytes: bytes | None = None,
+        flat: tuple[int, int] | None = None,
+        environ: Sequence[bytes] = (),
+        files: Sequence[File] = (),
+        cwd: bytes = b"/",
+        path: bytes | None = None,
+    ) -> Process:
+        """Start the first process: `argv` as given, `files` become descriptors 0, 1, 2...
+
+        The program is `program_bytes` (an ELF file's content; with `flat=(load_at, entry)` a flat binary), else the file
+        at the guest path `path` (argv[0] when None), `#!` scripts included. Raises LoadError for what cannot be loaded,
+        Errno for a guest path, cwd or arguments that do not work (E2BIG), HostRefusedError when memory is refused.
+        """
+        return program.spawn(self, argv, program_bytes, flat, environ, files, cwd, path)
+
+    def trap(self, thread: Thread, exit: Exit) -> int:
+        """Handle one engine exit (system call or fault; others: nothing), signals included; return its cost."""
+        cost = trap.trap(thread, exit)
+        if thread.attention and thread.state is RunState.RUNNABLE:
+            cost += delivery.resume(thread)
+        return cost
+
+    def resume(self, thread: Thread) -> int:
+        """Do what comes before the next instruction of `thread`: finish its call, deliver signals; return the cost."""
+        return delivery.resume(thread)
+
+    def next_deadline(self) -> int | None:
+        """The monotonic time (ns) at which `expire` has something to do; None: never."""
+        return self.timers.next_deadline()
+
+    def expire(self, now: int) -> int:
+        """Fire the timers that are due at `now` (ns, monotonic); return how many."""
+        return self.timers.expire(now)
+
+    def terminate(self, reason: EndReason, detail: str = "") -> None:
+        """End every process at once, as SIGKILL does, with `reason`."""
+        lifecycle.end_run(self, reason, detail)
+
+    def parked(self) -> list[tuple[Thread, str]]:
+        """Return every thread that cannot run, with what it waits for: a deadlock's detail."""
+        stuck = (RunState.PARKED, RunState.STOPPED)
+        return [(thread, thread.waits_for) for thread in self.threads.values() if thread.state in stuck]
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def park(self, thread: Thread, wait: Wait) -> None:
+        """Let `thread` wait."""
+        thread.wait = wait
+        thread.state = RunState.PARKED
+        for queue in wait.queues:
+            queue.add(thread)
+        if wait.deadline is not None:
+            thread.timer = self.timers.add(wait.deadline, thread)
+
+    def wake(self, thread: Thread, queue: WaitQueue) -> None:
+        """End the wait of `thread` (if it is parked), because of `queue`."""
+        if thread.state is RunState.PARKED and thread.call is not None:
+            thread.call.queue = queue
+            self.unpark(thread, Cause.WOKEN)
+
+    def unpark(self, thread: Thread, cause: Cause) -> None:
+        """End the wait of a parked thread; it is RUNNABLE, or STOPPED while its process is."""
+        self.leave_queues(thread)
+        if thread.call is not None:
+            thread.call.woken = cause
+        if thread.process.stop_signal and not thread.pending_bits() & bit(SIGKILL):
+            thread.state = RunState.STOPPED
+        else:
+            self.make_runnable(thread)
+
+    def leave_queues(self, thread: Thread) -> None:
+        """Take `thread` out of all queues and its timer."""
+        wait, thread.wait = thread.wait, None
+        if wait is not None:
+            for queue in wait.queues:
+                queue.discard(thread)
+        if thread.timer is not None:
+            thread.timer.cancel()
+            thread.timer = None
+
+    def make_runnable(self, thread: Thread) -> None:
+        """Let `thread` run on."""
+        thread.state = RunState.RUNNABLE
+        self.on_runnable(thread)
+
+    # --- signals ----------------------------------------------------------------------------------------------------
+
+    def send_signal(self, target: Process | Thread, info: SigInfo) -> None:
+        """Send a signal to a process or to one thread; permissions are the caller's business (kill(2))."""
+        send.send_signal(target, info)
+
+    def signal_group(self, group: int, info: SigInfo) -> int:
+        """Send a signal to every process of a process group; return to how many."""
+        members = [p for p in self.processes.values() if p.group == group and p.life is Life.ALIVE]
+        for process in members:
+            send.send_signal(process, info)
+        return len(members)
+
+    # --- tables -----------------------------------------------------------------------------------------------------
+
+    def new_pid(self) -> int:
+        """Return an unused process, group, session and thread id. Raises Errno(EAGAIN) at the process limit."""
+        if len(self.threads) >= self.process_limit or len(self.processes) >= self.process_limit:
+            self.limits_hit["processes"] += 1
+            raise Errno(EAGAIN)
+        taken = {p.group for p in self.processes.values()} | {p.session for p in self.processes.values()}
+        while True:
+            self._last_pid = self._last_pid + 1 if self._last_pid < PID_MAX - 1 else 300
+            pid = self._last_pid
+            if pid not in self.processes and pid not in self.threads and pid not in taken:
+                return pid
+
+    def charge(self, size_bytes: int) -> bool:
+        """Take from the budget; a refusal is counted."""
+        if self.budget.charge(size_bytes):
+            return True
+        self.limits_hit["memory"] += 1
+        return False
+
+    def find_process(self, pid: int) -> Process | None:
+        """Return the process (a zombie too) of that id."""
+        return self.processes.get(pid)
+
+    def fail(self, thread: Thread, error: InternalError) -> None:
+        """A bug of ours showed in `thread`'s call: end its process, and only that; `Process.failure` carries it."""
+        process = thread.process
+        process.failure = error
+        lifecycle.end_process(process, SIGKILL, EndReason.INTERNAL_ERROR, str(error))

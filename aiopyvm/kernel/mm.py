@@ -1,0 +1,39 @@
+"""What a process knows of its memory beside the pages: the break, and how many processes share it (vfork, CLONE_VM)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.ports import Budget
+    from aiopyvm.mem.space import AddressSpace
+
+
+class Mm:
+    """An address space with its program break (brk(2)). `users` processes refer to it; the last one closes it."""
+
+    __slots__ = ("brk", "brk_start", "space", "stack_top", "users")
+
+    def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0) -> None:
+        self.space = space
+        self.users = 1
+        self.brk_start = brk_start
+        self.brk = brk_start
+        self.stack_top = stack_top
+
+    def share(self) -> Mm:
+        """Count one more process; returns itself."""
+        self.users += 1
+        return self
+
+    def release(self) -> None:
+        """Drop one process; the last one gives the memory back."""
+        self.users -= 1
+        if self.users == 0:
+            self.space.close()
+
+    def fork(self, budget: Budget) -> Mm:
+        """Return a copy-on-write copy, charged to `budget`."""
+        other = Mm(self.space.fork(budget), self.brk_start, self.stack_top)
+        other.brk = self.brk
+        return other
