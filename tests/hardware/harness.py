@@ -1,7 +1,7 @@
 """Runs cases on the real CPU, through the small 32-bit program of guests/harness.
 
-A batch is one process: its input is all records, its output all states. When it dies in the middle (a case wrote into the
-harness itself, or ran for ever), the case that it was at is reported as `None` and the rest runs in a new process.
+A batch is one process: its input is all records, its output all states. When it dies in the middle (a case wrote into
+the harness itself, or ran for ever), the case that it was at is reported as `None` and the rest runs in a new process.
 """
 
 from __future__ import annotations

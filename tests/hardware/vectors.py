@@ -1,7 +1,7 @@
-"""Recorded cases and the states that a real CPU answered with: small files, so that tests pass where there is no such CPU.
+"""Recorded cases and what a real CPU answered: small files, so that tests pass where there is no such CPU.
 
-A file is LZMA over one JSON line (what CPU and when made, how many, a note) and, for each case, its record and its state's
-record (tests/hardware/wire.py).
+A file is LZMA over one JSON line (what CPU and when made, how many, a note) and, for each case, its record and its
+state's record (tests/hardware/wire.py).
 """
 
 from __future__ import annotations

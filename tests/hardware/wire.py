@@ -1,8 +1,9 @@
-"""Cases for the real CPU and the states after them, and their binary form (guests/harness/harness.c reads and writes it).
+"""Cases for the real CPU and the states after them, and their binary form, which guests/harness/harness.c speaks.
 
 A case is one instruction and the whole state before it. What it can see is fixed: one page of code, one of data with a
-read-only page behind it, one of stack; all else is unmapped. Contents of DATA and STACK are 4096 bytes each of one fixed
-pseudo-random table, from `fill` on, then patched. A record holds only what differs, so millions of them stay small.
+read-only page behind it, one of stack; all else is unmapped. Contents of DATA and STACK are 4096 bytes each of one
+fixed pseudo-random table, from `fill` on, then patched. A record holds only what differs, so millions of them stay
+small.
 """
 
 from __future__ import annotations
@@ -53,12 +54,13 @@ _FLAG_X87, _FLAG_NO_TF = 1, 2
 class Case:
     """One instruction and the state before it.
 
-    `code` is at most 15 bytes (16 are allowed, to see the fault). `regs` are EAX ECX EDX EBX ESP EBP ESI EDI, `segments` DS
-    ES FS GS. `x87` is a 108-byte FSAVE image (32-bit protected mode), None for the state after FNINIT. `patches` are (address,
-    bytes) inside DATA or STACK. EFLAGS: CF PF AF ZF SF DF OF NT AC ID are loaded; TF, RF, IF and IOPL are not.
+    `code` is at most 15 bytes (16 are allowed, to see the fault). `regs` are EAX ECX EDX EBX ESP EBP ESI EDI,
+    `segments` DS ES FS GS. `x87` is a 108-byte FSAVE image (32-bit protected mode), None for the state after FNINIT.
+    `patches` are (address, bytes) inside DATA or STACK. EFLAGS: CF PF AF ZF SF DF OF NT AC ID are loaded; TF, RF, IF
+    and IOPL are not.
 
-    With `single_step` the CPU's TF is set, as a debugger would: one REP iteration is one step, and PUSHF shows TF. Without it
-    the INT3s around the code end the case: a whole REP runs, and a branch must stay in CODE or fault.
+    With `single_step` the CPU's TF is set, as a debugger would: one REP iteration is one step, and PUSHF shows TF.
+    Without it the INT3s around the code end the case: a whole REP runs, and a branch must stay in CODE or fault.
     """
 
     code: bytes
@@ -126,10 +128,10 @@ class Case:
 class State:
     """The state after a case, as the real CPU left it.
 
-    `signal` is what Linux sent and `vector` the exception: 1 when the instruction completed (the single step; also ICEBP),
-    else the fault's. `error_code` and `cr2` are the fault's (`cr2` is 0 unless `vector` is 14). `eflags` has TF and RF
-    cleared. `x87` is a 108-byte FSAVE image with FCS and FDS zero; the instruction did not itself run FSAVE. `changes` are
-    the maximal runs of bytes of DATA and STACK that differ from before, ascending.
+    `signal` is what Linux sent and `vector` the exception: 1 when the instruction completed (the single step; also
+    ICEBP), else the fault's. `error_code` and `cr2` are the fault's (`cr2` is 0 unless `vector` is 14). `eflags` has
+    TF and RF cleared. `x87` is a 108-byte FSAVE image with FCS and FDS zero; the instruction did not itself run FSAVE.
+    `changes` are the maximal runs of bytes of DATA and STACK that differ from before, ascending.
     """
 
     regs: tuple[int, int, int, int, int, int, int, int]
@@ -179,7 +181,7 @@ def _unpack_runs(record: bytes, at: int, count: int) -> Changes:
 
 
 def split_records(stream: bytes) -> Iterator[bytes]:
-    """Yield the records (each begins with its own size) of `stream`. Raises ValueError when the last one is cut short."""
+    """Yield the records of `stream`, each of which begins with its size; ValueError when the last one is cut short."""
     at = 0
     while at < len(stream):
         (size,) = struct.unpack_from("<I", stream, at)
@@ -190,7 +192,7 @@ def split_records(stream: bytes) -> Iterator[bytes]:
 
 
 def changed_runs(address: int, before: bytes | bytearray, after: bytes | bytearray) -> Changes:
-    """Return the maximal runs of bytes that differ, as `State.changes` has them; `address` is that of the first byte."""
+    """Return the maximal runs of bytes that differ, as in `State.changes`; `address` is that of the first byte."""
     if before == after:
         return ()
     runs: list[tuple[int, bytes]] = []
