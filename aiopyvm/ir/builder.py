@@ -15,9 +15,8 @@ from typing import Any
 from aiopyvm.ir.ops import FLOAT_OPS, OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import REGISTERS
+from aiopyvm.ir.simplify import simplify
 from aiopyvm.ir.types import F80, I1, I8, I32, Type, integer
-
-Operand = "Value | int"
 
 
 class Value:
@@ -200,7 +199,7 @@ class Builder:
                     break
             else:
                 return self.const(function(type_, args[0].type, *[arg.attr for arg in args]), type_)
-            simpler = _identity(op, type_, args)
+            simpler = simplify(op, type_, args)
             if simpler is not None:
                 return simpler
         return self._shared((op, type_, *args), op, type_, args, attr)
@@ -324,20 +323,3 @@ class Builder:
         if helper.machine:
             self.forget()  # it may write any register
         return value
-
-
-def _identity(op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
-    """A simpler value equal to op(args), where one is plain to see."""
-    if op == "select":
-        condition, yes, no = args
-        if condition.op == "const":
-            return yes if condition.attr else no
-        return yes if yes is no else None
-    if len(args) != 2 or type_.kind != "i":
-        return None
-    x, y = args
-    if y.op == "const" and not y.attr and op in ("add", "sub", "or", "xor", "shl", "shr", "sar"):
-        return x
-    if x.op == "const" and not x.attr and op in ("add", "or", "xor"):
-        return y
-    return None
