@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import isqrt
 
 from aiopyvm.ir.floatformat import (
-    C1, DE, DOWN, EXPONENT, EXTENDED, IE, INFINITY, INTEGER_BIT, LSB, PE, PRECISION, QUIET_BIT, SIGN, SIGNIFICAND, ZE,
+    C1, DE, DOWN, EXPONENT, EXTENDED, IE, INFINITY, INTEGER_BIT, LSB, PE, PRECISION, QUIET_BIT, SIGN, SIGNIFICAND, UE, ZE,
     Format, Outcome, indefinite, infinity, is_denormal, is_infinite, is_nan, is_signaling, is_unsupported, narrow, round_pack,
 )  # fmt: skip
 
@@ -218,6 +218,8 @@ def scale(a: int, b: int, control: int, fmt: Format = EXTENDED, exc: int = 0) ->
         return narrow(fmt, a), exc
     sign, x, e = _parts(a)
     sign_b, y, eb = _parts(b)
+    if not y:
+        control |= UE  # a denormal scaled by 0 is not an underflow, whatever is masked
     steps = 0x20000 if eb > 0 else y >> min(-eb, 64)
     steps = min(steps, 0x20000)  # beyond any range, scaled results of unmasked exceptions included
     return round_pack(fmt, sign, x, e - steps if sign_b else e + steps, control, exc, fmt.precision)

@@ -162,7 +162,10 @@ def _encode(fmt: Format, sign: int, exponent: int, kept: int, precision: int) ->
 
 
 def _round_at_edge(fmt: Format, sign: int, x: int, e: int, control: int, exc: int, precision: int) -> Outcome:
-    """`round_pack` where the result may overflow or be tiny."""
+    """`round_pack` where the result may overflow or be tiny.
+
+    Unmasked, the exponent is adjusted by `fmt.wrap`; where even that does not fit (FSCALE): infinity or zero.
+    """
     exponent = e + x.bit_length() - 1
     shift = x.bit_length() - precision
     kept, up = x << max(-shift, 0) >> max(shift, 0), 0
@@ -175,11 +178,15 @@ def _round_at_edge(fmt: Format, sign: int, x: int, e: int, control: int, exc: in
     if exponent > fmt.emax:
         if control & OE:
             return _overflowed(fmt, sign, control, exc, precision)
-        return _wrapped(fmt, sign, exponent - fmt.wrap, kept, precision), exc | OE | inexact
+        if exponent - fmt.wrap > fmt.emax:
+            return infinity(fmt, sign), exc | OE | PE | C1
+        return _encode(fmt, sign, exponent - fmt.wrap, kept, precision), exc | OE | inexact
     if exponent >= fmt.emin:  # tininess is detected after rounding
         return _encode(fmt, sign, exponent, kept, precision), exc | inexact
     if not control & UE:
-        return _wrapped(fmt, sign, exponent + fmt.wrap, kept, precision), exc | UE | inexact
+        if exponent + fmt.wrap < fmt.emin:
+            return sign << (fmt.bits - 1), exc | UE | PE
+        return _encode(fmt, sign, exponent + fmt.wrap, kept, precision), exc | UE | inexact
     return _denormal(fmt, sign, x, e, control, exc, precision)
 
 
@@ -189,15 +196,6 @@ def _overflowed(fmt: Format, sign: int, control: int, exc: int, precision: int) 
     if mode == TRUNCATE or mode == (UP if sign else DOWN):
         return _encode(fmt, sign, fmt.emax, (1 << precision) - 1, precision), exc | OE | PE
     return infinity(fmt, sign), exc | OE | PE | C1
-
-
-def _wrapped(fmt: Format, sign: int, exponent: int, kept: int, precision: int) -> int:
-    """The unmasked response: the exponent adjusted; infinity or zero where even that does not fit."""
-    if exponent > fmt.emax:
-        return infinity(fmt, sign)
-    if exponent < fmt.emin:
-        return sign << (fmt.bits - 1)
-    return _encode(fmt, sign, exponent, kept, precision)
 
 
 def _denormal(fmt: Format, sign: int, x: int, e: int, control: int, exc: int, precision: int) -> Outcome:

@@ -46,6 +46,10 @@ MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readabl
 MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
 MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
 MODE_CODE16: Final = 8  # CS.D = 0
+MODE_X87: Final = 16  # an x87 exception is unmasked (only then can one be pending)
+MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: setting one of these may change it
+    {"system_flags", "fcw", *(f"{name}_{part}" for name in ("cs", "ds", "es", "ss") for part in ("base", "limit", "access"))}
+)
 
 
 class Descriptor(ctypes.Structure):
@@ -157,6 +161,8 @@ class CpuState(ctypes.Structure):
             mode |= MODE_NON_FLAT
         if not self.cs_access >> 22 & 1:
             mode |= MODE_CODE16
+        if self.fcw & 0x3F != 0x3F:
+            mode |= MODE_X87
         return mode
 
     def copy(self) -> CpuState:
