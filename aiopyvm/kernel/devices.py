@@ -1,0 +1,146 @@
+"""/dev: the device nodes that every guest machine has (null(4), full(4), random(4)), as a small fixed file system.
+
+stdin, stdout, stderr and fd lead to /proc/self/fd, as on Linux.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi.errno import EINVAL, ENODEV, ENOSPC, ENXIO, Errno
+from aiopyvm.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
+from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, makedev
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.memfs import MemFs, MemInode
+from aiopyvm.kernel.ports import Budget, Clock, Entropy
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fscontext import FsContext
+
+MAX_READ = 1 << 20  # what one read of an endless device gives at most: bounded work
+
+
+class Device(File):
+    """A character device without state; the position moves nowhere."""
+
+    seekable = False
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Always at 0 (null_lseek). Raises Errno(EINVAL)."""
+        if whence not in (SEEK_SET, SEEK_CUR, SEEK_END):
+            raise Errno(EINVAL)
+        return 0
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """As `read`."""
+        return self.read(n)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """As `write`."""
+        return self.write(data)
+
+
+class Null(Device):
+    """/dev/null: always empty, takes everything."""
+
+    def read(self, n: int) -> bytes:
+        """The end of file."""
+        return b""
+
+    def write(self, data: bytes) -> int:
+        """Take everything."""
+        return len(data)
+
+
+class Zero(Null):
+    """/dev/zero: endless zeros."""
+
+    def read(self, n: int) -> bytes:
+        """Zeros."""
+        return bytes(min(n, MAX_READ))
+
+
+class Full(Zero):
+    """/dev/full: like zero, but always full."""
+
+    def write(self, data: bytes) -> int:
+        """Raises Errno(ENOSPC)."""
+        raise Errno(ENOSPC)
+
+
+class Random(Null):
+    """/dev/random and urandom: the machine's one source of entropy."""
+
+    def __init__(self, flags: int, inode: DeviceNode, entropy: Entropy) -> None:
+        super().__init__(flags, inode)
+        self._entropy = entropy
+
+    def read(self, n: int) -> bytes:
+        """Random bytes."""
+        return self._entropy.bytes(min(n, MAX_READ))
+
+    def mmap_content(self) -> bytes:
+        """Raises Errno(ENODEV)."""
+        raise Errno(ENODEV)
+
+
+Opener = Callable[["FsContext", int, "DeviceNode"], File]
+
+
+class DeviceNode(MemInode):
+    """A character device of ours; `opener` makes the open file."""
+
+    kind = S_IFCHR
+
+    def __init__(self, fs: MemFs, mode: int, rdev: int, opener: Opener) -> None:
+        super().__init__(fs, mode, 0, 0)
+        self.rdev = rdev
+        self._opener = opener
+
+    def open(self, ctx: FsContext, flags: int) -> File:
+        """Return a new open file description."""
+        return self._opener(ctx, flags, self)
+
+
+class DeviceFs(MemFs):
+    """The file system for /dev."""
+
+    name = "devtmpfs"
+
+    def __init__(self, clock: Clock, budget: Budget) -> None:
+        super().__init__(clock, budget)
+        self._add(b"null", 1, 3, lambda ctx, flags, node: Null(flags, node))
+        self._add(b"zero", 1, 5, lambda ctx, flags, node: Zero(flags, node))
+        self._add(b"full", 1, 7, lambda ctx, flags, node: Full(flags, node))
+        self._add(b"random", 1, 8, _open_random)
+        self._add(b"urandom", 1, 9, _open_random)
+        self._add(b"tty", 5, 0, _open_terminal)
+        for link, target in (
+            (b"fd", b"/proc/self/fd"),
+            (b"stdin", b"/proc/self/fd/0"),
+            (b"stdout", b"/proc/self/fd/1"),
+            (b"stderr", b"/proc/self/fd/2"),
+        ):
+            self.root.make(link, S_IFLNK | 0o777, 0, 0, target=target)
+        self.root.make(b"shm", S_IFDIR | S_ISVTX | 0o777, 0, 0)
+
+    def _add(self, name: bytes, major: int, minor: int, opener: Opener) -> None:
+        self.root.attach(name, DeviceNode(self, 0o666, makedev(major, minor), opener))
+
+
+def _open_random(ctx: FsContext, flags: int, node: DeviceNode) -> File:
+    """The entropy of the machine that opens it. Raises Errno(ENXIO) outside of one."""
+    if ctx.process is None:
+        raise Errno(ENXIO)
+    return Random(flags, node, ctx.process.kernel.entropy)
+
+
+def _open_terminal(ctx: FsContext, flags: int, node: DeviceNode) -> File:
+    """/dev/tty: the terminal among the standard streams. Raises Errno(ENXIO) when there is none."""
+    if ctx.process is not None:
+        for fd in (0, 1, 2):
+            file = ctx.process.fds.find(fd)
+            if file is not None and file.tty:
+                return file
+    raise Errno(ENXIO)

@@ -1,0 +1,155 @@
+"""The open file description: what a file descriptor refers to (open(2), "Open file descriptions").
+
+What always holds. A file never waits: `read`, `write` and their relatives raise `Errno(EAGAIN)` when nothing can be
+done now, and `queues(events)` are woken when `poll()` may have changed. The system-call layer turns EAGAIN into a
+`Wait` unless the file is O_NONBLOCK. A file is shared by reference count: `hold()` for each descriptor, `release()`
+for each that goes; the last one closes it, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi.errno import EBADF, EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
+from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
+from aiopyvm.abi.poll import READABLE, WRITABLE
+from aiopyvm.abi.stat import S_IFCHR, Stat
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import Directory, Entry, Inode
+    from aiopyvm.kernel.wait import WaitQueue
+
+
+class File:
+    """An open file description; this base is a file that is always ready and can do nothing.
+
+    `flags` are open(2)'s access mode and status flags, `offset` is the position of seekable files. `host` tells that
+    what the file waits for comes from outside the guest machines (so that no deadlock is seen where input may still
+    arrive).
+    """
+
+    seekable = False
+    tty = False
+    host = False
+
+    def __init__(self, flags: int = 0, inode: Inode | None = None) -> None:
+        self.flags = flags
+        self.inode = inode
+        self.offset = 0
+        self.refs = 0
+        self.name = b""  # what /proc/self/fd shows, for files that have no path
+        self.place: tuple[Directory, bytes] | None = None  # where it was opened
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def hold(self) -> File:
+        """Count one more reference; returns the file."""
+        self.refs += 1
+        return self
+
+    def release(self) -> None:
+        """Drop one reference; the last one closes the file."""
+        self.refs -= 1
+        if self.refs == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Called once, when the last reference is dropped."""
+
+    # --- access -----------------------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> bool:
+        """Whether the access mode allows reading."""
+        return self.flags & O_ACCMODE in (O_RDONLY, O_RDWR) and not self.flags & O_PATH
+
+    @property
+    def writable(self) -> bool:
+        """Whether the access mode allows writing."""
+        return self.flags & O_ACCMODE in (O_WRONLY, O_RDWR) and not self.flags & O_PATH
+
+    def need_readable(self) -> None:
+        """Raise Errno(EBADF) unless the file may be read."""
+        if not self.readable:
+            raise Errno(EBADF)
+
+    def need_writable(self) -> None:
+        """Raise Errno(EBADF) unless the file may be written."""
+        if not self.writable:
+            raise Errno(EBADF)
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def read(self, n: int) -> bytes:
+        """Return 1 to `n` bytes, b"" at the end of file. Raises Errno: EAGAIN when there is nothing yet."""
+        raise Errno(EINVAL)
+
+    def unread(self, data: bytes) -> None:
+        """Put back the tail of what `read` just returned: the caller could not take it."""
+        if self.seekable:
+            self.offset -= len(data)
+
+    def write(self, data: bytes) -> int:
+        """Take 1 to len(data) bytes; return how many. Raises Errno: EAGAIN when there is no room yet, EPIPE."""
+        raise Errno(EINVAL)
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Like `read` at `offset`; the position stays. Raises Errno(ESPIPE) where there is no position."""
+        raise Errno(ESPIPE)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Like `write` at `offset`; the position stays. Raises Errno(ESPIPE) where there is no position."""
+        raise Errno(ESPIPE)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the position; return the new one. Raises Errno (lseek(2))."""
+        raise Errno(ESPIPE)
+
+    def truncate(self, size: int) -> None:
+        """Set the size. Raises Errno(EINVAL) for what is no regular file."""
+        raise Errno(EINVAL)
+
+    def allocate(self, offset: int, length: int, mode: int) -> None:
+        """fallocate(2)."""
+        raise Errno(ESPIPE)
+
+    def sync(self) -> None:
+        """fsync(2): make what was written durable. Raises Errno(EINVAL) for what cannot be synced."""
+        raise Errno(EINVAL)
+
+    # --- readiness --------------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        """Return the poll(2) events that hold now."""
+        return READABLE | WRITABLE
+
+    def queues(self, events: int) -> tuple[WaitQueue, ...]:
+        """Return the queues that are woken when `poll()` may have changed with regard to `events`."""
+        return ()
+
+    def available(self) -> int:
+        """Return how many bytes `read` would give now (FIONREAD). Raises Errno(ENOTTY) where that has no meaning."""
+        raise Errno(ENOTTY)
+
+    # --- attributes -------------------------------------------------------------------------------------------------
+
+    def stat(self) -> Stat:
+        """Return the attributes of what is open."""
+        if self.inode is not None:
+            return self.inode.stat()
+        return Stat(ino=1, mode=S_IFCHR | 0o600)
+
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over a directory's entries from the position on; the caller stores `Entry.cookie` in `offset`.
+
+        Raises Errno(ENOTDIR) for what is no directory.
+        """
+        raise Errno(ENOTDIR)
+
+    def mmap_content(self) -> bytes:
+        """Return what a private mapping shows: the whole content, immutable, the same object while nothing changes.
+
+        Raises Errno(ENODEV) for what cannot be mapped.
+        """
+        raise Errno(ENODEV)

@@ -1,0 +1,214 @@
+"""A regular file's bytes in memory: sparse pages over an immutable base, charged to the budget.
+
+How it works. Page i (4 KiB) is `_pages[i]` when it was ever written, else the part of the base that is there (what
+Python gave as bytes, or a host file under a copy-on-write mount), else zeros. What always holds: bytes past `size`
+read as zeros when the file grows again; only written pages are charged; the base is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiopyvm.abi.errno import ENOSPC, ENXIO, Errno
+from aiopyvm.kernel.ports import Budget
+
+PAGE = 4096
+SHIFT = 12
+Base = Callable[[int, int], bytes]  # (offset, size) -> at most size bytes
+
+
+class Content:
+    """Bytes 0..size-1 of one file."""
+
+    __slots__ = ("_base", "_base_size", "_budget", "_charged", "_overlaid", "_pages", "_whole", "size")
+
+    def __init__(self, budget: Budget, whole: bytes = b"") -> None:
+        self._budget = budget
+        self._pages: dict[int, bytearray] = {}
+        self._whole: bytes | None = whole  # all of the content as one object, where that is known
+        self._base: Base | None = _reader(whole) if whole else None
+        self._base_size = len(whole)
+        self._overlaid = 0  # pages that hide a page of the base
+        self._charged = 0
+        self.size = len(whole)
+
+    @classmethod
+    def over(cls, budget: Budget, base: Base, size: int) -> Content:
+        """Return a content that shows `size` bytes of `base` until they are written."""
+        content = cls(budget)
+        content._whole = None
+        content._base = base
+        content._base_size = content.size = size
+        return content
+
+    @property
+    def allocated(self) -> int:
+        """How many pages hold data (st_blocks is eight times that)."""
+        return len(self._pages) - self._overlaid + ((self._base_size + PAGE - 1) >> SHIFT)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, n: int) -> bytes:
+        """Return at most `n` bytes from `offset` on; b"" at and after the end."""
+        n = min(n, self.size - offset)
+        if n <= 0:
+            return b""
+        if self._whole is not None:
+            return self._whole[offset : offset + n]
+        if not self._pages:
+            return self._from_base(offset, n)
+        start = offset & (PAGE - 1)
+        if start + n <= PAGE:
+            page = self._pages.get(offset >> SHIFT)
+            return bytes(page[start : start + n]) if page is not None else self._from_base(offset, n)
+        return self._gather(offset, n)
+
+    def _gather(self, offset: int, n: int) -> bytes:
+        parts = []
+        end = offset + n
+        pages = self._pages
+        while offset < end:
+            page = pages.get(offset >> SHIFT)
+            start = offset & (PAGE - 1)
+            stop = min(PAGE, start + end - offset)
+            parts.append(page[start:stop] if page is not None else self._from_base(offset, stop - start))
+            offset += stop - start
+        return b"".join(parts)
+
+    def _from_base(self, offset: int, n: int) -> bytes:
+        there = min(n, self._base_size - offset)
+        if there <= 0 or self._base is None:
+            return bytes(n)
+        return self._base(offset, there).ljust(n, b"\0")
+
+    def snapshot(self) -> bytes:
+        """Return the whole content as one immutable object, the same until the next change."""
+        if self._whole is None:
+            self._whole = self.read(0, self.size)
+        return self._whole
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Store `data`, or as much of it as the budget allows; return how much. Raises Errno(ENOSPC) when none."""
+        if not data:
+            return 0
+        n = len(data)
+        pages = self._pages
+        first, last = offset >> SHIFT, (offset + n - 1) >> SHIFT
+        for i in range(first, last + 1):
+            if i not in pages and not self._charge():
+                n = (i << SHIFT) - offset
+                if n <= 0:
+                    raise Errno(ENOSPC)
+                break
+            self._store(i, offset, data, n)
+        self._whole = None
+        self.size = max(self.size, offset + n)
+        return n
+
+    def _store(self, i: int, offset: int, data: bytes | memoryview, n: int) -> None:
+        base = i << SHIFT
+        start = max(0, offset - base)
+        stop = min(PAGE, offset + n - base)
+        piece = data[base + start - offset : base + stop - offset]
+        page = self._pages.get(i)
+        if page is not None:
+            page[start:stop] = piece
+            return
+        if stop - start == PAGE:
+            page = bytearray(piece)
+        else:
+            page = bytearray(self._from_base(base, PAGE))
+            page[start:stop] = piece
+        self._overlaid += base < self._base_size
+        self._pages[i] = page
+
+    def truncate(self, size: int) -> None:
+        """Set the size; what is cut off is forgotten and its memory given back."""
+        if size < self.size:
+            self._cut(size)
+        if size != self.size:
+            self._whole = None
+            self.size = size
+
+    def _cut(self, size: int) -> None:
+        keep = (size + PAGE - 1) >> SHIFT
+        end = (self.size + PAGE - 1) >> SHIFT
+        pages = self._pages
+        for i in [i for i in pages if i >= keep] if end - keep > len(pages) else range(keep, end):
+            self._drop(i)
+        page = pages.get(size >> SHIFT)
+        if page is not None and size & (PAGE - 1):
+            page[size & (PAGE - 1) :] = bytes(PAGE - (size & (PAGE - 1)))
+        if size < self._base_size:
+            self._base_size = size
+            if size == 0:
+                self._base = None
+
+    def _drop(self, i: int) -> None:
+        if self._pages.pop(i, None) is not None:
+            self._overlaid -= i << SHIFT < self._base_size
+            self._charged -= 1
+            self._budget.charge(-PAGE)
+
+    def _charge(self) -> bool:
+        if not self._budget.charge(PAGE):
+            return False
+        self._charged += 1
+        return True
+
+    def free(self) -> None:
+        """Forget everything and give the memory back."""
+        self._budget.charge(-PAGE * self._charged)
+        self._charged = self._overlaid = self._base_size = self.size = 0
+        self._pages = {}
+        self._base = None
+        self._whole = b""
+
+    # --- holes ------------------------------------------------------------------------------------------------------
+
+    def punch(self, offset: int, length: int) -> None:
+        """Make a range read as zeros; whole pages of it give their memory back (fallocate(2), PUNCH_HOLE).
+
+        Over a base the zeros are pages of their own: then Errno(ENOSPC) may be raised.
+        """
+        end = min(offset + length, self.size)
+        self._whole = None if offset < end else self._whole
+        for i in self._pages_in(offset, end):
+            start, stop = max(offset, i << SHIFT), min(end, (i + 1) << SHIFT)
+            if stop - start == PAGE and i << SHIFT >= self._base_size:
+                self._drop(i)
+            else:
+                self.write(start, bytes(stop - start))
+
+    def _pages_in(self, offset: int, end: int) -> list[int]:
+        first, last = offset >> SHIFT, (end + PAGE - 1) >> SHIFT
+        based = range(first, min(last, (self._base_size + PAGE - 1) >> SHIFT))
+        return sorted({*based, *(i for i in self._pages if first <= i < last)})
+
+    def seek_data(self, offset: int) -> int:
+        """Return the first offset >= `offset` with data (SEEK_DATA). Raises Errno(ENXIO) when there is none."""
+        if offset >= self.size:
+            raise Errno(ENXIO)
+        if offset < self._base_size or offset >> SHIFT in self._pages:
+            return offset
+        later = [i for i in self._pages if i > offset >> SHIFT]
+        if not later:
+            raise Errno(ENXIO)
+        return min(later) << SHIFT
+
+    def seek_hole(self, offset: int) -> int:
+        """Return the first offset >= `offset` without data, the end at last (SEEK_HOLE). Raises Errno(ENXIO)."""
+        if offset >= self.size:
+            raise Errno(ENXIO)
+        i = max(offset, min(self._base_size, self.size)) >> SHIFT if offset < self._base_size else offset >> SHIFT
+        if i not in self._pages and i << SHIFT >= self._base_size:
+            return max(offset, i << SHIFT)
+        while i in self._pages or i << SHIFT < self._base_size:
+            i += 1
+        return min(i << SHIFT, self.size)
+
+
+def _reader(whole: bytes) -> Base:
+    return lambda offset, n: whole[offset : offset + n]

@@ -1,0 +1,263 @@
+"""Open regular files and directories of any file system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from aiopyvm.abi.errno import EFBIG, EINVAL, EISDIR, ENODEV, ENXIO, EOPNOTSUPP, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.fcntl import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_ZERO_RANGE,
+    MAX_FILE_SIZE,
+    MAX_NON_LFS,
+    O_APPEND,
+    O_LARGEFILE,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+)
+from aiopyvm.abi.poll import READABLE, WRITABLE
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fs import Directory, Entry, Inode, Listing
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fscontext import FsContext
+
+GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
+
+
+class RegularInode(Protocol):
+    """What an open regular file asks of its inode; every method may raise Errno."""
+
+    @property
+    def size(self) -> int:
+        """st_size."""
+        ...
+
+    def read_at(self, offset: int, n: int) -> bytes:
+        """Return at most `n` bytes at `offset`."""
+        ...
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> int:
+        """Store bytes at `offset`; return how many."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Set the size."""
+        ...
+
+    def punch(self, offset: int, length: int) -> None:
+        """Make a range read as zeros."""
+        ...
+
+    def seek_data(self, offset: int, hole: bool) -> int:
+        """SEEK_DATA, SEEK_HOLE."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """Return the whole content, immutable."""
+        ...
+
+    def sync(self) -> None:
+        """fsync(2)."""
+        ...
+
+    def opened(self) -> None:
+        """Count one more open file description."""
+        ...
+
+    def closed(self) -> None:
+        """Count one less."""
+        ...
+
+
+class RegularFile(File):
+    """An open regular file; `content` is its inode."""
+
+    seekable = True
+
+    def __init__(self, inode: Inode, flags: int) -> None:
+        super().__init__(flags, inode)
+        self.content: RegularInode = inode  # type: ignore[assignment]  # the file systems' regular inodes are both
+        self.content.opened()
+
+    def close(self) -> None:
+        """Tell the inode."""
+        self.content.closed()
+        if self.inode is not None and self.inode.locks is not None:
+            self.inode.locks.unflock(self)
+            self.inode.locks.drop_owner(self)
+
+    def read(self, n: int) -> bytes:
+        """Return the bytes at the position and move it."""
+        data = self.content.read_at(self.offset, n)
+        self.offset += len(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        """Store bytes at the position, or at the end with O_APPEND, and move it. Raises Errno: ENOSPC, EFBIG."""
+        offset = self.content.size if self.flags & O_APPEND else self.offset
+        n = self._store(data, offset)
+        self.offset = offset + n
+        return n
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Return the bytes at `offset`."""
+        return self.content.read_at(offset, n)
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Store bytes at `offset`; with O_APPEND at the end, as Linux does (pwrite(2), BUGS)."""
+        return self._store(data, self.content.size if self.flags & O_APPEND else offset)
+
+    def _store(self, data: bytes, offset: int) -> int:
+        limit = MAX_FILE_SIZE if self.flags & O_LARGEFILE else MAX_NON_LFS
+        if offset + len(data) > limit:
+            if offset >= limit and data:
+                raise Errno(EFBIG)
+            data = data[: limit - offset]
+        return self.content.write_at(offset, data)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the position. Raises Errno: EINVAL, ENXIO."""
+        if whence == SEEK_CUR:
+            offset += self.offset
+        elif whence == SEEK_END:
+            offset += self.content.size
+        elif whence in (SEEK_DATA, SEEK_HOLE):
+            if offset < 0:
+                raise Errno(ENXIO)
+            offset = self.content.seek_data(offset, whence == SEEK_HOLE)
+        elif whence != SEEK_SET:
+            raise Errno(EINVAL)
+        if offset < 0:
+            raise Errno(EINVAL)
+        if offset > MAX_FILE_SIZE:
+            raise Errno(EOVERFLOW)
+        self.offset = offset
+        return offset
+
+    def truncate(self, size: int) -> None:
+        """Set the size. Raises Errno: EINVAL, EFBIG, ENOSPC."""
+        if size < 0 or not self.writable:
+            raise Errno(EINVAL)
+        if size > MAX_NON_LFS and not self.flags & O_LARGEFILE:
+            raise Errno(EINVAL)
+        self.content.truncate(size)
+
+    def allocate(self, offset: int, length: int, mode: int) -> None:
+        """fallocate(2): sizes, holes and zeros; space itself is taken when it is written."""
+        if offset < 0 or length <= 0:
+            raise Errno(EINVAL)
+        if offset + length > MAX_FILE_SIZE:
+            raise Errno(EFBIG)
+        if mode not in (
+            0,
+            FALLOC_FL_KEEP_SIZE,
+            FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            FALLOC_FL_ZERO_RANGE,
+            FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+        ):
+            raise Errno(EOPNOTSUPP)
+        if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
+            self.content.punch(offset, length)
+        if not mode & FALLOC_FL_KEEP_SIZE and offset + length > self.content.size:
+            self.content.truncate(offset + length)
+
+    def sync(self) -> None:
+        """Make what was written durable, as far as the file system can."""
+        self.content.sync()
+
+    def available(self) -> int:
+        """Return the bytes from the position to the end."""
+        return max(0, self.content.size - self.offset)
+
+    def mmap_content(self) -> bytes:
+        """Return the whole content. Raises Errno."""
+        return self.content.snapshot()
+
+
+class DirectoryFile(File):
+    """An open directory. The position is the cookie of the last entry read; 0 is a new start."""
+
+    seekable = True
+
+    def __init__(self, inode: Directory, flags: int, ctx: FsContext) -> None:
+        super().__init__(flags, inode)
+        self.directory = inode
+        self._ctx = ctx
+        self._listing: Listing | None = None
+        self.directory_opened()
+
+    def directory_opened(self) -> None:
+        """Let the inode live while it is open."""
+        opened = getattr(self.directory, "opened", None)
+        if opened is not None:
+            opened()
+
+    def close(self) -> None:
+        """Tell the inode."""
+        self._listing = None
+        closed = getattr(self.directory, "closed", None)
+        if closed is not None:
+            closed()
+        if self.directory.locks is not None:
+            self.directory.locks.unflock(self)
+
+    def read(self, n: int) -> bytes:
+        """Raises Errno(EISDIR)."""
+        raise Errno(EISDIR)
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Raises Errno(EISDIR)."""
+        raise Errno(EISDIR)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move to a cookie that was read before, or to the start. Raises Errno(EINVAL)."""
+        if whence == SEEK_CUR:
+            offset += self.offset
+        elif whence != SEEK_SET:
+            raise Errno(EINVAL)
+        if offset < 0:
+            raise Errno(EINVAL)
+        self.offset = offset
+        return offset
+
+    def sync(self) -> None:
+        """Nothing to do: names are in memory, or were changed on the host at once."""
+
+    def poll(self) -> int:
+        """Always ready."""
+        return READABLE | WRITABLE
+
+    def mmap_content(self) -> bytes:
+        """Raises Errno(ENODEV)."""
+        raise Errno(ENODEV)
+
+    def allocate(self, offset: int, length: int, mode: int) -> None:
+        """Raises Errno(ENODEV)."""
+        raise Errno(ESPIPE if self.inode is None else ENODEV)
+
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over ".", "..", the names, and what is mounted here."""
+        directory = self.directory
+        if directory.removed:
+            return
+        if self.offset == 0 or self._listing is None:
+            self._listing = directory.listing(self._ctx)
+        if self.offset < 1:
+            yield Entry(1, directory.stat().ino, 4, b".")
+        if self.offset < 2:
+            up = directory if directory is self._ctx.root else directory.parent
+            yield Entry(2, up.stat().ino, 4, b"..")
+        grafts = dict(directory.grafts or {})
+        if self.offset < GRAFT_COOKIE:
+            for entry in self._listing(self.offset):
+                if entry.name not in grafts:
+                    yield entry
+        for n, (name, inode) in enumerate(grafts.items(), GRAFT_COOKIE + 1):
+            if n > self.offset:
+                yield Entry(n, inode.stat().ino, 4, name)

@@ -1,0 +1,117 @@
+"""The path walk (path_resolution(7)): from a path to the directory and the name it ends in, and what is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiopyvm.abi.errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
+from aiopyvm.abi.fcntl import MAX_SYMLINKS, NAME_MAX, PATH_MAX, X_OK
+from aiopyvm.abi.stat import S_IFLNK
+from aiopyvm.kernel.fs import Directory, Inode, may
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fscontext import FsContext
+
+
+class Found(NamedTuple):
+    """Where a path ends. `name` is b"/", b"." or b".." where it ends in no name; `inode` is None when nothing is there.
+
+    `slash` tells that the path (or the last link) ended in a slash, so that only a directory will do.
+    """
+
+    directory: Directory
+    name: bytes
+    inode: Inode | None
+    slash: bool
+
+    @property
+    def named(self) -> bool:
+        """Whether the path ends in a proper name, which can be made, removed or renamed."""
+        return self.name not in (b"/", b".", b"..")
+
+
+def resolve(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Found:
+    """Walk `path` from the root, or from `at` (None: the working directory).
+
+    `follow`: a symbolic link at the end is followed too. Raises Errno: ENOENT (also for the empty path), ENOTDIR,
+    EACCES, ELOOP, ENAMETOOLONG, and what file systems raise. That nothing is under the last name is no error.
+    """
+    if not path:
+        raise Errno(ENOENT)
+    if len(path) >= PATH_MAX:
+        raise Errno(ENAMETOOLONG)
+    here: Inode
+    if path[0] == 0x2F:
+        here = ctx.root
+    else:
+        here = ctx.cwd if at is None else at
+    pending = _components(path)
+    slash = path[-1] == 0x2F
+    if not pending:
+        return Found(ctx.root, b"/", ctx.root, True)
+    links = 0
+    while True:
+        name = pending.pop()
+        if not isinstance(here, Directory):
+            raise Errno(ENOTDIR)
+        if not may(here, ctx, X_OK):
+            raise Errno(EACCES)
+        directory = here
+        if name == b".":
+            inode: Inode | None = directory
+        elif name == b"..":
+            inode = directory if directory is ctx.root else directory.parent
+        else:
+            inode = _child(directory, name, ctx, last=not pending)
+            if inode is None:
+                return Found(directory, name, None, slash)
+            if inode.kind == S_IFLNK and (pending or follow or slash):
+                links += 1
+                if links > MAX_SYMLINKS:
+                    raise Errno(ELOOP)
+                target = inode.jump(ctx)
+                if target is None:
+                    text = inode.readlink(ctx)
+                    here = ctx.root if text[:1] == b"/" else directory
+                    if not text:
+                        raise Errno(ENOENT)
+                    if not pending:
+                        slash = slash or text[-1] == 0x2F
+                    pending += _components(text)
+                    if pending:
+                        continue
+                    inode, name = here, b"/"
+                else:
+                    inode = target
+        if not pending:
+            if slash and not isinstance(inode, Directory):
+                raise Errno(ENOTDIR)
+            return Found(directory, name, inode, slash)
+        assert inode is not None
+        here = inode
+
+
+def lookup(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Inode:
+    """Return the inode that `path` names. Raises Errno, as `resolve`, and ENOENT when there is none."""
+    inode = resolve(ctx, path, at, follow=follow).inode
+    if inode is None:
+        raise Errno(ENOENT)
+    return inode
+
+
+def _components(path: bytes) -> list[bytes]:
+    """The names of a path, the first one last."""
+    names = [name for name in path.split(b"/") if name]
+    names.reverse()
+    return names
+
+
+def _child(directory: Directory, name: bytes, ctx: FsContext, *, last: bool) -> Inode | None:
+    if len(name) > NAME_MAX:
+        raise Errno(ENAMETOOLONG)
+    try:
+        return directory.child(name, ctx)
+    except Errno as error:
+        if error.number == ENOENT and last:
+            return None
+        raise
