@@ -11,8 +11,8 @@ class MemoryFault(Exception):
     """A page fault (#PF). `address` is the first linear address that could not be accessed.
 
     `present` tells a protection violation (True; SEGV_ACCERR) from a missing page (False; SEGV_MAPERR). `bus` marks an
-    access past the end of a backing object (SIGBUS, BUS_ADRERR). `out_of_memory` marks a first touch that the memory budget
-    refused. Never leaves the package: an engine turns it into an `Exit`, a system call into EFAULT.
+    access past the end of a backing object (SIGBUS, BUS_ADRERR). `out_of_memory` marks a first touch that the memory
+    budget refused. Never leaves the package: an engine turns it into an `Exit`, a system call into EFAULT.
     """
 
     __slots__ = ("access", "address", "bus", "out_of_memory", "present")
@@ -31,3 +31,10 @@ class MemoryFault(Exception):
     def error_code(self) -> int:
         """The error code that the CPU pushes (Intel SDM vol. 3A, "Page-Fault Exception"): bits P, W/R, U/S, I/D."""
         return self.present | (self.access == "w") << 1 | 1 << 2 | (self.access == "x") << 4
+
+
+class AddressSpaceFull(Exception):
+    """No addresses, no mapping or no budget is left for what was asked: ENOMEM for the guest.
+
+    Never leaves the package.
+    """

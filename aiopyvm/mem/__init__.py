@@ -1,0 +1,1 @@
+"""The guest's address space: mappings, permissions, backings, copy-on-write, code tracking, faults."""

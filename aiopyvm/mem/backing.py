@@ -1,0 +1,129 @@
+"""What a mapping shows: fixed bytes, an image that many spaces share, or memory that all who map it write.
+
+No backing (None) is zeros. Backings are counted by Python's references: what nobody maps is freed. A kernel file can be
+mapped when its content is a `Backing`; it calls `changed` after it was written by other means than a mapping.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from aiopyvm.mem.arena import Extent, arena
+from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from aiopyvm.mem.space import AddressSpace
+
+
+class Backing:
+    """Bytes by offset. A page that starts at or past `size()` is a bus fault; the rest of the last page is zero."""
+
+    has_code: bool = False  # some space runs code from a shared mapping of it
+    extent: Extent | None = None  # where the bytes are attachable by the host, at the same offsets
+    attach_shared: bool = False  # attached for all to write (else: privately, copied by the host when written)
+
+    def size(self) -> int:
+        """Size in bytes."""
+        raise NotImplementedError
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer where the content ends. OSError is a bus fault for the guest."""
+        raise NotImplementedError
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Store through a shared mapping; never past `size()`. OSError is a bus fault for the guest."""
+        raise NotImplementedError
+
+    def admit(self, offset: int, budget: Budget) -> bool:
+        """Charge the page at `offset` on its first touch through a shared mapping; False when refused."""
+        return True
+
+    # Code in shared memory: a write by one space must reach the translations of every other.
+
+    def join(self, space: AddressSpace) -> None:
+        """`space` maps this backing shared from now on."""
+        try:
+            self._mappers.add(space)
+        except AttributeError:
+            self._mappers: weakref.WeakSet[AddressSpace] = weakref.WeakSet((space,))
+
+    def code_found(self) -> None:
+        """A space runs code from a shared mapping of this: no store to it may go unseen any more."""
+        if not self.has_code:
+            self.has_code = True
+            for space in tuple(self._mappers):
+                space.backing_has_code(self)
+
+    def changed(self, offset: int, length: int) -> None:
+        """Tell who maps it shared that the bytes [offset, offset+length) may have changed."""
+        if self.has_code:
+            for space in tuple(self._mappers):
+                space.backing_changed(self, offset, length)
+
+
+class BytesBacking(Backing):
+    """Immutable content, such as a file read whole; for private mappings."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        raise PermissionError("immutable bytes are never mapped shared and writable")
+
+
+class ImageBacking(BytesBacking):
+    """Immutable content for private mappings in many spaces: its clean pages exist once in the host."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.extent: Extent | None = None
+        extent = arena().allocate(len(data))
+        if extent.fd >= 0:
+            extent.write(0, data)
+            self.extent = extent
+
+
+class SharedBacking(Backing):
+    """Zeroed memory that every shared mapping of it sees (MAP_SHARED | MAP_ANONYMOUS, and what is like it).
+
+    Its pages are charged to the budget of whoever touches first, and given back when nobody maps it any more.
+    """
+
+    attach_shared = True
+
+    def __init__(self, size: int) -> None:
+        self.extent: Extent | None = arena().allocate(size)
+        self._charged: dict[int, Budget] = {}
+
+    def size(self) -> int:
+        assert self.extent is not None
+        return self.extent.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        assert self.extent is not None
+        return self.extent.read(offset, length)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        assert self.extent is not None
+        self.extent.write(offset, data)
+
+    def admit(self, offset: int, budget: Budget) -> bool:
+        page = offset >> PAGE_SHIFT
+        if page not in self._charged:
+            if not budget.charge(PAGE):
+                return False
+            self._charged[page] = budget
+        return True
+
+    def __del__(self) -> None:
+        for budget in self._charged.values():
+            budget.charge(-PAGE)
+

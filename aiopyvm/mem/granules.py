@@ -1,0 +1,161 @@
+"""Copy-on-write after fork: what a space lent to its heirs, and what it inherited and has not looked at yet.
+
+A fork copies nothing. Each 64 KiB granule with private content becomes a `Granule` that the child refers to; the
+content stays in the parent's reservation and the parent's pages lose their fast WRITE bit. The parent's next write to
+a page first freezes the old content (one page) for whoever still refers to the granule; when nobody does, it simply
+writes again. The child copies a page in when it first touches it. A granule lives by Python's references alone: its
+owner holds it weakly.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Final
+
+from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
+from aiopyvm.mem.reservation import Reservation
+
+SHIFT: Final = 4  # pages in a granule, as a power of two
+SIZE: Final = 1 << SHIFT
+WHOLE: Final = (1 << SIZE) - 1  # a mask of all its pages
+COST: Final = 256  # bytes charged for what a granule's bookkeeping takes
+
+
+class FrozenPage:
+    """A page's content at a fork, charged (`paid`) until its last granule is gone."""
+
+    __slots__ = ("_budget", "data")
+
+    def __init__(self, data: bytes, budget: Budget) -> None:
+        self.data = data
+        self._budget = budget
+
+    def __del__(self) -> None:
+        self._budget.charge(-PAGE)
+
+
+class Granule:
+    """Pages `live` (a bit mask) are in `home` as they were at the fork, others were frozen."""
+
+    __slots__ = ("__weakref__", "first", "frozen", "home", "live")
+
+    def __init__(self, home: Reservation, first: int, live: int) -> None:
+        self.home = home
+        self.first = first  # page number
+        self.live = live
+        self.frozen: dict[int, FrozenPage] | None = None
+
+    def read(self, page: int) -> bytes | memoryview:
+        """The content of `page` at the fork."""
+        if self.live >> (page - self.first) & 1:
+            return self.home.view[page << PAGE_SHIFT : (page + 1) << PAGE_SHIFT]
+        assert self.frozen is not None
+        return self.frozen[page].data
+
+
+class Lent:
+    """Granules that others see in a space's reservation, by granule number."""
+
+    __slots__ = ("_granules",)
+
+    def __init__(self) -> None:
+        self._granules: dict[int, list[weakref.ref[Granule]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._granules)
+
+    def lend(self, home: Reservation, number: int, mask: int) -> Granule:
+        """A granule of pages `mask`; the last one lent if it still has just these."""
+        refs = self._granules.get(number)
+        if refs:
+            last = refs[-1]()
+            if last is not None and last.live == mask:
+                return last
+        granule = Granule(home, number << SHIFT, mask)
+        if refs is None:
+            self._granules[number] = [weakref.ref(granule)]
+        else:
+            refs.append(weakref.ref(granule))
+        return granule
+
+    def holders(self, page: int) -> list[Granule]:
+        """The granules for whose sake `page` must not change; forgets those that are gone."""
+        number = page >> SHIFT
+        refs = self._granules.get(number)
+        if refs is None:
+            return []
+        granules = [granule for ref in refs if (granule := ref()) is not None and granule.live]
+        if not granules:
+            del self._granules[number]
+            return []
+        if len(granules) != len(refs):
+            self._granules[number] = [weakref.ref(granule) for granule in granules]
+        bit = 1 << (page & SIZE - 1)
+        return [granule for granule in granules if granule.live & bit]
+
+    def held_pages(self, start: int, end: int) -> list[int]:
+        """The pages of [start, end) that have holders."""
+        low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
+        numbers = sorted(n for n in self._granules if low <= n < high) if high - low > len(self._granules) else [
+            n for n in range(low, high) if n in self._granules
+        ]
+        pages = (page for n in numbers for page in range(max(start, n << SHIFT), min(end, (n + 1) << SHIFT)))
+        return [page for page in pages if self.holders(page)]
+
+
+def freeze(page: int, holders: list[Granule], budget: Budget) -> None:
+    """Give `holders` a copy of `page`, already charged to `budget`: its owner is about to change it."""
+    copy = FrozenPage(bytes(holders[0].read(page)), budget)
+    for granule in holders:
+        granule.live &= ~(1 << (page - granule.first))
+        if granule.frozen is None:
+            granule.frozen = {}
+        granule.frozen[page] = copy
+
+
+class Inherited:
+    """Pages that a space has from its ancestors and has not touched: by granule number, sources with disjoint masks."""
+
+    __slots__ = ("_sources",)
+
+    def __init__(self) -> None:
+        self._sources: dict[int, tuple[tuple[Granule, int], ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def copy(self) -> Inherited:
+        other = Inherited()
+        other._sources = self._sources.copy()
+        return other
+
+    def add(self, number: int, granule: Granule, mask: int) -> None:
+        """Pages `mask` of granule `number` come from `granule`."""
+        self._sources[number] = (*self._sources.get(number, ()), (granule, mask))
+
+    def source(self, page: int) -> Granule | None:
+        """Where `page` comes from, if it is inherited."""
+        sources = self._sources.get(page >> SHIFT)
+        if sources is not None:
+            bit = 1 << (page & SIZE - 1)
+            for granule, mask in sources:
+                if mask & bit:
+                    return granule
+        return None
+
+    def drop(self, start: int, end: int) -> None:
+        """Forget the pages [start, end)."""
+        low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
+        if high - low > len(self._sources):
+            numbers = [n for n in self._sources if low <= n < high]
+        else:
+            numbers = [n for n in range(low, high) if n in self._sources]
+        for n in numbers:
+            first = n << SHIFT
+            keep = WHOLE & ~((1 << min(end - first, SIZE)) - (1 << max(start - first, 0)))
+            kept = tuple((granule, mask & keep) for granule, mask in self._sources[n] if mask & keep)
+            if kept:
+                self._sources[n] = kept
+            else:
+                del self._sources[n]

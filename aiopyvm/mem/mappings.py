@@ -1,0 +1,160 @@
+"""The list of mappings of one space, sorted by address, split and merged as Linux does it (mmap(2), munmap(2))."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from aiopyvm.mem.backing import Backing
+from aiopyvm.mem.faults import AddressSpaceFull
+from aiopyvm.mem.layout import PAGE, PROT_BITS, TASK_SIZE, page_up
+
+MAX_MAPPINGS: Final = 65530  # vm.max_map_count
+MMAP_BASE: Final = 0xF7FFE000  # where a 64-bit kernel starts to place a 32-bit program's mappings, downwards
+LOWEST: Final = 0x10000  # vm.mmap_min_addr: nothing is placed below unless asked for
+STACK_GUARD: Final = 256 * PAGE  # kept free below a mapping that grows down
+_BOTTOM_UP: Final = 0x55555000  # where the search upwards starts once the area below the base is full
+
+
+class Mapping(NamedTuple):
+    """[start, end), both multiples of the page size. `offset` is into `backing` (None: zeros), in bytes."""
+
+    start: int
+    end: int
+    prot: int
+    shared: bool
+    grows_down: bool
+    backing: Backing | None
+    offset: int
+    name: str
+
+    @property
+    def bits(self) -> int:
+        """The page table's READ, WRITE, EXEC that `prot` allows."""
+        return PROT_BITS[self.prot & 7]
+
+    def clip(self, start: int, end: int) -> Mapping:
+        """The part of this mapping in [start, end)."""
+        start, end = max(start, self.start), min(end, self.end)
+        offset = self.offset + start - self.start if self.backing is not None else 0
+        return self._replace(start=start, end=end, offset=offset)
+
+    def continues(self, before: Mapping) -> bool:
+        """True if `before` and this are one mapping in two pieces."""
+        return (
+            before.end == self.start
+            and before[2:6] == self[2:6]
+            and before.name == self.name
+            and (self.backing is None or before.offset + before.end - before.start == self.offset)
+        )
+
+
+class Mappings:
+    """Sorted, never overlapping; neighbours that continue one another are one."""
+
+    __slots__ = ("_list", "_starts")
+
+    def __init__(self, mappings: list[Mapping] | None = None) -> None:
+        self._list = mappings or []
+        self._starts = [m.start for m in self._list]
+
+    def __iter__(self) -> Iterator[Mapping]:
+        return iter(self._list)
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def copy(self) -> Mappings:
+        return Mappings(self._list.copy())
+
+    def clear(self) -> None:
+        self._list.clear()
+        self._starts.clear()
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that contains `address`."""
+        i = bisect_right(self._starts, address) - 1
+        if i >= 0 and address < self._list[i].end:
+            return self._list[i]
+        return None
+
+    def around(self, address: int) -> tuple[Mapping | None, Mapping | None]:
+        """For an `address` that is not mapped: the mappings below and above it."""
+        i = bisect_right(self._starts, address)
+        return (self._list[i - 1] if i else None), (self._list[i] if i < len(self._list) else None)
+
+    def overlapping(self, start: int, end: int) -> list[Mapping]:
+        """The mappings that share a byte with [start, end), whole."""
+        first, last = self._span(start, end)
+        return self._list[first:last]
+
+    def covers(self, start: int, end: int) -> bool:
+        """True if every page of [start, end) is mapped."""
+        for m in self.overlapping(start, end):
+            if m.start > start:
+                return False
+            start = m.end
+        return start >= end
+
+    def cut(self, start: int, end: int) -> list[Mapping]:
+        """Take [start, end) out; the pieces taken."""
+        first, last = self._span(start, end)
+        old = self._list[first:last]
+        if not old:
+            return []
+        rest = [piece for piece in (old[0].clip(0, start), old[-1].clip(end, 1 << 32)) if piece.start < piece.end]
+        self._splice(first, last, rest)
+        return [m.clip(start, end) for m in old]
+
+    def insert(self, mapping: Mapping) -> None:
+        """Add `mapping` where nothing is mapped; merge it with its neighbours."""
+        i = bisect_right(self._starts, mapping.start)
+        first, last = i, i
+        if i < len(self._list) and self._list[i].continues(mapping):
+            mapping, last = mapping._replace(end=self._list[i].end), i + 1
+        if i and mapping.continues(self._list[i - 1]):
+            before = self._list[i - 1]
+            mapping, first = before._replace(end=mapping.end), i - 1
+        self._splice(first, last, [mapping])
+
+    def find_free(self, length: int, hint: int = 0) -> int:
+        """Where `length` bytes are free: at `hint`, else as high as possible below MMAP_BASE; or AddressSpaceFull."""
+        length = page_up(length)
+        hint = page_up(hint)
+        if hint >= LOWEST and hint + length <= TASK_SIZE and self._is_free(hint, hint + length):
+            return hint
+        high = MMAP_BASE
+        for m in reversed(self._list):
+            if m.end <= high and high - m.end >= length:
+                break
+            high = min(high, m.start - STACK_GUARD if m.grows_down else m.start)
+        if high - length >= LOWEST:
+            return high - length
+        return self._find_above(length)
+
+    def _find_above(self, length: int) -> int:
+        low = _BOTTOM_UP
+        for m in self._list:
+            if (m.start - STACK_GUARD if m.grows_down else m.start) - low >= length:
+                return low
+            low = max(low, m.end)
+        if TASK_SIZE - low < length:
+            raise AddressSpaceFull(f"no room for {length:#x} bytes")
+        return low
+
+    def _is_free(self, start: int, end: int) -> bool:
+        below, above = self.around(start)
+        if below is not None and below.end > start:
+            return False
+        return above is None or end <= (above.start - STACK_GUARD if above.grows_down else above.start)
+
+    def _span(self, start: int, end: int) -> tuple[int, int]:
+        first = bisect_right(self._starts, start) - 1
+        if first < 0 or self._list[first].end <= start:
+            first += 1
+        return first, max(first, bisect_right(self._starts, end - 1))
+
+    def _splice(self, first: int, last: int, new: list[Mapping]) -> None:
+        self._list[first:last] = new
+        self._starts[first:last] = [m.start for m in new]

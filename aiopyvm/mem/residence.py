@@ -1,0 +1,324 @@
+"""Which pages of a space are there, and how they come: first touch, copy-on-write, backings, attachments to the host.
+
+What always holds of a page: its fast bits are set only while an access by them is right; it is TOUCHED if and only if
+its private content is in the reservation and charged; an untouched page of the reservation is zero, or shows the
+extent that is attached there. `pages`, `readable` and `writable` change only in `_set`, `_clear_fast` and `_drop`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from aiopyvm.mem.arena import Extent
+from aiopyvm.mem.backing import Backing
+from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.codelines import CodeLines
+from aiopyvm.mem.faults import Access, AddressSpaceFull, MemoryFault
+from aiopyvm.mem.granules import Inherited, Lent, freeze
+from aiopyvm.mem.layout import (
+    EXEC,
+    HELD,
+    PAGE,
+    PAGE_SHIFT,
+    READ,
+    THROUGH,
+    TOUCHED,
+    WRITE,
+    count_touched,
+    page_up,
+    used_runs,
+)
+from aiopyvm.mem.mappings import LOWEST, STACK_GUARD, Mapping, Mappings
+from aiopyvm.mem.reservation import Reservation
+
+SPACE_COST: Final = 64 << 10  # bytes charged for a space itself: tables of the host, Python's objects
+MAX_ATTACHMENTS: Final = 8  # a space's host mappings are bounded whatever the guest does
+_NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
+_ZERO: Final = bytes(PAGE)
+
+
+class Attachment(NamedTuple):
+    """The host shows `extent` from `offset` on at [start, end) of the reservation."""
+
+    start: int
+    end: int
+    extent: Extent
+    offset: int
+    shared: bool
+
+    def shows(self, address: int, extent: Extent, offset: int) -> bool:
+        """True if byte `offset` of `extent` is what is at `address`."""
+        return self.extent is extent and self.offset + address - self.start == offset
+
+
+class Residence:
+    """The pages of an address space; see the module's docstring."""
+
+    __slots__ = (
+        "__weakref__",
+        "_attachments",
+        "_code",
+        "_fork_cost",
+        "_inherited",
+        "_lent",
+        "_maps",
+        "_overhead",
+        "_reservation",
+        "budget",
+        "pages",
+        "peak_resident_pages",
+        "readable",
+        "resident_pages",
+        "stack_limit",
+        "view",
+        "view16",
+        "view32",
+        "writable",
+    )
+
+    def __init__(self, budget: Budget) -> None:
+        if not budget.charge(SPACE_COST):
+            raise AddressSpaceFull("the memory budget has no room for another address space")
+        self.budget = budget
+        self._overhead = SPACE_COST
+        self._fork_cost = 0
+        try:
+            self._reservation = Reservation(budget)
+        except BaseException:
+            budget.charge(-SPACE_COST)
+            raise
+        self.view = self._reservation.view
+        self.view16 = self._reservation.view16
+        self.view32 = self._reservation.view32
+        self.pages = self._reservation.pages
+        self.readable: set[int] = set()
+        self.writable: set[int] = set()
+        self.resident_pages = 0
+        self.peak_resident_pages = 0
+        self.stack_limit = 8 << 20
+        self._maps = Mappings()
+        self._attachments: list[Attachment] = []
+        self._lent = Lent()
+        self._inherited = Inherited()
+        self._code = CodeLines()
+
+    # First touch
+
+    def _ready(self, address: int, end: int, access: Access) -> int:
+        """Make [address, end) ready for `access`; the bits of its pages, or-ed. MemoryFault at the first bad byte."""
+        need = WRITE | HELD if access == "w" else _NEED[access]
+        pages = self.pages
+        seen = 0
+        for page in range(address >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1):
+            bits = pages[page]
+            if not bits & need:
+                bits = self._admit(max(address, page << PAGE_SHIFT), access)
+            seen |= bits
+        return seen
+
+    def _admit(self, address: int, access: Access) -> int:
+        """Make the page of `address` ready for `access`; its bits then (or THROUGH).
+
+        MemoryFault where that is refused.
+        """
+        mapping = self._maps.find(address) or self._grow(address)
+        if mapping is None:
+            raise MemoryFault(address, access)
+        if not mapping.bits & _NEED[access]:
+            raise MemoryFault(address, access, present=True)
+        return self._settle(mapping, address, access)
+
+    def _settle(self, mapping: Mapping, address: int, access: Access) -> int:
+        """As `_admit`, where `mapping` is known to allow it."""
+        if mapping.shared:
+            return self._settle_shared(mapping, address, access)
+        page = address >> PAGE_SHIFT
+        bits = mapping.bits
+        if not self.pages[page] & TOUCHED and not self._fill(page, mapping, address, access):
+            bits &= ~WRITE  # a clean page of an image: shown, but not ours
+            self._set(page, bits)
+            return bits
+        if self._lent and (holders := self._lent.holders(page)):
+            if access == "w":
+                self._charge_page(address, access)
+                freeze(page, holders, self.budget)
+            else:
+                bits &= ~WRITE
+        if bits & WRITE and page in self._code:
+            bits = bits & ~WRITE | HELD
+        self._set(page, bits | TOUCHED)
+        return bits
+
+    def _fill(self, page: int, mapping: Mapping, address: int, access: Access) -> bool:
+        """Bring the first content of a private page in; False if it shows already, and is only looked at."""
+        at = page << PAGE_SHIFT
+        content: bytes | memoryview | None = None
+        under = self._attached_at(at)
+        granule = self._inherited.source(page)
+        if granule is not None:
+            content = granule.read(page)
+        elif mapping.backing is not None:
+            offset = mapping.offset + at - mapping.start
+            extent = mapping.backing.extent
+            if under is not None and extent is not None and under.shows(at, extent, offset):
+                if access != "w":
+                    return False
+                under = None  # it is there already
+            else:
+                content = _read_page(mapping.backing, offset, address, access)
+        if content is None and under is not None:
+            content = _ZERO
+        elif content is not None and under is not None and len(content) < PAGE:
+            content = bytes(content).ljust(PAGE, b"\0")
+        self._own(page, content, address, access)
+        if granule is not None:
+            self._inherited.drop(page, page + 1)
+        return True
+
+    def _own(self, page: int, content: bytes | memoryview | None, address: int, access: Access) -> None:
+        """Charge an untouched page and give it `content` (None: what is there); MemoryFault when the budget refuses."""
+        self._charge_page(address, access)
+        self.resident_pages += 1
+        if self.resident_pages > self.peak_resident_pages:
+            self.peak_resident_pages = self.resident_pages
+        if content is not None:
+            at = page << PAGE_SHIFT
+            self.view[at : at + len(content)] = content
+        self.pages[page] = TOUCHED
+
+    def _settle_shared(self, mapping: Mapping, address: int, access: Access) -> int:
+        backing = mapping.backing
+        assert backing is not None
+        at = address & -PAGE
+        offset = mapping.offset + at - mapping.start
+        if offset >= backing.size():
+            raise MemoryFault(address, access, present=True, bus=True)
+        if not backing.admit(offset, self.budget):
+            raise MemoryFault(address, access, out_of_memory=True)
+        under = self._attached_at(at)
+        if under is None or backing.extent is None or not under.shows(at, backing.extent, offset):
+            return THROUGH
+        bits = mapping.bits
+        if backing.has_code:
+            bits &= ~WRITE
+        self._set(at >> PAGE_SHIFT, bits)
+        return THROUGH if backing.has_code and access == "w" else bits
+
+    def _charge_page(self, address: int, access: Access) -> None:
+        if not self.budget.charge(PAGE):
+            raise MemoryFault(address, access, out_of_memory=True)
+
+    def _grow(self, address: int) -> Mapping | None:
+        """Extend the mapping that grows down above `address` to it (setrlimit(2), RLIMIT_STACK), or None."""
+        below, above = self._maps.around(address)
+        start = address & -PAGE
+        if above is None or not above.grows_down or start < LOWEST or above.end - start > self.stack_limit:
+            return None
+        if below is not None and not below.grows_down and below.prot and start - below.end < STACK_GUARD:
+            return None
+        self._maps.cut(above.start, above.end)
+        grown = above._replace(start=start)
+        self._maps.insert(grown)
+        return grown
+
+    # The table
+
+    def _set(self, page: int, bits: int) -> None:
+        self.pages[page] = bits
+        base = page << PAGE_SHIFT
+        (self.readable.add if bits & READ else self.readable.discard)(base)
+        (self.writable.add if bits & WRITE else self.writable.discard)(base)
+
+    def _clear_fast(self, first: int, last: int) -> None:
+        """Let the slow path look again at the pages [first, last)."""
+        table = bytes(self.pages[first:last])
+        for a, b in used_runs(table):
+            bases = range((first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, PAGE)
+            self.readable.difference_update(bases)
+            self.writable.difference_update(bases)
+            self.pages[first + a : first + b] = table[a:b].translate(_ONLY_TOUCHED)
+
+    def _drop(self, first: int, last: int) -> None:
+        """Forget the private content of the pages [first, last), and give it back."""
+        table = bytes(self.pages[first:last])
+        kept = 0
+        if self._lent:
+            for page in self._lent.held_pages(first, last):
+                freeze(page, self._lent.holders(page), self.budget)
+                kept += 1
+        if self._inherited:
+            self._inherited.drop(first, last)
+        touched = 0
+        for a, b in used_runs(table):
+            bases = range((first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, PAGE)
+            self.readable.difference_update(bases)
+            self.writable.difference_update(bases)
+            self.pages[first + a : first + b] = bytes(b - a)
+            if n := count_touched(table[a:b]):
+                self._reservation.discard(bases.start, bases.stop)
+                touched += n
+        self.resident_pages -= touched
+        self.budget.charge((kept - touched) * PAGE)
+
+    # What the host shows
+
+    def _attached_at(self, address: int) -> Attachment | None:
+        for attachment in self._attachments:
+            if attachment.start <= address < attachment.end:
+                return attachment
+        return None
+
+    def _attach(self, mapping: Mapping) -> None:
+        """Let the host show what `mapping` maps where that saves copies, or slow accesses."""
+        backing = mapping.backing
+        if backing is None or (extent := backing.extent) is None or mapping.shared != backing.attach_shared:
+            return
+        end = min(mapping.end, mapping.start + page_up(max(0, extent.size - mapping.offset)))
+        if end <= mapping.start:
+            return
+        new = Attachment(mapping.start, end, extent, mapping.offset, mapping.shared)
+        last = self._attachments[-1] if self._attachments else None
+        if last is not None and self._extends(last, new):
+            offset = new.offset - (new.start - last.end)
+            if self._reservation.attach(last.end, end, extent, offset, shared=False, more=True):
+                self._attachments[-1] = last._replace(end=end)
+            return
+        if any(a.start < end and new.start < a.end for a in self._attachments):
+            return
+        self._attach_new(new)
+
+    def _attach_new(self, new: Attachment) -> None:
+        if len(self._attachments) < MAX_ATTACHMENTS and self._reservation.attach(
+            new.start, new.end, new.extent, new.offset, shared=new.shared
+        ):
+            self._attachments.append(new)
+
+    def _extends(self, last: Attachment, new: Attachment) -> bool:
+        """One more part of the same image, close enough to be shown in one piece (with what is between)."""
+        if last.shared or not last.shows(new.start, new.extent, new.offset):
+            return False
+        if not 0 <= new.start - last.end <= 1 << 20:
+            return False
+        if any(a.start < new.end and last.end < a.end for a in self._attachments):
+            return False
+        return not count_touched(bytes(self.pages[last.end >> PAGE_SHIFT : new.end >> PAGE_SHIFT]))
+
+    def _detach(self, start: int, end: int) -> None:
+        """[start, end) is no longer mapped: end the attachments that must not, or need not, be there."""
+        for attachment in [a for a in self._attachments if a.start < end and start < a.end]:
+            if attachment.shared or (start <= attachment.start and attachment.end <= end):
+                self._reservation.detach(attachment.start, attachment.end)
+                self._attachments.remove(attachment)
+                self._clear_fast(attachment.start >> PAGE_SHIFT, attachment.end >> PAGE_SHIFT)
+
+
+_ONLY_TOUCHED: Final = bytes(b & TOUCHED for b in range(256))
+
+
+def _read_page(backing: Backing, offset: int, address: int, access: Access) -> bytes:
+    if offset >= backing.size():
+        raise MemoryFault(address, access, present=True, bus=True)
+    try:
+        return backing.read_at(offset, PAGE)[:PAGE]
+    except OSError:
+        raise MemoryFault(address, access, present=True, bus=True) from None

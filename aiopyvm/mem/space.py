@@ -1,0 +1,329 @@
+"""The address space of a guest process: 4 GiB of its memory, mapped, protected, forked and accessed.
+
+`Residence` says which pages are there, `Accesses` reads and writes them; here mappings come and go. Invariants are
+those of `residence.py`. A space belongs to one lane: no two threads of the host use it, or spaces forked from one
+another, at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import Final
+
+from aiopyvm.errors import GuestMemoryError
+from aiopyvm.mem import granules
+from aiopyvm.mem.access import Accesses
+from aiopyvm.mem.backing import Backing, SharedBacking
+from aiopyvm.mem.budget import Budget, Unlimited
+from aiopyvm.mem.faults import AddressSpaceFull
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, PAGES, TASK_SIZE, TOUCHED, UNWRITE, page_up, touched_runs
+from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping
+from aiopyvm.mem.residence import SPACE_COST
+
+_MAPPING_COST: Final = 256  # bytes charged for a mapping's bookkeeping
+_MOVE_CHUNK: Final = 1 << 20
+_CLOSED: Final = memoryview(bytes(PAGES))
+
+
+class AddressSpace(Accesses):
+    """One process's memory. Raises AddressSpaceFull when `budget` has no room for it, HostRefusedError when the host
+    has none.
+
+    `view`, `view16`, `view32`, `pages`, `readable` and `writable` stay the same objects until `close`. `base` is the
+    host address of guest address 0, `array` the same memory as a ctypes array.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        super().__init__(budget if budget is not None else Unlimited())
+
+    @property
+    def base(self) -> int:
+        """Host address of guest address 0."""
+        self._require_open()
+        return self._reservation.base
+
+    @property
+    def array(self) -> ctypes.Array[ctypes.c_uint8]:
+        """The reservation as a ctypes array; index = guest address. Knows nothing of the guest's permissions."""
+        self._require_open()
+        return self._reservation.array
+
+    def _require_open(self) -> None:
+        if self.pages is _CLOSED:
+            raise GuestMemoryError("the guest's memory is gone: its address space is closed")
+
+    # Mappings
+
+    def map(
+        self,
+        address: int,
+        length: int,
+        prot: int,
+        backing: Backing | None = None,
+        offset: int = 0,
+        *,
+        shared: bool = False,
+        grows_down: bool = False,
+        name: str = "",
+    ) -> None:
+        """Map [address, address+length) in place of whatever is there (mmap(2), MAP_FIXED).
+
+        `address` and `offset` are multiples of the page size. No `backing` means zeros, which with `shared` are seen
+        by all forks. Raises AddressSpaceFull for too many mappings or want of budget; ValueError for a range that
+        cannot be.
+        """
+        start, end = _range(address, length)
+        if offset & PAGE - 1:
+            raise ValueError(f"mapping offset {offset:#x} is not a multiple of the page size")
+        self._take_overhead(2)
+        if len(self._maps) >= MAX_MAPPINGS:
+            raise AddressSpaceFull(f"{MAX_MAPPINGS} mappings")
+        if shared and backing is None:
+            try:
+                backing = SharedBacking(end - start)
+            except OSError as refused:
+                raise AddressSpaceFull(f"shared memory: {refused.strerror}") from None
+        self._remove(start, end)
+        self._insert(Mapping(start, end, prot & 7, shared, grows_down, backing, offset if backing else 0, name))
+        self._settle_overhead()
+
+    def unmap(self, address: int, length: int) -> None:
+        """Unmap every page of [address, address+length) that is mapped (munmap(2))."""
+        start, end = _range(address, length)
+        self._take_overhead(self._splits(start, end) // 2)
+        self._remove(start, end)
+        self._settle_overhead()
+
+    def protect(self, address: int, length: int, prot: int) -> None:
+        """Set the protection of [address, address+length) (mprotect(2)).
+
+        Raises GuestMemoryError where something in it is not mapped; what precedes the gap is protected then, as on
+        Linux.
+        """
+        start, end = _range(address, length)
+        self._take_overhead(self._splits(start, end))
+        stop = start
+        for piece in self._maps.overlapping(start, end):
+            if piece.start > stop:
+                break
+            stop = min(end, piece.end)
+        if start < stop:
+            for piece in self._maps.cut(start, stop):
+                self._maps.insert(piece._replace(prot=prot & 7))
+            self._clear_fast(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
+            self._code_gone(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
+        self._settle_overhead()
+        if stop < end:
+            raise GuestMemoryError(f"nothing is mapped at guest address {stop:#010x}")
+
+    def discard(self, address: int, length: int) -> None:
+        """Let private pages of [address, address+length) show their backing again, or zeros (madvise(2), DONTNEED)."""
+        start, end = _range(address, length)
+        for m in self._maps.overlapping(start, end):
+            if not m.shared:
+                first, last = max(start, m.start) >> PAGE_SHIFT, min(end, m.end) >> PAGE_SHIFT
+                self._drop(first, last)
+                self._code_gone(first, last)
+
+    def move(self, old: int, length: int, new: int) -> None:
+        """Move the mappings of [old, old+length) with their content to `new` (mremap(2)); what was there is unmapped.
+
+        The ranges do not overlap. Raises AddressSpaceFull, and nothing has moved; GuestMemoryError where not all is
+        mapped.
+        """
+        start, end = _range(old, length)
+        to, to_end = _range(new, length)
+        if start < to_end and to < end:
+            raise ValueError(f"cannot move {start:#x}-{end:#x} to {to:#x}: they overlap")
+        if not self._maps.covers(start, end):
+            raise GuestMemoryError(f"not all of {start:#010x}-{end:#010x} is mapped")
+        self._take_overhead(4)
+        pieces = [m.clip(start, end) for m in self._maps.overlapping(start, end)]
+        extra = sum(self._cost_of_move(m.start >> PAGE_SHIFT, m.end >> PAGE_SHIFT) for m in pieces if not m.shared)
+        if not self.budget.charge(extra):
+            raise AddressSpaceFull("the memory budget has no room to move what a fork still sees")
+        self.budget.charge(-extra)
+        self._remove(to, to_end)
+        for m in pieces:
+            self._insert(m._replace(start=m.start - start + to, end=m.end - start + to))
+            if not m.shared:
+                for at in range(m.start, m.end, _MOVE_CHUNK):
+                    stop = min(at + _MOVE_CHUNK, m.end)
+                    self._move_content(at >> PAGE_SHIFT, stop >> PAGE_SHIFT, to - start >> PAGE_SHIFT)
+        self._remove(start, end)
+        self._settle_overhead()
+
+    def find_free(self, length: int, hint: int = 0) -> int:
+        """Where `length` bytes can be mapped: at `hint` (rounded up) if free, else highest below the mmap base.
+
+        Raises AddressSpaceFull.
+        """
+        return self._maps.find_free(length, hint)
+
+    def find_mapping(self, address: int) -> Mapping | None:
+        """The mapping that contains `address`."""
+        return self._maps.find(address)
+
+    def is_mapped(self, address: int, length: int) -> bool:
+        """True if every byte of the range is mapped, with whatever protection."""
+        return self._maps.covers(address, address + length)
+
+    def is_free(self, address: int, length: int) -> bool:
+        """True if no byte of the range is mapped."""
+        return not self._maps.overlapping(address, address + length)
+
+    def mappings(self) -> Iterator[Mapping]:
+        """The mappings, by address."""
+        return iter(self._maps)
+
+    # Copies
+
+    def fork(self, budget: Budget) -> AddressSpace:
+        """A copy whose private memory is shared until either side writes (fork(2)). Nothing is tracked in it.
+
+        Raises AddressSpaceFull or HostRefusedError, and nothing has changed.
+        """
+        child = AddressSpace(budget)
+        try:
+            child._take_overhead(len(self._maps))
+            child._maps = self._maps.copy()
+            child._inherited = self._inherited.copy()
+            self._lend_all(child)
+            child._settle_overhead()
+        except BaseException:
+            child.close()
+            raise
+        child.stack_limit = self.stack_limit
+        for m in child._maps:
+            if m.shared and m.backing is not None:
+                m.backing.join(child)
+        for attachment in self._attachments:
+            child._attach_new(attachment)
+        return child
+
+    def close(self) -> None:
+        """Unmap everything and give the memory back; forks keep what they have inherited.
+
+        Every access faults from now on.
+        """
+        if self.pages is _CLOSED:
+            return
+        home = self._reservation
+        if self._lent:
+            self._bequeath()
+        else:
+            self.budget.charge(-PAGE * self.resident_pages)
+        self.resident_pages = 0
+        self._maps.clear()
+        self._inherited = granules.Inherited()
+        self._attachments.clear()
+        self.code_listeners.clear()
+        self.readable.clear()
+        self.writable.clear()
+        self.budget.charge(-self._overhead)
+        self._overhead = 0
+        self.pages = self.view = _CLOSED
+        self.view16, self.view32 = _CLOSED.cast("H"), _CLOSED.cast("I")
+        del self._reservation
+        if not home.owed:
+            home.close()
+
+    def _bequeath(self) -> None:
+        """Give private content back, but for what forks still see: that stays, owed until they are gone."""
+        for m in self._maps:
+            if not m.shared:
+                first, last = m.start >> PAGE_SHIFT, m.end >> PAGE_SHIFT
+                held = self._lent.held_pages(first, last)
+                self._reservation.owed += PAGE * len(held)
+                for page in [*held, last]:
+                    if first < page:
+                        self._drop(first, page)
+                    first = page + 1
+
+    def _lend_all(self, child: AddressSpace) -> None:
+        """Let `child` inherit every private page that is here."""
+        masks: dict[int, int] = {}
+        for m in self._maps:
+            if not m.shared:
+                self._lend_mapping(m, masks)
+        inherited = child._inherited
+        for number, mask in masks.items():
+            inherited.add(number, self._lent.lend(self._reservation, number, mask), mask)
+        cost = granules.COST * len(inherited)
+        if not child.budget.charge(cost):
+            raise AddressSpaceFull("the memory budget has no room for a fork's bookkeeping")
+        child._overhead += cost
+        child._fork_cost = cost
+
+    def _lend_mapping(self, mapping: Mapping, masks: dict[int, int]) -> None:
+        """Add the touched pages of `mapping` to `masks`, by granule, and make them copy-on-write."""
+        base = mapping.start >> PAGE_SHIFT
+        table = bytes(self.pages[base : mapping.end >> PAGE_SHIFT])
+        for a, b in touched_runs(table):
+            first, last = base + a, base + b
+            for number in range(first >> granules.SHIFT, (last - 1 >> granules.SHIFT) + 1):
+                start = number << granules.SHIFT
+                low, high = max(0, first - start), min(granules.SIZE, last - start)
+                masks[number] = masks.get(number, 0) | (1 << high) - (1 << low)
+            self.pages[first:last] = table[a:b].translate(UNWRITE)
+            self.writable.difference_update(range(first << PAGE_SHIFT, last << PAGE_SHIFT, PAGE))
+
+    # Helpers
+
+    def _insert(self, mapping: Mapping) -> None:
+        self._maps.insert(mapping)
+        if mapping.shared and mapping.backing is not None:
+            mapping.backing.join(self)
+        self._attach(mapping)
+
+    def _remove(self, start: int, end: int) -> None:
+        """Unmap [start, end), and tell who translated code there."""
+        if self._maps.cut(start, end):
+            first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+            self._drop(first, last)
+            self._detach(start, end)
+            self._code_gone(first, last)
+
+    def _cost_of_move(self, first: int, last: int) -> int:
+        """Bytes that moving the pages [first, last) needs beyond what they hold: inherited ones, and those lent out."""
+        lent = len(self._lent.held_pages(first, last)) if self._lent else 0
+        return PAGE * (lent + sum(1 for page in range(first, last) if self._inherited.source(page)))
+
+    def _move_content(self, first: int, last: int, by: int) -> None:
+        """Move the private content of the pages [first, last) by `by` pages."""
+        content = [
+            (page, self._look(page << PAGE_SHIFT, (page + 1) << PAGE_SHIFT))
+            for page in range(first, last)
+            if self.pages[page] & TOUCHED or self._inherited.source(page)
+        ]
+        self._drop(first, last)
+        for page, data in content:
+            self._own(page + by, data, (page + by) << PAGE_SHIFT, "w")
+
+    def _splits(self, start: int, end: int) -> int:
+        """How many of the two ends of [start, end) lie inside a mapping."""
+        return sum(1 for at in (start, end) if (m := self._maps.find(at)) is not None and m.start < at)
+
+    def _take_overhead(self, mappings: int) -> None:
+        """Charge for `mappings` more; AddressSpaceFull when that is too much."""
+        if not mappings:
+            return
+        if len(self._maps) + mappings > MAX_MAPPINGS + 2 or not self.budget.charge(mappings * _MAPPING_COST):
+            raise AddressSpaceFull(f"{len(self._maps)} mappings")
+        self._overhead += mappings * _MAPPING_COST
+
+    def _settle_overhead(self) -> None:
+        """Charge for the mappings that there are, no more than was taken."""
+        exact = SPACE_COST + len(self._maps) * _MAPPING_COST + self._fork_cost
+        self.budget.charge(exact - self._overhead)
+        self._overhead = exact
+
+
+def _range(address: int, length: int) -> tuple[int, int]:
+    end = address + page_up(length)
+    if address & PAGE - 1 or not 0 <= address < end <= TASK_SIZE:
+        raise ValueError(f"no range of guest pages: {length:#x} bytes at {address:#x}")
+    return address, end
