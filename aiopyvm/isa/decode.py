@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
+from aiopyvm.isa.decode_lengths import ESCAPES, MAPS, has_modrm, immediate_bytes
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.notation import Field, Pattern, best_match, compile_row
 from aiopyvm.isa.spec import Row, table
@@ -31,7 +32,6 @@ _REPS: Final = (0, 0xF2, 0xF3)
 _PREFIXES: Final = {0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65}
 _SEGMENT_OVERRIDES: Final = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}
 _IS_PREFIX: Final = bytes(byte in _PREFIXES for byte in range(256))
-_ESCAPES: Final = {0x0F: 1, 0x138: 2, 0x13A: 3}
 
 Reader = Callable[[bytes, int, int], Operand]  # (code, offset of what follows ModRM, segment override) -> operand
 
@@ -54,18 +54,23 @@ class _Leaf:
 
     __slots__ = ("address_size", "operand_size", "readers", "row", "sib_displacement", "tail")
 
-    def __init__(self, pattern: Pattern | None, modrm: int, operand_size: int, address_size: int) -> None:
-        self.operand_size = operand_size
-        self.address_size = address_size
-        self.sib_displacement = address_size == 32 and modrm & 0xC7 == 0x04 and modrm >= 0
-        self.tail = _address_bytes(modrm, address_size)
-        self.row: Row | None = None
+    def __init__(self, sizes: tuple[int, int], modrm: int, immediates: int) -> None:
+        self.operand_size, self.address_size = sizes
+        self.tail = _address_bytes(modrm, self.address_size) + immediates
+        self.sib_displacement = self.address_size == 32 and modrm & 0xC7 == 0x04 and modrm >= 0
+        self.row: Row | None = None  # None: #UD, once all bytes are there
         self.readers: tuple[Reader, ...] = ()
-        if pattern is None:
-            return
-        self.row = pattern.row
-        self.tail += sum(pattern.immediates) + sum(address_size // 8 for f in pattern.fields if f.place == "moffs")
-        self.readers = tuple(_reader(field, pattern, modrm, address_size) for field in pattern.fields)
+
+    @classmethod
+    def of(cls, pattern: Pattern, sizes: tuple[int, int], modrm: int) -> _Leaf:
+        """The leaf of a pattern's instructions."""
+        if pattern.ignores_mod:
+            modrm |= 0xC0
+        offsets = sum(sizes[1] // 8 for field in pattern.fields if field.place == "moffs")
+        leaf = cls(sizes, modrm, sum(pattern.immediates) + offsets)
+        leaf.row = pattern.row
+        leaf.readers = tuple(_reader(field, pattern, modrm, sizes[1]) for field in pattern.fields)
+        return leaf
 
 
 _Entry = _Leaf | list[_Leaf | None] | None
@@ -80,7 +85,7 @@ class Decoder:
         for pattern in self.patterns:
             for opcode in pattern.opcodes:
                 self._by_opcode.setdefault(opcode, []).append(pattern)
-        self._contexts: list[list[_Entry]] = [[None] * 1024 for _ in range(32)]
+        self._contexts: list[list[_Entry]] = [[None] * (MAPS << 8) for _ in range(32)]
         self._decoded: tuple[dict[bytes, Insn], dict[bytes, Insn]] = ({}, {})
 
     def decode(self, code: bytes | memoryview, code16: bool = False) -> Insn:
@@ -100,8 +105,8 @@ class Decoder:
             if opcode == 0x0F:
                 opcode = 0x100 | code[at]
                 at += 1
-                if opcode == 0x138 or opcode == 0x13A:
-                    opcode = _ESCAPES[opcode] << 8 | code[at]
+                if opcode & 0x1F8 == 0x138:
+                    opcode = ESCAPES[opcode] << 8 | code[at]
                     at += 1
             entry = entries[opcode] or self._make_entry(context, opcode)
             if isinstance(entry, list):
@@ -129,20 +134,30 @@ class Decoder:
 
     def _make_entry(self, context: int, opcode: int) -> _Leaf | list[_Leaf | None]:
         """Make the entry of an opcode. ModRM belongs to the opcode: prefixes do not change whether there is one."""
+        patterns = self._by_opcode.get(opcode)
         entry: _Leaf | list[_Leaf | None]
-        if any(pattern.modrm for pattern in self._by_opcode.get(opcode, ())):
+        if any(pattern.modrm for pattern in patterns) if patterns else has_modrm(opcode):
             entry = [None] * 256
         else:
-            entry = _Leaf(best_match(self._candidates(context, opcode), -1), -1, *_sizes(context))
+            entry = self._leaf(context, opcode, -1)
         self._contexts[context][opcode] = entry
         return entry
 
     def _make_leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
-        leaf = _Leaf(best_match(self._candidates(context, opcode), modrm), modrm, *_sizes(context))
         leaves = self._contexts[context][opcode]
         assert isinstance(leaves, list)
-        leaves[modrm] = leaf
+        leaves[modrm] = leaf = self._leaf(context, opcode, modrm)
         return leaf
+
+    def _leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
+        sizes = _sizes(context)
+        candidates = self._candidates(context, opcode)
+        if pattern := best_match(candidates, modrm):
+            return _Leaf.of(pattern, sizes, modrm)
+        if candidates and candidates[0].ignores_mod:
+            modrm |= 0xC0
+        immediates = sum(candidates[0].immediates) if candidates else immediate_bytes(opcode)
+        return _Leaf(sizes, modrm, immediates)
 
     def _build(self, leaf: _Leaf, code: bytes, after_modrm: int, code16: bool) -> Insn:
         if leaf.row is None:

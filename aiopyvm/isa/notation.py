@@ -113,6 +113,11 @@ class Pattern:
         """The opcodes that match."""
         return range(self.opcode, self.opcode + 8) if self.in_opcode else range(self.opcode, self.opcode + 1)
 
+    @property
+    def ignores_mod(self) -> bool:
+        """Whether ModRM.r/m is a register whatever ModRM.mod says (MOV to and from control and debug registers)."""
+        return any(field.kind in ("cr", "dr") for field in self.fields)
+
     def accepts(self, has_66: bool, rep: int, operand_size: int, address_size: int) -> bool:
         """Tell whether the row can stand behind these prefixes: `rep` is 0, 0xF2 or 0xF3."""
         if self.operand_size and self.operand_size != operand_size:
@@ -226,11 +231,12 @@ def _modrm_values(e: _Encoding, fields: tuple[Field, ...]) -> frozenset[int]:
     if not e.modrm:
         return frozenset()
     values = [v for v in range(256) if e.modrm == "r" or v >> 3 & 7 == int(e.modrm)]
+    any_mod = any(field.kind in ("cr", "dr") for field in fields)
     for field in fields:
         if field.place == "reg":
             values = [v for v in values if v >> 3 & 7 in field.numbers]
         elif field.place == "rm":
-            values = [v for v in values if _fits_rm(field, v)]
+            values = [v for v in values if _fits_rm(field, v | 0xC0 if any_mod else v)]
     return frozenset(values)
 
 
