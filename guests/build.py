@@ -1,7 +1,7 @@
 """Builds the guests of guests/src into guests/bin: `python guests/build.py [--check] [NAME...]`. Needs `gcc -m32`.
 
-The binaries are committed, so that a fresh machine needs no compiler. The same compiler gives the same bytes: nothing of
-the build machine (paths, dates, build ids) is in them. `--check` builds elsewhere and says which differ.
+The binaries are committed, so that a fresh machine needs no compiler. The same compiler gives the same bytes: nothing
+of the build machine (paths, dates, build ids) is in them. `--check` builds elsewhere and says which differ.
 """
 
 from __future__ import annotations
