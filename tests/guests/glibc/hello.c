@@ -1,0 +1,7 @@
+/* printf through stdio, nothing else. */
+#include <stdio.h>
+
+int main(void) {
+    printf("Hello, world!\n");
+    return 0;
+}
