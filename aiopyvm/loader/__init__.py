@@ -1,0 +1,1 @@
+"""Programs into memory: ELF, flat binaries, `#!` lines, and the first stack."""

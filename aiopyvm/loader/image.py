@@ -1,0 +1,137 @@
+"""A parsed program into an address space, the way fs/binfmt_elf.c lays it out; flat binaries too.
+
+The file's part of an image is built once, as pages at the distances they have in memory: the host then shows
+neighbouring segments of one image by one mapping, however many guests run it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from aiopyvm.errors import LoadError
+from aiopyvm.loader.elf import ElfImage, Segment
+from aiopyvm.mem.backing import Backing, BytesBacking, ImageBacking
+from aiopyvm.mem.faults import AddressSpaceFull
+from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
+from aiopyvm.mem.space import AddressSpace
+
+DYN_BREAK: Final = 0x56555000  # where a 64-bit kernel puts the break of a static-PIE program
+_MAX_GAP: Final = 1 << 16  # segments nearer than this are shown in one piece
+_RWX: Final = PROT_READ | PROT_WRITE | PROT_EXEC
+
+
+class Piece(NamedTuple):
+    """Pages [start, end) (as linked) show `backing` from `offset` on, or zeros."""
+
+    start: int
+    end: int
+    prot: int
+    backing: Backing | None
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A program in memory: what the kernel and the first stack need to know of it. Addresses are final.
+
+    `brk` is where the program break starts. `stack_prot` and `read_implies_exec` are as in `ElfImage`.
+    """
+
+    entry: int
+    brk: int
+    phdr: int = 0
+    phnum: int = 0
+    bias: int = 0
+    stack_prot: int = _RWX
+    read_implies_exec: bool = False
+
+
+def build_pieces(image: ElfImage) -> tuple[Piece, ...]:
+    """What to map for `image`, in order; later pieces replace earlier ones."""
+    backed = [s for s in image.segments if s.filesz]
+    groups: list[list[Segment]] = []
+    for s in sorted(backed, key=lambda s: s.start):
+        if groups and s.start - max(x.file_end for x in groups[-1]) <= _MAX_GAP:
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+    home: dict[Segment, tuple[Backing, int]] = {}
+    for group in groups:
+        shown = ImageBacking(_content(image.data, group))
+        home.update((s, (shown, group[0].start)) for s in group)
+    pieces = []
+    for s in image.segments:
+        prot = s.prot | (PROT_EXEC if image.read_implies_exec and s.prot & PROT_READ else 0)
+        if s.filesz:
+            backing, start = home[s]
+            pieces.append(Piece(s.start, s.file_end, prot, backing, s.start - start))
+        if s.file_end < s.end:
+            pieces.append(Piece(s.file_end, s.end, prot, None, 0))
+    return tuple(pieces)
+
+
+def _content(data: bytes, group: list[Segment]) -> bytes:
+    """The pages of `group`: whole pages of the file, zero after a segment that goes on without the file."""
+    base = group[0].start
+    content = bytearray(max(s.file_end for s in group) - base)
+    for s in group:
+        at = s.start - base
+        pages = data[s.offset - (s.vaddr - s.start) :][: s.file_end - s.start]
+        content[at : at + len(pages)] = pages
+        if s.memsz > s.filesz:
+            tail = s.vaddr + s.filesz - base
+            content[tail : s.file_end - base] = bytes(s.file_end - base - tail)
+    return bytes(content)
+
+
+def map_image(space: AddressSpace, image: ElfImage, bias: int | None = None, name: str = "") -> Loaded:
+    """Map `image` into `space`; a position-independent one at `bias`, or where there is room.
+
+    `name` is what /proc/self/maps shows. Raises LoadError where the biased image does not fit, AddressSpaceFull.
+    """
+    if not image.position_independent:
+        bias = 0
+    elif bias is None:
+        bias = _find_bias(space, image)
+    if bias & PAGE - 1 or image.start + bias < 0 or image.end + bias > TASK_SIZE:
+        raise LoadError(f"a program of {image.end - image.start:#x} bytes cannot be loaded at {image.start + bias:#x}")
+    for start, end, prot, backing, offset in image.pieces:
+        space.map(start + bias, end - start, prot, backing, offset, name=name if backing is not None else "")
+    return Loaded(
+        entry=image.entry + bias & 0xFFFFFFFF,
+        brk=DYN_BREAK if image.position_independent else image.end,
+        phdr=image.phdr + bias & 0xFFFFFFFF if image.phdr or image.position_independent else 0,
+        phnum=image.phnum,
+        bias=bias,
+        stack_prot=image.stack_prot,
+        read_implies_exec=image.read_implies_exec,
+    )
+
+
+def _find_bias(space: AddressSpace, image: ElfImage) -> int:
+    size = image.end - image.start
+    try:
+        at = space.find_free(size + image.align - PAGE)
+    except AddressSpaceFull:
+        raise LoadError(f"a program of {size:#x} bytes does not fit into the address space") from None
+    at = (at + image.align - 1) & -image.align
+    return at - (image.start & -image.align)
+
+
+def load_flat(space: AddressSpace, code: bytes, load_at: int = 0, entry: int | None = None, name: str = "") -> Loaded:
+    """Map `code` at `load_at`, readable, writable and executable; it starts at `entry` (default: its first byte).
+
+    Raises LoadError when there is nothing to load or it does not fit, AddressSpaceFull.
+    """
+    if not code:
+        raise LoadError("an empty flat binary: there is nothing to run")
+    if not 0 <= load_at < load_at + len(code) <= TASK_SIZE:
+        raise LoadError(f"a flat binary of {len(code):#x} bytes does not fit at {load_at:#x}")
+    if entry is not None and not 0 <= entry < TASK_SIZE:
+        raise LoadError(f"an entry at {entry:#x} is no address of a program")
+    start = load_at & -PAGE
+    end = page_up(load_at + len(code))
+    backing = BytesBacking(bytes(load_at - start) + code)
+    space.map(start, end - start, _RWX, backing, name=name)
+    return Loaded(entry=load_at if entry is None else entry, brk=end)

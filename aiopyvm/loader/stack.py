@@ -1,0 +1,167 @@
+"""The first stack of a program: strings, auxiliary vector, envp, argv, argc, exactly where Linux puts them.
+
+From the top: 8 zero bytes, the program's path, the environment's and the arguments' strings, "i686", 16 random bytes,
+the auxiliary vector, envp, argv, argc; ESP is a multiple of 16 (fs/exec.c, fs/binfmt_elf.c `create_elf_tables`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
+from aiopyvm.loader.image import Loaded
+from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
+from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
+from aiopyvm.mem.space import AddressSpace
+
+STACK_TOP: Final = TASK_SIZE
+HWCAP: Final = 1 << 0 | 1 << 4 | 1 << 8 | 1 << 15  # CPUID.1:EDX: FPU, TSC, CX8, CMOV
+_MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN, with its NUL
+_ARG_MAX: Final = 131072
+_STACK_LIMIT: Final = 8 << 20  # _STK_LIM
+_FIRST_SIZE: Final = 0x21000  # what Linux maps of the stack at first: 128 KiB and a page
+_PLATFORM: Final = b"i686\0"
+_CLOCKS_PER_SECOND: Final = 100
+_PHDR_SIZE: Final = 32
+
+# elf.h, in the order in which Linux writes them
+AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
+AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13, 14, 15, 16, 17
+AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the program runs as, for the auxiliary vector."""
+
+    uid: int = 0
+    euid: int = 0
+    gid: int = 0
+    egid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStack:
+    """Where things are: `esp` at the start; the arguments' and the environment's strings (for /proc/self)."""
+
+    esp: int
+    arg_start: int
+    arg_end: int
+    env_start: int
+    env_end: int
+    auxv: bytes
+
+
+def build_stack(
+    space: AddressSpace,
+    loaded: Loaded,
+    argv: Sequence[bytes],
+    envp: Sequence[bytes],
+    *,
+    execfn: bytes,
+    random: bytes,
+    identity: Identity = Identity(),
+    hwcap: int = HWCAP,
+    stack_limit: int = _STACK_LIMIT,
+) -> FirstStack:
+    """Map the stack and write its first content. `random` are 16 bytes; `stack_limit` is RLIMIT_STACK in bytes.
+
+    An empty argv becomes one empty argument, as on Linux. Raises Errno: E2BIG when a string or all of them are too long
+    (execve(2), "Limits on size of arguments and environment"), ENOMEM when the memory budget refuses.
+    """
+    argv = argv or [b""]
+    check_size(argv, envp, execfn, stack_limit)
+    top = _Strings(STACK_TOP - 8)
+    execfn_at = env_end = top.push([execfn])[0]
+    envp_at = top.push(envp)
+    env_start = arg_end = top.at
+    argv_at = top.push(argv)
+    arg_start = top.at
+    platform_at = (top.at & -16) - len(_PLATFORM)
+    random_at = platform_at - len(random)
+    auxv = _auxv(loaded, identity, hwcap, random_at, execfn_at, platform_at)
+    words = [len(argv), *argv_at, 0, *envp_at, 0]
+    table = struct.pack(f"<{len(words)}I", *words) + auxv
+    esp = (random_at - len(table)) & -16
+    content = b"".join((
+        table.ljust(random_at - esp, b"\0"),
+        random,
+        _PLATFORM.ljust(top.at - platform_at, b"\0"),
+        top.content(),
+    ))  # fmt: skip
+    _write(space, esp, content, loaded.stack_prot)
+    return FirstStack(esp, arg_start, arg_end, env_start, env_end, auxv)
+
+
+def check_size(argv: Sequence[bytes], envp: Sequence[bytes], execfn: bytes, stack_limit: int = _STACK_LIMIT) -> None:
+    """Raise Errno(E2BIG) where Linux does: a string over 128 KiB, or all of them over a quarter of the stack limit."""
+    strings = (*argv, *envp, execfn)
+    if any(len(s) >= _MAX_STRING for s in strings):
+        raise Errno(E2BIG)
+    limit = max(min(_STACK_LIMIT // 4 * 3, stack_limit // 4), _ARG_MAX)
+    pointers = 8 * (max(len(argv), 1) + len(envp))
+    if pointers + sum(len(s) + 1 for s in strings) > limit:
+        raise Errno(E2BIG)
+
+
+class _Strings:
+    """NUL-terminated strings, laid down from an address downwards."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self._parts: list[bytes] = [bytes(8)]
+
+    def push(self, strings: Iterable[bytes]) -> list[int]:
+        """Put `strings` below what is there, the last one highest; their addresses."""
+        block = []
+        for s in strings:
+            block += [s, b"\0"]
+        joined = b"".join(block)
+        self.at -= len(joined)
+        self._parts.append(joined)
+        addresses, at = [], self.at
+        for s in block[::2]:
+            addresses.append(at)
+            at += len(s) + 1
+        return addresses
+
+    def content(self) -> bytes:
+        return b"".join(reversed(self._parts))
+
+
+def _auxv(loaded: Loaded, who: Identity, hwcap: int, random_at: int, execfn_at: int, platform_at: int) -> bytes:
+    entries = (
+        (AT_HWCAP, hwcap),
+        (AT_PAGESZ, PAGE),
+        (AT_CLKTCK, _CLOCKS_PER_SECOND),
+        (AT_PHDR, loaded.phdr),
+        (AT_PHENT, _PHDR_SIZE),
+        (AT_PHNUM, loaded.phnum),
+        (AT_BASE, 0),
+        (AT_FLAGS, 0),
+        (AT_ENTRY, loaded.entry),
+        (AT_UID, who.uid),
+        (AT_EUID, who.euid),
+        (AT_GID, who.gid),
+        (AT_EGID, who.egid),
+        (AT_SECURE, int(who.uid != who.euid or who.gid != who.egid)),
+        (AT_RANDOM, random_at),
+        (AT_HWCAP2, 0),
+        (AT_EXECFN, execfn_at),
+        (AT_PLATFORM, platform_at),
+        (AT_NULL, 0),
+    )
+    return b"".join(struct.pack("<II", key, value & 0xFFFFFFFF) for key, value in entries)
+
+
+def _write(space: AddressSpace, esp: int, content: bytes, prot: int) -> None:
+    size = max(_FIRST_SIZE, page_up(STACK_TOP - esp) + PAGE)
+    prot = PROT_READ | PROT_WRITE | (prot & PROT_EXEC)
+    try:
+        space.map(STACK_TOP - size, size, prot, grows_down=True, name="[stack]")
+        space.write(esp, content)
+    except (AddressSpaceFull, MemoryFault):
+        raise Errno(ENOMEM) from None
