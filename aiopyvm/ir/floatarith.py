@@ -11,8 +11,33 @@ from __future__ import annotations
 from math import isqrt
 
 from aiopyvm.ir.floatformat import (
-    C1, DE, DOWN, EXPONENT, EXTENDED, IE, INFINITY, INTEGER_BIT, LSB, PE, PRECISION, QUIET_BIT, SIGN, SIGNIFICAND, UE, ZE,
-    Format, Outcome, indefinite, infinity, is_denormal, is_infinite, is_nan, is_signaling, is_unsupported, narrow, round_pack,
+    C1,
+    DE,
+    DOWN,
+    EXPONENT,
+    EXTENDED,
+    IE,
+    INFINITY,
+    INTEGER_BIT,
+    LSB,
+    PE,
+    PRECISION,
+    QUIET_BIT,
+    SIGN,
+    SIGNIFICAND,
+    UE,
+    ZE,
+    Format,
+    Outcome,
+    indefinite,
+    infinity,
+    is_denormal,
+    is_infinite,
+    is_nan,
+    is_signaling,
+    is_unsupported,
+    narrow,
+    round_pack,
 )  # fmt: skip
 
 

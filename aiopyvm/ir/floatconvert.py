@@ -6,8 +6,30 @@ from typing import Final
 
 from aiopyvm.ir.floatarith import propagate, round_integer
 from aiopyvm.ir.floatformat import (
-    DE, EXPONENT, EXTENDED, FORMATS, IE, INDEFINITE, INTEGER_BIT, LSB, PRECISION, QUIET_BIT, SIGN, SIGNIFICAND,
-    Format, Outcome, indefinite, infinity, is_denormal, is_infinite, is_nan, is_signaling, is_unsupported, narrow, round_pack, widen,
+    DE,
+    EXPONENT,
+    EXTENDED,
+    FORMATS,
+    IE,
+    INDEFINITE,
+    INTEGER_BIT,
+    LSB,
+    PRECISION,
+    QUIET_BIT,
+    SIGN,
+    SIGNIFICAND,
+    Format,
+    Outcome,
+    indefinite,
+    infinity,
+    is_denormal,
+    is_infinite,
+    is_nan,
+    is_signaling,
+    is_unsupported,
+    narrow,
+    round_pack,
+    widen,
 )  # fmt: skip
 
 GREATER: Final = 0
