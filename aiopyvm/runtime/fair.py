@@ -1,0 +1,55 @@
+"""A queue that is fair by cost: who has used least, for its weight, goes first (stride scheduling).
+
+Each entry carries a virtual time, its cost so far divided by its weight. An entry that comes back after a pause starts at the
+queue's own time, so that having slept earns no right to run alone. Ties go in order of arrival: the order depends on nothing
+but the sequence of calls.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, Protocol, TypeVar
+
+
+class Weighted(Protocol):
+    """What can stand in a `FairQueue`."""
+
+    weight: float
+    virtual_time: float
+
+
+W = TypeVar("W", bound=Weighted)
+
+
+class FairQueue(Generic[W]):
+    """Entries by virtual time. An entry is pushed at most once until it is popped."""
+
+    __slots__ = ("_arrivals", "_heap", "_time")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, W]] = []
+        self._arrivals = 0
+        self._time = 0.0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, entry: W) -> None:
+        """Add `entry`, not before the queue's own time."""
+        entry.virtual_time = max(entry.virtual_time, self._time)
+        self._arrivals += 1
+        heapq.heappush(self._heap, (entry.virtual_time, self._arrivals, entry))
+
+    def pop(self) -> W | None:
+        """Take out the entry with the least virtual time; None when empty."""
+        if not self._heap:
+            return None
+        self._time, _, entry = heapq.heappop(self._heap)
+        return entry
+
+    def remove(self, entry: W) -> None:
+        """Take out `entry` if it is there; linear in the queue's length."""
+        kept = [item for item in self._heap if item[2] is not entry]
+        if len(kept) != len(self._heap):
+            heapq.heapify(kept)
+            self._heap = kept

@@ -1,0 +1,131 @@
+"""One guest thread as a coroutine: run instructions, hand the exit to the kernel, give way when the slice is spent.
+
+How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice was spent
+(the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when an asynchronous hook
+has to answer first, DONE when the slice is over. A slice is `run.quantum` of cost: instructions, and what system calls cost.
+
+Instructions are given to the engine in chunks that take about a millisecond at the speed last seen, so that a slow guest cannot
+hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never at a pause.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Coroutine, Generator
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from aiopyvm.engine.protocol import ExitReason
+from aiopyvm.kernel.thread import RunState, Thread
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.run import Run
+
+PAUSED: Final = 0
+DONE: Final = 1
+HELD: Final = 2
+
+CHUNK_NS: Final = 1_000_000
+FIRST_CHUNK: Final = 200
+LEAST_CHUNK: Final = 20
+MOST_CHUNK: Final = 20_000
+
+
+@types.coroutine
+def give_way(verdict: int) -> Generator[int, int, int]:
+    """Answer the present step with `verdict`; return the next step's `until_ns`."""
+    until: int = yield verdict
+    return until
+
+
+class Guest:
+    """One thread of a run, ready to be stepped. `queued` tells that it stands in its run's queue."""
+
+    __slots__ = ("_coroutine", "chunk", "queued", "run", "thread")
+
+    def __init__(self, run: Run, thread: Thread) -> None:
+        self.run = run
+        self.thread = thread
+        self.queued = False
+        self.chunk = FIRST_CHUNK
+        self._coroutine: Coroutine[Any, int, None] | None = None
+
+    def step(self, until_ns: int) -> int:
+        """Go on until the slice is over or `until_ns` has come."""
+        coroutine = self._coroutine
+        if coroutine is None:
+            coroutine = self._coroutine = run_thread(self)
+            coroutine.send(None)  # type: ignore[arg-type]  # up to the first give_way
+        try:
+            verdict: int = coroutine.send(until_ns)  # type: ignore[assignment]
+            return verdict
+        except StopIteration:
+            return DONE
+
+    def close(self) -> None:
+        """End the coroutine."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+            self._coroutine = None
+
+    def adapt(self, instructions: int, ns: int) -> None:
+        """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold."""
+        fitting = instructions * CHUNK_NS // (ns or 1)
+        self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, MOST_CHUNK))
+
+
+async def run_thread(guest: Guest) -> None:
+    """The life of one guest thread."""
+    run, thread = guest.run, guest.thread
+    until = await give_way(DONE)
+    while thread.state is not RunState.DEAD:
+        began = monotonic_ns()
+        left = run.quantum
+        while left > 0 and run.going and thread.state is RunState.RUNNABLE:
+            if thread.call is not None or thread.attention:
+                cost = run.kernel.resume(thread)
+                run.cost += cost
+                left -= cost or 1
+            else:
+                left -= run.advance(guest, left)
+            now = monotonic_ns()
+            if now >= until or run.held:
+                run.busy_ns += now - began
+                if not run.held and left <= 0:
+                    break
+                until = await give_way(HELD if run.held else PAUSED)
+                began = monotonic_ns()
+        run.tick()
+        run.busy_ns += monotonic_ns() - began
+        until = await give_way(DONE)
+
+
+def advance(guest: Guest, left: int) -> int:
+    """Run at most `left` instructions of `guest` in one chunk and handle the exit; return the cost."""
+    run = guest.run
+    thread = guest.thread
+    core = thread.core
+    cpu = core.cpu
+    budget = run.room(left if left < guest.chunk else guest.chunk)
+    if not budget:
+        return 0
+    before = cpu.instructions
+    started = monotonic_ns()
+    exit = run.engine.run(core, budget)
+    done: int = cpu.instructions - before
+    if done >= budget or done >= 1000:
+        guest.adapt(done, monotonic_ns() - started)
+    run.executed(done)
+    return done if exit.reason is ExitReason.BUDGET else done + leave(guest, exit)
+
+
+def leave(guest: Guest, exit: Any) -> int:
+    """Handle an exit other than BUDGET; return its cost."""
+    run = guest.run
+    run.tick()
+    if exit.reason is ExitReason.SYSCALL or exit.reason is ExitReason.FAULT:
+        cost = run.kernel.trap(guest.thread, exit)
+        run.cost += cost
+        return cost
+    run.stopped(guest, exit)
+    return 0

@@ -1,0 +1,98 @@
+"""A lane: the runs that can observe each other's order, interleaved by a rule that depends on nothing but counts.
+
+A run of its own is a lane. Runs with a seed or a virtual clock that are joined by a pipe are one lane, and share one timeline.
+Within a lane the run that has used least for its weight goes first, and a run's threads take turns: who runs next, and for how
+long, depends on instruction counts and kernel events alone, not on the time at which the event loop got its turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiopyvm.runtime.fair import FairQueue
+from aiopyvm.runtime.guest import HELD, PAUSED
+
+if TYPE_CHECKING:
+    from aiopyvm.host.clock import Timeline
+    from aiopyvm.runtime.run import Run
+
+
+class Lane:
+    """Runs in one order. `timeline` is None on the host's clock."""
+
+    __slots__ = ("current", "queue", "queued", "runs", "timeline", "virtual_time", "weight")
+
+    def __init__(self, timeline: Timeline | None) -> None:
+        self.timeline = timeline
+        self.runs: list[Run] = []
+        self.queue: FairQueue[Run] = FairQueue()
+        self.current: Run | None = None  # in the middle of a slice
+        self.queued = False  # the scheduler has it in its queue, or is stepping it
+        self.virtual_time = 0.0
+        self.weight = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """A guest of it can run now."""
+        return self.current is not None or len(self.queue) > 0
+
+    def add(self, run: Run) -> None:
+        """Take in a run."""
+        self.runs.append(run)
+        self.weight += run.weight
+        run.lane = self
+
+    def remove(self, run: Run) -> None:
+        """Drop a run that has ended."""
+        self.runs.remove(run)
+        self.weight -= run.weight
+        self.queue.remove(run)
+        run.in_lane_queue = False
+        if self.current is run:
+            self.current = None
+
+    def offer(self, run: Run) -> None:
+        """`run` has something to do."""
+        if run is not self.current and not run.in_lane_queue:
+            run.in_lane_queue = True
+            self.queue.push(run)
+
+    def step(self, until_ns: int) -> bool:
+        """Run one slice; False when `until_ns` came first (the next step goes on in the same slice)."""
+        run = self.current
+        if run is None:
+            run = self.queue.pop()
+            if run is None:
+                return True
+            run.in_lane_queue = False
+            self.current = run
+        before = run.cost
+        verdict = run.step(until_ns)
+        spent = run.cost - before
+        run.virtual_time += spent / run.weight
+        self.virtual_time += spent / (self.weight or 1.0)
+        if verdict == PAUSED:
+            return False
+        if self.current is run:
+            self.current = None
+        if verdict != HELD:
+            run.settle()
+        if run.ready:
+            self.offer(run)
+        return True
+
+    def next_deadline(self) -> int | None:
+        """On a timeline: its time at which the first timer of a run is due; None: never."""
+        assert self.timeline is not None
+        found: int | None = None
+        for run in self.runs:
+            deadline = run.kernel.next_deadline()
+            if deadline is not None:
+                deadline += run.clock_start_ns()
+                found = deadline if found is None else min(found, deadline)
+        return found
+
+    def expire(self) -> None:
+        """On a timeline: fire the timers that are due."""
+        for run in tuple(self.runs):
+            run.expire()

@@ -1,0 +1,127 @@
+"""Putting a guest machine together: its file system, its kernel, its engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiopyvm.abi.errno import Errno
+from aiopyvm.engine.protocol import Core
+from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock, VirtualClock
+from aiopyvm.host.entropy import HostEntropy, SeededEntropy
+from aiopyvm.kernel.kernel import Kernel
+from aiopyvm.kernel.vfs import Vfs
+from aiopyvm.runtime.hostdir import HostDir
+from aiopyvm.runtime.program import guest_error
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Engine
+    from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.kernel import SystemCalls
+    from aiopyvm.kernel.ports import Budget, Clock
+    from aiopyvm.runtime.limits import Limits
+    from aiopyvm.runtime.run import Run
+
+Seed = int | str | bytes
+Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
+
+ENGINES = ("auto", "python", "evaluator")
+
+_engines: dict[str, Engine] = {}
+_syscalls: list[SystemCalls] = []
+
+
+def get_engine(name: str) -> Engine:
+    """Return the process's engine of that name; all guests share it. Raises ValueError for a name that is none."""
+    if name not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    key = "python" if name == "auto" else name
+    engine = _engines.get(key)
+    if engine is None:
+        from aiopyvm.engine.python import PythonEngine
+
+        engine = _engines[key] = PythonEngine() if key == "python" else PythonEngine(warm=None)
+    return engine
+
+
+def system_calls() -> SystemCalls:
+    """Return the system-call table at work."""
+    if not _syscalls:
+        from aiopyvm.syscalls.dispatch import Dispatcher
+
+        _syscalls.append(Dispatcher())
+    return _syscalls[0]
+
+
+class FileClock:
+    """The clock of a VM's files: that of the run that is at work, else the host's or the virtual epoch."""
+
+    __slots__ = ("source", "virtual")
+
+    def __init__(self, virtual: bool) -> None:
+        self.virtual = virtual
+        self.source: Clock | None = None
+
+    def monotonic_ns(self) -> int:
+        """As `realtime_ns`."""
+        return self.realtime_ns()
+
+    def realtime_ns(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+        if self.source is not None:
+            return self.source.realtime_ns()
+        return VIRTUAL_EPOCH_NS if self.virtual else RealClock().realtime_ns()
+
+
+def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget: Budget, entropy: Any) -> Vfs:
+    """Return the file system of a guest machine.
+
+    Raises TypeError and ValueError for trees that are none, OSError for host directories that cannot be opened.
+    """
+    from aiopyvm.runtime.trees import attach, root_file_system
+
+    vfs = Vfs(clock=clock, budget=budget, root=root_file_system(root, clock, budget))
+    attach(vfs, root, mounts)
+    return vfs
+
+
+def open_null(vfs: Vfs) -> Callable[[int], File]:
+    """Return what opens the null device with given open(2) flags."""
+
+    def opener(flags: int) -> File:
+        try:
+            return vfs.open(vfs.administrator(), b"/dev/null", flags)
+        except Errno as error:
+            raise guest_error(error, "/dev/null") from None
+
+    return opener
+
+
+def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
+    """Return the random bytes for one run."""
+    return HostEntropy() if seed is None else SeededEntropy(seed, stream)
+
+
+def make_kernel(
+    run: Run, vfs: Vfs, clock: Clock, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits, breakpoints: set[int]
+) -> Kernel:
+    """Return the kernel for one run."""
+
+    def make_core(cpu: Any, memory: Any) -> Core:
+        return Core(cpu, memory, clock.monotonic_ns, breakpoints)
+
+    return Kernel(
+        vfs=vfs,
+        clock=clock,
+        entropy=entropy,
+        budget=budget,
+        syscalls=system_calls(),
+        make_core=make_core,
+        memory_limit=limits.memory if limits.memory is not None else 0xFFFFE000,
+        process_limit=limits.processes,
+        open_files=limits.open_files,
+    )
+
+
+__all__ = ["Dir", "FileClock", "Seed", "VirtualClock", "build_vfs", "get_engine", "make_entropy", "make_kernel", "open_null"]

@@ -1,0 +1,87 @@
+"""Pumps: the tasks that move bytes between a guest's standard streams and streams of the host.
+
+An input pump reads only when the guest has asked, and for what it asked. Both end by themselves when the guest has closed its side;
+an output pump delivers what is buffered first. An exception of the stream, other than its being broken, goes to `run.fail`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from aiopyvm.host.streams import Broken, Sink, Source
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.hoststream import HostInput, HostOutput
+
+
+class InputPump:
+    """Answers what `file` wants from `source`."""
+
+    def __init__(self, source: Source, file: HostInput) -> None:
+        self._source = source
+        self._file = file
+        self._event: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
+        file.on_want = self._nudge
+
+    def _nudge(self) -> None:
+        if self._event is not None:
+            self._event.set()
+        if self._file.closed and self._scope is not None:
+            self._scope.cancel()
+
+    async def run(self) -> None:
+        """Until the guest closes its side or the source ends. Raises what the source raises."""
+        try:
+            with anyio.CancelScope() as self._scope:
+                await self._pump()
+        finally:
+            self._scope = None
+            await self._source.finish()
+
+    async def _pump(self) -> None:
+        file = self._file
+        while not file.closed:
+            if not file.wanted:
+                event = self._event = anyio.Event()
+                await event.wait()
+                self._event = None
+                continue
+            data = await self._source.receive(file.wanted)
+            if not data:
+                file.feed_eof()
+                return
+            file.feed(data)
+
+
+class OutputPump:
+    """Delivers what `file` holds to `sink`."""
+
+    def __init__(self, sink: Sink, file: HostOutput) -> None:
+        self._sink = sink
+        self._file = file
+        self._event: anyio.Event | None = None
+        file.on_data = self._nudge
+
+    def _nudge(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+    async def run(self) -> None:
+        """Until the guest has closed its side and all is delivered. Raises what the sink raises, but Broken."""
+        file = self._file
+        while not file.closed or file.pending:
+            data = file.take()
+            if not data:
+                event = self._event = anyio.Event()
+                await event.wait()
+                self._event = None
+                continue
+            try:
+                await self._sink.send(data)
+            except Broken:
+                file.break_off()
+                return
+            file.delivered(len(data))

@@ -1,0 +1,490 @@
+"""One run: a guest kernel with its threads as guests, the accounts that bound it, and how it ends.
+
+What always holds. A run ends exactly once, and then has a `result`; nothing of it is in the scheduler any more, its memory is given
+back, its files are closed. Verdicts that are reached while its own guest runs (a limit, a hook) are carried out at the end of the
+slice; all others at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
+from aiopyvm.kernel.process import EndReason
+from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.runtime import guest as guests
+from aiopyvm.runtime.guest import Guest
+from aiopyvm.runtime.limits import Account, Limits
+from aiopyvm.runtime.result import Fault, Reason, Result
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Engine, Exit
+    from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.process import Process as GuestProcess
+    from aiopyvm.runtime.ends import Channel
+    from aiopyvm.runtime.lane import Lane
+    from aiopyvm.runtime.scheduler import Scheduler
+
+SECOND_NS = 1_000_000_000
+
+
+class Meter:
+    """Counts what a run writes to one standard stream, and keeps it where `keep` (a `hoststream.Meter`)."""
+
+    __slots__ = ("_chunks", "_run", "keep")
+
+    def __init__(self, run: Run, keep: bool) -> None:
+        self._run = run
+        self.keep = keep
+        self._chunks: list[bytes] = []
+
+    def allow(self, n: int) -> int:
+        """How many of `n` bytes may be written; less means that the run is about to end."""
+        room = self._run.output.room()
+        if room is None or room >= n:
+            return n
+        self._run.condemn(Reason.OUTPUT_LIMIT, f"more than {self._run.output_limit} bytes of output", "output")
+        return room
+
+    def wrote(self, data: bytes) -> None:
+        """`data` was written."""
+        self._run.output.spend(len(data))
+        if self.keep:
+            self._chunks.append(data)
+
+    def value(self) -> bytes:
+        """All that was written, where it is kept."""
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0] if self._chunks else b""
+
+
+class Run:
+    """One program's run; see the module's docstring. Made by `VM`, stepped by its lane."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        args: Sequence[Any],
+        name: str,
+        limits: Limits,
+        instructions: Account,
+        output: Account,
+        guest_time: Account,
+        engine: Engine,
+        quantum: int,
+        weight: float,
+        clock: RealClock | VirtualClock,
+        seeded: bool,
+    ) -> None:
+        self.scheduler = scheduler
+        self.args = args
+        self.name = name
+        self.limits = limits
+        self.instructions = instructions
+        self.output = output
+        self.guest_time = guest_time  # ns
+        self.engine = engine
+        self.quantum = quantum
+        self.weight = weight
+        self.clock = clock
+        self.ordered = seeded or isinstance(clock, VirtualClock)
+        self.kernel: Kernel
+        self.process: GuestProcess
+        self.main: Thread
+        self.lane: Lane
+        self.in_lane_queue = False
+        self.virtual_time = 0.0
+        self.cost = 0  # virtual instructions: executed ones, and what system calls cost
+        self.executed_instructions = 0
+        self.busy_ns = 0  # host time spent on its slices
+        self.going = True  # its threads may run; False: condemned, ended, or stopped by a debugger
+        self.held = False  # an asynchronous hook runs
+        self.inside = False  # its guest is being stepped now
+        self.python_may_signal = False  # Python holds the process in an open block
+        self.advance: Callable[[Guest, int], int] = guests.advance
+        self.on_stop: Callable[[Guest, Exit], None] | None = None  # breakpoints
+        self.on_park: Callable[[], None] | None = None  # somebody waits for the run to have nothing to do
+        self.on_close: list[Callable[[], None]] = []  # give back what the run held
+        self.result: Result | None = None
+        self.failure: BaseException | None = None  # to be raised to whoever runs it
+        self.timer_ns: int | None = None  # the scheduler's earliest entry for this run
+        self.stdout: Meter | None = None
+        self.stderr: Meter | None = None
+        self._done: list[Callable[[], None]] = []
+        self._guests: dict[Thread, Guest] = {}
+        self._ready: deque[Guest] = deque()
+        self._current: Guest | None = None
+        self._channels: list[Channel] = []
+        self._verdict: tuple[Reason, str] | None = None
+        self._limits_hit: set[str] = set()
+        self._clocked = 0  # cost that the clock has shown already
+        self._started_ns = scheduler.now_ns()
+        self._wall_deadline: int | None = None
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    def start(self, kernel: Kernel, process: GuestProcess, lane: Lane, wall_deadline: int | None) -> None:
+        """Begin: the kernel has its first process. `wall_deadline` is of the scheduler's clock."""
+        self.kernel = kernel
+        self.process = process
+        main = process.main
+        assert main is not None
+        self.main = main
+        self._wall_deadline = wall_deadline
+        self.scheduler.add(self, lane)
+        for channel in self._channels:
+            self._join(channel)
+        kernel.on_runnable = self._runnable
+        kernel.on_exit = self._exited
+        self.scheduler.deadline_changed(self)
+        self._runnable(main)
+
+    def link(self, channel: Channel) -> None:
+        """This run holds an end of `channel` from now on."""
+        self._channels.append(channel)
+
+    def _join(self, channel: Channel) -> None:
+        for peer in channel.readers + channel.writers:
+            if peer is not self and peer in self.scheduler.runs:
+                self.scheduler.join(peer, self)
+
+    # --- being scheduled ------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """A thread of it can be stepped now."""
+        return (self._current is not None or bool(self._ready)) and not self.held and self.going
+
+    def _runnable(self, thread: Thread) -> None:
+        if self.result is not None:
+            return
+        guest = self._guests.get(thread)
+        if guest is None:
+            guest = self._guests[thread] = Guest(self, thread)
+        if guest is not self._current and not guest.queued:
+            guest.queued = True
+            self._ready.append(guest)
+            if self.going and not self.held:
+                self.scheduler.ready(self)
+
+    def step(self, until_ns: int) -> int:
+        """Step the thread whose turn it is; the guest's verdict (guest.py)."""
+        guest = self._current
+        if guest is None:
+            guest = self._ready.popleft()
+            guest.queued = False
+            self._current = guest
+        self.inside = True
+        try:
+            verdict = guest.step(until_ns)
+        except Exception as error:
+            self.failure = self.failure or error
+            self.condemn(Reason.CANCELLED, f"{type(error).__name__}: {error}")
+            verdict = guests.DONE
+        finally:
+            self.inside = False
+        if verdict == guests.DONE:
+            self._current = None
+            if guest.thread.state is RunState.RUNNABLE and not guest.queued:
+                guest.queued = True
+                self._ready.append(guest)
+            elif guest.thread.state is RunState.DEAD:
+                guest.close()
+                self._guests.pop(guest.thread, None)
+        return verdict
+
+    def settle(self) -> None:
+        """After a slice: carry out a verdict, notice the end, and tell the timers."""
+        if self._verdict is not None:
+            self._carry_out()
+        elif self.kernel.ended:
+            self._finish()
+        else:
+            self.scheduler.deadline_changed(self)
+            if self.on_park is not None and not self._ready:
+                self.on_park()
+
+    def hold(self) -> None:
+        """Rest until `release`: an asynchronous hook runs."""
+        self.held = True
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        self.held = False
+        if self.result is None and self.ready:
+            self.scheduler.ready(self)
+
+    # --- counting -----------------------------------------------------------------------------------------------------
+
+    def room(self, wanted: int) -> int:
+        """How many of `wanted` instructions may be executed; 0 condemns the run."""
+        room = self.instructions.room()
+        if room is None or room >= wanted:
+            return wanted
+        if room <= 0:
+            self.condemn(
+                Reason.INSTRUCTION_LIMIT, f"{self.executed_instructions} instructions were executed", "instructions"
+            )
+        return room
+
+    def executed(self, n: int) -> None:
+        """`n` instructions were executed."""
+        self.executed_instructions += n
+        self.cost += n
+        self.instructions.spend(n)
+
+    def tick(self) -> None:
+        """Let the clock show the cost so far."""
+        ns = self.cost - self._clocked
+        self._clocked = self.cost
+        clock = self.clock
+        if isinstance(clock, VirtualClock):
+            clock.timeline.advance(ns)
+        elif self.busy_ns:
+            ns, self.busy_ns = self.busy_ns, 0
+        else:
+            return
+        self.guest_time.spend(ns)
+        room = self.guest_time.room()
+        if room is not None and room < 0:
+            self.condemn(Reason.TIME_LIMIT, f"more than {self._guest_seconds()} s of guest time", "guest_time")
+
+    def _guest_seconds(self) -> float:
+        limits = [account.limit for account in self.guest_time.chain() if account.limit is not None]
+        return min(limits, default=0) / SECOND_NS
+
+    @property
+    def output_limit(self) -> int:
+        """The limit on output that counts first."""
+        return min((account.limit for account in self.output.chain() if account.limit is not None), default=0)
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def clock_start_ns(self) -> int:
+        """The zero of the guest's monotonic clock: on its timeline, or on the scheduler's clock."""
+        return self.clock.start_ns
+
+    def move_clock(self, timeline: Timeline) -> None:
+        """Go over to another lane's timeline."""
+        if isinstance(self.clock, VirtualClock):
+            self.clock.move(timeline)
+
+    def next_wake_ns(self) -> int | None:
+        """When the scheduler has to look at this run, on its clock: the wall-time limit or the kernel's next timer."""
+        found = self._wall_deadline
+        if isinstance(self.clock, RealClock):
+            deadline = self.kernel.next_deadline()
+            if deadline is not None:
+                deadline += self.clock.start_ns
+                found = deadline if found is None else min(found, deadline)
+        return found
+
+    def expire(self) -> None:
+        """Fire the timers that are due, and the wall-time limit."""
+        if self.result is not None:
+            return
+        if self._wall_deadline is not None and self.scheduler.now_ns() >= self._wall_deadline:
+            seconds = self.limits.wall_time
+            self.end(Reason.TIME_LIMIT, f"more than {seconds} s of wall time" if seconds else "wall time", "wall_time")
+            return
+        deadline = self.kernel.next_deadline()
+        if deadline is not None:
+            now = self.clock.monotonic_ns()
+            if deadline <= now:
+                self.kernel.expire(now)
+                self.check_end()
+
+    # --- who could wake it ----------------------------------------------------------------------------------------------
+
+    def peers(self) -> list[Run]:
+        """The runs with which a pipe joins this one."""
+        alive = self.scheduler.runs
+        return [
+            run
+            for channel in self._channels
+            for run in channel.readers + channel.writers
+            if run is not self and run in alive
+        ]
+
+    def whom(self, thread: Thread) -> list[Run]:
+        """The runs that could end the wait of `thread`."""
+        wait = thread.wait
+        found: list[Run] = []
+        for channel in self._channels if wait is not None else ():
+            for queue, others in (
+                (channel.pipe.read_queue, channel.writers),
+                (channel.pipe.write_queue, channel.readers),
+            ):
+                if wait is not None and queue in wait.queues:
+                    found += [run for run in others if run is not self and run.result is None]
+        return found
+
+    def stuck(self) -> bool:
+        """No thread can run, and nobody but another guest can change that."""
+        if self.result is not None or self.ready or self.held or not self.going:
+            return False
+        if self.kernel.next_deadline() is not None:
+            return False
+        return not any(self._has_outside(thread) for thread in self.kernel.threads.values())
+
+    def _has_outside(self, thread: Thread) -> bool:
+        """Python or the host can end the rest of `thread`."""
+        wait = thread.wait
+        if wait is None or not wait.queues:
+            return thread.state is RunState.RUNNABLE or self.python_may_signal
+        return any(queue.external for queue in wait.queues)
+
+    def waits_for_pump(self) -> bool:
+        """A thread waits for a host stream that is being read or written."""
+        return self._waits_for("host")
+
+    def waits_for_python(self) -> bool:
+        """A thread waits for what Python may do."""
+        return self._waits_for("python")
+
+    def _waits_for(self, who: str) -> bool:
+        return any(
+            queue.external == who
+            for thread in self.kernel.threads.values()
+            if thread.wait is not None
+            for queue in thread.wait.queues
+        )
+
+    def waits_at(self, queue: Any) -> bool:
+        """A thread waits at `queue`, and none can run."""
+        return len(queue) > 0 and not self.ready and not self.inside
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the run has ended; at once when it has."""
+        if self.result is not None:
+            callback()
+        else:
+            self._done.append(callback)
+
+    def not_when_done(self, callback: Callable[[], None]) -> None:
+        """Take back `when_done`."""
+        if callback in self._done:
+            self._done.remove(callback)
+
+    def condemn(self, reason: Reason, detail: str, limit: str = "") -> None:
+        """End the run after the present exit of its guest. The first verdict counts."""
+        if self._verdict is None and self.result is None:
+            self._verdict = (reason, detail)
+            self.going = False
+            if limit:
+                self._limits_hit.add(limit)
+
+    def end(self, reason: Reason, detail: str = "", limit: str = "") -> None:
+        """End the run from outside, at once; from within its own slice, after the present exit."""
+        if self.result is not None:
+            return
+        self.condemn(reason, detail, limit)
+        if not self.inside:
+            self._carry_out()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run because of an exception, which goes to whoever runs it."""
+        if self.result is None:
+            self.failure = self.failure or error
+            self.end(Reason.CANCELLED, f"{type(error).__name__}: {error}")
+
+    def deadlocked(self, detail: str) -> None:
+        """Nobody can ever wake this run."""
+        self.end(Reason.DEADLOCK, detail)
+
+    def check_end(self) -> None:
+        """Notice that the kernel has ended, outside of a slice."""
+        if self.result is None and self.kernel.ended and not self.inside:
+            self._finish()
+
+    def stopped(self, guest: Guest, exit: Exit) -> None:
+        """The engine stopped at a breakpoint or at the end of the code."""
+        if self.on_stop is not None and self.on_stop(guest, exit):
+            return
+        self.condemn(Reason.END_OF_CODE, "")
+
+    def _exited(self, process: GuestProcess) -> None:
+        if process.failure is not None:
+            self.failure = self.failure or process.failure
+
+    def _carry_out(self) -> None:
+        assert self._verdict is not None
+        if not self.kernel.ended:
+            self.kernel.terminate(EndReason.TERMINATED, self._verdict[1])
+        else:
+            self._verdict = None  # it ended by itself in the same moment
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.result is not None:
+            return
+        self.tick()
+        self.result = self._make_result()
+        self.going = False
+        for guest in self._guests.values():
+            guest.close()
+        self._guests.clear()
+        self._ready.clear()
+        self._current = None
+        self.scheduler.remove(self)
+        for close in self.on_close:
+            close()
+        done, self._done = self._done, []
+        for callback in done:
+            callback()
+
+    def _make_result(self) -> Result:
+        process = self.process
+        reason, detail = self._verdict or _reason_of(process)
+        if self.failure is None and process.failure is not None:
+            self.failure = process.failure
+        code = process.returncode if self._verdict is None else 0 if reason is Reason.END_OF_CODE else -9
+        fault = process.fault
+        kernel = self.kernel
+        return Result(
+            self.args,
+            -9 if code is None else code,
+            self.stdout.value() if self.stdout is not None and self.stdout.keep else None,
+            self.stderr.value() if self.stderr is not None and self.stderr.keep else None,
+            reason=reason,
+            detail=detail,
+            instructions=self.executed_instructions,
+            wall_time=(self.scheduler.now_ns() - self._started_ns) / SECOND_NS,
+            guest_time=self.guest_time.used / SECOND_NS,
+            peak_memory=getattr(kernel.budget, "peak", 0),
+            fault=None
+            if fault is None
+            else Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip),
+            registers=registers_of(self.main),
+            unknown_syscalls=dict(kernel.unknown_syscalls),
+            limits_hit=frozenset(self._limits_hit | {name for name, n in kernel.limits_hit.items() if n}),
+        )
+
+
+def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
+    """Why a run ended whose first process ended by itself."""
+    end = process.end_reason
+    if end is EndReason.MEMORY_LIMIT:
+        return Reason.MEMORY_LIMIT, process.detail
+    if end is EndReason.EXITED:
+        return Reason.EXITED, ""
+    if end is EndReason.SIGNALED:
+        return Reason.SIGNALED, process.detail or (str(process.fault) if process.fault is not None else "")
+    return Reason.KILLED, process.detail
+
+
+def registers_of(thread: Thread) -> dict[str, int]:
+    """The general registers, EIP and EFLAGS of `thread`, by name."""
+    cpu = thread.core.cpu
+    names = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags")
+    return {name: getattr(cpu, name) for name in names}
+
+
+__all__ = ["Meter", "Run", "monotonic_ns", "registers_of"]

@@ -1,0 +1,137 @@
+"""`Runtime`: what several guests have in common, and the event loop's scheduler that steps all of them."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from aiopyvm.host.clock import loop_clock
+from aiopyvm.runtime.limits import LIMIT_NAMES, Account, Limits
+from aiopyvm.runtime.result import Reason
+from aiopyvm.runtime.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.process import Process
+    from aiopyvm.runtime.run import Run
+    from aiopyvm.runtime.vm import VM
+
+SECOND_NS: Final = 1_000_000_000
+
+_scheduler: anyio.lowlevel.RunVar[Scheduler] = anyio.lowlevel.RunVar("aiopyvm scheduler")
+_enclosing: ContextVar[Runtime | None] = ContextVar("aiopyvm runtime", default=None)
+
+
+def current_scheduler() -> Scheduler:
+    """Return the running event loop's scheduler; it is made at first use."""
+    try:
+        return _scheduler.get()
+    except LookupError:
+        scheduler = Scheduler(loop_clock())
+        _scheduler.set(scheduler)
+        return scheduler
+
+
+class Runtime:
+    """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
+
+    Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest); `wall_time`
+    counts from the start of each guest. `engine` and `quantum` are the default of its VMs. Leaving the block
+    waits until all guests have ended; with an exception it kills them first.
+    """
+
+    def __init__(self, *, engine: str = "auto", quantum: int = 10_000, limits: Limits | None = None) -> None:
+        self.engine = engine
+        self.quantum = quantum
+        self.limits = limits
+        named = {name: getattr(limits, name) for name in LIMIT_NAMES if limits is not None and limits.names(name)}
+        self.named_limits: dict[str, Any] = named
+        self.memory = Account(named.get("memory"))
+        self.instructions = Account(named.get("instructions"))
+        self.output = Account(named.get("output"))
+        seconds = named.get("guest_time")
+        self.guest_time = Account(None if seconds is None else round(seconds * SECOND_NS))
+        self._processes: dict[Run, Process] = {}
+        self._started = 0
+        self._empty: anyio.Event | None = None
+        self._token: Token[Runtime | None] | None = None
+
+    def vm(self, **options: Any) -> VM:
+        """Return a `VM` whose guests belong to this runtime; options as in `VM`."""
+        from aiopyvm.runtime.vm import VM
+
+        options.setdefault("engine", self.engine)
+        options.setdefault("quantum", self.quantum)
+        return VM(runtime=self, **options)
+
+    def processes(self) -> list[Process]:
+        """Return the guests that have not ended, in order of their start."""
+        return list(self._processes.values())
+
+    def kill_all(self) -> None:
+        """End all guests at once; their reason is KILLED."""
+        for run in tuple(self._processes):
+            run.end(Reason.KILLED, "Runtime.kill_all()")
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters: guests running and started, instructions, output bytes, memory in bytes, ns of guest time."""
+        return {
+            "running": len(self._processes),
+            "started": self._started,
+            "instructions": self.instructions.used,
+            "output": self.output.used,
+            "memory": self.memory.used,
+            "guest_time_ns": self.guest_time.used,
+        }
+
+    def add(self, run: Run, process: Process) -> None:
+        """Take in a guest that is about to run; it leaves by itself when it ends."""
+        self._processes[run] = process
+        self._started += 1
+        run.when_done(lambda: self._remove(run))
+
+    def _remove(self, run: Run) -> None:
+        self._processes.pop(run, None)
+        if not self._processes and self._empty is not None:
+            self._empty.set()
+
+    async def __aenter__(self) -> Runtime:
+        if self._token is not None:
+            raise RuntimeError("this Runtime is entered already")
+        self._token = _enclosing.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _enclosing.reset(self._token)
+        self._token = None
+        if error is not None:
+            self._end_all(f"{type(error).__name__} left the Runtime's block")
+            return
+        try:
+            while self._processes:
+                self._empty = anyio.Event()
+                await self._empty.wait()
+        except BaseException as failure:
+            self._end_all(f"{type(failure).__name__} while the Runtime's block waited")
+            raise
+        finally:
+            self._empty = None
+
+    def _end_all(self, detail: str) -> None:
+        for run in tuple(self._processes):
+            run.end(Reason.CANCELLED, detail)
+
+
+IMPLICIT: Final = Runtime()
+"""The runtime of guests that were given none and run in no Runtime's block."""
+
+
+def current_runtime() -> Runtime:
+    """Return the enclosing `Runtime`, else the implicit one."""
+    return _enclosing.get() or IMPLICIT

@@ -1,0 +1,192 @@
+"""Which guest runs now: lanes in fair order, timers, jumps of virtual time, deadlocks. Synchronous; the driver calls `turn`.
+
+What always holds. A lane is in the queue exactly once while a guest of it can run. A slice that was paused goes on before anything
+else is chosen. A run on the host's clock has an entry in the timer heap for its kernel's next deadline, or an earlier one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from aiopyvm.runtime.deadlock import find_deadlock
+from aiopyvm.runtime.driver import Driver
+from aiopyvm.runtime.fair import FairQueue
+from aiopyvm.runtime.lane import Lane
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.run import Run
+
+GRACE_TURNS = 3  # passes of the event loop before a lane that Python may wake is taken to be idle
+
+
+class Scheduler:
+    """All guests of one event loop. `now_ns` is the loop's clock."""
+
+    def __init__(self, now_ns: Callable[[], int] = monotonic_ns) -> None:
+        self.now_ns = now_ns
+        self.driver = Driver(self)
+        self.runs: dict[Run, None] = {}
+        self._lanes: FairQueue[Lane] = FairQueue()
+        self._current: Lane | None = None
+        self._timers: list[tuple[int, int, Run]] = []
+        self._timer_count = 0
+        self._graces: dict[Lane, int] = {}
+        self.turns = 0
+
+    # --- what the driver asks ---------------------------------------------------------------------------------------
+
+    def alive(self) -> bool:
+        """There are guests that have not ended."""
+        return bool(self.runs)
+
+    def turn(self, until_ns: int) -> bool:
+        """Run guests until `until_ns` (time.monotonic_ns) or nothing is runnable; True: call again soon."""
+        self.turns += 1
+        self._expire()
+        while True:
+            lane = self._current or self._lanes.pop()
+            if lane is None:
+                return self._idle()
+            self._current = lane
+            whole = lane.step(until_ns)
+            if whole:
+                self._current = None
+                lane.queued = False
+                self._settle(lane)
+                if self._timers and self._timers[0][0] <= self.now_ns():
+                    self._expire()
+            if monotonic_ns() >= until_ns:
+                return True
+
+    def sleep_s(self) -> float | None:
+        """Seconds until the next deadline; None: only a wake-up can bring work."""
+        if not self._timers:
+            return None
+        return max(0.0, (self._timers[0][0] - self.now_ns()) / 1e9)
+
+    # --- what runs tell -----------------------------------------------------------------------------------------------
+
+    def add(self, run: Run, lane: Lane) -> None:
+        """Take in a new run."""
+        self.runs[run] = None
+        lane.add(run)
+
+    def remove(self, run: Run) -> None:
+        """Drop a run that has ended; those that it was joined with may be stuck now."""
+        self.runs.pop(run, None)
+        run.lane.remove(run)
+        if self._current is run.lane and not run.lane.ready:
+            self._current = None
+            run.lane.queued = False
+        for peer in run.peers():
+            self.look_at(peer)
+
+    def ready(self, run: Run) -> None:
+        """A guest of `run` can run."""
+        lane = run.lane
+        lane.offer(run)
+        if not lane.queued and lane.ready:
+            lane.queued = True
+            self._lanes.push(lane)
+        self.driver.wake()
+
+    def deadline_changed(self, run: Run) -> None:
+        """The kernel's next deadline, or the run's own, may have come nearer."""
+        deadline = run.next_wake_ns()
+        if deadline is not None and (run.timer_ns is None or deadline < run.timer_ns):
+            run.timer_ns = deadline
+            self._timer_count += 1
+            heapq.heappush(self._timers, (deadline, self._timer_count, run))
+            if self._timers[0][2] is run:
+                self.driver.wake()
+
+    def join(self, first: Run, second: Run) -> None:
+        """A pipe joins two runs: with a seed or a virtual clock they become one lane."""
+        into, gone = first.lane, second.lane
+        if into is gone or not (first.ordered and second.ordered):
+            return
+        if self._current is gone:
+            self._current = None
+        self._lanes.remove(gone)
+        gone.queued = False
+        self._graces.pop(gone, None)
+        for run in tuple(gone.runs):
+            gone.remove(run)
+            into.add(run)
+            if into.timeline is not None:
+                run.move_clock(into.timeline)
+            if run.ready:
+                into.offer(run)
+        if into.ready and not into.queued:
+            into.queued = True
+            self._lanes.push(into)
+
+    # --- timers -------------------------------------------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        timers = self._timers
+        if not timers:
+            return
+        now = self.now_ns()
+        while timers and timers[0][0] <= now:
+            deadline, _, run = heapq.heappop(timers)
+            if run.timer_ns == deadline:
+                run.timer_ns = None
+                if run in self.runs:
+                    run.expire()
+                    self.deadline_changed(run)
+
+    # --- lanes with nothing to run ---------------------------------------------------------------------------------------
+
+    def _settle(self, lane: Lane) -> None:
+        """After a slice: put the lane back, or see why it rests."""
+        if lane.timeline is not None:
+            lane.expire()
+        if lane.ready:
+            if not lane.queued:
+                lane.queued = True
+                self._lanes.push(lane)
+            return
+        self._rest(lane)
+
+    def _rest(self, lane: Lane) -> None:
+        if lane.timeline is None:
+            for run in tuple(lane.runs):
+                self.look_at(run)
+            return
+        deadline = lane.next_deadline()
+        if deadline is None:
+            for run in tuple(lane.runs):
+                self.look_at(run)
+        elif not any(run.held or run.waits_for_pump() for run in lane.runs):
+            if any(run.waits_for_python() for run in lane.runs):
+                self._graces[lane] = self.turns + GRACE_TURNS
+            else:
+                self._jump(lane, deadline)
+
+    def _jump(self, lane: Lane, deadline: int) -> None:
+        assert lane.timeline is not None
+        lane.timeline.jump(deadline)
+        lane.expire()
+        if not lane.ready and lane.runs:  # a timer that woke nobody: look again in the next turn
+            self._graces[lane] = self.turns + 1
+
+    def _idle(self) -> bool:
+        """Nothing is runnable: see to lanes in their grace; True when that needs another turn."""
+        for lane, turn in tuple(self._graces.items()):
+            if lane.ready or not lane.runs:
+                del self._graces[lane]
+            elif self.turns >= turn:
+                del self._graces[lane]
+                deadline = lane.next_deadline()
+                if deadline is not None:
+                    self._jump(lane, deadline)
+        return bool(self._graces) or len(self._lanes) > 0
+
+    def look_at(self, run: Run) -> None:
+        """`run` has nothing to do: end it, and all that it waits for, if nobody can ever wake them."""
+        for stuck, detail in find_deadlock(run):
+            stuck.deadlocked(detail)

@@ -1,0 +1,150 @@
+"""A run's standard streams: from what the caller gave to kernel files, Python ends and pumps.
+
+What always holds. Each kernel file is held once from here until the guest has its own descriptors, so that a run that never starts
+closes them. Ends that move do so only after every argument was found to be of a kind that exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING, Any, Final
+
+from aiopyvm.abi.errno import EPIPE, Errno
+from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
+from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
+from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
+from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, input_pipe, output_pipe
+from aiopyvm.runtime.pumps import InputPump, OutputPump
+from aiopyvm.runtime.run import Meter, Run
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.file import File
+
+NAMES: Final = ("stdin", "stdout", "stderr")
+
+
+@dataclass
+class Stdio:
+    """What stands behind descriptors 0, 1 and 2."""
+
+    files: list[File] = field(default_factory=list)
+    stdin: SendEnd | None = None
+    stdout: ReceiveEnd | None = None
+    stderr: ReceiveEnd | None = None
+    pumps: list[InputPump | OutputPump] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Let go of the files: the guest has its own descriptors now, or never will."""
+        files, self.files = self.files, []
+        for file in files:
+            file.release()
+
+    def close_ends(self) -> None:
+        """Close Python's ends."""
+        for end in (self.stdin, self.stdout, self.stderr):
+            if end is not None:
+                end.close()
+
+
+Null = Callable[[int], "File"]
+"""Opens the guest's null device with the given open(2) flags."""
+
+
+def open_stdio(run: Run, null: Null, stdin: Any, stdout: Any, stderr: Any, *, collect: bool) -> Stdio:
+    """Return the standard streams for `run`; `collect` keeps PIPE outputs for the result without a pipe.
+
+    Raises TypeError for what is no stream of bytes, ValueError where STDOUT stands for anything but stderr.
+    """
+    check_stdio(stdin, stdout, stderr)
+    stdio = Stdio()
+    try:
+        _open_input(run, null, stdio, stdin)
+        run.stdout = Meter(run, _is(stdout, PIPE))
+        _open_output(run, null, stdio, stdout, run.stdout, 1, collect)
+        run.stderr = Meter(run, _is(stderr, PIPE))
+        if _is(stderr, STDOUT):
+            stdio.files.append(stdio.files[1].hold())
+        else:
+            _open_output(run, null, stdio, stderr, run.stderr, 2, collect)
+    except BaseException:
+        stdio.release()
+        stdio.close_ends()
+        raise
+    return stdio
+
+
+def check_stdio(stdin: Any, stdout: Any, stderr: Any) -> None:
+    """Raise TypeError or ValueError for what cannot be a standard stream."""
+    for name, value in zip(NAMES, (stdin, stdout, stderr), strict=True):
+        if isinstance(value, str):
+            raise TypeError(f"{name} is a stream of bytes, not str: encode it")
+        if isinstance(value, bool) or (isinstance(value, int) and value not in _allowed(name)):
+            raise ValueError(f"{name} cannot be {value!r}")
+
+
+def _allowed(name: str) -> tuple[int, ...]:
+    return (PIPE, DEVNULL, STDOUT) if name == "stderr" else (PIPE, DEVNULL)
+
+
+def _is(value: Any, constant: int) -> bool:
+    return isinstance(value, int) and value == constant
+
+
+def _open_input(run: Run, null: Null, stdio: Stdio, value: Any) -> None:
+    file: File
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        file = BytesInput(bytes(value)).hold()
+    elif _is(value, PIPE):
+        file, stdio.stdin = input_pipe(run)
+        file.hold()
+    elif _is(value, DEVNULL):
+        file = null(O_RDONLY).hold()
+    elif isinstance(value, ReceiveEnd):
+        file = value.move(run)
+    else:
+        source = open_source(value)
+        file = stream = HostInput()
+        file.hold()
+        stdio.pumps.append(InputPump(source, stream))
+    stdio.files.append(file)
+
+
+def _open_output(run: Run, null: Null, stdio: Stdio, value: Any, meter: Meter, number: int, collect: bool) -> None:
+    file: File
+    name = NAMES[number]
+    if _is(value, PIPE):
+        if collect:
+            file = Collector(meter, f"pipe:[{name}]")
+        else:
+            file, end = output_pipe(run, meter)
+            setattr(stdio, name, end)
+        file.hold()
+    elif _is(value, DEVNULL):
+        file = null(O_WRONLY).hold()
+    elif isinstance(value, SendEnd):
+        file = value.move(run)
+    else:
+        sink = open_sink(value, number)
+        file = stream = HostOutput(meter, f"pipe:[{name}]", _direct(run, sink))
+        file.hold()
+        stdio.pumps.append(OutputPump(sink, stream))
+    stdio.files.append(file)
+
+
+def _direct(run: Run, sink: Sink) -> Callable[[bytes], int] | None:
+    take = sink.direct
+    if take is None:
+        return None
+
+    def direct(data: bytes) -> int:
+        try:
+            return take(data)
+        except Exception as error:
+            if is_broken(error):
+                raise Errno(EPIPE) from None
+            run.fail(error)
+            return len(data)
+
+    return direct
