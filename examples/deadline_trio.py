@@ -1,0 +1,26 @@
+"""Under trio: a deadline of trio's own ends guests at once, and what they had written is there."""
+
+from pathlib import Path
+
+import trio
+
+from aiopyvm import VM
+
+GUESTS = Path(__file__).parents[1] / "guests" / "bin"
+
+
+async def main() -> None:
+    with trio.move_on_after(0.3) as scope:
+        async with VM().open_elf(GUESTS / "spin") as process:
+            await process.wait()
+    print(f"cancelled: {scope.cancelled_caught}, {process.result.reason.name}, wrote {process.result.stdout!r}")
+
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(VM().run_elf, GUESTS / "fib", "16")
+        print(f"guest {process.pid} runs in the nursery")
+        await process.wait()
+    print(process.result.text, end="")
+
+
+if __name__ == "__main__":
+    trio.run(main)
