@@ -134,7 +134,7 @@ def verify(ops: Sequence[Value]) -> None:
         if op.op == "probe":
             probed[op.args[0]] = op.attr
         if OPS[op.op].effect:
-            effect = effect or op
+            effect = op if effect is None else effect
         if op.op in ("jump", "exit"):
             scopes.ended[-1] = True
         if op.op == "when":
