@@ -255,7 +255,8 @@ def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
     index = 0
     for name in row.operands:
         if name in _CODE_SIZES:
-            field = _in_code(name, index, fields, row.zero_extend)
+            width = _first_width(fields, max(e.operand_size, 0))
+            field = _in_code(name, index, width, row.zero_extend)
             if e.immediates[index : index + 1] != (_CODE_SIZES[name],):
                 raise ValueError(f"{name} does not fit the encoding")
             index += 1
@@ -274,10 +275,9 @@ def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def _in_code(name: str, index: int, before: list[Field], zero_extend: bool) -> Field:
+def _in_code(name: str, index: int, width: int, zero_extend: bool) -> Field:
     if name in _IMMEDIATES:
-        own = _IMMEDIATES[name]
-        return Field(name, "imm", width=max(own, _first_width(before, own)), index=index, signed=not zero_extend)
+        return Field(name, "imm", width=max(_IMMEDIATES[name], width), index=index, signed=not zero_extend)
     if name in _RELATIVES:
         return Field(name, "rel", width=_RELATIVES[name], index=index, signed=True)
     return Field(name, "ptr", width=_POINTERS[name], index=index)
