@@ -25,4 +25,4 @@ SELECT_OUT: Final = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR
 SELECT_EXCEPT: Final = POLLPRI
 
 FD_SETSIZE: Final = 1024
-POLLFD: Final = "<ihh"  # struct pollfd: fd, events, revents
+POLLFD: Final = "<ihH"  # struct pollfd: fd, events, revents

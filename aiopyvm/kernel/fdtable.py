@@ -35,6 +35,11 @@ class FdTable:
     def __iter__(self) -> Iterator[tuple[int, File]]:
         return iter([(fd, file) for fd, file in enumerate(self._files) if file is not None])
 
+    @property
+    def capacity(self) -> int:
+        """How many descriptors have room, as Linux's tables grow: 64 or a power of two."""
+        return max(64, 1 << (len(self._files) - 1).bit_length() if self._files else 0)
+
     def find(self, fd: int) -> File | None:
         """Return the open file description of `fd`, None when it is closed."""
         return self._files[fd] if 0 <= fd < len(self._files) else None

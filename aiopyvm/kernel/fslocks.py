@@ -7,11 +7,14 @@ when a lock goes. A blocked request is noted on its owner, so that a cycle of wa
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiopyvm.abi.errno import EAGAIN, EDEADLK, ENOLCK, Errno
 from aiopyvm.abi.fcntl import F_UNLCK, F_WRLCK, LOCK_EX
 from aiopyvm.kernel.wait import Call, WaitQueue
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.thread import Thread
 
 END = 1 << 63  # past every file offset: a lock to the end of the file
 MAX_LOCKS = 4096  # record locks of one inode
@@ -38,6 +41,7 @@ class Blocked(NamedTuple):
     locks: Locks
     request: Record
     call: Call
+    thread: Thread
 
 
 class Locks:

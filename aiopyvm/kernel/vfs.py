@@ -7,6 +7,7 @@ paths start at `at`, the working directory when that is None.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import (
@@ -45,6 +46,7 @@ from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISVTX
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, FileSystem, Inode, need, need_directory
 from aiopyvm.kernel.fscontext import FsContext
+from aiopyvm.kernel.fslocks import Blocked
 from aiopyvm.kernel.memfs import MemFs
 from aiopyvm.kernel.ports import Budget, Clock
 from aiopyvm.kernel.vfswalk import Found, lookup, resolve
@@ -67,6 +69,9 @@ class Vfs:
         self.gid = gid
         self.devices = 1  # device numbers given out
         self.pipes = 0  # pipe inode numbers given out
+        self.blocked_locks: dict[Hashable, Blocked] = {}
+        self.unnamed = MemFs(clock, budget, uid=uid, gid=gid)  # files that have no path (memfd_create(2))
+        self._number(self.unnamed)
         self.fs = root or MemFs(clock, budget, uid=uid, gid=gid)
         self.mounts: list[tuple[bytes, FileSystem]] = [(b"/", self.fs)]
         self._number(self.fs)
@@ -216,7 +221,7 @@ class Vfs:
             raise Errno(EINVAL)
         directory = need_directory(lookup(ctx, path, at))
         need(directory, ctx, W_OK | X_OK)
-        self._need_writable(directory)
+        self.need_writable(directory)
         inode = directory.make_unnamed(S_IFREG | mode & 0o7777 & ~ctx.umask, ctx.uid, ctx.gid)
         return inode.open(ctx, flags & ~(CREATION_FLAGS | O_TMPFILE_BIT))
 
@@ -237,7 +242,7 @@ class Vfs:
 
     def _make(self, ctx: FsContext, found: Found, mode: int, *, rdev: int = 0, target: bytes = b"") -> Inode:
         directory = found.directory
-        self._need_writable(directory)
+        self.need_writable(directory)
         need(directory, ctx, W_OK | X_OK)
         gid = ctx.gid
         _, directory_gid, directory_mode = directory.owner_and_mode()
@@ -255,7 +260,7 @@ class Vfs:
             raise Errno(ENOENT)
         if inode.fs is not found.directory.fs:
             raise Errno(EXDEV)
-        self._need_writable(found.directory)
+        self.need_writable(found.directory)
         need(found.directory, ctx, W_OK | X_OK)
         if inode.kind == S_IFDIR:
             raise Errno(EPERM)
@@ -307,7 +312,7 @@ class Vfs:
             raise Errno(EXDEV)
         if not source.named or not target.named:
             raise Errno(EEXIST if flags & RENAME_NOREPLACE and source.named else EBUSY)
-        self._need_writable(source.directory)
+        self.need_writable(source.directory)
         inode = self._need_found(source)
         if flags & RENAME_NOREPLACE and target.inode is not None:
             raise Errno(EEXIST)
@@ -355,12 +360,13 @@ class Vfs:
         return found.inode
 
     @staticmethod
-    def _need_writable(inode: Inode) -> None:
+    def need_writable(inode: Inode) -> None:
+        """Raise Errno(EROFS) for what is on a read-only file system."""
         if inode.fs.readonly:
             raise Errno(EROFS)
 
     def _check_removal(self, ctx: FsContext, directory: Directory, inode: Inode) -> None:
-        self._need_writable(directory)
+        self.need_writable(directory)
         need(directory, ctx, W_OK | X_OK)
         uid, _, mode = directory.owner_and_mode()
         if mode & S_ISVTX and ctx.uid not in (0, uid, inode.owner_and_mode()[0]):

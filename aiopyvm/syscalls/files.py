@@ -1,0 +1,315 @@
+"""Opening, positions, sizes: open(2), lseek(2), truncate(2), fsync(2) and their relatives."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiopyvm.abi.errno import EBADF, EINVAL, EISDIR, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.fcntl import (
+    AT_FDCWD,
+    MAX_NON_LFS,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+    O_ACCMODE,
+    O_CLOEXEC,
+    O_CREAT,
+    O_LARGEFILE,
+    O_NONBLOCK,
+    O_PATH,
+    O_RDWR,
+    O_TRUNC,
+    O_WRONLY,
+    OPEN_NAMES,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+    W_OK,
+)
+from aiopyvm.abi.stat import S_IFDIR, S_IFREG
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
+from aiopyvm.kernel.memfs import MemFile
+from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.syscalls.spec import (
+    I32,
+    I64,
+    U32,
+    Choice,
+    CStr,
+    DirFd,
+    Fd,
+    Flags,
+    Hex,
+    Mode,
+    Out,
+    Size,
+    read_string,
+    syscall,
+)
+from aiopyvm.syscalls.transfer import call_of
+
+OpenFlags = Annotated[int, Flags({name: value for value, name in OPEN_NAMES.items()}, zero="O_RDONLY")]
+Whence = Annotated[
+    int,
+    Choice(
+        {
+            "SEEK_SET": SEEK_SET,
+            "SEEK_CUR": SEEK_CUR,
+            "SEEK_END": SEEK_END,
+            "SEEK_DATA": SEEK_DATA,
+            "SEEK_HOLE": SEEK_HOLE,
+        }
+    ),
+]
+
+
+def directory_at(t: Thread, fd: int, path: bytes) -> Directory | None:
+    """Return where a relative `path` starts; None for the working directory. Raises Errno: EBADF, ENOTDIR."""
+    if fd == AT_FDCWD or path[:1] == b"/":
+        return None
+    inode = t.process.fds.get_any(fd).inode
+    return need_directory(inode) if inode is not None else need_directory(Inode())
+
+
+def inode_of(file: File) -> Inode:
+    """Return the inode of an open file. Raises Errno(EINVAL) for one without."""
+    if file.inode is None:
+        raise Errno(EINVAL)
+    return file.inode
+
+
+def give(t: Thread, file: File, *, cloexec: bool = False) -> int:
+    """Return a new descriptor for a newly opened file; it is closed when there is none (EMFILE)."""
+    file.hold()
+    try:
+        return t.process.fds.install(file, cloexec=cloexec)
+    finally:
+        file.release()
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def _open(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wait:
+    state = call_of(t).state
+    end: PipeEnd | None = state.get("fifo")
+    if end is not None:
+        return _fifo_opened(t, end, state["fd"], state["partners"])
+    process = t.process
+    file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
+    fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
+    if isinstance(file, PipeEnd) and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
+        other = file.pipe.writers if flags & O_ACCMODE != O_WRONLY else file.pipe.readers
+        if not other:
+            queue, partners = fifo_partner(file)
+            state["fifo"], state["fd"], state["partners"] = file, fd, partners
+            return Wait((queue,), restart=Restart.SYS, reason="the other end of a FIFO")
+    if flags & O_TRUNC == 0 and file.inode is not None and file.inode.kind == S_IFREG and not flags & O_LARGEFILE:
+        _need_small(t, file, fd)
+    return fd
+
+
+def _need_small(t: Thread, file: File, fd: int) -> None:
+    if not file.flags & O_PATH and file.stat().size > MAX_NON_LFS:
+        t.process.fds.close(fd)
+        raise Errno(EOVERFLOW)
+
+
+def _fifo_opened(t: Thread, end: PipeEnd, fd: int, partners: int) -> int | Wait:
+    queue, now = fifo_partner(end)
+    if now == partners:
+        return Wait((queue,), restart=Restart.SYS, reason="the other end of a FIFO")
+    return fd
+
+
+@syscall(5, "open", man="open(2)")
+def open_(t: Thread, path: CStr, flags: OpenFlags, mode: Mode) -> int | Wait:
+    """Open or create a file."""
+    return _open(t, AT_FDCWD, path, flags, mode)
+
+
+@syscall(295, "openat", man="open(2)")
+def openat(t: Thread, dirfd: DirFd, path: CStr, flags: OpenFlags, mode: Mode) -> int | Wait:
+    """Open or create a file, relative to a directory."""
+    return _open(t, dirfd, path, flags, mode)
+
+
+@syscall(8, "creat", man="open(2)")
+def creat(t: Thread, path: CStr, mode: Mode) -> int | Wait:
+    """Create or truncate a file and open it for writing."""
+    return _open(t, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+
+
+@syscall(356, "memfd_create", man="memfd_create(2)")
+def memfd_create(t: Thread, name: Hex, flags: U32) -> int:
+    """Open a new file in memory that has no name. MFD_ALLOW_SEALING is accepted; F_ADD_SEALS is EINVAL."""
+    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING):
+        raise Errno(EINVAL)
+    text = read_string(t, name, 250, EINVAL)
+    inode = MemFile(t.kernel.vfs.unnamed, S_IFREG | 0o777, t.process.fs.uid, t.process.fs.gid)
+    file = inode.open(t.process.fs, O_RDWR | O_LARGEFILE)
+    file.name = b"/memfd:" + text + b" (deleted)"
+    return give(t, file, cloexec=bool(flags & MFD_CLOEXEC))
+
+
+# --- positions --------------------------------------------------------------------------------------------------------
+
+
+@syscall(19, "lseek", man="lseek(2)")
+def lseek(t: Thread, fd: Fd, offset: I32, whence: Whence) -> int:
+    """Move the position. EOVERFLOW when the new one does not fit (it has moved, as on Linux)."""
+    position = t.process.fds.get(fd).seek(offset, whence)
+    if position > MAX_NON_LFS:
+        raise Errno(EOVERFLOW)
+    return position
+
+
+@syscall(140, "_llseek", man="llseek(2)")
+def llseek(t: Thread, fd: Fd, high: Hex, low: Hex, result: Out[I64], whence: Whence) -> int:
+    """Move the position, 64 bits wide."""
+    file = t.process.fds.get(fd)
+    offset = ((high << 32 | low) ^ 1 << 63) - (1 << 63)
+    result.put(file.seek(offset, whence))
+    return 0
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def _truncate(t: Thread, path: bytes, size: int) -> int:
+    if size < 0:
+        raise Errno(EINVAL)
+    ctx = t.process.fs
+    inode = t.kernel.vfs.lookup(ctx, path)
+    if inode.kind == S_IFDIR:
+        raise Errno(EISDIR)
+    if inode.kind != S_IFREG:
+        raise Errno(EINVAL)
+    need(inode, ctx, W_OK)
+    t.kernel.vfs.need_writable(inode)
+    inode.truncate(size)
+    return 0
+
+
+@syscall(92, "truncate", man="truncate(2)")
+def truncate(t: Thread, path: CStr, length: I32) -> int:
+    """Set the size of a file."""
+    return _truncate(t, path, length)
+
+
+@syscall(193, "truncate64", man="truncate(2)")
+def truncate64(t: Thread, path: CStr, length: I64) -> int:
+    """Set the size of a file."""
+    return _truncate(t, path, length)
+
+
+@syscall(93, "ftruncate", man="truncate(2)")
+def ftruncate(t: Thread, fd: Fd, length: I32) -> int:
+    """Set the size of an open file."""
+    if length < 0:
+        raise Errno(EINVAL)
+    t.process.fds.get(fd).truncate(length)
+    return 0
+
+
+@syscall(194, "ftruncate64", man="truncate(2)")
+def ftruncate64(t: Thread, fd: Fd, length: I64) -> int:
+    """Set the size of an open file."""
+    if length < 0:
+        raise Errno(EINVAL)
+    t.process.fds.get(fd).truncate(length)
+    return 0
+
+
+@syscall(324, "fallocate", man="fallocate(2)")
+def fallocate(t: Thread, fd: Fd, mode: Hex, offset: I64, length: I64) -> int:
+    """Allocate, punch or zero a range."""
+    file = t.process.fds.get(fd)
+    file.need_writable()
+    file.allocate(offset, length, mode)
+    return 0
+
+
+# --- durability and advice --------------------------------------------------------------------------------------------
+
+
+@syscall(118, "fsync", man="fsync(2)")
+def fsync(t: Thread, fd: Fd) -> int:
+    """Make an open file durable."""
+    t.process.fds.get(fd).sync()
+    return 0
+
+
+@syscall(148, "fdatasync", man="fsync(2)")
+def fdatasync(t: Thread, fd: Fd) -> int:
+    """Make an open file's data durable."""
+    t.process.fds.get(fd).sync()
+    return 0
+
+
+@syscall(36, "sync", man="sync(2)")
+def sync(t: Thread) -> int:
+    """Nothing is kept back between a write and its file system."""
+    return 0
+
+
+@syscall(344, "syncfs", man="sync(2)")
+def syncfs(t: Thread, fd: Fd) -> int:
+    """Nothing is kept back between a write and its file system."""
+    t.process.fds.get(fd)
+    return 0
+
+
+@syscall(314, "sync_file_range", man="sync_file_range(2)")
+def sync_file_range(t: Thread, fd: Fd, offset: I64, count: I64) -> int:
+    """Nothing is kept back between a write and its file system."""
+    if not t.process.fds.get(fd).seekable:
+        raise Errno(ESPIPE)
+    return 0
+
+
+@syscall(225, "readahead", man="readahead(2)")
+def readahead(t: Thread, fd: Fd, offset: I64, count: Size) -> int:
+    """Advice that changes nothing here."""
+    file = t.process.fds.get(fd)
+    if not file.readable:
+        raise Errno(EBADF)
+    if inode_of(file).kind != S_IFREG:
+        raise Errno(EINVAL)
+    return 0
+
+
+def _advise(t: Thread, fd: int, advice: int) -> int:
+    file = t.process.fds.get(fd)
+    if isinstance(file, PipeEnd):
+        raise Errno(ESPIPE)
+    if not 0 <= advice <= 5:
+        raise Errno(EINVAL)
+    return 0
+
+
+@syscall(250, "fadvise64", man="posix_fadvise(2)")
+def fadvise64(t: Thread, fd: Fd, offset: I64, length: Size, advice: I32) -> int:
+    """Advice that changes nothing here."""
+    return _advise(t, fd, advice)
+
+
+@syscall(272, "fadvise64_64", man="posix_fadvise(2)")
+def fadvise64_64(t: Thread, fd: Fd, offset: I64, length: I64, advice: I32) -> int:
+    """Advice that changes nothing here."""
+    return _advise(t, fd, advice)
+
+
+@syscall(60, "umask", man="umask(2)")
+def umask(t: Thread, mask: Mode) -> int:
+    """Set the file mode creation mask; return the old one."""
+    ctx = t.process.fs
+    old, ctx.umask = ctx.umask, mask & 0o777
+    return old
+
+
+

@@ -1,0 +1,466 @@
+"""Moving bytes between files and memory: read(2), write(2) and their vectored, positioned and file-to-file forms.
+
+How it works. `Call.done` counts the bytes that are through; a continued call goes on behind them. One step moves at
+most STEP bytes, then the call lets others run (`again`). As on Linux a fault or an error after the first byte ends
+the call with the partial count, and bytes that the guest's memory could not take are put back into the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiopyvm.abi.errno import EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EISDIR, EOPNOTSUPP, EOVERFLOW, EPIPE, ESPIPE, Errno
+from aiopyvm.abi.fcntl import MAX_FILE_SIZE, MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from aiopyvm.abi.poll import POLLIN, POLLOUT
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
+from aiopyvm.abi.signal import SIGPIPE, SIGXFSZ, SigInfo
+from aiopyvm.abi.stat import S_IFDIR, S_IFREG
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fsfile import RegularFile
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import Call, Wait
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.syscalls.spec import (
+    I32,
+    I64,
+    U32,
+    Fd,
+    Hex,
+    InBuffer,
+    InIovec,
+    InOut,
+    Iovec,
+    OutBuffer,
+    OutIovec,
+    Size,
+    syscall,
+)
+
+PIECE = 1 << 16  # bytes copied at once
+STEP = 1 << 20  # bytes moved before others get their turn
+
+Segments = list[tuple[int, int]]  # (address, length)
+
+
+def again(t: Thread) -> Wait:
+    """Return a wait that is over at once: the call is continued after others had their turn."""
+    return Wait(deadline=t.kernel.clock.monotonic_ns(), uninterruptible=True, reason="its turn")
+
+
+def call_of(t: Thread) -> Call:
+    """Return the record of the call in progress."""
+    assert t.call is not None
+    return t.call
+
+
+def open_file(t: Thread, fd: int) -> File:
+    """Return the file of `fd`, in a continued call the one it began with. Raises Errno(EBADF)."""
+    state = call_of(t).state
+    file: File | None = state.get(f"file {fd}")
+    if file is None:
+        file = state[f"file {fd}"] = t.process.fds.get(fd)
+    elif not file.refs:
+        raise Errno(EBADF)
+    return file
+
+
+# --- into memory ------------------------------------------------------------------------------------------------------
+
+
+def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]) -> int | Wait:
+    """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
+    call = call_of(t)
+    total = sum(length for _, length in segments)
+    step = 0
+    while True:
+        try:
+            data = read(min(total - call.done, PIECE))
+        except Errno as error:
+            if call.done:
+                return call.done
+            if error.number == EAGAIN and not file.flags & O_NONBLOCK:
+                return Wait(file.queues(POLLIN), reason=waiting_for(file, "to read"))
+            raise
+        taken = scatter(t, segments, call.done, data)
+        call.done += taken
+        t.moved += taken
+        step += taken
+        if taken < len(data):
+            file.unread(data[taken:])
+            if call.done:
+                return call.done
+            raise Errno(EFAULT)
+        if not file.seekable or len(data) < PIECE or call.done >= total:
+            return call.done
+        if step >= STEP:
+            return again(t)
+
+
+def scatter(t: Thread, segments: Segments, skip: int, data: bytes) -> int:
+    """Store `data` into `segments` behind their first `skip` bytes; return how many until a fault."""
+    at = 0
+    for address, length in segments:
+        if skip >= length:
+            skip -= length
+            continue
+        piece = data[at : at + length - skip] if len(segments) > 1 else data
+        if piece:
+            start = address + skip
+            try:
+                t.memory.write(start, piece)
+            except MemoryFault as fault:
+                if fault.out_of_memory:
+                    raise
+                return at + _written_before(t, start, piece, fault)
+        at += len(piece)
+        skip = 0
+        if at >= len(data):
+            break
+    return at
+
+
+def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> int:
+    n = max(0, min(fault.address - start, len(piece)))
+    if n:
+        t.memory.write(start, piece[:n])
+    return n
+
+
+# --- out of memory ----------------------------------------------------------------------------------------------------
+
+
+def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], int]) -> int | Wait:
+    """Give the bytes of `segments` to `write`; return the count, or wait for room. EPIPE comes with SIGPIPE."""
+    call = call_of(t)
+    total = sum(length for _, length in segments)
+    step = 0
+    while call.done < total or not total:
+        data = gather(t, segments, call.done)
+        if not data and total:
+            break  # a fault behind what is through
+        try:
+            n = write(data)
+        except Errno as error:
+            if error.number == EAGAIN and not file.flags & O_NONBLOCK:
+                return Wait(file.queues(POLLOUT), reason=waiting_for(file, "to write"))
+            if error.number in (EPIPE, EFBIG):
+                raise_signal(t, error.number)
+            if call.done:
+                return call.done
+            raise
+        call.done += n
+        t.moved += n
+        step += n
+        if not total or (n < len(data) and file.flags & O_NONBLOCK):
+            break
+        if step >= STEP and call.done < total:
+            return again(t)
+    return call.done
+
+
+def raise_signal(t: Thread, error: int) -> None:
+    """Send the signal that goes with an error of write(2): SIGPIPE with EPIPE, SIGXFSZ with a broken RLIMIT_FSIZE."""
+    if error == EPIPE:
+        t.kernel.send_signal(t, SigInfo(SIGPIPE, pid=t.process.pid, uid=t.process.credentials.uid))
+    elif t.process.limits[RLIMIT_FSIZE][0] != RLIM_INFINITY:
+        t.kernel.send_signal(t, SigInfo(SIGXFSZ, pid=t.process.pid, uid=t.process.credentials.uid))
+
+
+def gather(t: Thread, segments: Segments, skip: int) -> bytes:
+    """Read at most PIECE bytes of `segments` behind their first `skip`, up to a fault.
+
+    Raises MemoryFault when the first byte faults, unless bytes were moved before: then nothing is returned.
+    """
+    parts: list[bytes] = []
+    room = PIECE
+    moved = skip
+    for address, length in segments:
+        if skip >= length:
+            skip -= length
+            continue
+        n = min(length - skip, room)
+        start = address + skip
+        try:
+            parts.append(t.memory.read(start, n))
+        except MemoryFault as fault:
+            n = fault.address - start
+            if not 0 < n < length - skip:
+                if not parts and not moved:
+                    raise
+                break
+            parts.append(t.memory.read(start, n))
+            break
+        room -= n
+        skip = 0
+        if not room:
+            break
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def waiting_for(file: File, what: str) -> str:
+    """Return words for a wait: the file's name and what is waited for."""
+    return f"{what} {file.name.decode(errors='replace')}" if file.name else what
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def reading(t: Thread, fd: int) -> File:
+    """Return the file of `fd`, open for reading. Raises Errno: EBADF, EISDIR."""
+    file = open_file(t, fd)
+    file.need_readable()
+    if file.inode is not None and file.inode.kind == S_IFDIR:
+        raise Errno(EISDIR)
+    return file
+
+
+def writing(t: Thread, fd: int) -> File:
+    """Return the file of `fd`, open for writing. Raises Errno(EBADF)."""
+    file = open_file(t, fd)
+    file.need_writable()
+    return file
+
+
+def writer(t: Thread, file: File, offset: int | None = None) -> Callable[[bytes], int]:
+    """Return the function that stores the next bytes at the position, or at `offset`; it keeps RLIMIT_FSIZE."""
+    limit = t.process.limits[RLIMIT_FSIZE][0]
+    if offset is None:
+        store = file.write
+    else:
+        start, call = offset, call_of(t)
+
+        def store(data: bytes) -> int:
+            return file.pwrite(data, start + call.done)
+
+    if limit == RLIM_INFINITY or not isinstance(file, RegularFile):
+        return store
+
+    def limited(data: bytes) -> int:
+        at = file.content.size if file.flags & O_APPEND else file.offset if offset is None else offset + call_of(t).done
+        if at >= limit and data:
+            raise Errno(EFBIG)
+        return store(data[: limit - at])
+
+    return limited
+
+
+def segments_of(t: Thread, iov: Iovec) -> Segments:
+    """Return the pairs of an iovec array, read once for the whole call. Raises Errno(EINVAL) and MemoryFault."""
+    state = call_of(t).state
+    segments: Segments | None = state.get("segments")
+    if segments is None:
+        segments = state["segments"] = iov.get()
+    return segments
+
+
+def _need_offset(file: File, offset: int) -> None:
+    if offset < 0:
+        raise Errno(EINVAL)
+    if not file.seekable and type(file).pread is File.pread:
+        raise Errno(ESPIPE)
+
+
+# --- the calls --------------------------------------------------------------------------------------------------------
+
+
+@syscall(3, "read", man="read(2)")
+def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
+    """Read up to `count` bytes."""
+    file = reading(t, fd)
+    return fill(t, file, [(buf, min(count, MAX_RW_COUNT))], file.read)
+
+
+@syscall(4, "write", man="write(2)")
+def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
+    """Write `count` bytes."""
+    file = writing(t, fd)
+    return drain(t, file, [(buf, min(count, MAX_RW_COUNT))], writer(t, file))
+
+
+@syscall(145, "readv", man="readv(2)")
+def readv(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32) -> int | Wait:
+    """Read into several buffers."""
+    file = reading(t, fd)
+    return fill(t, file, segments_of(t, iov), file.read)
+
+
+@syscall(146, "writev", man="readv(2)")
+def writev(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32) -> int | Wait:
+    """Write several buffers."""
+    file = writing(t, fd)
+    return drain(t, file, segments_of(t, iov), writer(t, file))
+
+
+def _positioned_read(t: Thread, fd: int, segments: Segments, offset: int) -> int | Wait:
+    file = reading(t, fd)
+    _need_offset(file, offset)
+    call = call_of(t)
+    return fill(t, file, segments, lambda n: file.pread(n, offset + call.done))
+
+
+def _positioned_write(t: Thread, fd: int, segments: Segments, offset: int) -> int | Wait:
+    file = writing(t, fd)
+    _need_offset(file, offset)
+    return drain(t, file, segments, writer(t, file, offset))
+
+
+@syscall(180, "pread64", man="pread(2)")
+def pread64(t: Thread, fd: Fd, buf: OutBuffer, count: Size, offset: I64) -> int | Wait:
+    """Read at an offset."""
+    if offset < 0:
+        raise Errno(EINVAL)
+    return _positioned_read(t, fd, [(buf, min(count, MAX_RW_COUNT))], offset)
+
+
+@syscall(181, "pwrite64", man="pread(2)")
+def pwrite64(t: Thread, fd: Fd, buf: InBuffer, count: Size, offset: I64) -> int | Wait:
+    """Write at an offset."""
+    if offset < 0:
+        raise Errno(EINVAL)
+    return _positioned_write(t, fd, [(buf, min(count, MAX_RW_COUNT))], offset)
+
+
+@syscall(333, "preadv", man="readv(2)")
+def preadv(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32, offset: I64) -> int | Wait:
+    """Read into several buffers from an offset."""
+    if offset < 0:
+        raise Errno(EINVAL)
+    return _positioned_read(t, fd, segments_of(t, iov), offset)
+
+
+@syscall(334, "pwritev", man="readv(2)")
+def pwritev(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64) -> int | Wait:
+    """Write several buffers at an offset."""
+    if offset < 0:
+        raise Errno(EINVAL)
+    return _positioned_write(t, fd, segments_of(t, iov), offset)
+
+
+RWF_SUPPORTED = 0x07  # RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing is kept back here anyway
+
+
+@syscall(378, "preadv2", man="readv(2)")
+def preadv2(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32, offset: I64, flags: Hex) -> int | Wait:
+    """Like preadv; offset -1 is the position."""
+    if flags & ~RWF_SUPPORTED:
+        raise Errno(EOPNOTSUPP)
+    return readv(t, fd, iov, iovcnt) if offset == -1 else preadv(t, fd, iov, iovcnt, offset)
+
+
+@syscall(379, "pwritev2", man="readv(2)")
+def pwritev2(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64, flags: Hex) -> int | Wait:
+    """Like pwritev; offset -1 is the position."""
+    if flags & ~RWF_SUPPORTED:
+        raise Errno(EOPNOTSUPP)
+    return writev(t, fd, iov, iovcnt) if offset == -1 else pwritev(t, fd, iov, iovcnt, offset)
+
+
+# --- from file to file ------------------------------------------------------------------------------------------------
+
+
+def _transfer(t: Thread, source: File, start: int, target: File, put: Callable[[bytes], int], count: int) -> int | Wait:
+    """Move `count` bytes of a regular file from `start` on into `target`; return the count, or wait for room."""
+    call = call_of(t)
+    step = 0
+    while call.done < count:
+        data = source.pread(min(count - call.done, PIECE), start + call.done)
+        if not data:
+            break
+        try:
+            n = put(data)
+        except Errno as error:
+            if error.number == EAGAIN and not target.flags & O_NONBLOCK:
+                return Wait(target.queues(POLLOUT), reason=waiting_for(target, "to write"))
+            if error.number in (EPIPE, EFBIG):
+                raise_signal(t, error.number)
+            if call.done:
+                break
+            raise
+        call.done += n
+        t.moved += n
+        step += n
+        if n < len(data) and target.flags & O_NONBLOCK:
+            break
+        if step >= STEP:
+            return again(t)
+    return call.done
+
+
+def _sendfile(
+    t: Thread, out_fd: int, in_fd: int, offset: InOut[I32] | InOut[I64], count: int, limit: int
+) -> int | Wait:
+    call = call_of(t)
+    source = open_file(t, in_fd)
+    source.need_readable()
+    if "start" not in call.state:
+        start = call.state["start"] = offset.get() if offset else source.offset
+        if start < 0:
+            raise Errno(EINVAL)
+    start = call.state["start"]
+    target = open_file(t, out_fd)
+    target.need_writable()
+    if not isinstance(source, RegularFile) or target.flags & O_APPEND:
+        raise Errno(EINVAL)
+    if start > limit:
+        raise Errno(EOVERFLOW)
+    result = _transfer(t, source, start, target, writer(t, target), min(count, MAX_RW_COUNT))
+    if offset:
+        offset.put(start + call.done)
+    else:
+        source.offset = start + call.done
+    return result
+
+
+@syscall(187, "sendfile", man="sendfile(2)")
+def sendfile(t: Thread, out_fd: Fd, in_fd: Fd, offset: InOut[I32], count: Size) -> int | Wait:
+    """Move bytes of a regular file into another file."""
+    return _sendfile(t, out_fd, in_fd, offset, count, 0x7FFFFFFF)
+
+
+@syscall(239, "sendfile64", man="sendfile(2)")
+def sendfile64(t: Thread, out_fd: Fd, in_fd: Fd, offset: InOut[I64], count: Size) -> int | Wait:
+    """Move bytes of a regular file into another file, with a 64-bit offset."""
+    return _sendfile(t, out_fd, in_fd, offset, count, MAX_FILE_SIZE)
+
+
+def _regular(file: File) -> RegularFile:
+    if file.inode is not None and file.inode.kind == S_IFDIR:
+        raise Errno(EISDIR)
+    if not isinstance(file, RegularFile) or file.inode is None or file.inode.kind != S_IFREG:
+        raise Errno(EINVAL)
+    return file
+
+
+@syscall(377, "copy_file_range", man="copy_file_range(2)")
+def copy_file_range(
+    t: Thread, fd_in: Fd, off_in: InOut[I64], fd_out: Fd, off_out: InOut[I64], length: Size, flags: U32
+) -> int | Wait:
+    """Copy a range of one regular file into another."""
+    call = call_of(t)
+    source, target = open_file(t, fd_in), open_file(t, fd_out)
+    if flags:
+        raise Errno(EINVAL)
+    reader, sink = _regular(source), _regular(target)
+    reader.need_readable()
+    sink.need_writable()
+    if sink.flags & O_APPEND:
+        raise Errno(EBADF)
+    if "starts" not in call.state:
+        starts = (off_in.get() if off_in else reader.offset, off_out.get() if off_out else sink.offset)
+        if min(starts) < 0:
+            raise Errno(EINVAL)
+        length = min(length, MAX_RW_COUNT, max(0, reader.content.size - starts[0]))
+        if reader.inode is sink.inode and abs(starts[0] - starts[1]) < length:
+            raise Errno(EINVAL)
+        call.state["starts"], call.state["length"] = starts, length
+    start_in, start_out = call.state["starts"]
+    result = _transfer(t, reader, start_in, sink, writer(t, sink, start_out), call.state["length"])
+    for pointer, file, start in ((off_in, reader, start_in), (off_out, sink, start_out)):
+        if pointer:
+            pointer.put(start + call.done)
+        else:
+            file.offset = start + call.done
+    return result
+
+
+
