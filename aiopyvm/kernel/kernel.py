@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.abi.errno import EAGAIN, Errno
-from aiopyvm.abi.signal import SIGKILL, SigInfo, bit
+from aiopyvm.abi.signal import SI_USER, SIGKILL, SigInfo, bit
 from aiopyvm.kernel import delivery, exec as program, lifecycle, send, trap
 from aiopyvm.kernel.futex import FutexTable
 from aiopyvm.kernel.process import EndReason, Life, Process
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.mem.space import AddressSpace
 
-PROCESS_BYTES: Final = 8192  # of the budget, for a process's own records
-THREAD_BYTES: Final = 4096
 PID_MAX: Final = 32768
 
 
@@ -205,9 +203,15 @@ class Kernel:
 
     # --- signals ----------------------------------------------------------------------------------------------------
 
-    def send_signal(self, target: Process | Thread, info: SigInfo) -> None:
-        """Send a signal to a process or to one thread; permissions are the caller's business (kill(2))."""
-        send.send_signal(target, info)
+    def send_signal(self, target: Process | Thread, signal: SigInfo | int) -> bool:
+        """Send a signal to a process or to one thread; permissions are the caller's business (kill(2)).
+
+        A mere number is sent as from the target itself. False when its information did not fit into the queue.
+        """
+        if isinstance(signal, int):
+            process = target if isinstance(target, Process) else target.process
+            signal = SigInfo(signal, SI_USER, process.pid, process.credentials.uid)
+        return send.send_signal(target, signal)
 
     def signal_group(self, group: int, info: SigInfo) -> int:
         """Send a signal to every process of a process group; return to how many."""

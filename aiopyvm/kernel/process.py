@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi.resource import default_limits
 from aiopyvm.abi.signal import SIGCHLD, SIGPROF, SIGVTALRM
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.mm import Mm
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.space import AddressSpace
+
+PROCESS_BYTES: Final = 8192  # of the budget, for a process's own records
 
 
 class EndReason(enum.Enum):

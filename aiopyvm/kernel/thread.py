@@ -7,7 +7,7 @@ both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKI
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi.signal import SS_DISABLE
 from aiopyvm.kernel.signals import Pending
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.timer import Timer
     from aiopyvm.kernel.wait import Call, Wait
     from aiopyvm.mem.space import AddressSpace
+
+THREAD_BYTES: Final = 4096  # of the budget, for a thread's own records
 
 
 class RunState(enum.Enum):

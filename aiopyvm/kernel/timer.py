@@ -126,6 +126,11 @@ class CpuTimer:
 
     __slots__ = ("_expires", "interval", "signal")
 
+    @property
+    def armed(self) -> bool:
+        """Whether it counts."""
+        return self._expires != 0
+
     def __init__(self, signal: int) -> None:
         self.signal = signal
         self._expires = 0

@@ -36,13 +36,16 @@ class Restart(enum.Enum):
 class Wait:
     """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
-    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it.
+    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it. `signals` is a set
+    of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible` lets SIGKILL alone interrupt it (vfork(2)).
     """
 
     queues: tuple[WaitQueue, ...] = ()
     deadline: int | None = None
     restart: Restart = Restart.SYS
     reason: str = ""
+    signals: int = 0
+    uninterruptible: bool = False
 
 
 class Cause(enum.Enum):
@@ -72,7 +75,7 @@ class Call:
     state: dict[str, Any] = field(default_factory=dict)
     woken: Cause | None = None
     queue: WaitQueue | None = None
-    values: tuple[Any, ...] = ()  # the decoded arguments, made once
+    values: tuple[Any, ...] | None = None  # the decoded arguments, made once
 
 
 class WaitQueue:

@@ -1,0 +1,40 @@
+"""Flags of clone(2) (linux/sched.h)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CSIGNAL: Final = 0x000000FF
+CLONE_VM: Final = 0x00000100
+CLONE_FS: Final = 0x00000200
+CLONE_FILES: Final = 0x00000400
+CLONE_SIGHAND: Final = 0x00000800
+CLONE_PIDFD: Final = 0x00001000
+CLONE_PTRACE: Final = 0x00002000
+CLONE_VFORK: Final = 0x00004000
+CLONE_PARENT: Final = 0x00008000
+CLONE_THREAD: Final = 0x00010000
+CLONE_NEWNS: Final = 0x00020000
+CLONE_SYSVSEM: Final = 0x00040000
+CLONE_SETTLS: Final = 0x00080000
+CLONE_PARENT_SETTID: Final = 0x00100000
+CLONE_CHILD_CLEARTID: Final = 0x00200000
+CLONE_DETACHED: Final = 0x00400000
+CLONE_UNTRACED: Final = 0x00800000
+CLONE_CHILD_SETTID: Final = 0x01000000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_IO: Final = 0x80000000
+CLONE_NEW: Final = (
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+)
+
+NAMES: Final[dict[int, str]] = {
+    value: name
+    for name, value in list(globals().items())
+    if name.startswith("CLONE_") and name != "CLONE_NEW" and isinstance(value, int)
+}

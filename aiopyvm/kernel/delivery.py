@@ -1,0 +1,101 @@
+"""Delivering signals: what Linux does on its way back to the program (signal(7), "Execution of signal handlers").
+
+`resume` alternates between the call in progress and the pending signals until the thread can run instructions, or cannot run.
+"""
+
+from __future__ import annotations
+
+from aiopyvm.abi import signal as abi
+from aiopyvm.abi.signal import SI_KERNEL, SIG_DFL, SIG_IGN, SIGKILL, SIGSEGV, SIGSTOP, KernelSigaction, SigInfo, bit
+from aiopyvm.kernel import lifecycle, send, sigframe
+from aiopyvm.kernel.process import EndReason, Life, Process
+from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.mem.faults import MemoryFault
+
+
+def resume(t: Thread) -> int:
+    """Finish `t`'s call and deliver its signals, as far as that goes now; return the cost in virtual instructions."""
+    cost = 0
+    while t.state is RunState.RUNNABLE:
+        if t.call is not None and t.interrupted is None:
+            cost += t.kernel.syscalls.proceed(t)
+        elif t.attention:
+            deliver(t)
+        else:
+            poll_cpu_timers(t.process)
+            if not t.attention:
+                break
+    return cost
+
+
+def poll_cpu_timers(process: Process) -> None:
+    """Send what ITIMER_VIRTUAL and ITIMER_PROF are due to send."""
+    if process.virtual_timer.armed and process.virtual_timer.poll(process.user_ns):
+        send.send_signal(process, SigInfo(process.virtual_timer.signal, SI_KERNEL))
+    if process.profile_timer.armed and process.profile_timer.poll(process.user_ns + process.system_ns):
+        send.send_signal(process, SigInfo(process.profile_timer.signal, SI_KERNEL))
+
+
+def deliver(t: Thread) -> None:
+    """Deliver every signal that the mask lets through: at the end `t` runs a handler, goes on, is stopped or dead."""
+    t.attention = False
+    handled = False
+    process = t.process
+    while True:
+        info = t.pending.take(~t.mask) or process.pending.take(~t.mask)
+        if info is None:
+            break
+        action = process.actions[info.signo]
+        if action.handler == SIG_IGN:
+            continue
+        if action.handler != SIG_DFL:
+            _handle(t, info, action)
+            handled = True
+        elif _default_action(t, info.signo):
+            return
+    if t.interrupted is not None and not handled:
+        t.kernel.syscalls.interrupt(t, handler=False, restart=True)
+
+
+def _default_action(t: Thread, signo: int) -> bool:
+    """Do what the default action of `signo` is; True when the thread does not go on."""
+    if abi.IGNORED_BY_DEFAULT & bit(signo):
+        return False
+    if abi.STOPS & bit(signo):
+        if signo != SIGSTOP and lifecycle.is_orphaned(t.kernel, t.process.group):
+            return False
+        t.attention = True  # look again when continued: other signals, and the interrupted call
+        send.stop_process(t.process, signo)
+        return True
+    lifecycle.end_process(t.process, signo, EndReason.SIGNALED)
+    return True
+
+
+def _handle(t: Thread, info: SigInfo, action: KernelSigaction) -> None:
+    """Let `t` run a handler: end its call, push the frame, block what is to be blocked."""
+    old_mask = t.mask
+    if t.interrupted is not None:
+        call = t.call
+        if call is not None and call.saved_mask is not None:
+            old_mask, call.saved_mask = call.saved_mask, None
+        t.kernel.syscalls.interrupt(t, handler=True, restart=bool(action.flags & abi.SA_RESTART))
+    try:
+        sigframe.push(t, info, action, old_mask)
+    except MemoryFault as fault:
+        if fault.out_of_memory:
+            lifecycle.end_run(t.kernel, EndReason.MEMORY_LIMIT)
+            return
+        if info.signo == SIGSEGV:
+            t.process.actions[SIGSEGV] = KernelSigaction(SIG_DFL, 0, 0, 0)
+        send.force_signal(t, SigInfo(SIGSEGV, SI_KERNEL))
+        return
+    if action.flags & abi.SA_RESETHAND:
+        t.process.actions[info.signo] = action._replace(handler=SIG_DFL)
+    blocked = action.mask | (0 if action.flags & abi.SA_NODEFER else bit(info.signo))
+    t.set_mask(t.mask | blocked)
+
+
+def kill_now(process: Process) -> None:
+    """SIGKILL without waiting for the process's turn; nothing happens to one that has ended."""
+    if process.life is Life.ALIVE:
+        lifecycle.end_process(process, SIGKILL, EndReason.SIGNALED)

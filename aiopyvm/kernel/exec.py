@@ -1,0 +1,266 @@
+"""Programs into processes: the first one of a run, and execve(2).
+
+execve builds the whole new image beside the old one and only then changes anything, so that every error finds the caller as it
+was. Only static programs run; whatever the loader does not take is ENOEXEC.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, Errno
+from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
+from aiopyvm.abi.resource import RLIMIT_NOFILE, RLIMIT_STACK, STACK_LIMIT
+from aiopyvm.abi.signal import SIGCHLD, SS_DISABLE
+from aiopyvm.abi.stat import S_IFLNK, S_IFREG
+from aiopyvm.errors import HostRefusedError, LoadError
+from aiopyvm.isa.state import CpuState
+from aiopyvm.kernel import lifecycle, robust
+from aiopyvm.kernel.fdtable import FdTable
+from aiopyvm.kernel.fs import need, need_directory
+from aiopyvm.kernel.mm import Mm
+from aiopyvm.kernel.process import PROCESS_BYTES, Credentials, Process
+from aiopyvm.kernel.thread import THREAD_BYTES, Thread
+from aiopyvm.loader.elf import parse_elf
+from aiopyvm.loader.image import Loaded, load_flat, map_image
+from aiopyvm.loader.script import parse_script
+from aiopyvm.loader.stack import STACK_TOP, Identity, build_stack
+from aiopyvm.mem.faults import AddressSpaceFull
+from aiopyvm.mem.space import AddressSpace
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.fs import Directory, Inode
+    from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.kernel import Kernel
+
+MAX_INTERPRETERS: Final = 5  # of scripts that are run by scripts (fs/exec.c)
+READ_IMPLIES_EXEC: Final = 0x0400000
+COMM_BYTES: Final = 15
+STACK_LIMIT_MAX: Final = 1 << 30  # what Linux lets a stack grow to at most, gap and mappings considered
+
+
+@dataclass(slots=True)
+class Image:
+    """A program's content and the arguments that scripts on the way to it made."""
+
+    content: bytes
+    argv: list[bytes]
+    execfn: bytes  # the path that was asked for
+    exe: bytes  # the program's own absolute path
+
+
+@dataclass(slots=True)
+class Memory:
+    """A new address space with a program in it."""
+
+    space: AddressSpace
+    loaded: Loaded
+    esp: int
+
+
+def spawn(
+    kernel: Kernel,
+    argv: Sequence[bytes],
+    program_bytes: bytes | None,
+    flat: tuple[int, int] | None,
+    environ: Sequence[bytes],
+    files: Sequence[File],
+    cwd: bytes,
+    path: bytes | None,
+) -> Process:
+    """Make the first process of `kernel`; see `Kernel.spawn`."""
+    if any(b"\0" in text for text in (*argv, *environ, path or b"")):
+        raise ValueError("embedded null byte in an argument, the environment or the path")
+    ctx = kernel.vfs.context(cwd=cwd)
+    if program_bytes is None:
+        image = _find(ctx, path if path is not None else (argv[0] if argv else b""), list(argv), None, 0)
+    else:
+        name = path or (argv[0] if argv else b"")
+        image = Image(program_bytes, list(argv), name, name)
+    credentials = Credentials(*[kernel.uid] * 4, *[kernel.gid] * 4)
+    try:
+        memory = _load(kernel, image, environ, credentials, STACK_LIMIT, flat)
+    except AddressSpaceFull as full:
+        raise HostRefusedError(errno.ENOMEM, f"no memory for the program: {full}") from None
+    size = PROCESS_BYTES + THREAD_BYTES
+    if not kernel.charge(size):
+        memory.space.close()
+        raise HostRefusedError(errno.ENOMEM, "no memory for a process")
+    pid = kernel.new_pid()
+    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
+    process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials=credentials)
+    ctx.process = process
+    process.charged = size
+    process.started_ns = kernel.clock.monotonic_ns()
+    process.limits[RLIMIT_NOFILE] = (kernel.open_files, kernel.open_files)
+    process.has_execed = True
+    for fd, file in enumerate(files):
+        process.fds.install_at(fd, file)
+    cpu = CpuState()
+    thread = Thread(kernel, process, pid, kernel.make_core(cpu, memory.space))
+    process.threads[pid] = kernel.threads[pid] = thread
+    kernel.processes[pid] = process
+    if kernel.init is None:
+        kernel.init = process
+    _begin(thread, image, environ, memory)
+    kernel.on_runnable(thread)
+    return process
+
+
+def execve(
+    t: Thread,
+    path: bytes,
+    argv: Sequence[bytes],
+    envp: Sequence[bytes],
+    *,
+    dirfd: int = AT_FDCWD,
+    flags: int = 0,
+) -> None:
+    """Run another program in `t`'s process. Raises Errno, and nothing has changed."""
+    if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
+        raise Errno(EINVAL)
+    process = t.process
+    at = _start_directory(process, path, dirfd, flags)
+    image = _find(process.fs, path, list(argv), at, flags)
+    limit = process.limits[RLIMIT_STACK][0]
+    try:
+        memory = _load(t.kernel, image, envp, process.credentials, limit, None)
+    except LoadError:
+        raise Errno(ENOEXEC) from None
+    except (AddressSpaceFull, HostRefusedError):
+        raise Errno(ENOMEM) from None
+    lifecycle.end_other_threads(t)
+    if t.robust_list:
+        robust.release(t)
+    old = process.mm
+    process.usage.max_pages = max(process.usage.max_pages, old.space.peak_resident_pages)
+    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
+    lifecycle.leave_vfork(process)
+    old.release()
+    if process.fds.refs > 1:
+        shared, process.fds = process.fds, process.fds.fork()
+        shared.release()
+    process.fds.close_on_exec()
+    process.actions = process.actions.after_exec()
+    process.exit_signal = SIGCHLD
+    process.has_execed = True
+    process.dumpable = 1
+    t.alt_sp, t.alt_size, t.alt_flags = 0, 0, SS_DISABLE
+    t.clear_child_tid = 0
+    t.core.memory = t.memory = memory.space
+    _begin(t, image, envp, memory)
+
+
+def _start_directory(process: Process, path: bytes, dirfd: int, flags: int) -> Inode | None:
+    """Where a relative path starts, or the very file with AT_EMPTY_PATH; None: the working directory."""
+    if dirfd == AT_FDCWD or path[:1] == b"/":
+        return None
+    if not path and not flags & AT_EMPTY_PATH:
+        raise Errno(ENOENT)
+    inode = process.fds.get_any(dirfd).inode
+    if inode is None:
+        raise Errno(EACCES)
+    return inode
+
+
+def _find(ctx: FsContext, path: bytes, argv: list[bytes], at: Inode | None, flags: int) -> Image:
+    """Read the program at `path`, through the interpreters of scripts. Raises Errno."""
+    execfn = exe = path
+    for _ in range(MAX_INTERPRETERS + 1):
+        content = _read_program(ctx, exe, at, flags)
+        try:
+            script = parse_script(content)
+        except LoadError:
+            raise Errno(ENOEXEC) from None
+        if script is None:
+            return Image(content, argv, execfn, _absolute(ctx, exe))
+        argv = [script.interpreter, *([script.argument] if script.argument is not None else []), exe, *argv[1:]]
+        exe, at, flags = script.interpreter, None, 0
+    raise Errno(ELOOP)
+
+
+def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> bytes:
+    inode: Inode
+    if not path and at is not None and flags & AT_EMPTY_PATH:
+        inode = at
+    else:
+        start: Directory | None = need_directory(at) if at is not None else None
+        inode = ctx.vfs.lookup(ctx, path, start, follow=not flags & AT_SYMLINK_NOFOLLOW)
+        if inode.kind == S_IFLNK:
+            raise Errno(ELOOP)
+    if inode.kind != S_IFREG:
+        raise Errno(EACCES)
+    need(inode, ctx, X_OK)
+    file = inode.open(ctx, O_RDONLY).hold()
+    try:
+        return file.mmap_content()
+    except Errno as error:
+        raise Errno(ENOEXEC if error.number == ENODEV else error.number) from None
+    finally:
+        file.release()
+
+
+def _absolute(ctx: FsContext, path: bytes) -> bytes:
+    if path[:1] == b"/":
+        return path
+    try:
+        return ctx.cwd.path(ctx.root).rstrip(b"/") + b"/" + path.removeprefix(b"./")
+    except Errno:  # the working directory was removed
+        return path
+
+
+def _load(
+    kernel: Kernel,
+    image: Image,
+    envp: Sequence[bytes],
+    who: Credentials,
+    stack_limit: int,
+    flat: tuple[int, int] | None,
+) -> Memory:
+    """Build a new address space with the program and its first stack.
+
+    Raises LoadError, AddressSpaceFull, HostRefusedError, Errno(E2BIG, ENOMEM); nothing is left then.
+    """
+    parsed = parse_elf(image.content) if flat is None else None
+    limit = min(stack_limit, STACK_LIMIT_MAX)
+    space = AddressSpace(kernel.budget)
+    try:
+        if parsed is not None:
+            loaded = map_image(space, parsed, name=image.exe.decode(errors="surrogateescape"))
+        else:
+            load_at, entry = flat or (0, 0)
+            loaded = load_flat(space, image.content, load_at, entry)
+        stack = build_stack(
+            space,
+            loaded,
+            image.argv,
+            envp,
+            execfn=image.execfn,
+            random=kernel.entropy.bytes(16),
+            identity=Identity(who.uid, who.euid, who.gid, who.egid),
+            stack_limit=limit,
+        )
+    except BaseException:
+        space.close()
+        raise
+    space.stack_limit = limit
+    return Memory(space, loaded, stack.esp)
+
+
+def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
+    """Set registers and names for the program's first instruction."""
+    process, cpu = t.process, t.core.cpu
+    instructions = cpu.instructions
+    cpu.reset()
+    cpu.instructions = instructions
+    cpu.eip, cpu.esp = memory.loaded.entry, memory.esp
+    t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
+    process.exe, process.argv, process.environ = image.exe, tuple(image.argv), tuple(envp)
+    if memory.loaded.read_implies_exec:
+        process.personality |= READ_IMPLIES_EXEC
+    else:
+        process.personality &= ~READ_IMPLIES_EXEC

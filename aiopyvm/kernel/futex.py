@@ -1,0 +1,82 @@
+"""Futexes: threads that wait on a word of memory (futex(2)).
+
+A futex in a shared mapping is known by its backing and offset there, so that processes meet; any other by address space and
+address. Only what is waited for has a queue. A waiting thread's call record holds its `key` and `bitset`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import WaitQueue
+
+MATCH_ANY: Final = 0xFFFFFFFF
+Key = tuple[object, int]
+
+
+class FutexTable:
+    """The futexes of one kernel on which somebody waits."""
+
+    __slots__ = ("_queues", "_sweep_at")
+
+    def __init__(self) -> None:
+        self._queues: dict[Key, WaitQueue] = {}
+        self._sweep_at = 64
+
+    def __len__(self) -> int:
+        return sum(1 for queue in self._queues.values() if len(queue))
+
+    @staticmethod
+    def key(t: Thread, address: int, private: bool) -> Key:
+        """Return what identifies the futex at `address`, as `t` sees it."""
+        if not private:
+            mapping = t.memory.find_mapping(address)
+            if mapping is not None and mapping.shared and mapping.backing is not None:
+                return mapping.backing, address - mapping.start + mapping.offset
+        return t.memory, address
+
+    def queue(self, key: Key) -> WaitQueue:
+        """Return the queue to wait in."""
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= self._sweep_at:
+                self._queues = {k: q for k, q in self._queues.items() if len(q)}
+                self._sweep_at = 64 + 2 * len(self._queues)
+            queue = self._queues[key] = WaitQueue(f"futex at {key[1]:#x}")
+        return queue
+
+    def wake(self, key: Key, limit: int, bitset: int = MATCH_ANY) -> int:
+        """Wake at most `limit` threads whose bitset has a bit in common; return how many."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return 0
+        woken = 0
+        for thread in queue:
+            if woken >= limit:
+                break
+            if thread.call is not None and thread.call.state.get("bitset", MATCH_ANY) & bitset:
+                thread.kernel.wake(thread, queue)
+                woken += 1
+        if not len(queue):
+            del self._queues[key]
+        return woken
+
+    def requeue(self, key: Key, to: Key, limit: int) -> int:
+        """Let at most `limit` threads wait for `to` instead; return how many."""
+        source = self._queues.get(key)
+        if source is None or key == to:
+            return 0 if source is None else min(limit, len(source))
+        target = self.queue(to)
+        moved = 0
+        for thread in source:
+            if moved >= limit:
+                break
+            if thread.wait is None or thread.call is None:
+                continue
+            source.discard(thread)
+            target.add(thread)
+            thread.wait.queues = (target,)
+            thread.call.state["key"] = to
+            moved += 1
+        return moved

@@ -1,0 +1,271 @@
+"""The lives of processes and threads: clone, exit, zombies, orphans, the end of the run (clone(2), exit(2), wait(2)).
+
+The first process is the machine's init: orphans become its children, and when it ends the run ends, with all that still lives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi import clone as abi
+from aiopyvm.abi.errno import EINVAL, ENOMEM, EPERM, Errno
+from aiopyvm.abi.signal import (
+    CLD_EXITED,
+    CLD_KILLED,
+    SA_NOCLDWAIT,
+    SI_KERNEL,
+    SI_USER,
+    SIG_IGN,
+    SIGCHLD,
+    SIGCONT,
+    SIGHUP,
+    SIGKILL,
+    SigInfo,
+)
+from aiopyvm.errors import HostRefusedError
+from aiopyvm.kernel import robust, segments
+from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
+from aiopyvm.kernel.send import child_info, send_signal
+from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
+from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.kernel import Kernel
+
+
+def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, int] | None = None) -> Thread:
+    """Make the thread, or the process with one thread, that clone(2) describes; it starts with EAX = 0.
+
+    `tls` is a descriptor to load: (index, base, limit, access). Raises Errno: EINVAL, EPERM, EAGAIN, ENOMEM.
+    """
+    _check_flags(flags)
+    kernel = t.kernel
+    tid = kernel.new_pid()
+    as_thread = bool(flags & abi.CLONE_THREAD)
+    size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES
+    if not kernel.charge(size):
+        raise Errno(ENOMEM)
+    try:
+        process = t.process if as_thread else _new_process(t, flags, tid)
+    except (AddressSpaceFull, HostRefusedError):
+        kernel.budget.charge(-size)
+        raise Errno(ENOMEM) from None
+    process.charged += size
+    cpu = t.core.cpu.copy()
+    cpu.eax = 0
+    cpu.instructions = 0
+    if stack:
+        cpu.esp = stack
+    if tls is not None:
+        index, cpu.tls[index].base, cpu.tls[index].limit, cpu.tls[index].access = tls
+        segments.refresh(cpu)
+    thread = Thread(kernel, process, tid, kernel.make_core(cpu, process.mm.space))
+    thread.name, thread.mask = t.name, t.mask
+    if not flags & abi.CLONE_VM or flags & abi.CLONE_VFORK:
+        thread.alt_sp, thread.alt_size, thread.alt_flags = t.alt_sp, t.alt_size, t.alt_flags
+    process.threads[tid] = thread
+    kernel.threads[tid] = thread
+    return thread
+
+
+def _check_flags(flags: int) -> None:
+    if flags & abi.CLONE_THREAD and not flags & abi.CLONE_SIGHAND:
+        raise Errno(EINVAL)
+    if flags & abi.CLONE_SIGHAND and not flags & abi.CLONE_VM:
+        raise Errno(EINVAL)
+    if flags & abi.CLONE_NEW and flags & abi.CLONE_FS and flags & abi.CLONE_NEWNS:
+        raise Errno(EINVAL)
+    if flags & abi.CLONE_NEW:
+        raise Errno(EPERM)
+    if flags & abi.CLONE_PIDFD:
+        raise Errno(EINVAL)
+
+
+def _new_process(t: Thread, flags: int, pid: int) -> Process:
+    old = t.process
+    kernel = t.kernel
+    mm = old.mm.share() if flags & abi.CLONE_VM else old.mm.fork(kernel.budget)
+    parent = old.parent if flags & abi.CLONE_PARENT and old.parent is not None else old
+    process = Process(
+        kernel,
+        pid,
+        parent,
+        old.group,
+        old.session,
+        mm,
+        old.fds.share() if flags & abi.CLONE_FILES else old.fds.fork(),
+        old.fs,
+        actions=old.actions if flags & abi.CLONE_SIGHAND else old.actions.copy(),
+        limits=list(old.limits),
+        exit_signal=flags & abi.CSIGNAL,
+        vfork_done=not flags & abi.CLONE_VFORK,
+        started_ns=kernel.clock.monotonic_ns(),
+    )
+    if not flags & abi.CLONE_FS:
+        process.fs = old.fs.clone(process)
+    credentials = old.credentials
+    process.credentials = type(credentials)(
+        credentials.uid, credentials.euid, credentials.suid, credentials.fsuid,
+        credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid, credentials.groups,
+    )  # fmt: skip
+    process.exe, process.argv, process.environ = old.exe, old.argv, old.environ
+    process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
+    process.no_new_privs = old.no_new_privs
+    parent.children[pid] = process
+    kernel.processes[pid] = process
+    return process
+
+
+def end_thread(t: Thread, status: int) -> None:
+    """exit(2): end one thread; the last one ends the process with `status` (wait(2)'s word)."""
+    if len(t.process.threads) > 1:
+        _detach(t, wake_joiner=True)
+    else:
+        end_process(t.process, status, EndReason.EXITED)
+
+
+def end_other_threads(t: Thread) -> None:
+    """End every thread of `t`'s process but `t`, which becomes the main one (execve(2))."""
+    process = t.process
+    for other in tuple(process.threads.values()):
+        if other is not t:
+            _detach(other, wake_joiner=False)
+    if t.tid != process.pid:
+        for table in (process.threads, t.kernel.threads):
+            del table[t.tid]
+            table[process.pid] = t
+        t.tid = process.pid
+
+
+def end_process(process: Process, status: int, reason: EndReason, detail: str = "") -> None:
+    """End a process with wait(2)'s `status` word; nothing happens to one that has ended."""
+    if process.life is not Life.ALIVE:
+        return
+    kernel = process.kernel
+    process.life = Life.ZOMBIE
+    process.exit_status, process.end_reason, process.detail = status, reason, detail
+    process.usage.max_pages = max(process.usage.max_pages, process.mm.space.peak_resident_pages)
+    shared_memory = process.mm.users > 1
+    for thread in tuple(process.threads.values()):
+        _detach(thread, wake_joiner=shared_memory)
+    process.real_timer.cancel()
+    leave_vfork(process)
+    if process is kernel.init:
+        kernel.ended = True
+    process.fds.release()
+    process.mm.release()
+    kernel.budget.charge(-process.charged)
+    process.charged = 0
+    if kernel.ended:
+        _end_all(kernel, EndReason.RUN_ENDED, "")
+    else:
+        _reparent_children(process)
+        _tell_parent(process)
+    kernel.on_exit(process)
+
+
+def end_run(kernel: Kernel, reason: EndReason, detail: str = "") -> None:
+    """End every process at once with `reason`, as by SIGKILL; the run is over."""
+    kernel.ended = True
+    _end_all(kernel, reason, detail)
+
+
+def _end_all(kernel: Kernel, reason: EndReason, detail: str) -> None:
+    for process in tuple(kernel.processes.values()):
+        end_process(process, SIGKILL, reason, detail)
+
+
+def leave_vfork(process: Process) -> None:
+    """Let the parent of a vfork(2) child go on."""
+    if not process.vfork_done:
+        process.vfork_done = True
+        process.vfork_queue.wake()
+
+
+def reap(process: Process) -> None:
+    """Forget a zombie; its CPU time goes to the parent."""
+    process.life = Life.REAPED
+    process.kernel.processes.pop(process.pid, None)
+    parent = process.parent
+    if parent is not None:
+        parent.children.pop(process.pid, None)
+        parent.child_usage.add(Usage(process.user_ns, process.system_ns, process.usage.max_pages))
+        parent.child_usage.add(process.child_usage)
+
+
+def is_orphaned(kernel: Kernel, group: int, leaving: Process | None = None) -> bool:
+    """Whether no member of `group` but `leaving` has a parent in another group of its session (setpgid(2), "orphaned")."""
+    for process in kernel.processes.values():
+        parent = process.parent
+        if process.group != group or process is leaving or process.life is not Life.ALIVE or parent is None:
+            continue
+        if parent.group != group and parent.session == process.session:
+            return False
+    return True
+
+
+def _detach(t: Thread, *, wake_joiner: bool) -> None:
+    """Take a thread out of everything; what it used stays with the process."""
+    kernel, process = t.kernel, t.process
+    kernel.leave_queues(t)
+    t.state = RunState.DEAD
+    t.call = t.interrupted = None
+    if t.robust_list:
+        robust.release(t)
+    if wake_joiner and t.clear_child_tid:
+        try:
+            t.memory.store(t.clear_child_tid, 4, 0)
+            kernel.futexes.wake(kernel.futexes.key(t, t.clear_child_tid, private=False), 1)
+        except MemoryFault:
+            pass  # as Linux: the address is the guest's own business (set_tid_address(2))
+    process.usage.user_ns += t.core.cpu.instructions
+    process.usage.system_ns += t.system_ns
+    process.threads.pop(t.tid, None)
+    kernel.threads.pop(t.tid, None)
+    if process.life is Life.ALIVE:
+        kernel.budget.charge(-THREAD_BYTES)
+        process.charged -= THREAD_BYTES
+
+
+def _reparent_children(process: Process) -> None:
+    kernel = process.kernel
+    heir = next((p for p in process.ancestors() if p.subreaper and p.life is Life.ALIVE), kernel.init)
+    for child in tuple(process.children.values()):
+        groups_before = is_orphaned(kernel, child.group)
+        child.parent = heir
+        if heir is not None:
+            heir.children[child.pid] = child
+        if child.death_signal:
+            send_signal(child, SigInfo(child.death_signal, SI_USER, process.pid))
+        if child.life is Life.ZOMBIE:
+            _tell_parent(child)
+        elif not groups_before:
+            _hang_up_if_orphaned(kernel, child.group)
+    process.children.clear()
+    if process.parent is not None and process.parent.group != process.group:
+        _hang_up_if_orphaned(kernel, process.group)
+
+
+def _hang_up_if_orphaned(kernel: Kernel, group: int) -> None:
+    """SIGHUP and SIGCONT for a group that became orphaned with a stopped member (exit(3))."""
+    members = [p for p in kernel.processes.values() if p.group == group and p.life is Life.ALIVE]
+    if any(p.stop_signal for p in members) and is_orphaned(kernel, group):
+        kernel.signal_group(group, SigInfo(SIGHUP, SI_KERNEL))
+        kernel.signal_group(group, SigInfo(SIGCONT, SI_KERNEL))
+
+
+def _tell_parent(process: Process) -> None:
+    """Send the exit signal; a parent that ignores SIGCHLD gets no zombie (wait(2), notes)."""
+    parent = process.parent
+    if parent is None:
+        return
+    status = process.exit_status or 0
+    killed = status & 0x7F
+    info = child_info(process, CLD_KILLED if killed else CLD_EXITED, killed or status >> 8)
+    action = parent.actions[SIGCHLD]
+    unwanted = process.exit_signal == SIGCHLD and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT)
+    if process.exit_signal and not (unwanted and action.handler == SIG_IGN):
+        send_signal(parent, info._replace(signo=process.exit_signal))
+    if unwanted:
+        reap(process)
+    parent.child_queue.wake()

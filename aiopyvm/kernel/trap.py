@@ -1,0 +1,104 @@
+"""Engine exits: a system call goes to the table, a fault becomes the signal that Linux x86 makes of it (arch/x86/kernel/traps.c).
+
+| exception | signal, si_code | si_addr |
+| --- | --- | --- |
+| #DE | SIGFPE, FPE_INTDIV | EIP |
+| #DB | SIGTRAP, TRAP_TRACE (single step), TRAP_BRKPT (INT1) | EIP |
+| #BP | SIGTRAP, SI_KERNEL | |
+| #OF, #BR, #GP, #TS | SIGSEGV, SI_KERNEL | |
+| #UD | SIGILL, ILL_ILLOPN | EIP |
+| #NP, #SS | SIGBUS, SI_KERNEL | |
+| #PF | SIGSEGV, SEGV_MAPERR or SEGV_ACCERR; SIGBUS, BUS_ADRERR past the end of a file | CR2 |
+| #MF | SIGFPE, by the status word | FPU's instruction pointer: EIP |
+| #AC | SIGBUS, BUS_ADRALN | |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiopyvm.abi import signal as abi
+from aiopyvm.abi.signal import SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
+from aiopyvm.isa.state import TF
+from aiopyvm.kernel import lifecycle, send
+from aiopyvm.kernel.process import EndReason, Fault
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.mem.faults import MemoryFault
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Exit
+
+SYSCALL: Final = 1  # engine.protocol.ExitReason.SYSCALL and FAULT: this floor does not import the engine's
+FAULT: Final = 2
+
+FAULT_COST: Final = 200  # virtual instructions
+
+DE, DB, BP, UD, PF, MF, AC = 0, 1, 3, 6, 14, 16, 17
+_PLAIN: Final = {3: SIGTRAP, 4: SIGSEGV, 5: SIGSEGV, 10: SIGSEGV, 11: SIGBUS, 12: SIGBUS, 13: SIGSEGV}
+
+
+def trap(t: Thread, exit: Exit) -> int:
+    """Handle a SYSCALL or FAULT exit of `t`; return its cost. Other exits are nothing to the kernel."""
+    if exit.reason == SYSCALL:
+        return t.kernel.syscalls.enter(t)
+    if exit.reason == FAULT:
+        _fault(t, exit)
+        return FAULT_COST
+    return 0
+
+
+def _fault(t: Thread, exit: Exit) -> None:
+    cpu = t.core.cpu
+    vector = exit.vector
+    if vector == PF:
+        info = _page_fault(t, exit)
+        if info is None:
+            return
+        t.fault_address = exit.address & 0xFFFFFFFF
+    elif vector == DE:
+        info = SigInfo(SIGFPE, abi.FPE_INTDIV, address=cpu.eip)
+    elif vector == UD:
+        info = SigInfo(SIGILL, abi.ILL_ILLOPN, address=cpu.eip)
+    elif vector == DB:
+        info = SigInfo(SIGTRAP, abi.TRAP_TRACE if cpu.system_flags & TF else abi.TRAP_BRKPT, address=cpu.eip)
+    elif vector == MF:
+        info = SigInfo(SIGFPE, _x87_code(cpu.fsw & ~cpu.fcw), address=cpu.eip)
+    elif vector == AC:
+        info = SigInfo(SIGBUS, abi.BUS_ADRALN)
+    else:
+        info = SigInfo(_PLAIN.get(vector, SIGSEGV), SI_KERNEL)
+    t.trap_number = vector
+    t.error_code = exit.error_code
+    t.process.fault = Fault(vector, exit.error_code, cpu.eip, exit.address, exit.access)
+    send.force_signal(t, info)
+
+
+def _page_fault(t: Thread, exit: Exit) -> SigInfo | None:
+    """Look at the page again: what Linux makes of the fault; None when there is no signal to send."""
+    try:
+        if exit.access == "x":
+            t.memory.fetch(exit.address, 1)
+        else:
+            t.memory.probe(exit.address, 1, exit.access == "w")
+    except MemoryFault as fault:
+        if fault.out_of_memory:
+            lifecycle.end_run(t.kernel, EndReason.MEMORY_LIMIT, "the guest touched more memory than its limit")
+            return None
+        if fault.bus:
+            return SigInfo(SIGBUS, abi.BUS_ADRERR, address=exit.address)
+        return SigInfo(SIGSEGV, abi.SEGV_ACCERR if fault.present else abi.SEGV_MAPERR, address=exit.address)
+    return None
+
+
+def _x87_code(status: int) -> int:
+    """si_code of the unmasked x87 exceptions in `status` (arch/x86/kernel/fpu/core.c, fpu__exception_code)."""
+    for mask, code in (
+        (0x01, abi.FPE_FLTINV),
+        (0x04, abi.FPE_FLTDIV),
+        (0x08, abi.FPE_FLTOVF),
+        (0x12, abi.FPE_FLTUND),
+        (0x20, abi.FPE_FLTRES),
+    ):
+        if status & mask:
+            return code
+    return 0

@@ -1,0 +1,315 @@
+"""Processes: fork(2), clone(2), execve(2), wait(2), exit(2), process groups and sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from aiopyvm.abi import clone as clone_abi
+from aiopyvm.abi.errno import EACCES, EBADF, ECHILD, EFAULT, EINVAL, ENOSYS, EPERM, ESRCH, Errno
+from aiopyvm.abi.resource import Rusage
+from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT
+from aiopyvm.kernel import exec as program
+from aiopyvm.kernel import lifecycle
+from aiopyvm.kernel.process import EndReason, Life, Process
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.syscalls.limits import rusage_of
+from aiopyvm.syscalls.spec import (
+    Choice, CStr, DirFd, Flags, I32, Out, Pid, Ptr, Strings, read_strings, syscall,
+)  # fmt: skip
+from aiopyvm.syscalls.threads import tls_argument
+
+WNOHANG: Final = 0x00000001
+WUNTRACED: Final = 0x00000002  # WSTOPPED of waitid(2)
+WEXITED: Final = 0x00000004
+WCONTINUED: Final = 0x00000008
+WNOWAIT: Final = 0x01000000
+WNOTHREAD: Final = 0x20000000
+WALL: Final = 0x40000000
+WCLONE: Final = 0x80000000
+
+P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
+
+ARG_MAX: Final = 2 << 20  # a quarter of the stack limit, which the loader checks too
+
+CloneFlags = Annotated[int, Flags(clone_abi.NAMES | {SIGCHLD: "SIGCHLD"})]
+WaitFlags = Annotated[
+    int,
+    Flags({
+        WNOHANG: "WNOHANG", WUNTRACED: "WUNTRACED", WEXITED: "WEXITED", WCONTINUED: "WCONTINUED", WNOWAIT: "WNOWAIT",
+        WNOTHREAD: "__WNOTHREAD", WALL: "__WALL", WCLONE: "__WCLONE",
+    }),
+]  # fmt: skip
+IdType = Annotated[int, Choice({P_ALL: "P_ALL", P_PID: "P_PID", P_PGID: "P_PGID", P_PIDFD: "P_PIDFD"})]
+
+
+# --- beginning --------------------------------------------------------------------------------------------------------
+
+
+@syscall(2, "fork", man="fork(2)")
+def fork(t: Thread) -> int:
+    """A copy of the process, of this thread alone."""
+    return _start(t, lifecycle.clone(t, SIGCHLD)).pid
+
+
+@syscall(190, "vfork", man="vfork(2)")
+def vfork(t: Thread) -> int | Wait:
+    """A child that borrows the memory until it executes or exits; so long the caller waits."""
+    return _clone(t, clone_abi.CLONE_VFORK | clone_abi.CLONE_VM | SIGCHLD, 0, 0, 0, 0)
+
+
+@syscall(120, "clone", man="clone(2)")
+def clone(
+    t: Thread, flags: CloneFlags, stack: Ptr, parent_tid: Ptr, tls: Ptr, child_tid: Ptr
+) -> int | Wait:
+    """A process or a thread, sharing what `flags` say."""
+    return _clone(t, flags, stack, parent_tid, tls, child_tid)
+
+
+def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Wait:
+    call = t.call
+    assert call is not None
+    if "child" in call.state:
+        return _await_vfork(t, call.state["child"], call.state["tid"])
+    descriptor = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
+    child = lifecycle.clone(t, flags, stack, tls=descriptor)
+    if flags & clone_abi.CLONE_PARENT_SETTID:
+        t.memory.store(parent_tid, 4, child.tid)
+    if flags & clone_abi.CLONE_CHILD_SETTID:
+        child.memory.store(child_tid, 4, child.tid)
+    if flags & clone_abi.CLONE_CHILD_CLEARTID:
+        child.clear_child_tid = child_tid
+    _start(t, child)
+    if flags & clone_abi.CLONE_VFORK:
+        call.state["child"], call.state["tid"] = child.process, child.tid
+        return _await_vfork(t, child.process, child.tid)
+    return child.tid
+
+
+def _start(t: Thread, child: Thread) -> Process:
+    t.kernel.on_runnable(child)
+    return child.process
+
+
+def _await_vfork(t: Thread, child: Process, tid: int) -> int | Wait:
+    if child.vfork_done:
+        return tid
+    reason = f"process {child.pid} to exec or exit"
+    return Wait((child.vfork_queue,), restart=Restart.NOINTR, reason=reason, uninterruptible=True)
+
+
+@syscall(11, "execve", man="execve(2)")
+def execve(t: Thread, path: CStr, argv: Strings, envp: Strings) -> int:
+    """Another program in this process."""
+    program.execve(t, path, read_strings(t, argv, ARG_MAX), read_strings(t, envp, ARG_MAX))
+    return 0
+
+
+@syscall(358, "execveat", man="execveat(2)")
+def execveat(t: Thread, dirfd: DirFd, path: CStr, argv: Strings, envp: Strings, flags: I32) -> int:
+    """Like execve, the path relative to a directory, or the file of a descriptor."""
+    arguments, environ = read_strings(t, argv, ARG_MAX), read_strings(t, envp, ARG_MAX)
+    program.execve(t, path, arguments, environ, dirfd=dirfd, flags=flags)
+    return 0
+
+
+# --- ending -----------------------------------------------------------------------------------------------------------
+
+
+@syscall(1, "exit", man="_exit(2)")
+def exit(t: Thread, status: I32) -> int:
+    """End this thread; the last one ends the process."""
+    lifecycle.end_thread(t, (status & 0xFF) << 8)
+    return 0
+
+
+@syscall(252, "exit_group", man="exit_group(2)")
+def exit_group(t: Thread, status: I32) -> int:
+    """End the process."""
+    lifecycle.end_process(t.process, (status & 0xFF) << 8, EndReason.EXITED)
+    return 0
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+@syscall(114, "wait4", man="wait4(2)")
+def wait4(t: Thread, pid: Pid, status: Out[I32], options: WaitFlags, usage: Out[Rusage]) -> int | Wait:
+    """Wait for a child to end, or as `options` say to stop or continue."""
+    if options & ~(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
+        raise Errno(EINVAL)
+    if pid == -0x80000000:
+        raise Errno(ESRCH)
+    group = -pid if pid < -1 else t.process.group if pid == 0 else 0
+    found = _find_child(t.process, max(pid, 0), group, options | WEXITED)
+    if found is None:
+        return 0 if options & WNOHANG else _await_child(t)
+    child, code, word = found
+    child_usage = rusage_of(child.user_ns, child.system_ns, child.usage.max_pages)
+    _consume(child, code, options)
+    if status:
+        status.put(word)
+    if usage:
+        usage.put(child_usage)
+    return child.pid
+
+
+@syscall(7, "waitpid", man="waitpid(2)")
+def waitpid(t: Thread, pid: Pid, status: Out[I32], options: WaitFlags) -> int | Wait:
+    """wait4 without the usage."""
+    return wait4(t, pid, status, options, Out(t, 0, status._codec))  # type: ignore[arg-type]
+
+
+@syscall(284, "waitid", man="waitid(2)")
+def waitid(
+    t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, usage: Out[Rusage]
+) -> int | Wait:
+    """Wait for a child to change state; `infop` tells how."""
+    allowed = WNOHANG | WNOWAIT | WEXITED | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL
+    if options & ~allowed or not options & (WEXITED | WUNTRACED | WCONTINUED):
+        raise Errno(EINVAL)
+    pid = group = 0
+    if idtype == P_PID:
+        pid = id
+    elif idtype == P_PGID:
+        group = id or t.process.group
+    elif idtype == P_PIDFD:
+        raise Errno(EBADF)
+    elif idtype != P_ALL:
+        raise Errno(EINVAL)
+    if (idtype == P_PID and id <= 0) or (idtype == P_PGID and id < 0):
+        raise Errno(EINVAL)
+    found = _find_child(t.process, pid, group, options)
+    if found is None and not options & WNOHANG:
+        return _await_child(t)
+    words = (0, 0, 0, 0, 0, 0)
+    if found is not None:
+        child, code, word = found
+        detail = word >> 8 & 0xFF if code in (CLD_EXITED, CLD_STOPPED) else word & 0x7F
+        words = (SIGCHLD, 0, code, child.pid, child.credentials.uid, SIGCONT if code == CLD_CONTINUED else detail)
+        child_usage = rusage_of(child.user_ns, child.system_ns, child.usage.max_pages)
+        _consume(child, code, options)
+        if usage:
+            usage.put(child_usage)
+    if infop:
+        t.memory.write(infop, b"".join(word.to_bytes(4, "little") for word in words))
+    return 0
+
+
+def _find_child(parent: Process, pid: int, group: int, options: int) -> tuple[Process, int, int] | None:
+    """Return (child, CLD_* code, status word) of one that changed state. Raises Errno(ECHILD)."""
+    eligible = False
+    for child in tuple(parent.children.values()):
+        if (pid and child.pid != pid) or (group and child.group != group):
+            continue
+        if not options & WALL and (child.exit_signal != SIGCHLD) != bool(options & WCLONE):
+            continue
+        if child.life is Life.ZOMBIE:
+            if options & WEXITED:
+                word = child.exit_status or 0
+                return child, CLD_KILLED if word & 0x7F else CLD_EXITED, word
+            eligible = True
+            continue
+        eligible = True
+        if options & WUNTRACED and child.stop_signal and child.stop_unreported:
+            return child, CLD_STOPPED, child.stop_signal << 8 | 0x7F
+        if options & WCONTINUED and child.continued_unreported:
+            return child, CLD_CONTINUED, 0xFFFF
+    if not eligible:
+        raise Errno(ECHILD)
+    return None
+
+
+def _consume(child: Process, code: int, options: int) -> None:
+    if options & WNOWAIT:
+        return
+    if code == CLD_STOPPED:
+        child.stop_unreported = False
+    elif code == CLD_CONTINUED:
+        child.continued_unreported = False
+    else:
+        lifecycle.reap(child)
+
+
+def _await_child(t: Thread) -> Wait:
+    return Wait((t.process.child_queue,), reason="a child to change state")
+
+
+# --- groups and sessions ----------------------------------------------------------------------------------------------
+
+
+@syscall(57, "setpgid", man="setpgid(2)")
+def setpgid(t: Thread, pid: Pid, pgid: Pid) -> int:
+    """Put a process into a process group of its session."""
+    caller = t.process
+    pid = pid or caller.pid
+    pgid = pgid or pid
+    if pgid < 0:
+        raise Errno(EINVAL)
+    process = t.kernel.find_process(pid)
+    if process is None:
+        raise Errno(ESRCH)
+    if process.parent is caller:
+        if process.session != caller.session:
+            raise Errno(EPERM)
+        if process.has_execed:
+            raise Errno(EACCES)
+    elif process is not caller:
+        raise Errno(ESRCH)
+    if process.session == process.pid:
+        raise Errno(EPERM)
+    if pgid != pid and not any(
+        p.group == pgid and p.session == caller.session for p in t.kernel.processes.values()
+    ):
+        raise Errno(EPERM)
+    process.group = pgid
+    return 0
+
+
+@syscall(132, "getpgid", man="getpgid(2)")
+def getpgid(t: Thread, pid: Pid) -> int:
+    """The process group of a process, 0: of this one."""
+    return _process_or_self(t, pid).group
+
+
+@syscall(65, "getpgrp", man="getpgrp(2)")
+def getpgrp(t: Thread) -> int:
+    """The process group of this process."""
+    return t.process.group
+
+
+@syscall(66, "setsid", man="setsid(2)")
+def setsid(t: Thread) -> int:
+    """A new session and process group with this process as leader."""
+    process = t.process
+    if any(p.group == process.pid or p.session == process.pid for p in t.kernel.processes.values()):
+        raise Errno(EPERM)
+    process.group = process.session = process.pid
+    return process.pid
+
+
+@syscall(147, "getsid", man="getsid(2)")
+def getsid(t: Thread, pid: Pid) -> int:
+    """The session of a process, 0: of this one."""
+    return _process_or_self(t, pid).session
+
+
+def _process_or_self(t: Thread, pid: int) -> Process:
+    process = t.kernel.find_process(pid) if pid else t.process
+    if process is None:
+        raise Errno(ESRCH)
+    return process
+
+
+@syscall(26, "ptrace", man="ptrace(2)")
+def ptrace(t: Thread, request: I32, pid: Pid, address: Ptr, data: Ptr) -> int:
+    """Not to be had by guests."""
+    raise Errno(EPERM)
+
+
+@syscall(0, "restart_syscall", man="restart_syscall(2)")
+def restart_syscall(t: Thread) -> int:
+    """Called by the program itself, there is nothing to restart: an interrupted call that goes on does so in the kernel."""
+    from aiopyvm.abi.errno import EINTR
+
+    raise Errno(EINTR)

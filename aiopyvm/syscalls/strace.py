@@ -1,0 +1,263 @@
+"""Strace text, derived from the same annotations as argument decoding, in strace's own format.
+
+    openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = -1 ENOENT (No such file or directory)
+
+What a call takes is shown as it was when the call began, what it gives as it is at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiopyvm.abi import errno, numbers
+from aiopyvm.abi.fcntl import AT_FDCWD
+from aiopyvm.abi.layout import Codec
+from aiopyvm.abi.signal import KernelSigaction, OldSigaction, OldSigset, Sigset, signal_name
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import Call
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.syscalls import spec
+from aiopyvm.syscalls.spec import Kind, Syscall
+
+SHOWN_BYTES: Final = 32  # of a string or buffer, as strace -s 32
+SHOWN_ITEMS: Final = 32
+_ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+
+Show = Callable[[Thread, Any, Call, int, "int | None"], str]  # thread, kind, call, index of the argument, result
+
+
+def entry(t: Thread, call: Call, row: Syscall) -> list[str | None]:
+    """Show the arguments that `call` takes, before it begins; None for those that it will give."""
+    return [
+        None if _is_output(kind) else _show(t, call, row, n, kind, None) for n, kind in enumerate(row.kinds)
+    ]
+
+
+def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
+    """Return the whole line of a call that ended; `result` None says that it will be restarted."""
+    shown = call.state.get("strace")
+    if shown is None:  # the arguments could not be decoded
+        arguments = ", ".join(hex(word) for word in call.args[: sum(kind.slots for kind in row.kinds)])
+    else:
+        arguments = ", ".join(
+            text if text is not None else _show(t, call, row, n, row.kinds[n], result)
+            for n, text in enumerate(shown)
+        )
+    return f"{row.name}({arguments}) = {_result(row, result)}"
+
+
+def unknown(number: int, args: tuple[int, ...]) -> str:
+    """Return the line of a call that the table does not have."""
+    name = numbers.NAMES.get(number, f"syscall_{number:#x}")
+    return f"{name}({', '.join(hex(word) for word in args)}) = {_error(errno.ENOSYS)}"
+
+
+def quoted(data: bytes, *, cut: bool = False, limit: int = SHOWN_BYTES) -> str:
+    """Return `data` in strace's quotes and C escapes, at most `limit` bytes of it; `cut`: there is more."""
+    text = []
+    shown = data[:limit]
+    for n, byte in enumerate(shown):
+        if byte in _ESCAPES:
+            text.append(_ESCAPES[byte])
+        elif 32 <= byte < 127:
+            text.append(chr(byte))
+        else:
+            digit_follows = n + 1 < len(shown) and 48 <= shown[n + 1] < 56
+            text.append(f"\\{byte:03o}" if digit_follows else f"\\{byte:o}")
+    return f'"{"".join(text)}"' + ("..." if cut or len(data) > limit else "")
+
+
+def flags_text(names: Mapping[int, str], value: int, zero: str = "0") -> str:
+    """Return the names of the bits of `value`, joined by |, the rest in hexadecimal."""
+    if not value:
+        return names.get(0, zero)
+    parts = []
+    for bits, name in sorted(names.items(), reverse=True):
+        if bits and value & bits == bits:
+            parts.insert(0, name)
+            value &= ~bits
+    if value:
+        parts.append(hex(value))
+    return "|".join(parts)
+
+
+def sigset_text(bits: int) -> str:
+    """Return a signal set as strace does: [INT TERM], or ~[...] when more than half are in it."""
+    names = [signal_name(n + 1).removeprefix("SIG") for n in range(64) if bits >> n & 1]
+    if len(names) > 32:
+        missing = [signal_name(n + 1).removeprefix("SIG") for n in range(64) if not bits >> n & 1]
+        return f"~[{' '.join(missing)}]"
+    return f"[{' '.join(names)}]"
+
+
+def _result(row: Syscall, result: int | None) -> str:
+    if result is None:
+        return "? ERESTARTSYS (To be restarted if SA_RESTART is set)"
+    if -4096 < result < 0:
+        return _error(-result)
+    if result > 0x7FFFFFFF and not row.hex_result:
+        result -= 1 << 32
+    return hex(result) if row.hex_result and result else str(result)
+
+
+def _error(number: int) -> str:
+    return f"-1 {errno.NAMES.get(number, f'errno {number}')} ({os.strerror(number)})"
+
+
+def _is_output(kind: Kind) -> bool:
+    if isinstance(kind, spec.Reference):
+        return kind.wrapper is not spec.In and kind.wrapper is not spec.Array
+    return isinstance(kind, spec.BufferOut) or (isinstance(kind, spec.IovecKind) and kind.out)
+
+
+def _show(t: Thread, call: Call, row: Syscall, n: int, kind: Kind, result: int | None) -> str:
+    assert call.values is not None
+    try:
+        return _SHOWERS[type(kind)](t, kind, call, n, result)
+    except MemoryFault:
+        value = call.values[n]
+        return hex(getattr(value, "address", value))
+
+
+def _value(call: Call, n: int) -> Any:
+    assert call.values is not None
+    return call.values[n]
+
+
+def _show_unsigned(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    value = _value(call, n)
+    if kind.style == "o":
+        return f"0{value:o}" if value else "000"
+    return format(value, "#x") if kind.style == "x" and value else str(value)
+
+
+def _show_pointer(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    return hex(_value(call, n)) if _value(call, n) else "NULL"
+
+
+def _show_number(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    return str(_value(call, n))
+
+
+def _show_fd(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    value = _value(call, n)
+    return "AT_FDCWD" if kind.at and value == AT_FDCWD else str(value)
+
+
+def _show_signal(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    return signal_name(_value(call, n))
+
+
+def _show_flags(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    return flags_text(kind.names, _value(call, n), kind.zero)
+
+
+def _show_choice(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    value = _value(call, n)
+    return kind.names.get(value) or hex(value & 0xFFFFFFFF)
+
+
+def _show_path(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    value = _value(call, n)
+    if value is None:
+        return "NULL"
+    return quoted(value, limit=spec.PATH_MAX)
+
+
+def _show_buffer_in(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    address = _value(call, n)
+    if not address:
+        return "NULL"
+    size = call.args[_register(call, n) + 1]
+    return quoted(t.memory.read(address, min(size, SHOWN_BYTES)), cut=size > SHOWN_BYTES)
+
+
+def _show_buffer_out(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    address = _value(call, n)
+    if not address or result is None or result < 0:
+        return hex(address) if address else "NULL"
+    return quoted(t.memory.read(address, min(result, SHOWN_BYTES)), cut=result > SHOWN_BYTES)
+
+
+def _show_strings(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    address = _value(call, n)
+    if not address:
+        return "NULL"
+    shown = []
+    for i in range(SHOWN_ITEMS):
+        pointer = t.memory.load(address + 4 * i, 4)
+        if not pointer:
+            return f"[{', '.join(shown)}]"
+        shown.append(quoted(t.memory.read_cstr(pointer, SHOWN_BYTES + 1)))
+    return f"[{', '.join(shown)}, ...]"
+
+
+def _show_reference(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    reference = _value(call, n)
+    if not reference:
+        return "NULL"
+    failed = result is not None and result < 0
+    if failed and kind.wrapper is not spec.In:
+        return hex(reference.address)
+    if kind.wrapper is spec.Array:
+        count = min(call.args[_register(call, n) + 1], SHOWN_ITEMS)
+        data = t.memory.read(reference.address, count * kind.codec.size)
+        return f"[{', '.join(_structure(kind.codec, item) for item in kind.codec.unpack_all(data))}]"
+    return _structure(kind.codec, kind.codec.unpack(t.memory.read(reference.address, kind.codec.size)))
+
+
+def _show_iovec(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    vector = _value(call, n)
+    if not 0 <= vector.count <= spec.IOV_MAX:
+        return f"{vector.address:#x}, {vector.count}"
+    left = result if kind.out and result is not None and result >= 0 else 1 << 32
+    if kind.out and result is not None and result < 0:
+        return f"{vector.address:#x}, {vector.count}"
+    shown = []
+    for base, size in vector.get()[:SHOWN_ITEMS]:
+        there = min(size, left)
+        left -= there
+        shown.append(f"{{iov_base={quoted(t.memory.read(base, min(there, SHOWN_BYTES)), cut=there > SHOWN_BYTES)}, "
+                     f"iov_len={size}}}")  # fmt: skip
+    return f"[{', '.join(shown)}], {vector.count}"
+
+
+def _structure(codec: Codec[Any], value: Any) -> str:
+    """Show a structure: {field=value, ...}; what has a customary form of its own, in that."""
+    if codec.scalar:
+        return f"[{value}]"
+    if isinstance(value, (Sigset, OldSigset)):
+        return sigset_text(value.bits)
+    if isinstance(value, (KernelSigaction, OldSigaction)):
+        handler = {0: "SIG_DFL", 1: "SIG_IGN"}.get(value.handler) or hex(value.handler)
+        return f"{{sa_handler={handler}, sa_mask={sigset_text(value.mask)}, sa_flags={value.flags:#x}}}"
+    return "{" + ", ".join(f"{name}={_field(item)}" for name, item in value._asdict().items()) + "}"
+
+
+def _field(item: Any) -> str:
+    return quoted(item.rstrip(b"\0")) if isinstance(item, bytes) else str(item)
+
+
+def _register(call: Call, n: int) -> int:
+    """Return the register index of argument `n`."""
+    return sum(kind.slots for kind in spec.TABLE[call.number].kinds[:n])
+
+
+_SHOWERS: Final[dict[type[Kind], Show]] = {
+    spec.Unsigned: _show_unsigned,
+    spec.Pointer: _show_pointer,
+    spec.Signed: _show_number,
+    spec.Wide: _show_number,
+    spec.FdKind: _show_fd,
+    spec.SignalKind: _show_signal,
+    spec.Flags: _show_flags,
+    spec.Choice: _show_choice,
+    spec.PathKind: _show_path,
+    spec.BufferIn: _show_buffer_in,
+    spec.BufferOut: _show_buffer_out,
+    spec.StringVector: _show_strings,
+    spec.Reference: _show_reference,
+    spec.IovecKind: _show_iovec,
+}
