@@ -1,0 +1,80 @@
+"""Guest instructions per second, by program; the same programs on the host, qemu-i386 and Unicorn where they are."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import time
+from functools import partial
+
+import anyio
+
+from aiopyvm import VM
+from bench import unicorn_peer
+from bench.table import GUESTS, Row, best
+
+# Scales at which the Python engine takes about a second, and at which --quick takes a few tenths.
+PROGRAMS = {
+    "sieve": (1_000_000, 150_000),
+    "sha256": (160, 24),
+    "quicksort": (60_000, 9_000),
+    "fib": (27, 22),
+    "bytecode": (600, 100),
+    "matrix": (70, 30),
+}
+GEOMETRIC_MEAN_OF = ("sieve", "sha256", "quicksort", "fib", "bytecode")
+NATIVE_RUNS = 30
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure every program on everybody who is there."""
+    rows: list[Row] = []
+    speeds: list[float] = []
+    peers = _peers()
+    empty = {name: best(NATIVE_RUNS, partial(_run, [*peer, str(GUESTS / "hello")])) for name, peer in peers.items()}
+    for program, scales in PROGRAMS.items():
+        scale = str(scales[quick])
+        seconds, instructions, output = _aiopyvm(program, scale)
+        speed = instructions / seconds / 1e6
+        rows.append(Row(program, "aiopyvm", speed, "MIPS", f"{instructions:,} instructions in {seconds:.2f} s"))
+        if program in GEOMETRIC_MEAN_OF:
+            speeds.append(speed)
+        for name, command in peers.items():
+            line = [*command, str(GUESTS / program), scale]
+            if _run(line) != output:
+                raise RuntimeError(f"{program} {scale} prints something else under {name}")
+            taken = max(best(NATIVE_RUNS, partial(_run, line)) - empty[name], 1e-5)
+            rows.append(Row(program, name, instructions / taken / 1e6, "MIPS", f"{seconds / taken:,.0f} times as fast"))
+        if unicorn_peer.available():
+            taken = best(3, partial(unicorn_peer.run, GUESTS / program, [program, scale]))
+            rows.append(
+                Row(program, "unicorn", instructions / taken / 1e6, "MIPS", f"{seconds / taken:,.0f} times as fast")
+            )
+    mean = math.exp(sum(map(math.log, speeds)) / len(speeds))
+    rows.append(Row("geometric mean", "aiopyvm", mean, "MIPS", f"of {', '.join(GEOMETRIC_MEAN_OF)}"))
+    return rows
+
+
+def _aiopyvm(program: str, scale: str) -> tuple[float, int, bytes]:
+    before = time.perf_counter()
+    result = anyio.run(VM().run_elf, GUESTS / program, scale)
+    taken = time.perf_counter() - before
+    result.check_returncode()
+    return taken, result.instructions, result.stdout
+
+
+def _peers() -> dict[str, list[str]]:
+    peers: dict[str, list[str]] = {}
+    try:
+        if subprocess.run([GUESTS / "hello"], capture_output=True, check=False).returncode == 0:
+            peers["native"] = []
+    except OSError:
+        pass
+    if qemu := shutil.which("qemu-i386") or shutil.which("qemu-i386-static"):
+        peers["qemu-i386"] = [qemu]
+    return peers
+
+
+def _run(command: list[str]) -> bytes:
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
