@@ -37,6 +37,7 @@ class OpSpec:
 
 _ROWS: Final = (
     OpSpec("const", 0, "type", "value: int, 0 <= value < 2**bits"),
+    OpSpec("param", 0, "type", "index: an operand of a shape, known when the shape is bound", pure=False),
     # State. Register names: see REGISTERS of `ir.registers`.
     OpSpec("get", 0, "type", "register name", pure=False, doc="read a register or flag"),
     OpSpec("set", 1, "", "register name", effect=True, pure=False, doc="write a register or flag"),

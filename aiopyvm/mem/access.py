@@ -20,10 +20,11 @@ from aiopyvm.mem.residence import Residence
 class Accesses(Residence):
     """Loads, stores, fetches and copies; see the module's docstring."""
 
-    __slots__ = ("code_listeners",)
+    __slots__ = ("code_listeners", "translations")
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget)
+        self.translations: dict[object, object] = {}  # what engines keep for this space; gone when it is closed
         self.code_listeners: list[Callable[[int, int], None]] = []
 
     # The guest's

@@ -221,6 +221,7 @@ class AddressSpace(Accesses):
         self._inherited = granules.Inherited()
         self._attachments.clear()
         self.code_listeners.clear()
+        self.translations.clear()
         self.readable.clear()
         self.writable.clear()
         self.budget.charge(-self._overhead)

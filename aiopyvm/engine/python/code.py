@@ -1,0 +1,238 @@
+"""Translated code: `Code` is one address space's, `SharedCode` is what all address spaces share.
+
+What is shared depends on nothing but bytes and addresses: shapes, decoded blocks, compiled regions. What is bound to a space is made
+from it after its bytes were compared. A space's code is tracked (`AddressSpace.track_code`): when bytes of a block change, the block
+and every region made from it are dropped; `changed` then tells the store that is being executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiopyvm.engine.python.blocks import MAX_BLOCK, Block
+from aiopyvm.engine.python.flagstate import Thunks
+from aiopyvm.engine.python.regions import Region, RegionCompiler
+from aiopyvm.engine.python.shapes import Shape, Shapes
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import Insn, Relative
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.space import AddressSpace
+
+_SHARED_BLOCKS: Final = 1 << 16  # decoded blocks kept for spaces to come
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A block without a space: what `Code` binds."""
+
+    code: bytes
+    insns: tuple[tuple[int, Insn], ...]
+    shapes: tuple[tuple[Shape, tuple[int, ...]], ...]
+    successors: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class BoundRegion:
+    """A region bound to one space: its function, and the blocks that it was made from."""
+
+    region: Region
+    function: Callable[..., tuple[int, int]]
+    valid: bool = True
+
+
+class SharedCode:
+    """Shapes, thunks, decoded blocks and regions, for every address space of the process."""
+
+    def __init__(self) -> None:
+        self.thunks = Thunks()
+        self.shapes = Shapes(self.thunks)
+        self.decoded: dict[tuple[int, int], _Decoded] = {}
+        self.regions: dict[int, list[Region]] = {}
+        self.counters = {"blocks": 0, "regions": 0, "regions_adopted": 0, "invalidations": 0}
+
+
+class Code:
+    """The code of one address space, up to `stop` (exclusive; -1: no end)."""
+
+    def __init__(self, space: AddressSpace, shared: SharedCode, stop: int) -> None:
+        self.space = space
+        self.shared = shared
+        self.stop = stop
+        self.blocks: dict[int, Block] = {}
+        self.entries: dict[int, tuple[BoundRegion, int]] = {}  # address -> region and `pc`
+        self.changed = False
+        self._pages: dict[int, set[Block]] = {}
+        self._bound: dict[int, BoundRegion] = {}  # by id of the Region
+        self._views = (space.view, space.view16, space.view32, space.readable, space.writable, space_load(space), self.store, space.probe)
+        self._binders: dict[int, Callable[..., Any]] = {}
+        space.code_listeners.append(self._on_change)
+
+    # -- memory, for generated code ------------------------------------------------------------------------------------
+
+    def store(self, address: int, size: int, value: int) -> bool:
+        """Store on the slow path; True where translated code was overwritten."""
+        self.space.store(address & 0xFFFFFFFF, size, value)
+        if self.changed:
+            self.changed = False
+            return True
+        return False
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    def block(self, address: int) -> Block:
+        """The block at `address`, translated if it is new. Raises MemoryFault or DecodeFault of its first instruction."""
+        block = self.blocks.get(address)
+        return block if block is not None else self._translate(address)
+
+    def _translate(self, address: int) -> Block:
+        key = (address, self.stop)
+        decoded = self.shared.decoded.get(key)
+        if decoded is None or not self._same(address, decoded.code):
+            decoded = self._decode(address)
+            if len(self.shared.decoded) >= _SHARED_BLOCKS:
+                self.shared.decoded.clear()
+            self.shared.decoded[key] = decoded
+        block = self._bind(address, decoded)
+        self.blocks[address] = block
+        self._track(block)
+        self.shared.counters["blocks"] += 1
+        self._adopt(address)
+        return block
+
+    def single(self, address: int) -> Block:
+        """A block of the one instruction at `address`; not kept."""
+        return self._bind(address, self._decode(address, 1))
+
+    def _same(self, address: int, code: bytes) -> bool:
+        try:
+            return self.space.fetch(address, len(code)) == code
+        except MemoryFault:
+            return False
+
+    def _decode(self, address: int, limit: int = MAX_BLOCK) -> _Decoded:
+        insns: list[tuple[int, Insn]] = []
+        shapes: list[tuple[Shape, tuple[int, ...]]] = []
+        at = address
+        while len(insns) < limit and (not insns or at != self.stop):
+            try:
+                insn = self._decode_one(at)
+            except (DecodeFault, MemoryFault):
+                if not insns:
+                    raise
+                break
+            shape, parameters = self.shared.shapes.find(insn, at)
+            if shape.special and insns:
+                break
+            insns.append((at, insn))
+            shapes.append((shape, tuple(parameters)))
+            at = (at + insn.length) & 0xFFFFFFFF
+            if shape.special or shape.ends_block:
+                break
+        code = b"".join(insn.code for _, insn in insns)
+        return _Decoded(code, tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
+
+    def _decode_one(self, address: int) -> Insn:
+        code = self.space.fetch(address, MAX_LENGTH)
+        try:
+            return decode(code)
+        except NeedMore:
+            self.space.fetch((address + len(code)) & 0xFFFFFFFF, 1)  # raises what the missing byte raises
+            raise MemoryFault((address + len(code)) & 0xFFFFFFFF, "x") from None
+
+    def _bind(self, address: int, decoded: _Decoded) -> Block:
+        handlers = [self._handler(shape, parameters) for shape, parameters in decoded.shapes]
+        end = address + len(decoded.code)
+        special = decoded.shapes[-1][0].special
+        return Block(address, end, decoded.code, decoded.insns, tuple(handlers), decoded.successors, special)
+
+    def _handler(self, shape: Shape, parameters: tuple[int, ...]) -> Any:
+        if shape.make is None:
+            return None
+        binder = self._binders.get(id(shape))
+        if binder is None:
+            binder = self._binders[id(shape)] = shape.make(*self._views)
+        return binder(*parameters)
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def promote(self, block: Block, minimum: int) -> None:
+        """Compile the region around a hot block; blocks that ran `minimum` times or more belong to it."""
+        compiler = RegionCompiler(self.shared.thunks, self.blocks.get, minimum)
+        region = compiler.compile(block.start)
+        self.shared.regions.setdefault(block.start, []).append(region)
+        self.shared.counters["regions"] += 1
+        self._enter(region)
+
+    def _adopt(self, address: int) -> None:
+        """Use a region that another space compiled, where all its bytes are here too."""
+        for region in self.shared.regions.get(address, ()):
+            if all(self._same(at, code) for at, code in region.covered):
+                self.shared.counters["regions_adopted"] += 1
+                self._enter(region)
+                return
+
+    def _enter(self, region: Region) -> None:
+        bound = BoundRegion(region, region.make(*self._views))
+        for address, code in region.covered:
+            if address not in self.blocks:
+                self.blocks[address] = self._bind(address, self.shared.decoded.get((address, self.stop)) or self._decode(address))
+                self._track(self.blocks[address])
+            del code
+        self._bound[id(region)] = bound
+        for address, pc in region.heads.items():
+            self.entries.setdefault(address, (bound, pc))
+        self.entries[next(iter(region.heads))] = (bound, 0)
+
+    # -- invalidation --------------------------------------------------------------------------------------------------
+
+    def _track(self, block: Block) -> None:
+        self.space.track_code(block.start, block.end - block.start)
+        for page in range(block.start >> 12, (block.end - 1 >> 12) + 1):
+            self._pages.setdefault(page, set()).add(block)
+
+    def _on_change(self, address: int, length: int) -> None:
+        end = address + length
+        dropped = {
+            block
+            for page in range(address >> 12, (end - 1 >> 12) + 1)
+            for block in self._pages.get(page, ())
+            if block.start < end and address < block.end
+        }
+        if dropped:
+            self.changed = True
+            self.shared.counters["invalidations"] += len(dropped)
+            self._drop(dropped)
+
+    def _drop(self, dropped: set[Block]) -> None:
+        starts = set()
+        for block in dropped:
+            block.valid = False
+            starts.add(block.start)
+            if self.blocks.get(block.start) is block:
+                del self.blocks[block.start]
+            for page in range(block.start >> 12, (block.end - 1 >> 12) + 1):
+                self._pages[page].discard(block)
+        for key, bound in list(self._bound.items()):
+            if any(address in starts for address, _ in bound.region.covered):
+                bound.valid = False
+                del self._bound[key]
+                for address in [at for at, (owner, _) in self.entries.items() if owner is bound]:
+                    del self.entries[address]
+
+
+def space_load(space: AddressSpace) -> Callable[[int, int], int]:
+    """`ld` of generated code: a load on the slow path, at an address that need not be wrapped yet."""
+    load = space.load
+    return lambda address, size: load(address & 0xFFFFFFFF, size)
+
+
+def _successors(end: int, last: Insn, shape: Shape) -> tuple[int, ...]:
+    """The addresses known beforehand where control may go after a block."""
+    targets = [end] if shape.falls else []
+    mask = 0xFFFF if last.operand_size == 16 else 0xFFFFFFFF
+    targets += [end + operand.displacement & mask for operand in last.operands if isinstance(operand, Relative)]
+    if last.row.name == "call" and end not in targets:
+        targets.append(end)  # where it comes back to
+    return tuple(targets)

@@ -1,0 +1,435 @@
+"""From a trace of IR to lines of Python: `Lowering` walks the operations in order.
+
+What always holds in the code that it writes, at every line that may raise: the architectural registers are as before the instruction
+(all sets stand where they happen, and within an instruction whatever may fault comes first), and `sites[line]` tells the instruction,
+how many were completed before it, and what the flags were.
+
+A pure operation is written where its value is used, if that is once, else into a local; those that only flags need become part of a
+thunk (`flagstate`). Memory is accessed through views where the page's fast bit is set, else by `ld` and `st`; `st` tells (and `dirty`
+keeps) that code was overwritten, and then the trace is left after that instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiopyvm.engine.python.expressions import expression
+from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
+from aiopyvm.engine.python.plan import Plan, guard_sets_flags, opening, sets_arithmetic_flag
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.float import FLOAT
+from aiopyvm.ir.helpers import Fault
+from aiopyvm.ir.ops import FLOAT_OPS
+from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.registers import GENERAL
+from aiopyvm.isa.state import FLAG_BITS
+
+# `address & mask in readable`: the page's fast bit, and that the access is aligned (it then straddles no page). Bits above 32 miss too, so
+# that an address need not be wrapped before it is tried.
+_FAST: Final = {8: 0x1FFFFFFFFF000, 16: 0x1FFFFFFFFF001, 32: 0x1FFFFFFFFF003}
+_VIEW: Final = {8: ("M1", ""), 16: ("M2", ">>1"), 32: ("M4", ">>2")}
+_NAMES_TWICE: Final = frozenset({"ctz", "shl"})  # their text may name an argument more than once
+_LONG: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsAt:
+    """Flags that were set since the thunk in the locals was made: their mask, and how to compute them from locals."""
+
+    mask: int
+    thunk: str
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is known at a line that may raise: the instruction's address, how many were completed, and newer flags."""
+
+    address: int
+    completed: int
+    flags: FlagsAt | None
+
+
+@dataclass(slots=True)
+class _Pending:
+    text: str
+    bound: int
+    registers: frozenset[str]
+
+
+class Lowering:
+    """Writes one trace. A subclass says where registers live and how control leaves.
+
+    `scope` collects the objects that the text names (helpers, thunks, types); `depth` is the indentation of the next line.
+    """
+
+    def __init__(self, ops: Sequence[Value], thunks: Thunks, scope: dict[str, Any], lines: list[str], depth: int) -> None:
+        self.ops = ops
+        self.plan = Plan(ops, thunks)
+        self.thunks = thunks
+        self.scope = scope
+        self.lines = lines
+        self.depth = depth
+        self.sites: dict[int, Site] = {}
+        self.completed = -1  # instructions completed before the current one
+        self.position = 0
+        self._names: dict[Value, str] = {}
+        self._bounds: dict[Value, int] = {}
+        self._pending: dict[Value, _Pending] = {}
+        self._holders: dict[str, set[Value]] = {}  # registers' locals that stand for a value
+        self._stored = False
+        self._address = 0
+        self._written: Value | None = None  # a `set` that stands already: with the operation whose value it takes
+
+    # -- what a subclass decides ---------------------------------------------------------------------------------------
+
+    def read_register(self, op: Value) -> None:
+        """Define the value of `get` or `param` of a general register."""
+        raise NotImplementedError
+
+    def write_register(self, op: Value) -> None:
+        """Write the line for `set` of a general register."""
+        raise NotImplementedError
+
+    def jump(self, target: Value) -> None:
+        """Leave for `target`; every register is up to date, flags are told by `write_flags`."""
+        raise NotImplementedError
+
+    def leave(self, kind: str, vector: int) -> None:
+        """Leave after an `exit` operation."""
+        raise NotImplementedError
+
+    def leave_dirty(self, target: str | None) -> None:
+        """Leave after this instruction, because it overwrote code: for `target`, or (None) for the next instruction."""
+        raise NotImplementedError
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def write(self, text: str) -> None:
+        """Append one line."""
+        self.lines.append(" " * self.depth + text)
+
+    def mark_site(self) -> None:
+        """Note what is known at the line that comes next."""
+        self.sites[len(self.lines) + 1] = Site(self._address, self.completed, self.flags_at(self.position))
+
+    def flags_at(self, position: int) -> FlagsAt | None:
+        """The flags of `Plan.flags` as texts."""
+        point = self.plan.flags.get(position)
+        if point is None:
+            return None
+        flags, recipe = point
+        mask = sum(FLAG_BITS[name] for name in flags)
+        return FlagsAt(mask, recipe.name, tuple(self.atom(leaf) for leaf in recipe.leaves))
+
+    def run(self) -> None:
+        """Write all operations."""
+        for position, op in enumerate(self.ops):
+            self.position = position
+            if op is not self._written:
+                self._one(op)
+        self.position = len(self.ops)
+
+    def _one(self, op: Value) -> None:
+        name = op.op
+        if name == "insn":
+            self._begin_instruction(op)
+        elif op.type is not None and op not in self.plan.needed:
+            return
+        elif name in PURE:
+            self._pure(op)
+        elif name == "const":
+            self._define(op, str(op.attr) if op.attr < 65536 else hex(op.attr), op.attr.bit_length())
+        else:
+            handler = getattr(self, f"_op_{name}", None)
+            if handler is not None:
+                handler(op)
+            elif name in FLOAT_OPS:
+                self._float(op)
+            else:
+                raise NotImplementedError(f"the Python engine cannot write {op!r}")
+
+    def _begin_instruction(self, op: Value) -> None:
+        if self._stored:
+            self.write("if dirty:")
+            self.depth += 1
+            self.leave_dirty(None)
+            self.depth -= 1
+            self._stored = False
+        self.completed += 1
+        self._address = op.attr[1]
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def _define(self, value: Value, text: str, bound: int) -> None:
+        self._names[value] = text
+        self._bounds[value] = bound
+
+    def hold(self, value: Value, register: str) -> None:
+        """`value` is what the local `register` has, until that is set."""
+        self._define(value, register, value.bits)
+        self._holders.setdefault(register, set()).add(value)
+
+    def temporary(self, value: Value, text: str, bound: int) -> None:
+        """Write `value` into a local of its own."""
+        following = self.ops[self.position + 1] if self.position + 1 < len(self.ops) else None
+        current = self.ops[self.position] is value
+        if current and following is not None and following.op == "set" and following.args[0] is value:
+            if following.attr in GENERAL and self.assign_register(following, text):
+                self._written = following
+                return
+        name = f"v{len(self.lines)}"
+        self.write(f"{name}={text}")
+        self._define(value, name, bound)
+
+    def assign_register(self, op: Value, text: str) -> bool:
+        """Write `text`, the value that `op` sets, straight into its register's local; False where there are no such locals."""
+        return False
+
+    def _registers(self, value: Value) -> frozenset[str]:
+        pending = self._pending.get(value)
+        if pending is not None:
+            return pending.registers
+        name = self._names.get(value, "")
+        return frozenset((name,)) if name in GENERAL else frozenset()
+
+    def text(self, value: Value) -> str:
+        """The text of a value at this point: a pending expression is consumed."""
+        pending = self._pending.pop(value, None)
+        if pending is not None:
+            self._bounds[value] = pending.bound
+            return pending.text
+        return self._names[value]
+
+    def atom(self, value: Value) -> str:
+        """The text of a value that may be written several times."""
+        if value in self._pending:
+            self._materialise(value)
+        return self._names[value]
+
+    def bound(self, value: Value) -> int:
+        """An upper limit of the value's bit length."""
+        pending = self._pending.get(value)
+        return pending.bound if pending is not None else self._bounds[value]
+
+    def _materialise(self, value: Value) -> None:
+        pending = self._pending.pop(value)
+        self.temporary(value, pending.text, pending.bound)
+
+    def _pure(self, op: Value) -> None:
+        if self._is_address(op):
+            return
+        bounds = [self.bound(arg) for arg in op.args]
+        registers = frozenset().union(*(self._registers(arg) for arg in op.args))
+        get = self.atom if op.op in _NAMES_TWICE else self.text
+        text, bound = expression(op, [get(arg) for arg in op.args], bounds)
+        if text == self._names.get(op.args[0]):  # a cast that changes nothing
+            self._define(op, text, bound)
+            if text in self._holders:
+                self._holders[text].add(op)
+        elif self.plan.uses.get(op, 0) == 1 and len(text) < _LONG:
+            self._pending[op] = _Pending(text, bound, registers)
+        else:
+            self.temporary(op, text, bound)
+
+    def _is_address(self, op: Value) -> bool:
+        """Write a sum that is only used as an address without wrapping it; tell whether `op` was one."""
+        uses = self.plan.uses.get(op, 0)
+        if op.op != "add" or uses == 0 or self.plan.address_uses.get(op, 0) != uses or op.bits != 32:
+            return False
+        x, y = op.args
+        if y.op == "const":
+            offset = y.attr - (1 << 32) if y.attr >> 31 else y.attr
+            self.temporary(op, f"{self.text(x)}{offset:+d}", 64)
+        else:
+            self.temporary(op, f"{self.text(x)}+{self.text(y)}", 64)
+        return True
+
+    # -- registers and flags -------------------------------------------------------------------------------------------
+
+    def _op_get(self, op: Value) -> None:
+        if op.attr in GENERAL:
+            self.read_register(op)
+        elif op.attr in ARITHMETIC:
+            shift = FLAG_BITS[op.attr].bit_length() - 1
+            thunk = self.thunk_call()
+            self.temporary(op, f"{thunk}>>{shift}&1" if shift else f"{thunk}&1 if cf is None else cf", 1)
+        else:
+            self.temporary(op, f"cpu.{op.attr}", op.bits)
+
+    def thunk_call(self) -> str:
+        """The text that computes the flags that the locals stand for."""
+        return "fk(fa,fb,fc)"
+
+    def _op_set(self, op: Value) -> None:
+        if sets_arithmetic_flag(op):
+            return
+        if op.attr in GENERAL:
+            self.write_register(op)
+        else:
+            self.write(f"cpu.{op.attr}={self.text(op.args[0])}")
+
+    def save_holders(self, register: str) -> None:
+        """Before `register`'s local is set: keep what is still needed of its old value."""
+        for value in [value for value, pending in self._pending.items() if register in pending.registers]:
+            self._materialise(value)
+        holders = self._holders.pop(register, set())
+        needed = [value for value in holders if self.plan.last_use.get(value, -1) > self.position]
+        if needed:
+            name = f"v{len(self.lines)}"
+            self.write(f"{name}={register}")
+            for value in needed:
+                self._names[value] = name
+
+    def write_flags(self, position: int) -> None:
+        """Bring the flags' locals up to date with the flags just before operation `position`."""
+        point = self.plan.flags.get(position)
+        if point is None:
+            return
+        names, recipe = set(point[0]), point[1]
+        leaves = [self.atom(leaf) for leaf in recipe.leaves]
+        arguments = leaves if len(leaves) <= 3 else [*leaves[:2], f"({','.join(leaves[2:])})"]
+        arguments += ["None"] * (3 - len(arguments))
+        self.scope[recipe.name] = self.thunks.functions[recipe.name]
+        if names == {"cf"}:
+            self.write(f"cf={recipe.name}({','.join(arguments)})")
+        elif names == set(ARITHMETIC):
+            self.assign_thunk(recipe.name, arguments, "None")
+        elif names == WITHOUT_CARRY:
+            self.write("if cf is None: cf=fk(fa,fb,fc)&1")
+            self.assign_thunk(recipe.name, arguments, "cf")
+        else:
+            mask = sum(FLAG_BITS[name] for name in names)
+            flags = f"force(fk,fa,fb,fc,cf)&{~mask}|{recipe.name}({','.join(arguments)})"
+            self.assign_thunk("packed", [flags, "None", "None"], "None")
+
+    def assign_thunk(self, name: str, arguments: list[str], carry: str) -> None:
+        """Set the flags' locals."""
+        pairs = zip(("fa", "fb", "fc", "fk"), [*arguments, name], strict=True)
+        self.write(";".join(f"{left}={right}" for left, right in pairs if right != "None"))
+        if carry != "cf":
+            self.write(f"cf={carry}")
+
+    # -- guards --------------------------------------------------------------------------------------------------------
+
+    def _op_when(self, op: Value) -> None:
+        if guard_sets_flags(self.ops, self.position):
+            self.write_flags(self.position)
+        for value in list(self._pending):
+            if value is not op.args[0]:
+                self._materialise(value)
+        for register in self._registers_set(self.position):
+            self.save_holders(register)
+        self.write(f"if {self.text(op.args[0])}:")
+        self.depth += 1
+        self.write("pass")
+
+    def _op_end(self, op: Value) -> None:
+        start = opening(self.ops, self.position)
+        if guard_sets_flags(self.ops, start):
+            self.write_flags(self.position)
+        for register in self._registers_set(start):
+            self._holders.pop(register, None)
+        self._pending.clear()
+        self.depth -= 1
+
+    def _registers_set(self, start: int) -> set[str]:
+        """The general registers that the guard that opens at `start` sets."""
+        registers: set[str] = set()
+        depth = 0
+        for op in self.ops[start:]:
+            depth += {"when": 1, "end": -1}.get(op.op, 0)
+            if depth == 0:
+                break
+            if op.op == "set" and op.attr in GENERAL:
+                registers.add(op.attr)
+        return registers
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _op_load(self, op: Value) -> None:
+        address = self.atom(op.args[0]) if op.args[0].op != "const" else hex(op.args[0].attr)
+        bits = op.bits
+        if bits in _VIEW:
+            view, shift = _VIEW[bits]
+            text = f"{view}[{address}{shift}] if {address}&{_FAST[bits]:#x} in RD else ld({address},{bits // 8})"
+        else:
+            text = f"ld({address},{bits // 8})"
+        self.mark_site()
+        self.temporary(op, text, bits)
+
+    def _op_store(self, op: Value) -> None:
+        value = op.args[1]
+        address, text, bits = self.atom(op.args[0]), self.atom(value), value.bits
+        if bits in _VIEW:
+            view, shift = _VIEW[bits]
+            self.write(f"if {address}&{_FAST[bits]:#x} in WR: {view}[{address}{shift}]={text}")
+            self.mark_site()
+            self.write(f"elif st({address},{bits // 8},{text}): dirty=1")
+        else:
+            self.mark_site()
+            self.write(f"if st({address},{bits // 8},{text}): dirty=1")
+        self._stored = True
+
+    def _op_probe(self, op: Value) -> None:
+        size, write = op.attr
+        address = self.atom(op.args[0])
+        self.mark_site()
+        self.write(f"pr({address},{size},{write})")
+
+    # -- faults, helpers, floating point -------------------------------------------------------------------------------
+
+    def _op_fault(self, op: Value) -> None:
+        self.scope["Fault"] = Fault
+        condition, error_code = self.text(op.args[0]), self.text(op.args[1])
+        self.flags_at(self.position)
+        self.write(f"if {condition}:")
+        self.depth += 1
+        self.mark_site()
+        self.write(f"raise Fault({op.attr},{error_code})")
+        self.depth -= 1
+
+    def _op_helper(self, op: Value) -> None:
+        name = f"helper_{op.attr.name}"
+        self.scope[name] = op.attr.function
+        arguments = ",".join(self.text(arg) for arg in op.args)
+        self.mark_site()
+        self.temporary(op, f"{name}({arguments})", op.bits)
+
+    def _float(self, op: Value) -> None:
+        self.scope[f"float_{op.op}"] = FLOAT[op.op]
+        types = [self._type_name(op.type), self._type_name(op.args[0].type)]
+        arguments = ",".join([*types, *(self.text(arg) for arg in op.args)])
+        name = f"v{len(self.lines)}"
+        self.write(f"{name},{name}x=float_{op.op}({arguments})")
+        self._define(op, name, op.bits)
+
+    def _type_name(self, type_: Any) -> str:
+        name = f"type_{type_.kind}{type_.bits}_{type_.lanes}"
+        self.scope[name] = type_
+        return name
+
+    def _op_fexc(self, op: Value) -> None:
+        self._define(op, f"{self._names[op.args[0]]}x", 8)
+
+    def _op_getfp(self, op: Value) -> None:
+        self.temporary(op, f"getfp(cpu,{self.text(op.args[0])})", 80)
+
+    def _op_setfp(self, op: Value) -> None:
+        self.write(f"setfp(cpu,{self.text(op.args[0])},{self.text(op.args[1])})")
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def _op_jump(self, op: Value) -> None:
+        if self._stored:
+            target = self.atom(op.args[0])
+            self.write("if dirty:")
+            self.depth += 1
+            self.leave_dirty(target)
+            self.depth -= 1
+        self.jump(op.args[0])
+
+    def _op_exit(self, op: Value) -> None:
+        self.leave(*op.attr)

@@ -1,0 +1,85 @@
+"""Rare modes and special instructions: one at a time, on the IR's evaluator.
+
+Non-flat segments, alignment checking, single-stepping (EFLAGS.TF), unmasked x87 exceptions and 16-bit code need checks that fast code does
+not have; INT n, segment loads, CPUID and their like leave the engine or act on the machine itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiopyvm.engine.protocol import Core, Exit, ExitReason
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.evaluate import Leave, evaluate
+from aiopyvm.ir.helpers import Fault
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import Insn
+from aiopyvm.isa.state import MODE_CODE16, TF
+from aiopyvm.isa.trace import Tracer, trace
+from aiopyvm.mem.faults import MemoryFault
+
+_CACHED: Final = 1 << 14
+_DEBUG: Final = 1
+
+
+def page_fault(fault: MemoryFault) -> Exit:
+    """The exit of a #PF."""
+    return Exit(ExitReason.FAULT, 14, fault.error_code, fault.address, fault.access, fault)
+
+
+class RareModes:
+    """Executes single instructions exactly as the evaluator defines them; keeps traces by address, bytes and mode."""
+
+    def __init__(self) -> None:
+        self._traces: dict[tuple[int, bytes, int], list[Value]] = {}
+
+    def step(self, core: Core, *, first: bool) -> Exit | None:
+        """Execute one instruction; an exit where there is something to tell. `first`: a breakpoint here was resumed from."""
+        cpu = core.cpu
+        address = cpu.eip
+        if address == core.end_of_code:
+            return Exit(ExitReason.END_OF_CODE)
+        if not first and address in core.breakpoints:
+            return Exit(ExitReason.BREAKPOINT)
+        stepping = cpu.system_flags & TF
+        try:
+            insn = _fetch(core, address)
+            outcome = evaluate(self._trace(insn, address, cpu.mode), core)
+        except MemoryFault as fault:
+            return page_fault(fault)
+        except (Fault, DecodeFault) as fault:
+            return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+        cpu.instructions += 1
+        behind = address + insn.length
+        cpu.eip = outcome if isinstance(outcome, int) else behind & (0xFFFF if cpu.mode & MODE_CODE16 else 0xFFFFFFFF)
+        if isinstance(outcome, Leave):
+            return _leave(outcome)
+        return Exit(ExitReason.FAULT, _DEBUG) if stepping else None
+
+    def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
+        key = (address, insn.code, mode)
+        ops = self._traces.get(key)
+        if ops is None:
+            if len(self._traces) >= _CACHED:
+                self._traces.clear()
+            tracer = Tracer(mode)
+            trace(tracer, insn, address)
+            ops = self._traces[key] = tracer.ops
+        return ops
+
+
+def _leave(outcome: Leave) -> Exit:
+    if outcome.kind == "syscall":
+        return Exit(ExitReason.SYSCALL)
+    return Exit(ExitReason.FAULT, outcome.vector)
+
+
+def _fetch(core: Core, address: int) -> Insn:
+    """Decode the instruction at `address`; raises DecodeFault or MemoryFault."""
+    code = core.memory.fetch(address, MAX_LENGTH)
+    try:
+        return decode(code, bool(core.cpu.mode & MODE_CODE16))
+    except NeedMore:
+        missing = (address + len(code)) & 0xFFFFFFFF
+        core.memory.fetch(missing, 1)  # raises what the missing byte raises
+        raise MemoryFault(missing, "x") from None

@@ -1,0 +1,328 @@
+"""Cold code: one generated function per *shape* of instruction.
+
+A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Register numbers,
+displacements, immediates and branch targets are parameters. Its function is compiled once for all; binding it to one address space's
+views and to one instruction's parameters makes a handler `insn(R, cpu)` that returns None (go on behind it), a target, or a `Leave`.
+
+`R` is the state that generated code works on: eight general registers, the flags' thunk as a tuple, and CF or None (`flagstate`).
+A handler that stores may raise `CodeChanged`, after the instruction is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiopyvm.engine.python.blocks import ends_block, is_special
+from aiopyvm.engine.python.expressions import PARITY, sdiv, srem
+from aiopyvm.engine.python.flagstate import ARITHMETIC, Thunks, force, packed
+from aiopyvm.engine.python.lowering import Lowering
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.evaluate import Leave, read_fp, write_fp
+from aiopyvm.ir.registers import GENERAL
+from aiopyvm.ir.types import I32, integer
+from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace
+from aiopyvm.isa.state import GPR32, SEGMENTS
+from aiopyvm.isa.trace import Tracer, trace, trace_operations
+
+Handler = Callable[[list[Any], Any], "int | Leave | None"]
+_SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
+
+
+class CodeChanged(Exception):  # noqa: N818 - an event, not an error
+    """An instruction overwrote translated code. It is complete; `target` is where it goes, None for the next instruction."""
+
+    def __init__(self, target: int | None) -> None:
+        super().__init__(target)
+        self.target = target
+
+
+class ShapeTracer(Tracer):
+    """Traces an instruction with its operands as parameters: `params` are their values for the instruction that was given."""
+
+    def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int]) -> None:
+        super().__init__()
+        self.params: list[int] = []
+        self._operands = iter(range(len(insn.operands)))
+        self._fixed = fixed_immediates
+        self.sentinels = sentinels
+
+    def _param(self, value: int, type_: Any = I32) -> Value:
+        self.params.append(value)
+        return self.emit("param", type_, (), len(self.params) - 1)
+
+    def _register(self, number: int) -> str:
+        self.params.append(number)
+        name = f"${len(self.params) - 1}"
+        return name
+
+    def get(self, register: str) -> Value:
+        if register[0] == "$":
+            return self.emit("get", I32, (), register)
+        return super().get(register)
+
+    def set(self, register: str, value: Value | int) -> None:
+        if register[0] == "$":
+            self.emit("set", None, (self.lift(value, I32),), register)
+            self.forget(*GENERAL)
+        else:
+            super().set(register, value)
+
+    def effective_address(self, operand: Memory) -> Value:
+        total = self._param(operand.displacement) if operand.displacement else self.const(0)
+        if operand.index >= 0:
+            total = (self.get(self._register(operand.index)) << (operand.scale.bit_length() - 1)) + total
+        if operand.base >= 0:
+            total = self.get(self._register(operand.base)) + total
+        return total & 0xFFFF if operand.address_size == 16 else total
+
+    def place(self, operand: Operand) -> Place:
+        index = next(self._operands)
+        match operand:
+            case Register("gpr", number, width):
+                place = RegisterPlace(self, number, width)
+                place.name = self._register(number & 3 if width == 8 else number)
+                return place
+            case Memory():
+                return MemoryPlace(self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width)
+            case Immediate(value, width) if index not in self.insn.row.static and not self._fixed:
+                return ImmediatePlace(self._param(value, integer(width)))
+            case Relative(displacement, _):
+                return ImmediatePlace(self._param(displacement))  # bound as a target
+        return super().place(operand)
+
+
+def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
+    match operand:
+        case Register("gpr", number, 8):
+            return ("gpr", 8, number >= 4)
+        case Register("gpr", _, width):
+            return ("gpr", width)
+        case Memory():
+            return (
+                "mem", operand.segment, operand.base >= 0, operand.index >= 0, operand.scale, operand.displacement != 0,
+                operand.address_size, operand.width,
+            )  # fmt: skip
+        case Immediate(value, width):
+            return ("imm", width, value if static else None)
+        case Relative():
+            return ("rel",)
+    return ("fixed", operand)
+
+
+def shape_key(insn: Insn, fixed_immediates: bool) -> tuple[Any, ...]:
+    """What two instructions must share to share a handler's code."""
+    keys = [_operand_key(op, fixed_immediates or i in insn.row.static) for i, op in enumerate(insn.operands)]
+    return (id(insn.row), insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock, *keys)
+
+
+class ShapeLowering(Lowering):
+    """Registers in the list `R`; every way out is a `return`."""
+
+    def read_register(self, op: Value) -> None:
+        self.temporary(op, self._slot(op.attr), 32)
+
+    def write_register(self, op: Value) -> None:
+        self.write(f"{self._slot(op.attr)}={self.text(op.args[0])}")
+
+    def _slot(self, register: str) -> str:
+        return f"R[p{register[1:]}]" if register[0] == "$" else f"R[{GPR32.index(register)}]"
+
+    def _op_get(self, op: Value) -> None:
+        if op.attr[0] == "$":
+            self.read_register(op)
+        else:
+            super()._op_get(op)
+
+    def _op_set(self, op: Value) -> None:
+        if op.attr[0] == "$":
+            self.write_register(op)
+        else:
+            super()._op_set(op)
+
+    def _op_param(self, op: Value) -> None:
+        self._define(op, f"p{op.attr}", op.bits)
+
+    def assign_thunk(self, name: str, arguments: list[str], carry: str) -> None:
+        self.write(f"R[8]=({name},{','.join(arguments)})")
+        if carry != "cf":
+            self.write(f"R[9]={carry}")
+        else:
+            self.write("R[9]=cf")
+
+    def write_flags(self, position: int) -> None:
+        super().write_flags(position)
+        point = self.plan.flags.get(position)
+        if point is not None and set(point[0]) == {"cf"}:
+            self.write("R[9]=cf")
+
+    def jump(self, target: Value) -> None:
+        text = self.text(target)
+        self.write_flags(self.position)
+        self.write(f"return {text}")
+
+    def leave(self, kind: str, vector: int) -> None:
+        name = f"leave_{kind}_{vector}"
+        self.scope[name] = Leave(kind, vector)
+        self.write_flags(self.position)
+        self.write(f"return {name}")
+
+    def leave_dirty(self, target: str | None) -> None:
+        self.write_flags(self.position)
+        self.write(f"raise CodeChanged({target})")
+
+    def finish(self) -> None:
+        """The way out behind the last operation."""
+        self.write_flags(self.position)
+        if self._stored:
+            self.write("if dirty: raise CodeChanged(None)")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A compiled shape: `make(M1, M2, M4, RD, WR, ld, st, pr)` gives `bind(*parameters)`, which gives a handler.
+
+    `make` is None where the instruction acts on the machine itself: only the evaluator runs it. `sentinels`: two parameters more, EIP and
+    the next EIP. `special` and `ends_block` are as in `blocks`; `falls` tells that the next
+    instruction may follow.
+    """
+
+    make: Callable[..., Callable[..., Handler]] | None
+    sentinels: bool
+    special: bool
+    ends_block: bool
+    falls: bool
+    source: str
+
+
+class Shapes:
+    """Compiled shapes by key, shared by all address spaces."""
+
+    def __init__(self, thunks: Thunks) -> None:
+        self._thunks = thunks
+        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._fixed_rows: set[int] = set()  # rows whose immediates shape their IR without being marked static
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def parameters(self, insn: Insn, address: int) -> tuple[tuple[Any, ...], list[int]]:
+        """The key of an instruction's shape, and its parameters in the order in which tracing meets them."""
+        fixed = id(insn.row) in self._fixed_rows
+        next_eip = (address + insn.length) & 0xFFFFFFFF
+        values: list[int] = []
+        for index, operand in enumerate(insn.operands):
+            match operand:
+                case Register("gpr", number, width):
+                    values.append(number & 3 if width == 8 else number)
+                case Memory():
+                    if operand.displacement:
+                        values.append(operand.displacement)
+                    values.extend(number for number in (operand.index, operand.base) if number >= 0)
+                case Immediate(value, _) if index not in insn.row.static and not fixed:
+                    values.append(value)
+                case Relative(displacement, _):
+                    mask = 0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF
+                    values.append(next_eip + displacement & mask)
+        return shape_key(insn, fixed), values
+
+    def find(self, insn: Insn, address: int) -> tuple[Shape, list[int]]:
+        """The shape of an instruction, compiled if it is new, and the parameters to bind it with."""
+        key, values = self.parameters(insn, address)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes.get((insn.code, address))
+            if shape is not None:
+                return shape, []
+            try:
+                shape = self._shapes[key] = self._compile(insn, id(insn.row) in self._fixed_rows)
+            except TypeError:
+                if id(insn.row) not in self._fixed_rows:
+                    self._fixed_rows.add(id(insn.row))
+                    return self.find(insn, address)
+                shape = self._shapes[insn.code, address] = self._compile_concrete(insn, address)
+                return shape, []
+        if shape.sentinels:
+            values += [address, (address + insn.length) & 0xFFFFFFFF]
+        return shape, values
+
+    def _compile(self, insn: Insn, fixed: bool) -> Shape:
+        tracers = []
+        for sentinels in _SENTINELS:
+            tracer = ShapeTracer(insn, fixed, sentinels)
+            trace_shape(tracer, insn)
+            tracers.append(tracer)
+        used = _replace_sentinels(*tracers)
+        return self._finish(insn, tracers[0], len(tracers[0].params) + (2 if used else 0), used)
+
+    def _compile_concrete(self, insn: Insn, address: int) -> Shape:
+        """For the few instructions whose IR depends on their address: a shape of one."""
+        tracer = Tracer()
+        trace(tracer, insn, address)
+        return self._finish(insn, tracer, 0, False)
+
+    def _finish(self, insn: Insn, tracer: Tracer, count: int, sentinels: bool) -> Shape:
+        ops = tracer.ops
+        kind = (sentinels, is_special(ops), ends_block(ops), ops[-1].op not in ("jump", "exit"))
+        if any(op.op == "helper" and op.attr.machine for op in ops):
+            return Shape(None, *kind, "")
+        source, scope = self._source(tracer, count)
+        exec(compile(source, f"<shape {insn.row}>", "exec"), scope)  # noqa: S102 - generated from the table
+        return Shape(scope["make"], *kind, source)
+
+    def _source(self, tracer: Tracer, count: int) -> tuple[str, dict[str, Any]]:
+        parameters = ",".join(f"p{index}" for index in range(count))
+        lines = ["def make(M1,M2,M4,RD,WR,ld,st,pr):", f" def bind({parameters}):", "  def insn(R,cpu):"]
+        if any(op.op == "store" for op in tracer.ops):
+            lines.append("   dirty=0")
+        if _reads_flags(tracer.ops):
+            lines.append("   fk,fa,fb,fc=R[8];cf=R[9]")
+        scope: dict[str, Any] = base_scope()
+        lowering = ShapeLowering(tracer.ops, self._thunks, scope, lines, 3)
+        lowering.run()
+        lowering.finish()
+        lines += ["   return None", "  return insn", " return bind"]
+        return "\n".join(lines), scope
+
+
+def base_scope() -> dict[str, Any]:
+    """The names that any generated code may use."""
+    return {
+        "PARITY": PARITY, "sdiv": sdiv, "srem": srem, "packed": packed, "force": force, "getfp": read_fp, "setfp": write_fp,
+        "CodeChanged": CodeChanged,
+    }  # fmt: skip
+
+
+def _reads_flags(ops: list[Value]) -> bool:
+    """Tell whether the code names the flags' locals: it reads flags, or sets some of them only."""
+    written = {op.attr for op in ops if op.op == "set" and op.attr in ARITHMETIC}
+    guarded = any(op.op == "when" for op in ops)
+    return any(op.op == "get" and op.attr in ARITHMETIC for op in ops) or 0 < len(written) < 6 or (guarded and bool(written))
+
+
+def trace_shape(tracer: ShapeTracer, insn: Insn) -> None:
+    """Trace `insn` at the sentinels' address."""
+    tracer.insn = insn
+    tracer.eip, tracer.next_eip = tracer.sentinels
+    tracer.emit("insn", None, (), (insn, tracer.eip))
+    trace_operations(tracer, insn)
+
+
+def _replace_sentinels(first: ShapeTracer, second: ShapeTracer) -> bool:
+    """Turn the constants that are EIP or the next EIP into parameters; TypeError where they were computed with."""
+    if len(first.ops) != len(second.ops):
+        raise TypeError("the trace's shape depends on the address")
+    base = len(first.params)
+    used = False
+    for a, b in zip(first.ops, second.ops, strict=True):
+        if a.op != b.op or a.type != b.type:
+            raise TypeError("the trace's shape depends on the address")
+        if a.op == "const" and a.attr != b.attr:
+            if a.attr not in first.sentinels or second.sentinels[first.sentinels.index(a.attr)] != b.attr:
+                raise TypeError("a constant was computed from the address")
+            a.attr = base + first.sentinels.index(a.attr)
+            a.op = "param"
+            used = True
+    return used
