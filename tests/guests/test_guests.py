@@ -1,0 +1,93 @@
+"""Every guest natively first, then on evaluator and generated source, on asyncio and trio: same bytes, same status."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiopyvm import VM, Result
+from tests.guests.programs import COMMITTED, GLIBC, Program
+from tests.native import NativeRun
+
+ENGINES = ("evaluator", "python")
+RUNS = [
+    (engine, program) for engine in ENGINES for program in COMMITTED if not (program.slow and engine == "evaluator")
+]
+FLAT = [program for program in COMMITTED if program.flat]
+
+Guest = Callable[[str], Path]
+
+
+@functools.cache
+def natively(run: NativeRun, path: Path, program: Program) -> subprocess.CompletedProcess[bytes]:
+    """What the host answers; asked once for all engines and loops."""
+    return run(path, *program.args, stdin=program.stdin, argv0=program.name)
+
+
+def assert_same(result: Result, expected: subprocess.CompletedProcess[bytes]) -> None:
+    assert result.stdout == expected.stdout
+    assert result.stderr == expected.stderr
+    assert result.returncode == expected.returncode, result.detail
+    assert result.unknown_syscalls == {}
+
+
+@pytest.mark.native
+@pytest.mark.both_loops
+@pytest.mark.parametrize(("engine", "program"), RUNS, ids=[f"{engine}-{program}" for engine, program in RUNS])
+async def test_committed_guest(engine: str, program: Program, guest: Guest, native: NativeRun) -> None:
+    expected = natively(native, guest(program.name), program)
+    vm = VM(engine=engine)
+    result = await vm.run_elf(guest(program.name), *program.args, stdin=program.stdin, argv0=program.name)
+    assert_same(result, expected)
+
+
+@pytest.mark.native
+@pytest.mark.both_loops
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("load_at", [0, 0x10000, 0x7FFF0123])
+@pytest.mark.parametrize("program", FLAT, ids=str)
+async def test_flat_guest(engine: str, load_at: int, program: Program, guest: Guest, native: NativeRun) -> None:
+    expected = natively(native, guest(program.name), program)
+    result = await VM(engine=engine).run_flat(guest(program.flat), load_at=load_at, stdin=program.stdin)
+    assert_same(result, expected)
+
+
+@pytest.mark.native
+@pytest.mark.both_loops
+@pytest.mark.parametrize("program", GLIBC, ids=str)
+async def test_glibc_guest(program: Program, glibc_guest: Guest, native: NativeRun) -> None:
+    path = glibc_guest(program.name)
+    expected = native(path, *program.args, stdin=program.stdin)
+    vm = VM(root={"bin": {program.name: path.read_bytes()}, "tmp": {}})
+    result = await vm.run(f"/bin/{program.name}", *program.args, stdin=program.stdin)
+    assert_same(result, expected)
+
+
+@pytest.mark.native
+@pytest.mark.anyio
+async def test_glibc_hello_on_the_evaluator(glibc_guest: Guest) -> None:
+    results = [await VM(engine=engine).run_elf(glibc_guest("hello")) for engine in ENGINES]
+    assert [result.stdout for result in results] == [b"Hello, world!\n"] * 2
+    assert results[0].instructions == results[1].instructions
+
+
+@pytest.mark.both_loops
+async def test_instruction_counts_agree_between_engines(guest: Guest) -> None:
+    for name in ("hello", "structs", "bubblesort", "primes_raw", "upper_raw"):
+        counts = {(await VM(engine=engine).run_elf(guest(name), stdin=b"abc")).instructions for engine in ENGINES}
+        assert len(counts) == 1, name
+
+
+@pytest.mark.both_loops
+async def test_uname_is_a_32_bit_linux(guest: Guest) -> None:
+    assert (await VM().run_elf(guest("uname"))).stdout == b"Linux i686\n"
+
+
+@pytest.mark.both_loops
+async def test_hello_without_any_native_help(guest: Guest) -> None:
+    result = await VM().run_elf(guest("hello"))
+    assert (result.stdout, result.stderr, result.returncode) == (b"Hello, world!\n", b"", 0)
