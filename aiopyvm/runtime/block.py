@@ -30,6 +30,11 @@ class Block:
         return self
 
     @property
+    def entered(self) -> bool:
+        """The block was entered."""
+        return self._group is not None
+
+    @property
     def open(self) -> bool:
         """Tasks may be started."""
         return self._group is not None and not self.closing

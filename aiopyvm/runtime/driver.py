@@ -77,6 +77,7 @@ class Driver:
             self._leader = None
             if self._sleep is not None:
                 self._sleep.set()
+                self._sleep = None
             self._elect()
 
     def leads(self, host: Host) -> bool:
@@ -144,11 +145,9 @@ class WaitingTask:
             while not until():
                 if self._driver.leads(self):
                     await self._driver.lead(self, until)
-                    if not until() and not self._driver.leads(self):
-                        await anyio.lowlevel.checkpoint()
-                    continue
-                self._event = anyio.Event()
-                await self._event.wait()
+                else:
+                    self._event = anyio.Event()
+                    await self._event.wait()
         finally:
             self._driver.leave(self)
 
@@ -161,6 +160,14 @@ class BlockTask:
     def __init__(self, driver: Driver, block: Block) -> None:
         self._driver = driver
         self._block = block
+
+    def join(self) -> None:
+        """Lend tasks from now on."""
+        self._driver.join(self)
+
+    def leave(self) -> None:
+        """Lend no more; a leading task of the block ends."""
+        self._driver.leave(self)
 
     def promote(self) -> None:
         """Start the leading task."""

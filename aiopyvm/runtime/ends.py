@@ -49,6 +49,11 @@ class _End(anyio.abc.AsyncResource):
         file.hold()
         other.external = "python"
 
+    @property
+    def waiting_queue(self) -> WaitQueue:
+        """The queue that is woken when this end may go on."""
+        return self._waiting
+
     def _open_file(self) -> PipeEnd:
         if self._file is None:
             raise anyio.ClosedResourceError
@@ -171,6 +176,10 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
         finally:
             self._ahead = ahead + data
 
+    def another_writer(self) -> SendEnd:
+        """Make a further writing end of this pipe, for another guest that writes to it (a pipeline's standard error)."""
+        return SendEnd(self._channel)
+
     def lines(self, encoding: str | None = None) -> Lines:
         """Iterate over lines without their newline: `str` when an encoding is given, else `bytes`."""
         return Lines(self, encoding)
@@ -242,6 +251,16 @@ class SendEnd(_End, anyio.abc.ByteSendStream):
         pipe = channel.pipe
         super().__init__(channel, PipeEnd(pipe, O_WRONLY), pipe.write_queue, pipe.read_queue)
 
+    @property
+    def reading_queue(self) -> WaitQueue:
+        """Where guests wait for what is sent here."""
+        return self._other
+
+    @property
+    def drained(self) -> bool:
+        """All that was sent has been read."""
+        return not self._channel.pipe.size
+
     async def send(self, item: bytes) -> None:
         """Write all of `item`; waits while the pipe is full.
 
@@ -253,14 +272,15 @@ class SendEnd(_End, anyio.abc.ByteSendStream):
         data = bytes(item)
         at = 0
         while True:
-            n = self._write(data[at:] if at else data)
+            n = self.send_nowait(data[at:] if at else data)
             at += n
             if at >= len(data):
                 return
             if not n:
                 await self._wait()
 
-    def _write(self, data: bytes) -> int:
+    def send_nowait(self, data: bytes) -> int:
+        """Write what there is room for; return how much. Raises anyio's BrokenResourceError, ClosedResourceError."""
         try:
             return self._open_file().write(data)
         except Errno as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiopyvm.abi.errno import Errno
 from aiopyvm.engine.protocol import Core
-from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock, VirtualClock
+from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock
 from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
@@ -17,9 +17,11 @@ from aiopyvm.runtime.program import guest_error
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
+    from aiopyvm.isa.state import CpuState
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.kernel import SystemCalls
     from aiopyvm.kernel.ports import Budget, Clock
+    from aiopyvm.mem.space import AddressSpace
     from aiopyvm.runtime.limits import Limits
     from aiopyvm.runtime.run import Run
 
@@ -41,7 +43,7 @@ def get_engine(name: str) -> Engine:
     if engine is None:
         from aiopyvm.engine.python import PythonEngine
 
-        engine = _engines[key] = PythonEngine() if key == "python" else PythonEngine(warm=None)
+        engine = _engines[key] = PythonEngine("auto" if key == "python" else "evaluator")
     return engine
 
 
@@ -74,7 +76,7 @@ class FileClock:
         return VIRTUAL_EPOCH_NS if self.virtual else RealClock().realtime_ns()
 
 
-def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget: Budget, entropy: Any) -> Vfs:
+def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget: Budget) -> Vfs:
     """Return the file system of a guest machine.
 
     Raises TypeError and ValueError for trees that are none, OSError for host directories that cannot be opened.
@@ -104,11 +106,13 @@ def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
 
 
 def make_kernel(
-    run: Run, vfs: Vfs, clock: Clock, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits, breakpoints: set[int]
+    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits
 ) -> Kernel:
     """Return the kernel for one run."""
+    clock = run.clock
+    breakpoints = run.breakpoints
 
-    def make_core(cpu: Any, memory: Any) -> Core:
+    def make_core(cpu: CpuState, memory: AddressSpace) -> Core:
         return Core(cpu, memory, clock.monotonic_ns, breakpoints)
 
     return Kernel(
@@ -122,6 +126,3 @@ def make_kernel(
         process_limit=limits.processes,
         open_files=limits.open_files,
     )
-
-
-__all__ = ["Dir", "FileClock", "Seed", "VirtualClock", "build_vfs", "get_engine", "make_entropy", "make_kernel", "open_null"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from aiopyvm.errors import GuestFailedError
+from aiopyvm.isa.state import CpuState
+from aiopyvm.runtime.proxies import Registers
 
 T = TypeVar("T")
 
@@ -69,7 +71,7 @@ class Result(subprocess.CompletedProcess[bytes]):
 
     `returncode` is the exit status, -n for signal n, -9 where the runtime ended it. `stdout` and `stderr` are None unless they
     were PIPE. `wall_time` is in seconds, `peak_memory` in bytes. `fault` is set where a CPU exception ended the guest.
-    `registers` are the first thread's at the end, by name. `unknown_syscalls` counts calls answered ENOSYS because there is no such
+    `registers` are the first thread's at the end. `unknown_syscalls` counts calls answered ENOSYS because there is no such
     call, by number. `limits_hit` names the limits that refused something, or that ended the run.
     """
 
@@ -90,7 +92,7 @@ class Result(subprocess.CompletedProcess[bytes]):
         guest_time: float = 0.0,
         peak_memory: int = 0,
         fault: Fault | None = None,
-        registers: Mapping[str, int] | None = None,
+        registers: Registers | None = None,
         unknown_syscalls: Mapping[int, int] | None = None,
         limits_hit: frozenset[str] = frozenset(),
     ) -> None:
@@ -102,7 +104,7 @@ class Result(subprocess.CompletedProcess[bytes]):
         self.guest_time = guest_time
         self.peak_memory = peak_memory
         self.fault = fault
-        self.registers: Mapping[str, int] = registers or {}
+        self.registers = registers if registers is not None else Registers(CpuState())
         self.unknown_syscalls: Mapping[int, int] = unknown_syscalls or {}
         self.limits_hit = limits_hit
 

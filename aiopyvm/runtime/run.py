@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
@@ -18,6 +17,7 @@ from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.guest import Guest
 from aiopyvm.runtime.limits import Account, Limits
+from aiopyvm.runtime.proxies import Registers
 from aiopyvm.runtime.result import Fault, Reason, Result
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.process import Process as GuestProcess
     from aiopyvm.runtime.ends import Channel
     from aiopyvm.runtime.lane import Lane
+    from aiopyvm.runtime.machine import FileClock
     from aiopyvm.runtime.scheduler import Scheduler
 
 SECOND_NS = 1_000_000_000
@@ -97,6 +98,8 @@ class Run:
         self.process: GuestProcess
         self.main: Thread
         self.lane: Lane
+        self.breakpoints: set[int] = set()  # shared by all its cores
+        self.file_clock: FileClock | None = None
         self.in_lane_queue = False
         self.virtual_time = 0.0
         self.cost = 0  # virtual instructions: executed ones, and what system calls cost
@@ -108,7 +111,7 @@ class Run:
         self.python_may_signal = False  # Python holds the process in an open block
         self.advance: Callable[[Guest, int], int] = guests.advance
         self.on_stop: Callable[[Guest, Exit], None] | None = None  # breakpoints
-        self.on_park: Callable[[], None] | None = None  # somebody waits for the run to have nothing to do
+        self.on_park: list[Callable[[], None]] = []  # called when the run has nothing to do
         self.on_close: list[Callable[[], None]] = []  # give back what the run held
         self.result: Result | None = None
         self.failure: BaseException | None = None  # to be raised to whoever runs it
@@ -180,6 +183,8 @@ class Run:
             guest.queued = False
             self._current = guest
         self.inside = True
+        if self.file_clock is not None:
+            self.file_clock.source = self.clock
         try:
             verdict = guest.step(until_ns)
         except Exception as error:
@@ -206,8 +211,9 @@ class Run:
             self._finish()
         else:
             self.scheduler.deadline_changed(self)
-            if self.on_park is not None and not self._ready:
-                self.on_park()
+            if self.on_park and not self._ready:
+                for callback in tuple(self.on_park):
+                    callback()
 
     def hold(self) -> None:
         """Rest until `release`: an asynchronous hook runs."""
@@ -462,7 +468,7 @@ class Run:
             fault=None
             if fault is None
             else Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip),
-            registers=registers_of(self.main),
+            registers=Registers(self.main.core.cpu.copy()),
             unknown_syscalls=dict(kernel.unknown_syscalls),
             limits_hit=frozenset(self._limits_hit | {name for name, n in kernel.limits_hit.items() if n}),
         )
@@ -478,13 +484,3 @@ def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
     if end is EndReason.SIGNALED:
         return Reason.SIGNALED, process.detail or (str(process.fault) if process.fault is not None else "")
     return Reason.KILLED, process.detail
-
-
-def registers_of(thread: Thread) -> dict[str, int]:
-    """The general registers, EIP and EFLAGS of `thread`, by name."""
-    cpu = thread.core.cpu
-    names = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags")
-    return {name: getattr(cpu, name) for name in names}
-
-
-__all__ = ["Meter", "Run", "monotonic_ns", "registers_of"]

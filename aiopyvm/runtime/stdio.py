@@ -15,6 +15,7 @@ from aiopyvm.abi.errno import EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
+from aiopyvm.kernel.tty import Terminal
 from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, input_pipe, output_pipe
 from aiopyvm.runtime.pumps import InputPump, OutputPump
 from aiopyvm.runtime.run import Meter, Run
@@ -52,8 +53,10 @@ Null = Callable[[int], "File"]
 """Opens the guest's null device with the given open(2) flags."""
 
 
-def open_stdio(run: Run, null: Null, stdin: Any, stdout: Any, stderr: Any, *, collect: bool) -> Stdio:
-    """Return the standard streams for `run`; `collect` keeps PIPE outputs for the result without a pipe.
+def open_stdio(
+    run: Run, null: Null, stdin: Any, stdout: Any, stderr: Any, *, collect: bool, tty: bool = False
+) -> Stdio:
+    """Return the standard streams for `run`; `collect` keeps PIPE outputs for the result without a pipe; `tty` makes them terminals.
 
     Raises TypeError for what is no stream of bytes, ValueError where STDOUT stands for anything but stderr.
     """
@@ -68,11 +71,23 @@ def open_stdio(run: Run, null: Null, stdin: Any, stdout: Any, stderr: Any, *, co
             stdio.files.append(stdio.files[1].hold())
         else:
             _open_output(run, null, stdio, stderr, run.stderr, 2, collect)
+        if tty:
+            _become_terminals(stdio)
     except BaseException:
         stdio.release()
         stdio.close_ends()
         raise
     return stdio
+
+
+def _become_terminals(stdio: Stdio) -> None:
+    """Put a terminal on top: one for input and output, a second one where standard error goes elsewhere."""
+    source, sink, errors = stdio.files
+    terminal = Terminal(source, sink)
+    second = terminal if errors is sink else Terminal(source, errors)
+    stdio.files = [terminal.hold(), terminal.hold(), second.hold()]
+    for file in (source, sink, errors):
+        file.release()
 
 
 def check_stdio(stdin: Any, stdout: Any, stderr: Any) -> None:

@@ -1,0 +1,133 @@
+"""From what a caller gives as `root` and `mounts` to file systems in a guest's tree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiopyvm.abi.errno import EEXIST, Errno
+from aiopyvm.abi.fcntl import O_CREAT, O_EXCL, O_WRONLY
+from aiopyvm.abi.stat import S_IFDIR, S_ISVTX
+from aiopyvm.kernel.devices import DeviceFs
+from aiopyvm.kernel.memfs import MemFs
+from aiopyvm.runtime.hostdir import HostDir
+from aiopyvm.runtime.program import guest_error, to_bytes
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import FileSystem
+    from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.ports import Budget, Clock
+    from aiopyvm.kernel.vfs import Vfs
+
+WRITE_BYTES = 1 << 20
+
+
+def root_file_system(root: Any, clock: Clock, budget: Budget) -> FileSystem | None:
+    """Return the file system for `root`; None for one in memory."""
+    if root is None or isinstance(root, Mapping):
+        return None
+    return host_file_system(as_host_dir(root, "cow"), clock, budget)
+
+
+def attach(vfs: Vfs, root: Any, mounts: Mapping[Any, Any]) -> None:
+    """Fill and mount everything: /dev and /proc, `root`'s files, `mounts`, a /tmp. Raises TypeError, ValueError, OSError."""
+    try:
+        vfs.mount(b"/dev", DeviceFs(vfs.clock, vfs.budget))
+        vfs.mount(b"/proc", _process_file_system(vfs))
+    except Errno as error:
+        raise guest_error(error, "/dev or /proc") from None
+    user = vfs.context(umask=0)
+    if isinstance(root, Mapping):
+        fill(vfs, user, b"", root)
+    if not isinstance(mounts, Mapping):
+        raise TypeError(f"mounts is a mapping of guest paths to directories, not {type(mounts).__name__}")
+    for path, tree in mounts.items():
+        _mount(vfs, user, to_bytes(path, "a mount's path"), tree)
+    if root is None or isinstance(root, Mapping):
+        try:
+            vfs.make(user, b"/tmp", S_IFDIR | S_ISVTX | 0o777)
+        except Errno as error:
+            if error.number != EEXIST:
+                raise guest_error(error, "/tmp") from None
+
+
+def _process_file_system(vfs: Vfs) -> FileSystem:
+    from aiopyvm.kernel.procfs import ProcFs
+
+    return ProcFs(vfs)
+
+
+def _mount(vfs: Vfs, user: FsContext, path: bytes, tree: Any) -> None:
+    if not path.startswith(b"/") or b".." in path.split(b"/"):
+        raise ValueError(f"a mount's path is absolute and has no '..': {path!r}")
+    try:
+        if isinstance(tree, Mapping):
+            vfs.mount(path, MemFs(vfs.clock, vfs.budget, uid=vfs.uid, gid=vfs.gid))
+            fill(vfs, user, path, tree)
+        else:
+            vfs.mount(path, host_file_system(as_host_dir(tree, "ro"), vfs.clock, vfs.budget))
+    except Errno as error:
+        raise guest_error(error, path) from None
+
+
+def as_host_dir(tree: Any, mode: Any) -> HostDir:
+    """Return `tree` as a HostDir; a bare path gets `mode`. Raises TypeError."""
+    if isinstance(tree, HostDir):
+        return tree
+    if isinstance(tree, (str, os.PathLike)):
+        return HostDir(tree, mode)
+    raise TypeError(f"a directory is a mapping, a HostDir or a host path, not {type(tree).__name__}")
+
+
+def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
+    """Return the file system for a directory of the host. Raises OSError when it cannot be opened."""
+    from aiopyvm.host.files import open_host_tree
+    from aiopyvm.kernel.hostfs import HostFs
+    from aiopyvm.kernel.overlay import OverlayFs
+
+    lower = HostFs(open_host_tree(os.fspath(tree.path), writable=tree.mode == "rw"), readonly=tree.mode != "rw")
+    return lower if tree.mode != "cow" else OverlayFs(lower, clock, budget)
+
+
+def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:
+    """Copy a mapping of names to bytes or mappings (or HostDirs) into directory `at`. Raises TypeError, ValueError, OSError."""
+    for name, value in tree.items():
+        part = to_bytes(name, "a file's name").strip(b"/")
+        if not part or any(piece in (b"", b".", b"..") for piece in part.split(b"/")):
+            raise ValueError(f"a file cannot be named {name!r}")
+        path = at + b"/" + part
+        try:
+            if isinstance(value, Mapping):
+                make_directories(vfs, user, path)
+                fill(vfs, user, path, value)
+            elif isinstance(value, (bytes, bytearray, memoryview)):
+                make_directories(vfs, user, path.rpartition(b"/")[0])
+                write_file(vfs, user, path, bytes(value))
+            else:
+                _mount(vfs, user, path, value)
+        except Errno as error:
+            raise guest_error(error, path) from None
+
+
+def make_directories(vfs: Vfs, user: FsContext, path: bytes) -> None:
+    """Make directory `path` and what is missing above it. Raises Errno."""
+    parts = path.strip(b"/").split(b"/") if path.strip(b"/") else []
+    for end in range(1, len(parts) + 1):
+        try:
+            vfs.make(user, b"/" + b"/".join(parts[:end]), S_IFDIR | 0o755)
+        except Errno as error:
+            if error.number != EEXIST:
+                raise
+
+
+def write_file(vfs: Vfs, user: FsContext, path: bytes, data: bytes) -> None:
+    """Make a file; programs and scripts are executable. Raises Errno."""
+    mode = 0o755 if data.startswith((b"\x7fELF", b"#!")) else 0o644
+    file = vfs.open(user, path, O_WRONLY | O_CREAT | O_EXCL, mode).hold()
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(bytes(view[:WRITE_BYTES])) :]
+    finally:
+        file.release()

@@ -1,0 +1,440 @@
+"""`VM`: one guest machine. It holds files, limits and habits, no host resource; every run gets a kernel of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import PurePath
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from aiopyvm.abi.errno import Errno
+from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
+from aiopyvm.runtime.driver import WaitingTask
+from aiopyvm.runtime.lane import Lane
+from aiopyvm.runtime.limits import Account, Limits
+from aiopyvm.runtime.machine import (
+    Dir,
+    FileClock,
+    Seed,
+    build_vfs,
+    get_engine,
+    make_entropy,
+    make_kernel,
+    open_null,
+)
+from aiopyvm.runtime.process import Opening, Process, pump_task
+from aiopyvm.runtime.program import (
+    Program,
+    Source,
+    argument_bytes,
+    environment,
+    environment_bytes,
+    find_in_guest,
+    guest_error,
+    load_source,
+    to_bytes,
+)
+from aiopyvm.runtime.result import Result
+from aiopyvm.runtime.run import SECOND_NS, Run
+from aiopyvm.runtime.runtime import IMPLICIT, Runtime, current_runtime, current_scheduler
+from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from aiopyvm.kernel.vfs import Vfs
+    from aiopyvm.runtime.block import Block
+    from aiopyvm.runtime.hooks import Hook
+    from aiopyvm.runtime.path import GuestPath
+    from aiopyvm.runtime.pipeline import Pipeline
+
+Env = Mapping[str, str | bytes]
+Argument = str | bytes | os.PathLike[str]
+
+
+class OpenOptions(TypedDict, total=False):
+    """What every way to run a program takes.
+
+    `argv0`: what the guest sees as its name. `env` is laid over the VM's, `cwd` replaces it, `limits` that are named override. `stdin`,
+    `stdout`, `stderr`: see the package's docstring. `tty`: the standard streams are terminals for the guest. `strace` is called with
+    a line of text for each system call, `trace` with a `Step` for each instruction. `hooks`: see `aiopyvm.runtime.hooks`.
+    """
+
+    argv0: str | bytes
+    env: Env
+    cwd: Argument
+    stdin: Any
+    stdout: Any
+    stderr: Any
+    limits: Limits
+    tty: bool
+    name: str
+    strace: Callable[[str], object]
+    trace: Callable[[Any], object]
+    hooks: Sequence[Hook]
+
+
+class RunOptions(OpenOptions, total=False):
+    """Also: `check` raises GuestFailedError unless the guest ended well; `task_status` is told the Process."""
+
+    check: bool
+    task_status: anyio.abc.TaskStatus[Any]
+
+
+class PausedOptions(OpenOptions, total=False):
+    """Also: `paused` starts without executing anything, for `Process.step` and `resume`."""
+
+    paused: bool
+
+
+class VM:
+    """One guest machine: reusable, also by several runs at once, which share its files and nothing else.
+
+    `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs' defaults. `engine` is
+    "auto", "python" or "evaluator"; `quantum` the instructions between two scheduling decisions; `weight` its share of the
+    processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps; with that and a `seed` two runs
+    are the same, instruction for instruction. Raises TypeError, ValueError for arguments that are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Dir | None = None,
+        mounts: Mapping[Any, Dir] | None = None,
+        env: Env | None = None,
+        cwd: Argument = "/",
+        limits: Limits | None = None,
+        engine: str = "auto",
+        cpu: str = "default",
+        quantum: int = 10_000,
+        weight: float = 1,
+        clock: Literal["real", "virtual"] = "real",
+        seed: Seed | None = None,
+        name: str | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        if clock not in ("real", "virtual"):
+            raise ValueError(f'clock is "real" or "virtual", not {clock!r}')
+        if cpu != "default":
+            raise ValueError(f'cpu must be "default", not {cpu!r}')
+        if not isinstance(quantum, int) or quantum < 1:
+            raise ValueError(f"quantum is a number of instructions, at least 1, not {quantum!r}")
+        if not weight > 0:
+            raise ValueError(f"weight must be positive, not {weight!r}")
+        self._engine = get_engine(engine)
+        self._root = root
+        self._mounts = mounts or {}
+        self._env = dict(env or {})
+        environment_bytes(self._env)
+        self._cwd = to_bytes(cwd, "cwd")
+        self.limits = limits or Limits()
+        self.quantum = quantum
+        self.weight = weight
+        self.clock = clock
+        self.seed = seed
+        self.name = name
+        self._runtime = runtime
+        self._file_clock = FileClock(clock == "virtual")
+        self._vfs_made: Vfs | None = None
+        self._streams = 0
+
+    def __repr__(self) -> str:
+        return f"<aiopyvm.VM {self.name or hex(id(self))}>"
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _vfs(self) -> Vfs:
+        if self._vfs_made is None:
+            account = Account(self.limits.memory)
+            self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, account)
+        return self._vfs_made
+
+    def path(self, path: Argument = "/") -> GuestPath:
+        """Return a path in the guest, with the async methods of `anyio.Path`."""
+        from aiopyvm.runtime.path import GuestPath
+
+        return GuestPath(self._vfs, os.fsdecode(path))
+
+    # --- running to the end ---------------------------------------------------------------------------------------------
+
+    async def run_elf(self, source: Source, *args: Argument, **options: Unpack[RunOptions]) -> Result:
+        """Run an ELF program, a host file or its content, to its end.
+
+        Raises FileNotFoundError and other OSErrors of the host, LoadError, TypeError, ValueError; with `check`, GuestFailedError.
+        """
+        return await self._run(await self._elf(source, args, options), options)
+
+    async def run_flat(
+        self, source: Source, *args: Argument, load_at: int = 0, entry: int | None = None, **options: Unpack[RunOptions]
+    ) -> Result:
+        """Run a flat binary, a host file or its content, loaded at `load_at`; it starts at `entry` (`load_at` when None)."""
+        return await self._run(await self._flat(source, args, load_at, entry, options), options)
+
+    async def run_bytes(
+        self, code: bytes, *, load_at: int = 0, entry: int | None = None, **options: Unpack[RunOptions]
+    ) -> Result:
+        """Run raw machine code; going past its last byte ends it with reason END_OF_CODE and return code 0."""
+        return await self._run(self._bytes(code, load_at, entry, options), options)
+
+    async def run(self, *argv: Argument, **options: Unpack[RunOptions]) -> Result:
+        """Run a program of the guest: argv[0] is a guest path, or a name that is looked up in the guest's PATH.
+
+        Where argv[0] is a `pathlib` path, it is a host file. Raises FileNotFoundError, PermissionError, LoadError.
+        """
+        return await self._run(await self._guest(argv, options), options)
+
+    # --- running in a block -----------------------------------------------------------------------------------------------
+
+    def open_elf(self, source: Source, *args: Argument, **options: Unpack[PausedOptions]) -> Opening[Process]:
+        """Like `run_elf`, as `async with vm.open_elf(...) as process`."""
+        return self._opening(lambda: self._elf(source, args, options), options, "open_elf")
+
+    def open_flat(
+        self, source: Source, *args: Argument, load_at: int = 0, entry: int | None = None, **options: Unpack[PausedOptions]
+    ) -> Opening[Process]:
+        """Like `run_flat`, as a block."""
+        return self._opening(lambda: self._flat(source, args, load_at, entry, options), options, "open_flat")
+
+    def open_bytes(
+        self, code: bytes, *, load_at: int = 0, entry: int | None = None, **options: Unpack[PausedOptions]
+    ) -> Opening[Process]:
+        """Like `run_bytes`, as a block."""
+
+        async def program() -> Program:
+            return self._bytes(code, load_at, entry, options)
+
+        return self._opening(program, options, "open_bytes")
+
+    def open(self, *argv: Argument, **options: Unpack[PausedOptions]) -> Opening[Process]:
+        """Like `run`, as a block."""
+        return self._opening(lambda: self._guest(argv, options), options, "open")
+
+    def pipeline(self, *stages: Sequence[Argument], **options: Unpack[OpenOptions]) -> Opening[Pipeline]:
+        """Run several programs, each one's standard output the next one's input, as a block of one `Pipeline`.
+
+        A stage is an argv as `run` takes it. `stdin` is the first one's, `stdout` the last one's; `stderr` is shared.
+        """
+        from aiopyvm.runtime.pipeline import start_pipeline
+
+        if not stages:
+            raise ValueError("a pipeline has at least one stage")
+        for stage in stages:
+            if isinstance(stage, (str, bytes)) or not isinstance(stage, Sequence) or not stage:
+                raise TypeError(f"a stage is a sequence of arguments, not {stage!r}")
+
+        async def start(block: Block) -> Pipeline:
+            return await start_pipeline(self, stages, options, block)
+
+        return Opening(start, "pipeline")
+
+    # --- programs -----------------------------------------------------------------------------------------------------------
+
+    async def _elf(self, source: Source, args: Sequence[Argument], options: OpenOptions) -> Program:
+        data, name = await load_source(source, self._vfs)
+        return self._program(source, name, args, options, data)
+
+    async def _flat(
+        self, source: Source, args: Sequence[Argument], load_at: int, entry: int | None, options: OpenOptions
+    ) -> Program:
+        data, name = await load_source(source, self._vfs)
+        return self._program(source, name, args, options, data, _flat_at(load_at, entry))
+
+    def _bytes(self, code: bytes, load_at: int, entry: int | None, options: OpenOptions) -> Program:
+        if not isinstance(code, (bytes, bytearray, memoryview)):
+            raise TypeError(f"code is bytes, not {type(code).__name__}")
+        flat = _flat_at(load_at, entry)
+        return self._program(bytes(code), "", (), options, bytes(code), flat, load_at + len(code))
+
+    def _program(
+        self,
+        source: Any,
+        name: str,
+        args: Sequence[Argument],
+        options: OpenOptions,
+        data: bytes,
+        flat: tuple[int, int] | None = None,
+        ends_at: int | None = None,
+    ) -> Program:
+        argv0 = to_bytes(options.get("argv0", name or self.name or "program"), "argv0")
+        shown = name or os.fsdecode(argv0)
+        return Program((shown, *args), (argv0, *argument_bytes(args)), data, flat, None, ends_at)
+
+    async def _guest(self, argv: Sequence[Argument], options: OpenOptions) -> Program:
+        if not argv:
+            raise TypeError("run() needs a program: argv[0]")
+        if isinstance(argv[0], PurePath) or (isinstance(argv[0], os.PathLike) and not isinstance(argv[0], (str, bytes))):
+            return await self._elf(argv[0], argv[1:], options)
+        given = argument_bytes(argv)
+        await anyio.lowlevel.checkpoint()
+        env = environment({**self._env, **options.get("env", {})})
+        path = find_in_guest(self._vfs, given[0], env["PATH"], self._cwd_of(options))
+        argv0 = to_bytes(options.get("argv0", given[0]), "argv0")
+        return Program(tuple(argv), (argv0, *given[1:]), None, None, path)
+
+    def _cwd_of(self, options: OpenOptions) -> bytes:
+        cwd = options.get("cwd")
+        if cwd is None:
+            return self._cwd
+        return os.path.normpath(os.path.join(self._cwd, to_bytes(cwd, "cwd")))
+
+    # --- starting -------------------------------------------------------------------------------------------------------------
+
+    def find_program(self, argv: Sequence[Argument], options: OpenOptions) -> Awaitable[Program]:
+        """Return the program that `argv` names, as `run` looks for it."""
+        return self._guest(argv, options)
+
+    def start(
+        self, program: Program, options: OpenOptions, *, collect: bool, paused: bool = False, stream: int = 0
+    ) -> Process:
+        """Make the kernel and the first process, and let it be scheduled. Synchronous; leaves nothing behind when it raises."""
+        values = (options.get("stdin", b""), options.get("stdout", PIPE), options.get("stderr", PIPE))
+        check_stdio(*values)
+        runtime = self._runtime or current_runtime()
+        limits = options["limits"].over(self.limits) if "limits" in options else self.limits
+        run = self._new_run(program, options, runtime, limits)
+        stdio = open_stdio(run, open_null(self._vfs), *values, collect=collect, tty=options.get("tty", False))
+        try:
+            self._spawn(run, program, options, stdio, runtime, limits, paused, stream)
+        except BaseException:
+            stdio.close_ends()
+            for close in run.on_close:
+                close()
+            raise
+        finally:
+            stdio.release()
+        process = Process(run, stdio)
+        runtime.add(run, process)
+        return process
+
+    def _new_run(self, program: Program, options: OpenOptions, runtime: Runtime, limits: Limits) -> Run:
+        parent = runtime if runtime is not IMPLICIT else None
+        seconds = limits.guest_time
+        return Run(
+            scheduler=current_scheduler(),
+            args=program.args,
+            name=options.get("name") or self.name or program.name,
+            limits=limits,
+            instructions=Account(limits.instructions, parent and parent.instructions),
+            output=Account(limits.output, parent and parent.output),
+            guest_time=Account(
+                None if seconds is None else round(seconds * SECOND_NS), parent and parent.guest_time
+            ),
+            engine=self._engine,
+            quantum=self.quantum,
+            weight=self.weight,
+            clock=VirtualClock(Timeline()) if self.clock == "virtual" else RealClock(current_scheduler().now_ns),
+            seeded=self.seed is not None,
+        )
+
+    def _spawn(
+        self,
+        run: Run,
+        program: Program,
+        options: OpenOptions,
+        stdio: Stdio,
+        runtime: Runtime,
+        limits: Limits,
+        paused: bool,
+        stream: int,
+    ) -> None:
+        memory = Account(limits.memory, None if runtime is IMPLICIT else runtime.memory)
+        run.on_close.append(memory.close)
+        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), memory, limits)
+        env = environment({**self._env, **options.get("env", {})})
+        try:
+            process = kernel.spawn(
+                program.argv,
+                program_bytes=program.data,
+                flat=program.flat,
+                environ=environment_bytes(env),
+                files=stdio.files,
+                cwd=self._cwd_of(options),
+                path=program.path,
+            )
+        except Errno as error:
+            raise guest_error(error, program.path or program.args[0]) from None
+        run.file_clock = self._file_clock
+        if program.ends_at is not None and process.main is not None:
+            process.main.core.end_of_code = program.ends_at
+        if paused or options.get("trace") or options.get("strace") or options.get("hooks"):
+            from aiopyvm.runtime.instruments import instrument
+
+            instrument(run, kernel, options, paused=paused)
+        seconds = [s for s in (limits.wall_time, runtime.named_limits.get("wall_time")) if s is not None]
+        deadline = run.scheduler.now_ns() + round(min(seconds) * SECOND_NS) if seconds else None
+        timeline = run.clock.timeline if isinstance(run.clock, VirtualClock) else None
+        run.start(kernel, process, Lane(timeline), deadline)
+
+    # --- the two ways to be there while it runs ---------------------------------------------------------------------------------
+
+    async def _run(self, program: Program, options: RunOptions) -> Result:
+        await anyio.lowlevel.checkpoint()
+        process = self.start(program, options, collect=True)
+        run = process.runs[0]
+        try:
+            if "task_status" in options:
+                options["task_status"].started(process)
+            await self._attend(process)
+        except BaseException as error:
+            process.abandon(f"{type(error).__name__} ended the call")
+            raise
+        process.close_streams()
+        if run.failure is not None:
+            raise run.failure
+        if options.get("check", False):
+            process.result.check_returncode()
+        return process.result
+
+    async def _attend(self, process: Process) -> None:
+        from aiopyvm.runtime.block import Block
+
+        run = process.runs[0]
+        if not process.tasks:
+            await _until_done(run)
+            return
+        async with Block() as block:
+            for pump in process.tasks:
+                block.start(pump_task(run, pump), name="aiopyvm pump")
+            try:
+                await _until_done(run)
+            except BaseException as error:
+                process.abandon(f"{type(error).__name__} ended the call")
+                raise
+
+    def _opening(
+        self, program: Callable[[], Any], options: PausedOptions, name: str
+    ) -> Opening[Process]:
+        async def start(block: Block) -> Process:
+            found = await program()
+            await anyio.lowlevel.checkpoint()
+            process = self.start(found, options, collect=False, paused=options.get("paused", False))
+            process.runs[0].python_may_signal = True
+            for pump in process.tasks:
+                block.start(pump_task(process.runs[0], pump), name="aiopyvm pump")
+            return process
+
+        return Opening(start, name)
+
+
+async def _until_done(run: Run) -> None:
+    task = WaitingTask(run.scheduler.driver)
+    run.when_done(task.notify)
+    try:
+        await task.wait(lambda: run.result is not None)
+    finally:
+        run.not_when_done(task.notify)
+
+
+def _flat_at(load_at: int, entry: int | None) -> tuple[int, int]:
+    entry = load_at if entry is None else entry
+    for name, value in (("load_at", load_at), ("entry", entry)):
+        if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFF:
+            raise ValueError(f"{name} is a 32-bit address, not {value!r}")
+    return load_at, entry
+
