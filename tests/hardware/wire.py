@@ -8,6 +8,7 @@ small.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ _REQUEST = struct.Struct("<I8III4HHBBB108sB")
 _ANSWER = struct.Struct("<I8III6HBBHIII108s")
 _PATCH = struct.Struct("<IH")
 _FLAG_X87, _FLAG_NO_TF = 1, 2
+_NOT_ZERO = re.compile(rb"[^\0]+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +197,7 @@ def changed_runs(address: int, before: bytes | bytearray, after: bytes | bytearr
     """Return the maximal runs of bytes that differ, as in `State.changes`; `address` is that of the first byte."""
     if before == after:
         return ()
-    runs: list[tuple[int, bytes]] = []
-    i, end = 0, len(before)
-    while i < end:
-        if before[i] == after[i]:
-            i += 1
-            continue
-        start = i
-        while i < end and before[i] != after[i]:
-            i += 1
-        runs.append((address + start, bytes(after[start:i])))
-    return tuple(runs)
+    size = len(before)
+    differing = int.from_bytes(before, "little") ^ int.from_bytes(after, "little")
+    runs = _NOT_ZERO.finditer(differing.to_bytes(size, "little"))
+    return tuple((address + run.start(), bytes(after[run.start() : run.end()])) for run in runs)
