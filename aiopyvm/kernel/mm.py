@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Mm:
     """An address space with its program break (brk(2)). `users` processes refer to it; the last one closes it."""
 
-    __slots__ = ("brk", "brk_start", "space", "stack_top", "users")
+    __slots__ = ("brk", "brk_start", "committed", "space", "stack_top", "users")
 
     def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0) -> None:
         self.space = space
@@ -20,6 +20,7 @@ class Mm:
         self.brk_start = brk_start
         self.brk = brk_start
         self.stack_top = stack_top
+        self.committed = 0  # bytes mapped that count against the memory limit, or more
 
     def share(self) -> Mm:
         """Count one more process; returns itself."""
@@ -35,5 +36,5 @@ class Mm:
     def fork(self, budget: Budget) -> Mm:
         """Return a copy-on-write copy, charged to `budget`."""
         other = Mm(self.space.fork(budget), self.brk_start, self.stack_top)
-        other.brk = self.brk
+        other.brk, other.committed = self.brk, self.committed
         return other

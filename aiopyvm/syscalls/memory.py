@@ -1,0 +1,450 @@
+"""Memory: brk(2), mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mlock(2), mincore(2).
+
+What is mapped writable and private, or anonymous, counts against the memory limit at once (ENOMEM), as with overcommit off; pages
+are charged when they are touched.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from aiopyvm.abi import mman
+from aiopyvm.abi.errno import EACCES, EAGAIN, EEXIST, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM, Errno
+from aiopyvm.abi.mman import MmapArgs
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
+from aiopyvm.errors import GuestMemoryError, HostRefusedError
+from aiopyvm.kernel.devices import Zero
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.filebacking import FileBacking
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.mem.backing import Backing, BytesBacking
+from aiopyvm.mem.faults import AddressSpaceFull
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, TASK_SIZE, page_up
+from aiopyvm.syscalls.spec import Choice, Fd, Flags, Hex, In, Ptr, Size, syscall
+
+READ_IMPLIES_EXEC: Final = 0x0400000
+MINCORE_PAGES: Final = 1 << 20
+
+Prot = Annotated[int, Flags(mman.PROT_NAMES, zero="PROT_NONE")]
+MapFlags = Annotated[int, Flags(mman.MAP_NAMES)]
+RemapFlags = Annotated[int, Flags(mman.MREMAP_NAMES)]
+SyncFlags = Annotated[int, Flags(mman.MS_NAMES)]
+Advice = Annotated[int, Choice(mman.MADV_NAMES)]
+
+
+# --- the break --------------------------------------------------------------------------------------------------------
+
+
+@syscall(45, "brk", man="brk(2)", hex_result=True)
+def brk(t: Thread, addr: Ptr) -> int:
+    """Set the program break; where that fails it stays. The break."""
+    mm, space = t.process.mm, t.memory
+    if addr < mm.brk_start:
+        return mm.brk
+    old_end, new_end = page_up(mm.brk), page_up(addr)
+    try:
+        if new_end < old_end:
+            space.unmap(new_end, old_end - new_end)
+        elif new_end > old_end:
+            _grow_brk(t, old_end, new_end)
+    except (Errno, AddressSpaceFull):
+        return mm.brk
+    mm.brk = addr
+    return addr
+
+
+def _grow_brk(t: Thread, old_end: int, new_end: int) -> None:
+    process = t.process
+    limit = process.limits[RLIMIT_DATA][0]
+    if limit != RLIM_INFINITY and new_end - process.mm.brk_start > limit:
+        raise Errno(ENOMEM)
+    if new_end > TASK_SIZE or not t.memory.is_free(old_end, new_end - old_end):
+        raise Errno(ENOMEM)
+    _admit(t, new_end - old_end)
+    prot = mman.PROT_READ | mman.PROT_WRITE
+    if process.personality & READ_IMPLIES_EXEC:
+        prot |= mman.PROT_EXEC
+    t.memory.map(old_end, new_end - old_end, prot, name="[heap]")
+
+
+# --- mapping ----------------------------------------------------------------------------------------------------------
+
+
+@syscall(192, "mmap2", man="mmap2(2)", hex_result=True)
+def mmap2(t: Thread, addr: Ptr, length: Size, prot: Prot, flags: MapFlags, fd: Fd, pgoffset: Hex) -> int:
+    """Map a file, its offset in pages of 4096 bytes, or anonymous memory; the address."""
+    return _mmap(t, addr, length, prot, flags, fd, pgoffset * PAGE)
+
+
+@syscall(90, "mmap", man="mmap(2)", hex_result=True)
+def mmap(t: Thread, args: In[MmapArgs]) -> int:
+    """mmap with its arguments in memory and the offset in bytes."""
+    a = args.get()
+    if a.offset & PAGE - 1:
+        raise Errno(EINVAL)
+    return _mmap(t, a.addr, a.len, a.prot, a.flags, (a.fd ^ 0x80000000) - 0x80000000, a.offset)
+
+
+def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+    file = None if flags & mman.MAP_ANONYMOUS else t.process.fds.get(fd)
+    if not length:
+        raise Errno(EINVAL)
+    size = page_up(length)
+    if size > TASK_SIZE:
+        raise Errno(ENOMEM)
+    kind = flags & mman.MAP_TYPE
+    if kind not in (mman.MAP_SHARED, mman.MAP_PRIVATE, mman.MAP_SHARED_VALIDATE) or flags & mman.MAP_HUGETLB:
+        raise Errno(EINVAL)
+    shared = kind != mman.MAP_PRIVATE
+    if t.process.personality & READ_IMPLIES_EXEC and prot & mman.PROT_READ:
+        prot |= mman.PROT_EXEC
+    try:
+        at = _place(t, addr, size, flags)
+        backing = _backing(file, prot, shared)
+        if flags & mman.MAP_GROWSDOWN and shared:
+            raise Errno(EINVAL)
+        if not flags & mman.MAP_NORESERVE and _is_accounted(prot, shared, backing):
+            _admit(t, size)
+        _check_address_space(t, size)
+        grows = bool(flags & mman.MAP_GROWSDOWN)
+        name = _name(file)
+        t.memory.map(at, size, prot & 7, backing, offset if backing else 0, shared=shared, grows_down=grows, name=name)
+    except (AddressSpaceFull, HostRefusedError):
+        raise Errno(ENOMEM) from None
+    return at
+
+
+def _place(t: Thread, addr: int, size: int, flags: int) -> int:
+    """Return where the mapping goes. Raises Errno and AddressSpaceFull."""
+    if not flags & (mman.MAP_FIXED | mman.MAP_FIXED_NOREPLACE):
+        return t.memory.find_free(size, addr)
+    if addr > TASK_SIZE - size:
+        raise Errno(ENOMEM)
+    if addr & PAGE - 1:
+        raise Errno(EINVAL)
+    if flags & mman.MAP_FIXED_NOREPLACE and not t.memory.is_free(addr, size):
+        raise Errno(EEXIST)
+    return addr
+
+
+def _backing(file: File | None, prot: int, shared: bool) -> Backing | None:
+    if file is None:
+        return None
+    if not file.readable or (shared and prot & mman.PROT_WRITE and not file.writable):
+        raise Errno(EACCES)
+    if isinstance(file, Zero):
+        return None
+    if shared:
+        if not file.seekable:
+            raise Errno(ENODEV)
+        return FileBacking(file)
+    return BytesBacking(file.mmap_content())
+
+
+def _name(file: File | None) -> str:
+    if file is None or file.place is None:
+        return ""
+    directory, name = file.place
+    try:
+        parent = directory.path(directory.fs.root)
+    except Errno:
+        return name.decode(errors="surrogateescape")
+    return (parent.rstrip(b"/") + b"/" + name).decode(errors="surrogateescape")
+
+
+# --- the memory limit -------------------------------------------------------------------------------------------------
+
+
+def _is_accounted(prot: int, shared: bool, backing: Backing | None) -> bool:
+    return backing is None if shared else bool(prot & mman.PROT_WRITE)
+
+
+def _admit(t: Thread, size: int) -> None:
+    """Count `size` bytes more against the memory limit. Raises Errno(ENOMEM)."""
+    mm, limit = t.process.mm, t.kernel.memory_limit
+    if mm.committed + size > limit:  # an upper bound: unmapping does not lower it
+        mappings = list(t.memory.mappings())
+        t.moved += 64 * len(mappings)
+        mm.committed = sum(
+            m.end - m.start for m in mappings if _is_accounted(m.prot, m.shared, m.backing) and not m.grows_down
+        )
+        if mm.committed + size > limit:
+            t.kernel.limits_hit["memory"] += 1
+            raise Errno(ENOMEM)
+    mm.committed += size
+
+
+def _check_address_space(t: Thread, size: int) -> None:
+    limit = t.process.limits[RLIMIT_AS][0]
+    if limit == RLIM_INFINITY:
+        return
+    mappings = list(t.memory.mappings())
+    t.moved += 64 * len(mappings)
+    if sum(m.end - m.start for m in mappings) + size > limit:
+        raise Errno(ENOMEM)
+
+
+# --- changing mappings ------------------------------------------------------------------------------------------------
+
+
+def _range(addr: int, length: int, error: int = EINVAL) -> int:
+    """Return the rounded-up length of a range that starts on a page. Raises Errno(EINVAL), or `error` past the end."""
+    if addr & PAGE - 1:
+        raise Errno(EINVAL)
+    size = page_up(length)
+    if size > TASK_SIZE or addr > TASK_SIZE - size:
+        raise Errno(error)
+    return size
+
+
+@syscall(91, "munmap", man="munmap(2)")
+def munmap(t: Thread, addr: Ptr, length: Size) -> int:
+    """Unmap whatever is mapped in a range."""
+    size = _range(addr, length)
+    if not size:
+        raise Errno(EINVAL)
+    try:
+        t.memory.unmap(addr, size)
+    except AddressSpaceFull:
+        raise Errno(ENOMEM) from None
+    return 0
+
+
+@syscall(125, "mprotect", man="mprotect(2)")
+def mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot) -> int:
+    """Set the protection of a range."""
+    direction = prot & (mman.PROT_GROWSDOWN | mman.PROT_GROWSUP)
+    prot &= ~direction
+    if direction == mman.PROT_GROWSDOWN | mman.PROT_GROWSUP or addr & PAGE - 1:
+        raise Errno(EINVAL)
+    if not len:
+        return 0
+    size = _range(addr, len, ENOMEM)
+    if prot & ~(7 | mman.PROT_SEM):
+        raise Errno(EINVAL)
+    if t.process.personality & READ_IMPLIES_EXEC and prot & mman.PROT_READ:
+        prot |= mman.PROT_EXEC
+    if direction:
+        size = _grow_range(t, addr, size, direction)
+        addr -= size - page_up(len)
+    _check_protection(t, addr, size, prot & 7)
+    try:
+        t.memory.protect(addr, size, prot & 7)
+    except (GuestMemoryError, AddressSpaceFull):
+        raise Errno(ENOMEM) from None
+    return 0
+
+
+def _grow_range(t: Thread, addr: int, size: int, direction: int) -> int:
+    """PROT_GROWSDOWN: the range begins where the stack does; return its size."""
+    mapping = t.memory.find_mapping(addr)
+    if mapping is None:
+        raise Errno(ENOMEM)
+    if direction != mman.PROT_GROWSDOWN or not mapping.grows_down:
+        raise Errno(EINVAL)
+    return size + addr - mapping.start
+
+
+def _check_protection(t: Thread, addr: int, size: int, prot: int) -> None:
+    at = addr
+    while prot & mman.PROT_WRITE and at < addr + size:
+        mapping = t.memory.find_mapping(at)
+        if mapping is None:
+            return
+        if mapping.shared and isinstance(mapping.backing, FileBacking) and not mapping.backing.writable:
+            raise Errno(EACCES)
+        if not mapping.shared and not mapping.prot & mman.PROT_WRITE:
+            _admit(t, min(mapping.end, addr + size) - at)
+        t.moved += 64
+        at = mapping.end
+
+
+@syscall(163, "mremap", man="mremap(2)", hex_result=True)
+def mremap(t: Thread, old_addr: Ptr, old_size: Size, new_size: Size, flags: RemapFlags, new_addr: Ptr) -> int:
+    """Grow, shrink or move a mapping; its address."""
+    fixed = flags & mman.MREMAP_FIXED
+    if flags & ~(mman.MREMAP_MAYMOVE | mman.MREMAP_FIXED) or old_addr & PAGE - 1:
+        raise Errno(EINVAL)
+    if fixed and not flags & mman.MREMAP_MAYMOVE:
+        raise Errno(EINVAL)
+    old, new = page_up(old_size), page_up(new_size)
+    if not new or new > TASK_SIZE:
+        raise Errno(EINVAL)
+    if fixed and (new_addr & PAGE - 1 or new_addr > TASK_SIZE - new):
+        raise Errno(EINVAL)
+    if fixed and old_addr < new_addr + new and new_addr < old_addr + old:
+        raise Errno(EINVAL)
+    try:
+        return _remap(t, old_addr, old, new, new_addr if fixed else None, bool(flags & mman.MREMAP_MAYMOVE))
+    except GuestMemoryError:
+        raise Errno(EFAULT) from None
+    except AddressSpaceFull:
+        raise Errno(ENOMEM) from None
+
+
+def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: bool) -> int:
+    space = t.memory
+    mapping = space.find_mapping(addr)
+    if mapping is None:
+        raise Errno(EFAULT)
+    if not old:
+        if not mapping.shared:
+            raise Errno(EINVAL)
+        return _duplicate(t, addr, new, to, may_move)
+    if to is None and new <= old:
+        if new < old:
+            space.unmap(addr + new, old - new)
+        return addr
+    if mapping.end < addr + old:
+        raise Errno(EFAULT)
+    if new > old and _is_accounted(mapping.prot, mapping.shared, mapping.backing):
+        _admit(t, new - old)
+    if to is None and addr + new <= TASK_SIZE and space.is_free(addr + old, new - old) and mapping.end == addr + old:
+        _extend(t, addr, addr + old, new - old)
+        return addr
+    if not may_move:
+        raise Errno(ENOMEM)
+    target = space.find_free(new) if to is None else to
+    if to is not None:
+        space.unmap(to, new)
+    if new < old:
+        space.unmap(addr + new, old - new)
+        old = new
+    space.move(addr, old, target)
+    if new > old:
+        _extend(t, target, target + old, new - old)
+    return target
+
+
+def _extend(t: Thread, addr: int, end: int, size: int) -> None:
+    """Map `size` bytes at `end` as the continuation of the mapping that contains `addr`."""
+    m = t.memory.find_mapping(addr)
+    assert m is not None
+    offset = m.offset + end - m.start if m.backing is not None else 0
+    t.memory.map(end, size, m.prot, m.backing, offset, shared=m.shared, grows_down=m.grows_down, name=m.name)
+
+
+def _duplicate(t: Thread, addr: int, size: int, to: int | None, may_move: bool) -> int:
+    """Map what a shared mapping shows once more (an old size of 0)."""
+    m = t.memory.find_mapping(addr)
+    if m is None or not may_move:
+        raise Errno(EFAULT if m is None else ENOMEM)
+    target = t.memory.find_free(size) if to is None else to
+    t.memory.map(target, size, m.prot, m.backing, m.offset + addr - m.start, shared=True, name=m.name)
+    return target
+
+
+# --- advice, locks, residence -----------------------------------------------------------------------------------------
+
+_HINTS: Final = frozenset({
+    mman.MADV_NORMAL, mman.MADV_RANDOM, mman.MADV_SEQUENTIAL, mman.MADV_WILLNEED, mman.MADV_FREE, mman.MADV_DONTDUMP,
+    mman.MADV_DODUMP, mman.MADV_COLD, mman.MADV_PAGEOUT,
+})  # fmt: skip
+
+
+@syscall(219, "madvise", man="madvise(2)")
+def madvise(t: Thread, addr: Ptr, length: Size, advice: Advice) -> int:
+    """Give pages back (MADV_DONTNEED); other advice that Linux may ignore is ignored."""
+    if advice not in _HINTS and advice != mman.MADV_DONTNEED:
+        raise Errno(EINVAL)
+    size = _range(addr, length)
+    if not size:
+        return 0
+    if advice == mman.MADV_FREE and not _all_private(t, addr, size):
+        raise Errno(EINVAL)
+    if advice == mman.MADV_DONTNEED:
+        t.memory.discard(addr, size)
+    if not t.memory.is_mapped(addr, size):
+        raise Errno(ENOMEM)
+    return 0
+
+
+def _all_private(t: Thread, addr: int, size: int) -> bool:
+    at = addr
+    while at < addr + size:
+        mapping = t.memory.find_mapping(at)
+        if mapping is None:
+            return True
+        if mapping.shared or mapping.backing is not None:
+            return False
+        t.moved += 64
+        at = mapping.end
+    return True
+
+
+@syscall(144, "msync", man="msync(2)")
+def msync(t: Thread, addr: Ptr, length: Size, flags: SyncFlags) -> int:
+    """Nothing to do where the range is mapped: shared mappings store into the file itself."""
+    both = mman.MS_ASYNC | mman.MS_SYNC
+    if flags & ~(both | mman.MS_INVALIDATE) or flags & both == both:
+        raise Errno(EINVAL)
+    size = _range(addr, length, ENOMEM)
+    if size and not t.memory.is_mapped(addr, size):
+        raise Errno(ENOMEM)
+    return 0
+
+
+@syscall(150, "mlock", man="mlock(2)")
+def mlock(t: Thread, addr: Ptr, len: Size) -> int:
+    """Guest memory never leaves; only the range and the limit are looked at."""
+    start = addr & -PAGE
+    size = page_up(addr + len) - start
+    if size > t.process.limits[RLIMIT_MEMLOCK][0]:
+        raise Errno(ENOMEM if t.process.limits[RLIMIT_MEMLOCK][0] else EPERM)
+    if start + size > TASK_SIZE:
+        raise Errno(EINVAL)
+    if size and not t.memory.is_mapped(start, size):
+        raise Errno(ENOMEM)
+    return 0
+
+
+@syscall(376, "mlock2", man="mlock2(2)")
+def mlock2(t: Thread, addr: Ptr, len: Size, flags: Hex) -> int:
+    """mlock, pages perhaps when they are touched."""
+    if flags & ~1:
+        raise Errno(EINVAL)
+    return mlock(t, addr, len)
+
+
+@syscall(151, "munlock", man="mlock(2)")
+def munlock(t: Thread, addr: Ptr, len: Size) -> int:
+    """The opposite of mlock."""
+    start = addr & -PAGE
+    size = page_up(addr + len) - start
+    if start + size > TASK_SIZE:
+        raise Errno(EINVAL)
+    if size and not t.memory.is_mapped(start, size):
+        raise Errno(ENOMEM)
+    return 0
+
+
+@syscall(152, "mlockall", man="mlockall(2)")
+def mlockall(t: Thread, flags: Hex) -> int:
+    """Guest memory never leaves; only the limit is looked at."""
+    if not flags or flags & ~7 or flags == mman.MCL_ONFAULT:
+        raise Errno(EINVAL)
+    limit = t.process.limits[RLIMIT_MEMLOCK][0]
+    if not limit:
+        raise Errno(EPERM)
+    if flags & mman.MCL_CURRENT and sum(m.end - m.start for m in t.memory.mappings()) > limit:
+        raise Errno(ENOMEM)
+    return 0
+
+
+@syscall(153, "munlockall", man="mlockall(2)")
+def munlockall(t: Thread) -> int:
+    """The opposite of mlockall."""
+    return 0
+
+
+@syscall(218, "mincore", man="mincore(2)")
+def mincore(t: Thread, addr: Ptr, length: Size, vec: Ptr) -> int:
+    """Tell which pages of a range have been touched, one byte each."""
+    size = _range(addr, length, ENOMEM)
+    if size and not t.memory.is_mapped(addr, size):
+        raise Errno(ENOMEM)
+    first = addr >> PAGE_SHIFT
+    table = bytes(t.memory.pages[first : first + (size >> PAGE_SHIFT)])
+    t.memory.write(vec, bytes(1 if entry else 0 for entry in table))
+    t.moved += len(table) * 16
+    return 0
