@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiopyvm.isa.state import CpuState
-from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.space import AddressSpace
 
 
@@ -45,7 +44,6 @@ class Exit:
     error_code: int = 0
     address: int = 0
     access: str = ""
-    memory_fault: MemoryFault | None = None  # of a #PF: also tells SIGBUS and a refused first touch
 
 
 @dataclass(slots=True)

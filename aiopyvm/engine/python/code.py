@@ -65,7 +65,7 @@ class Code:
         self.changed = False
         self._pages: dict[int, set[Block]] = {}
         self._bound: dict[int, BoundRegion] = {}  # by id of the Region
-        self._views = (space.view, space.view16, space.view32, space.readable, space.writable, space_load(space), self.store, space.probe)
+        self._views = (space.view, space.view16, space.view32, space.readable, space.writable, space_load(space), self.store, self.probe)
         self._binders: dict[int, Callable[..., Any]] = {}
         space.code_listeners.append(self._on_change)
 
@@ -78,6 +78,10 @@ class Code:
             self.changed = False
             return True
         return False
+
+    def probe(self, address: int, size: int, write: bool) -> None:
+        """Fault as an access would, at an address that need not be wrapped yet."""
+        self.space.probe(address & 0xFFFFFFFF, size, write)
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 

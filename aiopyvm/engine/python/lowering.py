@@ -81,6 +81,7 @@ class Lowering:
         self._holders: dict[str, set[Value]] = {}  # registers' locals that stand for a value
         self._stored = False
         self._address = 0
+        self._fast: dict[Value, tuple[str, int]] = {}  # addresses that were probed: the outcome's local, and for how many bits
         self._written: Value | None = None  # a `set` that stands already: with the operation whose value it takes
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ class Lowering:
             self.depth -= 1
             self._stored = False
         self.completed += 1
+        self._fast.clear()
         self._address = op.attr[1]
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -176,11 +178,14 @@ class Lowering:
         """Write `value` into a local of its own."""
         following = self.ops[self.position + 1] if self.position + 1 < len(self.ops) else None
         current = self.ops[self.position] is value
+        site = current and value.op == "load"
         if current and following is not None and following.op == "set" and following.args[0] is value:
             if following.attr in GENERAL and self.assign_register(following, text):
                 self._written = following
                 return
         name = f"v{len(self.lines)}"
+        if site:
+            self.mark_site()
         self.write(f"{name}={text}")
         self._define(value, name, bound)
 
@@ -349,35 +354,55 @@ class Lowering:
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
+    def _op_probe(self, op: Value) -> None:
+        size, write = op.attr
+        address = self._address_atom(op.args[0])
+        pages = "WR" if write else "RD"
+        self.flags_at(self.position)
+        if size * 8 in _VIEW:
+            name = f"v{len(self.lines)}"
+            self.write(f"{name}={address}&{_FAST[size * 8]:#x} in {pages}")
+            if write:
+                self._fast[op.args[0]] = (name, size * 8)
+            self.mark_site()
+            self.write(f"if not {name}: pr({address},{size},{write})")
+        else:
+            self.mark_site()
+            self.write(f"pr({address},{size},{write})")
+
+    def _address_atom(self, address: Value) -> str:
+        return hex(address.attr) if address.op == "const" else self.atom(address)
+
+    def _is_fast(self, address: Value, bits: int, pages: str) -> str:
+        """The text of the test whether an access may use a view: a probe's outcome where there was one."""
+        name, probed = self._fast.get(address, ("", 0))
+        return name if probed == bits else f"{self._address_atom(address)}&{_FAST[bits]:#x} in {pages}"
+
     def _op_load(self, op: Value) -> None:
-        address = self.atom(op.args[0]) if op.args[0].op != "const" else hex(op.args[0].attr)
+        address = self._address_atom(op.args[0])
         bits = op.bits
+        slow = f"ld({address},{bits // 8})"
         if bits in _VIEW:
             view, shift = _VIEW[bits]
-            text = f"{view}[{address}{shift}] if {address}&{_FAST[bits]:#x} in RD else ld({address},{bits // 8})"
+            text = f"{view}[{address}{shift}] if {self._is_fast(op.args[0], bits, 'RD')} else {slow}"
         else:
-            text = f"ld({address},{bits // 8})"
-        self.mark_site()
+            text = slow
+        self.flags_at(self.position)
         self.temporary(op, text, bits)
 
     def _op_store(self, op: Value) -> None:
         value = op.args[1]
-        address, text, bits = self.atom(op.args[0]), self.atom(value), value.bits
+        address, text, bits = self._address_atom(op.args[0]), self.atom(value), value.bits
         if bits in _VIEW:
             view, shift = _VIEW[bits]
-            self.write(f"if {address}&{_FAST[bits]:#x} in WR: {view}[{address}{shift}]={text}")
+            self.flags_at(self.position)
+            self.write(f"if {self._is_fast(op.args[0], bits, 'WR')}: {view}[{address}{shift}]={text}")
             self.mark_site()
             self.write(f"elif st({address},{bits // 8},{text}): dirty=1")
         else:
             self.mark_site()
             self.write(f"if st({address},{bits // 8},{text}): dirty=1")
         self._stored = True
-
-    def _op_probe(self, op: Value) -> None:
-        size, write = op.attr
-        address = self.atom(op.args[0])
-        self.mark_site()
-        self.write(f"pr({address},{size},{write})")
 
     # -- faults, helpers, floating point -------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ _DEBUG: Final = 1
 
 def page_fault(fault: MemoryFault) -> Exit:
     """The exit of a #PF."""
-    return Exit(ExitReason.FAULT, 14, fault.error_code, fault.address, fault.access, fault)
+    return Exit(ExitReason.FAULT, 14, fault.error_code, fault.address, fault.access)
 
 
 class RareModes:

@@ -154,6 +154,8 @@ class ChainLowering(Lowering):
         value = op.args[0]
         if text != op.attr:
             self.save_holders(op.attr)
+            if value is self.ops[self.position] and value.op == "load":
+                self.mark_site()
             self.write(f"{op.attr}={text}")
         if value not in self._names:
             self.hold(value, op.attr)

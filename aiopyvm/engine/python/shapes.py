@@ -25,7 +25,7 @@ from aiopyvm.ir.types import I32, integer
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace
 from aiopyvm.isa.state import GPR32, SEGMENTS
-from aiopyvm.isa.trace import Tracer, trace, trace_operations
+from aiopyvm.isa.trace import Tracer, lockable, trace, trace_operations
 
 Handler = Callable[[list[Any], Any], "int | Leave | None"]
 _SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
@@ -213,6 +213,8 @@ class Shapes:
         fixed = id(insn.row) in self._fixed_rows
         next_eip = (address + insn.length) & 0xFFFFFFFF
         values: list[int] = []
+        if insn.lock and not lockable(insn):
+            return shape_key(insn, fixed), values  # #UD before any operand is looked at
         for index, operand in enumerate(insn.operands):
             match operand:
                 case Register("gpr", number, width):
