@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from aiopyvm.ir.floatformat import DE, IE, INDEFINITE, OE, PE, UE, ZE
+from aiopyvm.ir.floatformat import DE, IE, INDEFINITE, PE, ZE
 from aiopyvm.ir.types import F80, I8, I16, integer
 from aiopyvm.isa.places import MemoryPlace
-from aiopyvm.isa.state import MODE_X87
+from aiopyvm.isa.state import MODE_ALIGNMENT_CHECK, MODE_X87
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
@@ -53,6 +53,12 @@ def wait(b: Tracer) -> None:
     """#MF where an unmasked exception is pending; first in every waiting instruction (SDM vol. 1, "x87 FPU Exception Handling")."""
     if b.mode & MODE_X87:
         b.fault(MF, b.get("fsw").bit(7))
+
+
+def align(b: Tracer, place: MemoryPlace, *, write: bool) -> None:
+    """#AC where an m80 operand is not aligned to 8 bytes (SDM vol. 3A, "Alignment Check Exception"), in blocks that check."""
+    if b.mode & MODE_ALIGNMENT_CHECK:
+        b.linear(place.segment, place.offset, 8, write=write)
 
 
 def register(b: Tracer, i: int) -> Value:
@@ -111,25 +117,32 @@ def checked(
 
 @contextmanager
 def complete(
-    b: Tracer, exceptions: Value, operand: object = None, *, conditions: Value | None = None, stores: bool = False
+    b: Tracer,
+    exceptions: Value,
+    operand: object = None,
+    *,
+    conditions: Value | None = None,
+    cleared: int = C1,
+    early: int = IE | DE | ZE,
+    late: int = 0,
 ) -> Iterator[None]:
     """Finish an instruction that raises `exceptions` (i8): its effects are the block's.
 
-    An unmasked IE, DE or ZE suppresses the block's effects, and other exceptions; so do an unmasked OE and UE where the
-    instruction `stores` a number in memory. `conditions` (i16) replace C0, C2, C3 either way.
+    An unmasked exception of `early` suppresses the effects and all later exceptions; one of `late` (OE and UE where a
+    number is stored in memory) the effects and PE. The condition codes of `cleared` become 0, or what `conditions`
+    (i16) has, either way; with none `cleared`, C1 does so for a stack underflow alone.
     """
     if not b.mode & MODE_X87:
         yield
     else:
-        exceptions, stopped = _settle(b, exceptions, stores=stores)
+        exceptions, stopped = _settle(b, exceptions, early, late)
         with b.when(~stopped):
             yield
     status = b.get("fsw")
-    if conditions is None:
-        status = status & ~C1 & 0xFFFF
-    else:
-        status = status & ~CONDITIONS & 0xFFFF | conditions
     raised = exceptions.zext(16)
+    status = status & ~cleared & 0xFFFF if cleared else status & ~((raised & SF) << 3)
+    if conditions is not None:
+        status = status | conditions
     status = status | raised & (EXCEPTIONS | SF) | (raised << 2) & C1
     if b.mode & MODE_X87:
         status = summarised(b, status)
@@ -138,16 +151,16 @@ def complete(
     b.set("fip", b.eip)
 
 
-def _settle(b: Tracer, exceptions: Value, *, stores: bool) -> tuple[Value, Value]:
+def _settle(b: Tracer, exceptions: Value, early: int, late: int) -> tuple[Value, Value]:
     """The exceptions that are reported, and whether the instruction's effects are suppressed (i1)."""
     unmasked = exceptions & ~b.get("fcw").trunc(8)
-    early = (unmasked & (IE | DE | ZE)).ne(0)
-    stack = exceptions & SF
-    settled = b.select(early, exceptions & (IE | DE | ZE | SF) | exceptions & (stack << 1), exceptions)
-    if not stores:
-        return settled, early
-    late = (unmasked & (OE | UE)).ne(0) & ~early
-    return b.select(late, settled & ~(PE | ROUNDED_UP) & 0xFF, settled), early | late
+    first = (unmasked & early).ne(0)
+    overflow = exceptions & (exceptions << 1) & ROUNDED_UP  # C1 of a stack overflow
+    settled = b.select(first, exceptions & (IE | DE | ZE | SF) | overflow, exceptions)
+    if not late:
+        return settled, first
+    second = (unmasked & late).ne(0) & ~first
+    return b.select(second, settled & ~(PE | ROUNDED_UP) & 0xFF, settled), first | second
 
 
 def _point(b: Tracer, exceptions: Value, operand: object) -> None:
@@ -181,15 +194,21 @@ def retire(b: Tracer) -> None:
     b.set("fip", b.eip)
 
 
-def push(b: Tracer, value: Value, exceptions: Value, operand: object = None) -> None:
-    """Finish an instruction that pushes `value` (f80) and raises `exceptions` (i8), or overflows the stack."""
+def push(b: Tracer, value: Value, exceptions: Value, operand: object = None, occupied: Value | None = None) -> None:
+    """Finish an instruction that pushes `value` (f80) and raises `exceptions` (i8).
+
+    A stack overflow comes before those, an underflow (the source is not `occupied`) before both. An unmasked DE does not
+    keep the value from being pushed.
+    """
     number = (b.get("ftop") - 1) & 7
     bit = bit_of(b, number)
     free = (b.get("fvalid") & bit).eq(0)
-    value = b.select(free, value, INDEFINITE)
     exceptions = b.select(free, exceptions, OVERFLOW)
-    with complete(b, exceptions, operand):
-        b.setfp(number, value)
+    if occupied is not None:
+        exceptions = b.select(occupied, exceptions, UNDERFLOW)
+        free = free & occupied
+    with complete(b, exceptions, operand, early=IE):
+        b.setfp(number, b.select(free, value, INDEFINITE))
         b.set("ftop", number)
         b.set("fvalid", b.get("fvalid") | bit)
 

@@ -2,7 +2,7 @@
 
 Arithmetic with an m32fp or m64fp operand is one operation on the hardware: the operand keeps its signaling NaNs and its denormals
 (no exception of a separate conversion), and the result is rounded once. Helpers return `x87.PACKED`: f80 in bits 0-79, exceptions
-above them; those with condition codes, as in the status word, have them in bits 88-103.
+above them. FPREM's have condition codes, as in the status word, in bits 88-103, and `KEPT` where C0 and C3 stay as they are.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from aiopyvm.ir.floatformat import (
 )
 from aiopyvm.ir.helpers import Helper, helper
 
+KEPT: Final = 1 << 104
 _C0, _C1, _C2, _C3 = 0x100, 0x200, 0x400, 0x4000
 
 
@@ -90,13 +91,16 @@ def fxam_class(value: int) -> int:
     return sign | (_C3 | _C2 if significand else _C3)
 
 
-def _remainder(a: int, b: int, control: int, *, nearest: bool) -> tuple[int, int, int]:
-    """Result, exceptions and condition codes of FPREM, or FPREM1 where the quotient is rounded to `nearest`."""
+def _remainder(a: int, b: int, control: int, *, nearest: bool) -> int:
+    """FPREM, or FPREM1 where the quotient is rounded to `nearest`."""
     if is_nan(a) or is_nan(b) or is_unsupported(a) or is_unsupported(b):
-        return *arith.propagate(a, b, EXTENDED), 0
+        bits, exceptions = arith.propagate(a, b, EXTENDED)
+        return KEPT | exceptions << 80 | bits
     if is_infinite(a) or not b & SIGNIFICAND:
-        return INDEFINITE, IE, 0
+        return KEPT | IE << 80 | INDEFINITE
     exceptions = DE if is_denormal(a) or is_denormal(b) else 0
+    if exceptions & ~control:
+        return KEPT | exceptions << 80
     sign, x, ea = a >> 79, a & SIGNIFICAND, (a >> 64 & EXPONENT or 1) - LSB
     y, eb = b & SIGNIFICAND, (b >> 64 & EXPONENT or 1) - LSB
     if not x or is_infinite(b):
@@ -117,24 +121,23 @@ def _remainder(a: int, b: int, control: int, *, nearest: bool) -> tuple[int, int
     return _rounded(sign if rest else a >> 79, rest, e, exceptions, control, codes)
 
 
-def _rounded(sign: int, x: int, e: int, exceptions: int, control: int, codes: int) -> tuple[int, int, int]:
-    if not x:
-        return sign << 79, exceptions, codes
-    return *round_pack(EXTENDED, sign, x, e, control, exceptions, 64), codes
+def _rounded(sign: int, x: int, e: int, exceptions: int, control: int, codes: int) -> int:
+    bits = sign << 79
+    if x:
+        bits, exceptions = round_pack(EXTENDED, sign, x, e, control, exceptions, 64)
+    return codes << 88 | exceptions << 80 | bits
 
 
 @helper()
 def fprem_packed(a: int, b: int, control: int) -> int:
     """FPREM: the remainder of a / b with a truncated quotient, or a step towards it (C2)."""
-    bits, exceptions, codes = _remainder(a, b, control, nearest=False)
-    return codes << 88 | exceptions << 80 | bits
+    return _remainder(a, b, control, nearest=False)
 
 
 @helper()
 def fprem1_packed(a: int, b: int, control: int) -> int:
     """FPREM1: the IEEE remainder of a / b, or a step towards it (C2)."""
-    bits, exceptions, codes = _remainder(a, b, control, nearest=True)
-    return codes << 88 | exceptions << 80 | bits
+    return _remainder(a, b, control, nearest=True)
 
 
 @helper()

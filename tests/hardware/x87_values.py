@@ -113,3 +113,13 @@ def image(control: int, status: int, tags: int, registers: list[int]) -> bytes:
 
 
 OPERANDS: Final[dict[str, Callable[[random.Random], int]]] = {"m32fp": single, "m64fp": double, "m80fp": extended}
+
+_NAMES: Final = ("control", "status", "tags", "fip", "fop", "fdp", "fds")
+
+
+def parts(state: bytes) -> dict[str, int]:
+    """A 108-byte FSAVE image by name: what to print of it."""
+    words = dict(zip(_NAMES, struct.unpack_from("<7I", state), strict=True))
+    for i in range(8):
+        words[f"st{i}"] = int.from_bytes(state[28 + 10 * i : 38 + 10 * i], "little")
+    return words

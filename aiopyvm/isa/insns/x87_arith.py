@@ -10,10 +10,27 @@ from aiopyvm.ir.types import F80, I80, integer
 from aiopyvm.isa.places import MemoryPlace, Place, StackPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.trace import Tracer
-from aiopyvm.isa.x87 import PACKED, checked, complete, is_occupied, nothing, pop, read, register, unpack, wait, write
+from aiopyvm.isa.x87 import (
+    C0,
+    C3,
+    CONDITIONS,
+    OVERFLOW,
+    PACKED,
+    UNDERFLOW,
+    checked,
+    complete,
+    is_occupied,
+    nothing,
+    pop,
+    read,
+    register,
+    unpack,
+    wait,
+    write,
+)
 from aiopyvm.isa.x87operand import ARITHMETIC, fprem1_packed, fprem_packed, fxtract_exponent, fxtract_significand
 
-WITH_CONDITIONS = integer(104)  # PACKED, then the condition codes
+WITH_CONDITIONS = integer(105)  # PACKED, the condition codes, KEPT
 
 
 def _compute(b: Tracer, op: str, x: Value, y: Value) -> tuple[Value, Value]:
@@ -124,8 +141,8 @@ def fscale(b: Tracer) -> None:
 def _remainder(b: Tracer, packed: Value) -> None:
     occupied = is_occupied(b, 0, 1)
     result, exceptions = checked(b, occupied, *unpack(packed))
-    codes = b.select(occupied, (packed >> 88).trunc(16), b.get("fsw") & 0x4500)
-    with complete(b, exceptions, conditions=codes):
+    codes = b.select(occupied & ~packed.bit(104), (packed >> 88).trunc(16), b.get("fsw") & (C0 | C3))
+    with complete(b, exceptions, conditions=codes, cleared=CONDITIONS):
         write(b, 0, result)
 
 
@@ -175,7 +192,7 @@ def fxtract(b: Tracer) -> None:
     exponent = b.helper(fxtract_exponent, F80, value)
     occupied, free = is_occupied(b, 0), ~is_occupied(b, 7)
     fine = occupied & free
-    exceptions = b.select(occupied, b.select(free, exceptions, 0xC1), 0x41)
+    exceptions = b.select(occupied, b.select(free, exceptions, OVERFLOW), UNDERFLOW)
     with complete(b, exceptions):
         write(b, 0, b.select(fine, exponent, INDEFINITE))
         b.set("ftop", register(b, 7))

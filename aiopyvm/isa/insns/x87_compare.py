@@ -9,7 +9,7 @@ from aiopyvm.isa.places import MemoryPlace, Place, StackPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 from aiopyvm.isa.trace import Tracer
-from aiopyvm.isa.x87 import C0, C3, checked, complete, is_occupied, pop, read, wait
+from aiopyvm.isa.x87 import C0, C3, CONDITIONS, checked, complete, is_occupied, pop, read, wait
 from aiopyvm.isa.x87operand import COMPARISON, fxam_class
 
 _RELATION = integer(88)  # what the helpers of COMPARISON return
@@ -25,7 +25,7 @@ def _finish(
     b: Tracer, occupied: Value, relation: Value, exceptions: Value, pops: int, operand: Place | None = None
 ) -> None:
     relation, exceptions = checked(b, occupied, relation, exceptions, UNORDERED)
-    with complete(b, exceptions, operand, conditions=_codes(b, relation)):
+    with complete(b, exceptions, operand, conditions=_codes(b, relation), cleared=CONDITIONS):
         pop(b, pops)
 
 
@@ -151,7 +151,7 @@ def fxam(b: Tracer) -> None:
 def _to_flags(b: Tracer, op: str, i: int, pops: int) -> None:
     wait(b)
     relation, exceptions = checked(b, is_occupied(b, 0, i), *_relation(b, op, read(b, i)), UNORDERED)
-    with complete(b, exceptions):
+    with complete(b, exceptions, cleared=0):
         pop(b, pops)
     less, equal = relation.bit(0), relation.bit(1)
     b.set_flag(CF, less)

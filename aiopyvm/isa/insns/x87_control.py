@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import F80, I8, I16, I32
@@ -103,7 +104,7 @@ def fwait(b: Tracer) -> None:
 def fnop(b: Tracer) -> None:
     """No operation."""
     wait(b)
-    retire(b)
+    b.set("fip", b.eip)
 
 
 def _move_top(b: Tracer, by: int) -> None:
@@ -169,17 +170,22 @@ def _environment(b: Tracer) -> list[Value]:
     return [*(word.zext(32) | ones for word in words), b.get("fip"), selectors, b.get("fdp"), b.const(ones, I32)]
 
 
-def _store_environment(b: Tracer, dst: MemoryPlace) -> int:
-    """Store the environment and return its size in bytes; `dst` is known to be writable."""
-    size = b.insn.operand_size // 8
-    for i, word in enumerate(_environment(b)):
-        dst.store(word, size * i)
-    return 7 * size
+def _store_pieces(dst: MemoryPlace, pieces: list[Value]) -> None:
+    """Store `pieces` one behind the other; faults before the first is stored: for that, then for the last byte."""
+    *offsets, size = accumulate((value.bits // 8 for value in pieces), initial=0)
+    dst.prepare_store(pieces[0].bits // 8)
+    dst.prepare_store(1, size - 1)
+    for at, value in zip(offsets, pieces, strict=True):
+        dst.prepare_store(value.bits // 8, at)
+    for at, value in zip(offsets, pieces, strict=True):
+        dst.store(value, at)
 
 
-def _load_environment(b: Tracer, src: MemoryPlace) -> Callable[[], None]:
-    """Load the environment; return what makes it take effect."""
+def _load_environment(b: Tracer, src: MemoryPlace, size: int) -> Callable[[], None]:
+    """Load the environment; return what makes it take effect. `size` bytes are read in all: first word, last byte, rest."""
     width = b.insn.operand_size
+    src.load(width)
+    src.load(8, size - 1)
     words = [src.load(width, width // 8 * i) for i in range(7)]
 
     def apply() -> None:
@@ -210,8 +216,7 @@ def _valid(b: Tracer, tags: Value) -> Value:
 @form("D9 /6", "m14/28byte")
 def fnstenv(b: Tracer, dst: MemoryPlace) -> None:
     """dst := environment; then mask all exceptions."""
-    dst.prepare_store(7 * b.insn.operand_size // 8)
-    _store_environment(b, dst)
+    _store_pieces(dst, _environment(b))
     control = _set_control(b, b.get("fcw") | EXCEPTIONS)
     b.set("fsw", summary(b, b.get("fsw"), control))
 
@@ -221,18 +226,14 @@ def fnstenv(b: Tracer, dst: MemoryPlace) -> None:
 def fldenv(b: Tracer, src: MemoryPlace) -> None:
     """Environment := src."""
     wait(b)
-    _load_environment(b, src)()
+    _load_environment(b, src, 7 * b.insn.operand_size // 8)()
 
 
 @insn("fnsave", source="Intel SDM vol. 2A, FSAVE/FNSAVE")
 @form("DD /6", "m94/108byte")
 def fnsave(b: Tracer, dst: MemoryPlace) -> None:
     """dst := environment and ST(0) to ST(7); then as FNINIT."""
-    at = 7 * b.insn.operand_size // 8
-    dst.prepare_store(at + 8 * REGISTER_BYTES)
-    _store_environment(b, dst)
-    for i in range(8):
-        dst.store(b.getfp(register(b, i)), at + REGISTER_BYTES * i)
+    _store_pieces(dst, [*_environment(b), *(b.getfp(register(b, i)) for i in range(8))])
     _initialise(b)
 
 
@@ -242,7 +243,7 @@ def frstor(b: Tracer, src: MemoryPlace) -> None:
     """Environment and ST(0) to ST(7) := src."""
     wait(b)
     at = 7 * b.insn.operand_size // 8
-    apply = _load_environment(b, src)
+    apply = _load_environment(b, src, at + 8 * REGISTER_BYTES)
     values = [src.load_as(F80, at + REGISTER_BYTES * i) for i in range(8)]
     apply()
     for i, value in enumerate(values):

@@ -6,13 +6,27 @@ from collections.abc import Callable
 from typing import Final
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.floatformat import INDEFINITE
+from aiopyvm.ir.floatformat import INDEFINITE, OE, UE
 from aiopyvm.ir.types import F80, FLOATS, I80, integer
 from aiopyvm.isa.places import MemoryPlace, StackPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.state import CF, PF, ZF
 from aiopyvm.isa.trace import Tracer
-from aiopyvm.isa.x87 import PACKED, checked, complete, is_occupied, nothing, pop, push, read, unpack, wait, write
+from aiopyvm.isa.x87 import (
+    PACKED,
+    align,
+    checked,
+    complete,
+    is_occupied,
+    nothing,
+    pop,
+    push,
+    read,
+    retire,
+    unpack,
+    wait,
+    write,
+)
 from aiopyvm.isa.x87operand import fbld_value, fbstp_packed
 
 BCD_INDEFINITE = 0xFFFFC << 60
@@ -35,6 +49,7 @@ def fld(b: Tracer, src: MemoryPlace) -> None:
 def fld_m80fp(b: Tracer, src: MemoryPlace) -> None:
     """Push src, whatever its encoding."""
     wait(b)
+    align(b, src, write=False)
     push(b, src.load_as(F80), nothing(b), src)
 
 
@@ -43,7 +58,7 @@ def fld_m80fp(b: Tracer, src: MemoryPlace) -> None:
 def fld_register(b: Tracer, src: StackPlace) -> None:
     """Push ST(i)."""
     wait(b)
-    push(b, *checked(b, is_occupied(b, src.number), read(b, src.number), nothing(b)))
+    push(b, read(b, src.number), nothing(b), occupied=is_occupied(b, src.number))
 
 
 @insn("fild", source="Intel SDM vol. 2A, FILD")
@@ -61,6 +76,7 @@ def fild(b: Tracer, src: MemoryPlace) -> None:
 def fbld(b: Tracer, src: MemoryPlace) -> None:
     """Push the packed BCD integer src."""
     wait(b)
+    align(b, src, write=False)
     push(b, b.helper(fbld_value, F80, src.load_as(I80)), nothing(b), src)
 
 
@@ -93,7 +109,7 @@ _constant("fldz", 0xEE, 0, 0)
 
 
 def _store(b: Tracer, dst: MemoryPlace, value: Value, exceptions: Value, pops: int) -> None:
-    with complete(b, exceptions, dst, stores=True):
+    with complete(b, exceptions, dst, late=OE | UE):
         dst.store(value)
         pop(b, pops)
 
@@ -128,6 +144,7 @@ def fstp(b: Tracer, dst: MemoryPlace) -> None:
 def fstp_m80fp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as it is; pop."""
     wait(b)
+    align(b, dst, write=True)
     _store(b, dst, *checked(b, is_occupied(b, 0), read(b, 0), nothing(b)), 1)
 
 
@@ -158,8 +175,13 @@ def fstp_register(b: Tracer, dst: StackPlace) -> None:
 @insn("fstpnce", source="the hardware: FSTP that raises no stack underflow")
 @form("D9 D8+i", "ST(i)", static=(0,), attributes="alias")
 def fstpnce(b: Tracer, dst: StackPlace) -> None:
-    """ST(i) := ST(0), empty or not; pop."""
-    _store_register(b, dst, 1)
+    """ST(i) := ST(0), unless that is empty; pop."""
+    wait(b)
+    occupied = is_occupied(b, 0)
+    with b.when(occupied):
+        write(b, dst.number, read(b, 0))
+    pop(b)
+    retire(b)
 
 
 def _store_integer(b: Tracer, dst: MemoryPlace, pops: int) -> None:
@@ -190,6 +212,7 @@ def fistp(b: Tracer, dst: MemoryPlace) -> None:
 def fbstp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as a packed BCD integer; pop."""
     wait(b)
+    align(b, dst, write=True)
     packed = b.helper(fbstp_packed, PACKED, read(b, 0), b.get("fcw"))
     value, exceptions = unpack(packed)
     _store(b, dst, *checked(b, is_occupied(b, 0), value, exceptions, BCD_INDEFINITE), 1)
@@ -237,7 +260,7 @@ def _conditional(name: str) -> None:
         wait(b)
         moved = b.select(holds(b), read(b, src.number), read(b, 0))
         value, exceptions = checked(b, is_occupied(b, 0, src.number), moved, nothing(b))
-        with complete(b, exceptions):
+        with complete(b, exceptions, cleared=0):
             write(b, 0, value)
 
 
