@@ -1,0 +1,1 @@
+"""Tests of the instruction set: its table, decoder, disassembler and assembler."""

@@ -1,0 +1,199 @@
+"""Our decoder's answer and iced-x86's for the same bytes, compared operand by operand.
+
+`compare(code)` returns a `Verdict`. Everything that is not equal is either in `EXPLAINED`'s terms, with the reason, or "differs".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import iced_x86
+
+from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
+from aiopyvm.isa.trace import lockable
+from tests.isa.iced_names import GENERAL_PURPOSE_FEATURES, HOLES, NAMES, OURS_ALONE
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`kind` is equal, both invalid, not implemented, explained or differs; `detail` says which instruction and why."""
+
+    kind: str
+    detail: str = ""
+
+
+def _names(enum: Any) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+MNEMONICS: Final = _names(iced_x86.Mnemonic)
+CODES: Final = _names(iced_x86.Code)
+FEATURES: Final = _names(iced_x86.CpuidFeature)
+_REGISTER_NAMES: Final = _names(iced_x86.Register)
+_GPR: Final = {
+    8: ("AL", "CL", "DL", "BL", "AH", "CH", "DH", "BH"),
+    16: ("AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI"),
+    32: ("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI"),
+}
+_SEGMENTS: Final = ("ES", "CS", "SS", "DS", "FS", "GS")
+_REGISTERS: Final = {
+    **{name: Register("gpr", n, width) for width, names in _GPR.items() for n, name in enumerate(names)},
+    **{name: Register("sreg", n, 16) for n, name in enumerate(_SEGMENTS)},
+    **{f"ST{n}": Register("st", n, 80) for n in range(8)},
+    **{f"{kind.upper()}{n}": Register(kind, n, 32) for kind in ("cr", "dr") for n in range(8)},
+}
+_BY_NUMBER: Final = {n: _REGISTERS.get(name) for n, name in _REGISTER_NAMES.items()}
+_SEGMENT_NUMBER: Final = {n: _SEGMENTS.index(name) for n, name in _REGISTER_NAMES.items() if name in _SEGMENTS}
+
+_K = iced_x86.OpKind
+_IMPLICIT_MEMORY: Final = {
+    _K.MEMORY_SEG_SI, _K.MEMORY_SEG_ESI, _K.MEMORY_SEG_DI, _K.MEMORY_SEG_EDI, _K.MEMORY_ESDI, _K.MEMORY_ESEDI,
+}  # fmt: skip
+_BRANCHES: Final = {_K.NEAR_BRANCH16, _K.NEAR_BRANCH32}
+_FAR_BRANCHES: Final = {_K.FAR_BRANCH16, _K.FAR_BRANCH32}
+
+
+def compare(code: bytes) -> Verdict:
+    """Decode the first instruction of `code` (15 bytes or more) with both."""
+    theirs = iced_x86.Decoder(32, code).decode()
+    valid = theirs.code != iced_x86.Code.INVALID
+    try:
+        ours: Insn | None = decode(code)
+    except DecodeFault:
+        ours = None
+    except NeedMore:
+        return Verdict("differs", "more than 15 bytes wanted")
+    if ours is not None and ours.lock and not lockable(ours):
+        ours = None  # #UD when it is executed
+    if ours is None:
+        return _only_theirs(theirs) if valid else Verdict("both invalid")
+    if not valid:
+        reason = OURS_ALONE.get(ours.row.name)
+        return Verdict("explained", reason) if reason else Verdict("differs", f"only ours: {ours.row}")
+    return _both(ours, theirs)
+
+
+def _only_theirs(theirs: Any) -> Verdict:
+    name = CODES[theirs.code]
+    features = _features(theirs.code)
+    if reason := HOLES.get(MNEMONICS[theirs.mnemonic]) or HOLES.get(name):
+        return Verdict("explained", f"{name}: {reason}")
+    if features <= GENERAL_PURPOSE_FEATURES:
+        return Verdict("differs", f"only iced: {name} {sorted(features)}")
+    return Verdict("not implemented", "+".join(sorted(features - GENERAL_PURPOSE_FEATURES)))
+
+
+@functools.cache
+def _features(code: int) -> frozenset[str]:
+    return frozenset(FEATURES[feature] for feature in iced_x86.OpCodeInfo(code).instruction_string and _cpuid(code))
+
+
+def _cpuid(code: int) -> Iterable[int]:
+    instruction = iced_x86.Instruction()
+    instruction.code = code
+    return instruction.cpuid_features()
+
+
+def _both(ours: Insn, theirs: Any) -> Verdict:
+    mnemonic = MNEMONICS[theirs.mnemonic]
+    if ours.length != theirs.len:
+        return Verdict("differs", f"length: {ours.row} | {CODES[theirs.code]}")
+    if ours.row.name not in NAMES.get(mnemonic, (mnemonic.lower(),)):
+        return Verdict("differs", f"name: {ours.row} | {CODES[theirs.code]}")
+    problem = _prefixes(ours, theirs) or _operands(ours, theirs)
+    return Verdict("differs", f"{problem}: {ours.row} | {CODES[theirs.code]}") if problem else Verdict("equal")
+
+
+def _prefixes(ours: Insn, theirs: Any) -> str:
+    if ours.lock != theirs.has_lock_prefix:
+        return "lock"
+    if ours.row.rep and (ours.rep == 0xF3, ours.rep == 0xF2) != (theirs.has_rep_prefix, theirs.has_repne_prefix):
+        return "rep"
+    return ""
+
+
+def _operands(ours: Insn, theirs: Any) -> str:
+    kinds = [theirs.op_kind(n) for n in range(theirs.op_count)]
+    indices = [n for n, kind in enumerate(kinds) if kind not in _IMPLICIT_MEMORY]
+    if len(kinds) != len(indices):  # a string instruction: operands are implicit, but for the source's segment
+        return _string(ours, theirs, kinds)
+    if len(indices) > len(ours.operands):
+        indices = _without_implied(indices, len(ours.operands), theirs)
+    if len(indices) != len(ours.operands):
+        return "number of operands"
+    for operand, n in zip(ours.operands, indices, strict=True):
+        if problem := _operand(operand, n, kinds[n], ours, theirs):
+            return problem
+    return ""
+
+
+def _string(ours: Insn, theirs: Any, kinds: list[int]) -> str:
+    wide = {_K.MEMORY_SEG_ESI, _K.MEMORY_SEG_EDI, _K.MEMORY_ESEDI}
+    if (ours.address_size == 32) != any(kind in wide for kind in kinds):
+        return "address size"
+    sourced = any(kind not in (_K.MEMORY_ESDI, _K.MEMORY_ESEDI) for kind in kinds)
+    segment = ours.segment if ours.segment >= 0 else 3
+    return "segment" if sourced and _SEGMENT_NUMBER[theirs.memory_segment] != segment else ""
+
+
+def _without_implied(indices: list[int], count: int, theirs: Any) -> list[int]:
+    """Leave out what the manual's operand column does not name: ST(0) of FCOM, XLAT's memory."""
+    if count == 0:
+        return []
+    is_top = [_BY_NUMBER[theirs.op_register(n)] == Register("st", 0, 80) for n in indices]
+    return indices[1:] if is_top[0] else indices
+
+
+def _operand(operand: Operand, n: int, kind: int, ours: Insn, theirs: Any) -> str:
+    match operand:
+        case Register():
+            return "" if kind == _K.REGISTER and _BY_NUMBER[theirs.op_register(n)] == operand else "register"
+        case Memory():
+            return _memory(operand, theirs) if kind == _K.MEMORY else "kind"
+        case Immediate(value, width):
+            if kind in (_K.REGISTER, _K.MEMORY) or kind in _BRANCHES or kind in _FAR_BRANCHES:
+                return "kind"
+            return "" if theirs.immediate(n) & ((1 << width) - 1) == value else "immediate"
+        case Relative(displacement, _):
+            mask = 0xFFFF if ours.operand_size == 16 else 0xFFFFFFFF
+            target = (ours.length + displacement) & mask
+            return "" if kind in _BRANCHES and theirs.near_branch_target & mask == target else "target"
+        case FarPointer(selector, offset, width):
+            if kind not in _FAR_BRANCHES:
+                return "kind"
+            theirs_offset = theirs.far_branch32 if width == 32 else theirs.far_branch16
+            return "" if (theirs.far_branch_selector, theirs_offset) == (selector, offset) else "far pointer"
+
+
+@functools.cache
+def _memory_bits(memory_size: int) -> int:
+    return int(iced_x86.MemorySizeInfo(memory_size).size) * 8
+
+
+def _memory(operand: Memory, theirs: Any) -> str:
+    if _SEGMENT_NUMBER.get(theirs.memory_segment) != operand.segment:
+        return "segment"
+    if not _is_register(theirs.memory_base, operand.base, operand.address_size):
+        return "base"
+    if not _is_register(theirs.memory_index, operand.index, operand.address_size):
+        return "index"
+    if operand.index >= 0 and theirs.memory_index_scale != operand.scale:
+        return "scale"
+    if theirs.memory_displacement & ((1 << operand.address_size) - 1) != operand.displacement:
+        return "displacement"
+    if operand.base < 0 and operand.index < 0 and theirs.memory_displ_size * 8 != operand.address_size:
+        return "address size"
+    if operand.width and _memory_bits(theirs.memory_size) != operand.width:
+        return "width"
+    return ""
+
+
+def _is_register(theirs: int, number: int, width: int) -> bool:
+    if number < 0:
+        return theirs == iced_x86.Register.NONE
+    register = _BY_NUMBER[theirs]
+    return register is not None and (register.kind, register.number, register.width) == ("gpr", number, width)

@@ -1,0 +1,54 @@
+"""Random machine code: plain bytes, and bytes shaped like the rows of the instruction table."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from aiopyvm.isa.decode import decoder
+from aiopyvm.isa.notation import Pattern
+
+PREFIXES: Final = bytes((0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
+ESCAPES: Final = {0: b"", 1: b"\x0f", 2: b"\x0f\x38", 3: b"\x0f\x3a"}
+
+
+def random_bytes(rng: random.Random) -> bytes:
+    """15 random bytes, with one time in four a prefix, or the two-byte escape, at the start."""
+    code = rng.randbytes(15)
+    match rng.randrange(8):
+        case 0:
+            return bytes((rng.choice(PREFIXES),)) + code[:14]
+        case 1:
+            return b"\x0f" + code[:14]
+    return code
+
+
+def shaped_bytes(rng: random.Random, pattern: Pattern) -> bytes:
+    """15 bytes that begin, mostly, with an instruction of the pattern's row, behind random prefixes."""
+    out = bytearray(rng.choices(PREFIXES, k=_prefix_count(rng)))
+    if pattern.operand_size == 16 and rng.random() < 0.9:
+        out.append(0x66)
+    if pattern.address_size == 16 and rng.random() < 0.9:
+        out.append(0x67)
+    if pattern.mandatory in (0x66, 0xF2, 0xF3):
+        out.append(pattern.mandatory)
+    out += ESCAPES[pattern.opcode >> 8]
+    out.append((pattern.opcode & 0xFF) + (rng.randrange(8) if pattern.in_opcode else 0))
+    if pattern.modrm and rng.random() < 0.95:
+        out.append(rng.choice(tuple(pattern.modrm)))
+    out += rng.randbytes(15)
+    return bytes(out[:15])
+
+
+def _prefix_count(rng: random.Random) -> int:
+    roll = rng.random()
+    if roll < 0.5:
+        return 0
+    if roll < 0.97:
+        return rng.randrange(1, 4)
+    return rng.randrange(4, 15)
+
+
+def patterns() -> tuple[Pattern, ...]:
+    """The patterns of the whole table."""
+    return decoder().patterns

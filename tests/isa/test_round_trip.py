@@ -1,0 +1,63 @@
+"""What the disassembler writes, the assembler reads: the same instruction comes back, for every row of the table."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from aiopyvm.isa.assemble import assemble
+from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
+from aiopyvm.isa.disasm import format_insn
+from aiopyvm.isa.insn import Insn, Relative
+from aiopyvm.isa.notation import Pattern
+from tests.isa.random_code import patterns, random_bytes, shaped_bytes
+
+ADDRESS = 0x08049000
+
+
+def meaning(insn: Insn) -> object:
+    """What the text must keep: all but the encoding (opcodes that mean the same, lengths of displacements)."""
+    operands = tuple(
+        (insn.length + operand.displacement) & (0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF)
+        if isinstance(operand, Relative)
+        else operand
+        for operand in insn.operands
+    )
+    return insn.row.name, operands, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock
+
+
+def check(code: bytes) -> bool:
+    """Round trip of the instruction at the start of `code`, if there is one."""
+    try:
+        insn = decode(code)
+    except (DecodeFault, NeedMore):
+        return False
+    text = format_insn(insn, ADDRESS)
+    again = assemble(text, ADDRESS)
+    assert meaning(decode(again)) == meaning(insn), f"{insn.code.hex()} is {text!r} is {again.hex()}"
+    assert len(again) <= insn.length, f"{insn.code.hex()} is {text!r} is {again.hex()}"
+    return True
+
+
+@pytest.mark.parametrize("pattern", patterns(), ids=lambda p: str(p.row))
+def test_every_row_comes_back(pattern: Pattern) -> None:
+    rng = random.Random(str(pattern.row))
+    found = 0
+    for _ in range(1000):
+        code = shaped_bytes(rng, pattern)
+        try:
+            reached = decode(code).row is pattern.row
+        except (DecodeFault, NeedMore):
+            continue
+        if reached:
+            check(code)
+            found += 1
+        if found == 12:
+            return
+    pytest.fail(f"only {found} of 1000 strings were instructions of the row")
+
+
+def test_random_code_comes_back() -> None:
+    rng = random.Random(7)
+    assert sum(check(random_bytes(rng)) for _ in range(5000)) > 1000
