@@ -1,4 +1,4 @@
-"""Signal frames of Linux i386, as a 64-bit kernel lays them out for 32-bit programs (arch/x86/include/asm/sigframe.h)."""
+"""Signal frames of Linux i386, as a 64-bit kernel lays them out for 32-bit programs (asm/sigframe.h)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ UC_SIGMASK: Final = UC_MCONTEXT + SIGCONTEXT_SIZE
 RT_RETCODE: Final = RT_UCONTEXT + UC_SIGMASK + 8
 RT_FRAME_SIZE: Final = RT_RETCODE + 8
 
-# struct fregs_state: the FSAVE image, then the status word once more with a magic number that says "no FXSR state follows".
+# struct fregs_state: the FSAVE image, then the status word once more and a magic number: no FXSR state follows.
 FREGS_SIZE: Final = 112
 FREGS_MAGIC: Final = 0xFFFF
 

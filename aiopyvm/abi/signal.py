@@ -1,4 +1,4 @@
-"""Signals of Linux i386: numbers, actions, codes and structures (signal(7), sigaction(2), asm/signal.h, asm/siginfo.h)."""
+"""Signals of Linux i386: numbers, actions, codes and structures (signal(7), sigaction(2))."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Delivering signals: what Linux does on its way back to the program (signal(7), "Execution of signal handlers").
 
-`resume` alternates between the call in progress and the pending signals until the thread can run instructions, or cannot run.
+`resume` alternates between the call in progress and the pending signals until the thread can run instructions, or
+cannot run.
 """
 
 from __future__ import annotations

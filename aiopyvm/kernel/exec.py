@@ -1,7 +1,7 @@
 """Programs into processes: the first one of a run, and execve(2).
 
-execve builds the whole new image beside the old one and only then changes anything, so that every error finds the caller as it
-was. Only static programs run; whatever the loader does not take is ENOEXEC.
+execve builds the whole new image beside the old one and only then changes anything, so that every error finds the
+caller as it was. Only static programs run; whatever the loader does not take is ENOEXEC.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def spawn(
     else:
         name = path or (argv[0] if argv else b"")
         image = Image(program_bytes, list(argv), name, name)
-    credentials = Credentials(*[kernel.uid] * 4, *[kernel.gid] * 4)
+    uid, gid = kernel.uid, kernel.gid
+    credentials = Credentials(uid, uid, uid, uid, gid, gid, gid, gid)
     try:
         memory = _load(kernel, image, environ, credentials, STACK_LIMIT, flat)
     except AddressSpaceFull as full:

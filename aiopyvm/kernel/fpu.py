@@ -1,4 +1,4 @@
-"""The x87 state as FSAVE stores it in 32-bit protected mode: 108 bytes (Intel SDM vol. 1, "Saving the x87 FPU's State")."""
+"""The x87 state as FSAVE stores it in 32-bit protected mode: 108 bytes (Intel SDM vol. 2A, FSAVE)."""
 
 from __future__ import annotations
 

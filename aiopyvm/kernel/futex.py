@@ -1,7 +1,7 @@
 """Futexes: threads that wait on a word of memory (futex(2)).
 
-A futex in a shared mapping is known by its backing and offset there, so that processes meet; any other by address space and
-address. Only what is waited for has a queue. A waiting thread's call record holds its `key` and `bitset`.
+A futex in a shared mapping is known by its backing and offset there, so that processes meet; any other by address
+space and address. Only what is waited for has a queue. A waiting thread's call record holds its `key` and `bitset`.
 """
 
 from __future__ import annotations

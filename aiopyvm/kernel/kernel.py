@@ -1,21 +1,21 @@
 """The guest kernel of one run: its processes, and the few doors by which a runtime drives them.
 
-A runtime makes a `Kernel`, sets `on_runnable` and `on_exit`, and calls `spawn` for the first process. Then, for each thread that
-`on_runnable` names (one it has not seen is new), as long as `thread.state` is RUNNABLE:
+A runtime makes a `Kernel`, sets `on_runnable` and `on_exit`, and calls `spawn` for the first process. Then, for each
+thread that `on_runnable` names (one it has not seen is new), as long as `thread.state` is RUNNABLE:
 
-    cost = kernel.resume(thread)          # finishes a call, delivers signals: at the start of each slice, cheap when idle
+    cost = kernel.resume(thread)          # finishes a call, delivers signals: at the start of each slice
     if thread.state is RunState.RUNNABLE:
         exit = engine.run(thread.core, budget)
         if exit.reason in (SYSCALL, FAULT):
             cost += kernel.trap(thread, exit)   # afterwards the thread may run on, be PARKED, STOPPED or DEAD
 
-`trap` and `resume` return virtual instructions. When nothing is runnable: sleep until `next_deadline()` or until a host end
-wakes a queue; then `expire(now)`. The run is over when `ended` is true: the first process has ended, and took all others along.
-`terminate(reason)` ends a run from outside at any time.
+`trap` and `resume` return virtual instructions. When nothing is runnable: sleep until `next_deadline()` or until a
+host end wakes a queue; then `expire(now)`. The run is over when `ended` is true: the first process has ended, and
+took all others along. `terminate(reason)` ends a run from outside at any time.
 
-What always holds. Nothing here waits, does I/O or reads a clock but `clock` and `entropy` (ports.py). A thread is in a wait queue
-exactly while it is PARKED. No guest can make any of this raise; a bug of ours in a handler is `Process.failure` and ends that
-process alone.
+What always holds. Nothing here waits, does I/O or reads a clock but `clock` and `entropy` (ports.py). A thread is in
+a wait queue exactly while it is PARKED. No guest can make any of this raise; a bug of ours in a handler is
+`Process.failure` and ends that process alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.abi.errno import EAGAIN, Errno
 from aiopyvm.abi.signal import SI_USER, SIGKILL, SigInfo, bit
-from aiopyvm.kernel import delivery, exec as program, lifecycle, send, trap
+from aiopyvm.kernel import delivery, lifecycle, send, trap
+from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import RunState, Thread
@@ -125,9 +126,10 @@ class Kernel:
     ) -> Process:
         """Start the first process: `argv` as given, `files` become descriptors 0, 1, 2...
 
-        The program is `program_bytes` (an ELF file's content; with `flat=(load_at, entry)` a flat binary), else the file
-        at the guest path `path` (argv[0] when None), `#!` scripts included. Raises LoadError for what cannot be loaded,
-        Errno for a guest path, cwd or arguments that do not work (E2BIG), HostRefusedError when memory is refused.
+        The program is `program_bytes` (an ELF file's content; with `flat=(load_at, entry)` a flat binary), else the
+        file at the guest path `path` (argv[0] when None), `#!` scripts included. Raises LoadError for what cannot be
+        loaded, Errno for a guest path, cwd or arguments that do not work (E2BIG), HostRefusedError when memory is
+        refused.
         """
         return program.spawn(self, argv, program_bytes, flat, environ, files, cwd, path)
 

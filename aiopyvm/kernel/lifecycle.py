@@ -1,6 +1,7 @@
 """The lives of processes and threads: clone, exit, zombies, orphans, the end of the run (clone(2), exit(2), wait(2)).
 
-The first process is the machine's init: orphans become its children, and when it ends the run ends, with all that still lives.
+The first process is the machine's init: orphans become its children, and when it ends the run ends, with all that
+still lives.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, in
     if stack:
         cpu.esp = stack
     if tls is not None:
-        index, cpu.tls[index].base, cpu.tls[index].limit, cpu.tls[index].access = tls
+        entry = cpu.tls[tls[0]]
+        _, entry.base, entry.limit, entry.access = tls
         segments.refresh(cpu)
     thread = Thread(kernel, process, tid, kernel.make_core(cpu, process.mm.space))
     thread.name, thread.mask = t.name, t.mask
@@ -194,7 +196,7 @@ def reap(process: Process) -> None:
 
 
 def is_orphaned(kernel: Kernel, group: int, leaving: Process | None = None) -> bool:
-    """Whether no member of `group` but `leaving` has a parent in another group of its session (setpgid(2), "orphaned")."""
+    """Whether no member of `group` but `leaving` has a parent in another group of its session (setpgid(2))."""
     for process in kernel.processes.values():
         parent = process.parent
         if process.group != group or process is leaving or process.life is not Life.ALIVE or parent is None:

@@ -1,7 +1,7 @@
 """A guest process: what its threads share, and what remains of it until somebody waits for it. Plain data.
 
-Time. A process's user CPU time is its instruction count, one nanosecond each, and its system time the virtual cost of its
-system calls: the same on every host and in every run (docs/quirks.md).
+Time. A process's user CPU time is its instruction count, one nanosecond each, and its system time the virtual cost of
+its system calls: the same on every host and in every run (docs/quirks.md).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Process:
     @property
     def user_ns(self) -> int:
         """User CPU time so far, ns."""
-        return self.usage.user_ns + sum(t.core.cpu.instructions for t in self.threads.values())
+        return self.usage.user_ns + sum(int(t.core.cpu.instructions) for t in self.threads.values())
 
     @property
     def system_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""Segment registers as the kernel loads them: from a signal frame, and after a TLS descriptor changed (set_thread_area(2))."""
+"""Segment registers as the kernel loads them: from a signal frame, and after a TLS descriptor changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Signal frames: what a handler finds on its stack, and the way back from it (sigreturn(2)).
 
-The frame holds the whole user-visible state. A frame that a hostile program made up restores whatever registers it says, with
-flags and selectors filtered as Linux filters them; one that cannot be read, or whose CS or SS cannot be loaded, is a SIGSEGV.
+The frame holds the whole user-visible state. A frame that a hostile program made up restores whatever registers it
+says, with flags and selectors filtered as Linux filters them; one that cannot be read, or whose CS or SS cannot be
+loaded, is a SIGSEGV.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from aiopyvm.abi import signal as abi
 from aiopyvm.abi import sigframe as layouts
+from aiopyvm.abi import signal as abi
 from aiopyvm.abi.layout import codec_of
-from aiopyvm.abi.signal import KernelSigaction, SigInfo, SigStack
 from aiopyvm.abi.sigframe import Sigcontext
-from aiopyvm.isa.state import AC, CF, DF, OF, PF, SF, TF, USER_CS, USER_DS, ZF, AF
+from aiopyvm.abi.signal import KernelSigaction, SigInfo, SigStack
+from aiopyvm.isa.state import AC, AF, CF, DF, OF, PF, SF, TF, USER_CS, USER_DS, ZF
 from aiopyvm.kernel import fpu, segments
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.faults import MemoryFault
@@ -39,7 +40,10 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
     if not 0 <= address <= top or (_on_alt_stack(t, top, inclusive=True) and not _fits_alt_stack(t, address)):
         raise MemoryFault(address & 0xFFFFFFFF, "w")
     context = _context(t, fpstate, old_mask)
-    frame = _rt_frame(t, address, info, action, context, old_mask) if rt else _frame(address, info, action, context, old_mask)
+    if rt:
+        frame = _rt_frame(t, address, info, action, context, old_mask)
+    else:
+        frame = _frame(address, info, action, context, old_mask)
     image = fpu.fsave_image(t.core.cpu)
     t.memory.probe(address, fpstate + layouts.FREGS_SIZE - address, True)
     t.memory.write(fpstate, image + struct.pack("<HH", t.core.cpu.fsw, layouts.FREGS_MAGIC))
@@ -128,7 +132,8 @@ def _context(t: Thread, fpstate: int, old_mask: int) -> Sigcontext:
     c = t.core.cpu
     return Sigcontext(
         c.gs, c.fs, c.es, c.ds, c.edi, c.esi, c.ebp, c.esp, c.ebx, c.edx, c.ecx, c.eax,
-        t.trap_number, t.error_code, c.eip, c.cs, c.eflags, c.esp, c.ss, fpstate, old_mask & 0xFFFFFFFF, t.fault_address,
+        t.trap_number, t.error_code, c.eip, c.cs, c.eflags, c.esp, c.ss,
+        fpstate, old_mask & 0xFFFFFFFF, t.fault_address,
     )  # fmt: skip
 
 
@@ -180,7 +185,8 @@ def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     image = t.memory.read(context.fpstate, fpu.FSAVE_SIZE) if context.fpstate else None
     t.set_mask(mask)
     for name in ("gs", "fs", "es", "ds"):
-        segments.load_data_segment(cpu, name, getattr(context, name) & 0xFFFF | (3 if getattr(context, name) & 0xFFFC else 0))
+        selector = getattr(context, name) & 0xFFFF
+        segments.load_data_segment(cpu, name, selector | 3 if selector > 3 else selector)
     if not segments.load_code_or_stack(cpu, "cs", context.cs & 0xFFFF):
         raise BadFrame
     if not segments.load_code_or_stack(cpu, "ss", context.ss & 0xFFFF):

@@ -1,7 +1,7 @@
 """A guest thread: a CPU of its own, a signal mask, and at most one system call in progress. Plain data.
 
-Run states. RUNNABLE: may run instructions, once `attention` is false and no `call` is in progress (`Kernel.resume` sees to
-both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKILL ends it. DEAD: for good.
+Run states. RUNNABLE: may run instructions, once `attention` is false and no `call` is in progress (`Kernel.resume`
+sees to both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKILL ends it. DEAD: for good.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Thread:
         return (self.pending.bits | self.process.pending.bits) & ~self.mask
 
     def set_mask(self, mask: int) -> None:
-        """Set the signal mask (never SIGKILL and SIGSTOP); what it lets through is delivered before the next instruction."""
+        """Set the signal mask (never SIGKILL and SIGSTOP); what it lets through comes before the next instruction."""
         self.mask = mask & ~0x40100
         if self.pending_bits():
             self.attention = True
@@ -114,6 +114,11 @@ class Thread:
         """The deadline of `wait` passed."""
         if self.state is RunState.PARKED:
             self.kernel.unpark(self, Cause.TIMEOUT)
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time so far, user and system (ns; kernel/process.py)."""
+        return int(self.core.cpu.instructions) + self.system_ns
 
     @property
     def waits_for(self) -> str:

@@ -82,7 +82,7 @@ class Timers:
 
 
 class RealTimer:
-    """ITIMER_REAL of a process: SIGALRM when it expires, then again each `interval` ns if that is not 0 (setitimer(2))."""
+    """ITIMER_REAL of a process: SIGALRM when it expires, then every `interval` ns if that is not 0 (setitimer(2))."""
 
     __slots__ = ("_process", "_timer", "interval")
 

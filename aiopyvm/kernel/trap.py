@@ -1,4 +1,4 @@
-"""Engine exits: a system call goes to the table, a fault becomes the signal that Linux x86 makes of it (arch/x86/kernel/traps.c).
+"""Engine exits: a system call goes to the table, a fault becomes the signal that Linux makes of it (kernel/traps.c).
 
 | exception | signal, si_code | si_addr |
 | --- | --- | --- |

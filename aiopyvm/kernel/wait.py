@@ -36,8 +36,9 @@ class Restart(enum.Enum):
 class Wait:
     """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
-    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it. `signals` is a set
-    of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible` lets SIGKILL alone interrupt it (vfork(2)).
+    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it. `signals`
+    is a set of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible` lets SIGKILL alone
+    interrupt it (vfork(2)).
     """
 
     queues: tuple[WaitQueue, ...] = ()
@@ -60,10 +61,10 @@ class Cause(enum.Enum):
 class Call:
     """One system call in progress: plain data, kept on its thread from entry to return.
 
-    Handlers own `done` (what the call returns if a signal ends it and it is not 0: usually bytes moved so far), `deadline`
-    (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back; the kernel puts
-    it back when the call ends) and `state` (whatever plain data else they need). The kernel sets `woken` before it
-    continues a call (None at first) and `queue` (the queue that woke it).
+    Handlers own `done` (what the call returns if a signal ends it and it is not 0: usually bytes moved so far),
+    `deadline` (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back;
+    the kernel puts it back when the call ends) and `state` (whatever plain data else they need). The kernel sets
+    `woken` before it continues a call (None at first) and `queue` (the queue that woke it).
     """
 
     number: int

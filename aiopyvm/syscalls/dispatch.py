@@ -1,4 +1,4 @@
-"""Entering, continuing and ending system calls: the single place where `Errno` becomes a negative EAX, a `Wait` a parked thread.
+"""Entering, continuing and ending system calls: only here `Errno` becomes a negative EAX, a `Wait` a parked thread.
 
     EAX, EBX... -> Call -> handler -> result | Errno | MemoryFault (EFAULT) | Wait | unknown number (ENOSYS, counted)
 

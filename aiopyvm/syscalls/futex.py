@@ -7,10 +7,10 @@ from typing import Annotated, Final
 from aiopyvm.abi.errno import EAGAIN, EINVAL, ENOSYS, ETIMEDOUT, Errno
 from aiopyvm.abi.layout import codec_of
 from aiopyvm.abi.time import NS, Timespec32, Timespec64
-from aiopyvm.kernel.futex import MATCH_ANY
+from aiopyvm.kernel.futex import MATCH_ANY, Key
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
-from aiopyvm.syscalls.spec import Choice, Ptr, U32, syscall
+from aiopyvm.syscalls.spec import U32, Choice, Ptr, syscall
 
 WAIT, WAKE, FD, REQUEUE, CMP_REQUEUE, WAKE_OP = 0, 1, 2, 3, 4, 5
 LOCK_PI, UNLOCK_PI, TRYLOCK_PI, WAIT_BITSET, WAKE_BITSET = 6, 7, 8, 9, 10
@@ -58,7 +58,7 @@ def _futex(
     timeout: int,
     uaddr2: int,
     val3: int,
-    time: type[Timespec32] | type[Timespec64],
+    time: type[Timespec32 | Timespec64],
 ) -> int | Wait:
     command = op & 127
     private = bool(op & PRIVATE)
@@ -111,7 +111,7 @@ def _wait(
     private: bool,
     absolute: bool,
     realtime: bool,
-    time: type[Timespec32] | type[Timespec64],
+    time: type[Timespec32 | Timespec64],
 ) -> int | Wait:
     call = t.call
     assert call is not None
@@ -139,7 +139,7 @@ def _begin_wait(
     private: bool,
     absolute: bool,
     realtime: bool,
-    time: type[Timespec32] | type[Timespec64],
+    time: type[Timespec32 | Timespec64],
 ) -> None:
     if timeout:
         codec = codec_of(time)
@@ -157,7 +157,7 @@ def _begin_wait(
     call.state["key"] = t.kernel.futexes.key(t, uaddr, private)
 
 
-def _wake_op(t: Thread, key: tuple[object, int], to: tuple[object, int], uaddr2: int, val: int, val2: int, op: int) -> int:
+def _wake_op(t: Thread, key: Key, to: Key, uaddr2: int, val: int, val2: int, op: int) -> int:
     operation, comparison = op >> 28 & 15, op >> 24 & 15
     argument, wanted = (_sign12(op >> 12 & 0xFFF), _sign12(op & 0xFFF))
     if operation & 8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Final, NamedTuple
 
 from aiopyvm.abi.errno import EINVAL, EPERM, ESRCH, Errno
@@ -9,7 +10,7 @@ from aiopyvm.abi.layout import layout
 from aiopyvm.abi.signal import NSIG
 from aiopyvm.abi.utsname import OldoldUtsname, OldUtsname, Utsname
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.syscalls.spec import Choice, Hex, I32, InOut, Out, Ptr, Size, U32, syscall
+from aiopyvm.syscalls.spec import I32, U32, Choice, Hex, InOut, Out, Ptr, Size, syscall
 
 SYSNAME: Final = b"Linux"
 RELEASE: Final = b"5.15.0"  # what programs test is whether a call exists; they ask the calls
@@ -503,13 +504,9 @@ def capget(t: Thread, header: InOut[CapHeader], data: Ptr) -> int:
         raise Errno(ESRCH)
     if data:
         full = 0xFFFFFFFF if process.credentials.euid == 0 else 0
-        sets = b"".join(value.to_bytes(4, "little") for n in range(words) for value in _three(full if n == 0 else full & 0x1FF))
-        t.memory.write(data, sets)
+        effective_permitted_inheritable = [word for n in range(words) for word in (full >> 23 * n,) * 2 + (0,)]
+        t.memory.write(data, struct.pack(f"<{3 * words}I", *effective_permitted_inheritable))
     return 0
-
-
-def _three(word: int) -> tuple[int, int, int]:
-    return word, word, 0  # effective, permitted, inheritable
 
 
 @syscall(185, "capset", man="capget(2)")

@@ -11,7 +11,7 @@ from aiopyvm.abi.time import NS, Timespec32, Timespec64, split_us
 from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.layout import PAGE
-from aiopyvm.syscalls.spec import Choice, I32, In, Out, Pid, Ptr, Size, syscall
+from aiopyvm.syscalls.spec import I32, Choice, In, Out, Pid, Ptr, Size, syscall
 
 Resource = Annotated[int, Choice(abi.NAMES)]
 Who = Annotated[int, Choice({0: "RUSAGE_SELF", -1: "RUSAGE_CHILDREN", 1: "RUSAGE_THREAD"})]

@@ -1,7 +1,7 @@
 """Memory: brk(2), mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), msync(2), mlock(2), mincore(2).
 
-What is mapped writable and private, or anonymous, counts against the memory limit at once (ENOMEM), as with overcommit off; pages
-are charged when they are touched.
+What is mapped writable and private, or anonymous, counts against the memory limit at once (ENOMEM), as with
+overcommit off; pages are charged when they are touched.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from aiopyvm.abi import mman
-from aiopyvm.abi.errno import EACCES, EAGAIN, EEXIST, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM, Errno
+from aiopyvm.abi.errno import EACCES, EEXIST, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM, Errno
 from aiopyvm.abi.mman import MmapArgs
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from aiopyvm.errors import GuestMemoryError, HostRefusedError

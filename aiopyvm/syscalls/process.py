@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from aiopyvm.abi import clone as clone_abi
-from aiopyvm.abi.errno import EACCES, EBADF, ECHILD, EFAULT, EINVAL, ENOSYS, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import EACCES, EBADF, ECHILD, EINTR, EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT
 from aiopyvm.kernel import exec as program
@@ -15,7 +15,17 @@ from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
 from aiopyvm.syscalls.limits import rusage_of
 from aiopyvm.syscalls.spec import (
-    Choice, CStr, DirFd, Flags, I32, Out, Pid, Ptr, Strings, read_strings, syscall,
+    I32,
+    Choice,
+    CStr,
+    DirFd,
+    Flags,
+    Out,
+    Pid,
+    Ptr,
+    Strings,
+    read_strings,
+    syscall,
 )  # fmt: skip
 from aiopyvm.syscalls.threads import tls_argument
 
@@ -117,7 +127,7 @@ def execveat(t: Thread, dirfd: DirFd, path: CStr, argv: Strings, envp: Strings, 
 
 
 @syscall(1, "exit", man="_exit(2)")
-def exit(t: Thread, status: I32) -> int:
+def _exit(t: Thread, status: I32) -> int:
     """End this thread; the last one ends the process."""
     lifecycle.end_thread(t, (status & 0xFF) << 8)
     return 0
@@ -309,7 +319,5 @@ def ptrace(t: Thread, request: I32, pid: Pid, address: Ptr, data: Ptr) -> int:
 
 @syscall(0, "restart_syscall", man="restart_syscall(2)")
 def restart_syscall(t: Thread) -> int:
-    """Called by the program itself, there is nothing to restart: an interrupted call that goes on does so in the kernel."""
-    from aiopyvm.abi.errno import EINTR
-
+    """Called by a program, there is nothing to restart: an interrupted call that goes on does so in the kernel."""
     raise Errno(EINTR)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Final
 
-from aiopyvm.abi import errno, signal as abi
-from aiopyvm.abi.errno import EAGAIN, EFAULT, EINVAL, EPERM, ESRCH, Errno
-from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_SIGPENDING
+from aiopyvm.abi import errno
+from aiopyvm.abi import signal as abi
+from aiopyvm.abi.errno import EAGAIN, EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.abi.signal import (
-    NSIG, SI_KERNEL, SI_TKILL, SI_USER, SIG_DFL, SIGCONT, SIGSEGV, UNBLOCKABLE, KernelSigaction, OldSigaction, OldSigset,
-    SigInfo, SiginfoBytes, Sigset, SigStack, bit,
+    NSIG,
+    SI_KERNEL,
+    SI_TKILL,
+    SI_USER,
+    SIGCONT,
+    SIGSEGV,
+    UNBLOCKABLE,
+    KernelSigaction,
+    OldSigaction,
+    OldSigset,
+    SigInfo,
+    SiginfoBytes,
+    Sigset,
+    SigStack,
+    bit,
 )  # fmt: skip
 from aiopyvm.abi.time import NS, Timespec32, Timespec64
 from aiopyvm.kernel import send, sigframe
-from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
@@ -92,8 +106,8 @@ def rt_tgsigqueueinfo(t: Thread, tgid: Pid, tid: Pid, sig: Signo, info: In[Sigin
 
 def _queued_info(sig: int, info: In[SiginfoBytes]) -> SigInfo:
     given = info.get()
-    union = given.fields
-    return SigInfo(sig, given.code, int.from_bytes(union[:4], "little"), int.from_bytes(union[4:8], "little"), raw=union)
+    pid, uid = struct.unpack_from("<II", given.fields)
+    return SigInfo(sig, given.code, pid, uid, raw=given.fields)
 
 
 def _queue(t: Thread, info: SigInfo, tgid: int, tid: int) -> int:

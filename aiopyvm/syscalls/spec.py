@@ -4,15 +4,15 @@
     def pipe2(t: Thread, fds: Out[FdPair], flags: PipeFlags) -> int: ...
 
 How it works. A handler's annotations are its signature. The first parameter is the calling thread; each further one
-takes the next argument registers (EBX ECX EDX ESI EDI EBP): one, or two for `I64` and `U64` (low word first). On a row's
-first call the annotations are compiled into one Python function that decodes all arguments; the same annotations give the
-strace text (`strace.py`). `TABLE` holds every row.
+takes the next argument registers (EBX ECX EDX ESI EDI EBP): one, or two for `I64` and `U64` (low word first). On a
+row's first call the annotations are compiled into one Python function that decodes all arguments; the same
+annotations give the strace text (`strace.py`). `TABLE` holds every row.
 
 What always holds. Decoding eagerly reads only paths and strings (`CStr`: EFAULT, ENAMETOOLONG); every other pointer
-becomes an `In`, `Out`, `InOut`, `Array` or `Iovec` object, or a plain address, and is read or written when the handler
-asks for it, so that errors come in Linux's order. A handler returns its result (0 <= n < 2**32), raises `Errno` or lets
-`MemoryFault` (EFAULT) through, or returns a `Wait`. It is then called again with the same decoded arguments; `t.call` is
-its progress record.
+becomes an `In`, `Out`, `InOut`, `Array` or `Iovec` object, or a plain address, and is read or written when the
+handler asks for it, so that errors come in Linux's order. A handler returns its result (0 <= n < 2**32), raises
+`Errno` or lets `MemoryFault` (EFAULT) through, or returns a `Wait`. It is then called again with the same decoded
+arguments; `t.call` is its progress record.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_RW_COUNT: Final = 0x7FFFF000  # most bytes that one read or write moves (rea
 
 
 class Kind:
-    """How one parameter is decoded: `slots` argument registers, and a Python expression over `t` and `a` for its value."""
+    """How one parameter is decoded: `slots` argument registers, and an expression over `t` and `a` for its value."""
 
     slots = 1
 

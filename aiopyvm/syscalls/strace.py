@@ -73,7 +73,7 @@ def flags_text(names: Mapping[int, str], value: int, zero: str = "0") -> str:
     """Return the names of the bits of `value`, joined by |, the rest in hexadecimal."""
     if not value:
         return names.get(0, zero)
-    parts = []
+    parts: list[str] = []
     for bits, name in sorted(names.items(), reverse=True):
         if bits and value & bits == bits:
             parts.insert(0, name)
@@ -185,7 +185,7 @@ def _show_strings(t: Thread, kind: Any, call: Call, n: int, result: int | None) 
     address = _value(call, n)
     if not address:
         return "NULL"
-    shown = []
+    shown: list[str] = []
     for i in range(SHOWN_ITEMS):
         pointer = t.memory.load(address + 4 * i, 4)
         if not pointer:

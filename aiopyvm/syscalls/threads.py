@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from aiopyvm.abi.errno import EINVAL, ENODEV, ENOSYS, EPERM, ESRCH, Errno
 from aiopyvm.abi.layout import layout
 from aiopyvm.isa.state import FIRST_TLS_ENTRY, TLS_ENTRIES
 from aiopyvm.kernel import segments
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.syscalls.spec import Hex, I32, In, InOut, Out, Pid, Ptr, Size, U32, syscall
+from aiopyvm.syscalls.spec import I32, U32, Hex, InOut, Out, Pid, Ptr, Size, syscall
 
 SEG_32BIT: Final = 1 << 0
 CONTENTS: Final = 3 << 1

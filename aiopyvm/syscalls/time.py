@@ -13,7 +13,7 @@ from aiopyvm.abi.resource import Tms
 from aiopyvm.abi.time import NS, TICK_NS, Itimerval, Timespec32, Timespec64, Timeval32, Timezone, split_ns, split_us
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait
-from aiopyvm.syscalls.spec import Choice, Flags, I32, In, Out, U32, syscall
+from aiopyvm.syscalls.spec import I32, U32, Choice, Flags, In, Out, syscall
 
 ClockId = Annotated[int, Choice(abi.CLOCK_NAMES)]
 SleepFlags = Annotated[int, Flags({abi.TIMER_ABSTIME: "TIMER_ABSTIME"})]
@@ -25,7 +25,8 @@ CPUCLOCK_PERTHREAD: Final = 4
 COARSE_NS: Final = 4_000_000
 _REALTIME: Final = (abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_TAI)
 _MONOTONIC: Final = (
-    abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_MONOTONIC_COARSE, abi.CLOCK_BOOTTIME, abi.CLOCK_BOOTTIME_ALARM,
+    abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_MONOTONIC_COARSE, abi.CLOCK_BOOTTIME,
+    abi.CLOCK_BOOTTIME_ALARM,
 )  # fmt: skip
 _COARSE: Final = (abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE)
 
@@ -44,7 +45,7 @@ def _now(t: Thread, clock: int) -> int:
     elif clock == abi.CLOCK_PROCESS_CPUTIME_ID:
         return t.process.user_ns + t.process.system_ns
     elif clock == abi.CLOCK_THREAD_CPUTIME_ID:
-        return t.core.cpu.instructions + t.system_ns
+        return t.cpu_ns
     else:
         return _cpu_clock(t, clock)
     return now - now % COARSE_NS if clock in _COARSE else now
@@ -59,7 +60,7 @@ def _cpu_clock(t: Thread, clock: int) -> int:
         thread = t.kernel.threads.get(number) if number else t
         if thread is None or thread.process is not t.process:
             raise Errno(EINVAL)
-        return thread.core.cpu.instructions + thread.system_ns
+        return thread.cpu_ns
     process = t.kernel.find_process(number) if number else t.process
     if process is None:
         raise Errno(EINVAL)
