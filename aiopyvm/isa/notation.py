@@ -62,6 +62,8 @@ _CODE_SIZES: Final = {  # bytes of code
 _REGISTER_OR_MEMORY: Final = re.compile(r"r(\d*)/m(\d+)")
 _OPCODE_BYTE: Final = re.compile(r"([0-9A-F]{2})(?:\+(rb|rw|rd|i))?")
 
+_ALL: Final = frozenset(range(8))
+
 # What tells the operand size (see spec.py). DX is a port number wherever a row names it.
 _SIZE_32: Final = {"r32", "r/m32", "m32", "imm32", "rel32", "ptr16:32", "m16:32", "m32&32", "moffs32", *GPR32}
 _SIZE_16: Final = {"r16", "r/m16", "m16", "rel16", "ptr16:16", "m16:16", "m16&16", "moffs16", *GPR16} - {"dx"}
@@ -230,20 +232,23 @@ def _modrm_values(e: _Encoding, fields: tuple[Field, ...]) -> frozenset[int]:
         return frozenset(range(e.second, e.second + 8) if e.second_plus else (e.second,))
     if not e.modrm:
         return frozenset()
-    values = [v for v in range(256) if e.modrm == "r" or v >> 3 & 7 == int(e.modrm)]
-    any_mod = any(field.kind in ("cr", "dr") for field in fields)
+    regs = rms = _ALL
+    memory = register = True
     for field in fields:
         if field.place == "reg":
-            values = [v for v in values if v >> 3 & 7 in field.numbers]
+            regs = field.numbers
         elif field.place == "rm":
-            values = [v for v in values if _fits_rm(field, v | 0xC0 if any_mod else v)]
-    return frozenset(values)
+            rms, register, memory = field.numbers, bool(field.kind), field.memory_width >= 0
+    if any(field.kind in ("cr", "dr") for field in fields):
+        memory = True  # ModRM.mod means nothing
+    return _matching(regs if e.modrm == "r" else frozenset({int(e.modrm)}), rms, register, memory)
 
 
-def _fits_rm(field: Field, modrm: int) -> bool:
-    if modrm < 0xC0:
-        return field.memory_width >= 0
-    return bool(field.kind) and modrm & 7 in field.numbers
+@lru_cache(256)
+def _matching(regs: frozenset[int], rms: frozenset[int], register: bool, memory: bool) -> frozenset[int]:
+    """The values of ModRM with such reg fields, and with such registers or memory in r/m."""
+    mods = (0, 1, 2) * memory + (3,) * register
+    return frozenset(mod << 6 | reg << 3 | rm for mod in mods for reg in regs for rm in (rms if mod == 3 else _ALL))
 
 
 # -- operands ----------------------------------------------------------------------------------------------------------
