@@ -1,6 +1,6 @@
 """Our decoder's answer and iced-x86's for the same bytes, compared operand by operand.
 
-`compare(code)` returns a `Verdict`. Everything that is not equal is either in `EXPLAINED`'s terms, with the reason, or "differs".
+`compare(code)` returns a `Verdict`. What is not equal is explained in `iced_names.py`, with the reason, or "differs".
 """
 
 from __future__ import annotations
@@ -88,14 +88,11 @@ def _only_theirs(theirs: Any) -> Verdict:
 
 
 @functools.cache
-def _features(code: int) -> frozenset[str]:
-    return frozenset(FEATURES[feature] for feature in iced_x86.OpCodeInfo(code).instruction_string and _cpuid(code))
-
-
-def _cpuid(code: int) -> Iterable[int]:
+def _features(code: Any) -> frozenset[str]:
     instruction = iced_x86.Instruction()
     instruction.code = code
-    return instruction.cpuid_features()
+    features: Iterable[Any] = instruction.cpuid_features()
+    return frozenset(FEATURES[feature] for feature in features)
 
 
 def _both(ours: Insn, theirs: Any) -> Verdict:
@@ -170,7 +167,7 @@ def _operand(operand: Operand, n: int, kind: int, ours: Insn, theirs: Any) -> st
 
 
 @functools.cache
-def _memory_bits(memory_size: int) -> int:
+def _memory_bits(memory_size: Any) -> int:
     return int(iced_x86.MemorySizeInfo(memory_size).size) * 8
 
 
