@@ -1,0 +1,1 @@
+"""Hostile programs: whatever they are and do, the end is a typed one."""
