@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aiopyvm.abi.errno import EINVAL, ENODEV, ENOSPC, ENXIO, Errno
+from aiopyvm.abi.errno import EINVAL, ENOSPC, ENXIO, Errno
 from aiopyvm.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
 from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, makedev
 from aiopyvm.kernel.file import File
@@ -61,8 +61,17 @@ class Zero(Null):
         return bytes(min(n, MAX_READ))
 
 
-class Full(Zero):
-    """/dev/full: like zero, but always full."""
+    def mmap_backing(self) -> None:
+        """Zeros (a shared mapping is one of its own)."""
+        return
+
+
+class Full(Null):
+    """/dev/full: reads as zeros, but is always full."""
+
+    def read(self, n: int) -> bytes:
+        """Zeros."""
+        return bytes(min(n, MAX_READ))
 
     def write(self, data: bytes) -> int:
         """Raises Errno(ENOSPC)."""
@@ -79,10 +88,6 @@ class Random(Null):
     def read(self, n: int) -> bytes:
         """Random bytes."""
         return self._entropy.bytes(min(n, MAX_READ))
-
-    def mmap_content(self) -> bytes:
-        """Raises Errno(ENODEV)."""
-        raise Errno(ENODEV)
 
 
 Opener = Callable[["FsContext", int, "DeviceNode"], File]

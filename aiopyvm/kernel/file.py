@@ -19,6 +19,7 @@ from aiopyvm.abi.stat import S_IFCHR, Stat
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.wait import WaitQueue
+    from aiopyvm.mem.backing import Backing
 
 
 class File:
@@ -147,9 +148,16 @@ class File:
         """
         raise Errno(ENOTDIR)
 
-    def mmap_content(self) -> bytes:
-        """Return what a private mapping shows: the whole content, immutable, the same object while nothing changes.
+    def mmap_backing(self) -> Backing | None:
+        """Return what a mapping shows, page by page as it is touched (mmap(2)); None: zeros.
 
         Raises Errno(ENODEV) for what cannot be mapped.
+        """
+        raise Errno(ENODEV)
+
+    def mmap_content(self) -> bytes:
+        """Return the whole content of a program, immutable, the same object while nothing changes.
+
+        Raises Errno: ENODEV for what cannot be mapped, ENOMEM for what is too long to be a program.
         """
         raise Errno(ENODEV)

@@ -8,10 +8,11 @@ Permission checks and Linux's order of errors are the vfs's (`vfs.py`); a file s
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOTDIR, ENXIO, EPERM, Errno
+from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
 from aiopyvm.abi.fcntl import R_OK, W_OK, X_OK
 from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IXUGO, Stat, StatFs
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.fslocks import Locks
+    from aiopyvm.kernel.fsmap import FileBacking
 
 
 class Entry(NamedTuple):
@@ -49,6 +51,10 @@ class FileSystem:
     device = 0
     root: Directory
 
+    def attach(self, device: int, uid: int, gid: int) -> None:
+        """Become part of a guest's tree: with a device number, and the ids of the guest's user."""
+        self.device = device
+
     def statfs(self) -> StatFs:
         """Return what statfs(2) tells."""
         raise NotImplementedError
@@ -60,6 +66,7 @@ class Inode:
     fs: FileSystem
     kind = S_IFREG
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
+    backing: weakref.ref[FileBacking] | None = None  # what maps it, while something does
 
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno where a host's file vanished."""
@@ -126,7 +133,7 @@ class Directory(Inode):
 
     def make_unnamed(self, mode: int, uid: int, gid: int) -> Inode:
         """Create a regular file without a name (O_TMPFILE)."""
-        raise Errno(95)
+        raise Errno(EOPNOTSUPP)
 
     def link(self, name: bytes, inode: Inode) -> None:
         """Add `name`, which does not exist, for a file of this file system."""

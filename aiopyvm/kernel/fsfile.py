@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from aiopyvm.abi.errno import EFBIG, EINVAL, EISDIR, ENODEV, ENXIO, EOPNOTSUPP, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOMEM, ENXIO, EOPNOTSUPP, EOVERFLOW, Errno
 from aiopyvm.abi.fcntl import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -23,10 +24,12 @@ from aiopyvm.abi.fcntl import (
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, Entry, Inode, Listing
+from aiopyvm.kernel.fsmap import FileBacking
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
 
+MAX_WHOLE = 256 << 20  # bytes of a file that is read whole (a program)
 GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
 
 
@@ -119,7 +122,16 @@ class RegularFile(File):
             if offset >= limit and data:
                 raise Errno(EFBIG)
             data = data[: limit - offset]
-        return self.content.write_at(offset, data)
+        n = self.content.write_at(offset, data)
+        self._changed(offset, n)
+        return n
+
+    def _changed(self, offset: int, n: int) -> None:
+        """Tell whoever maps the file."""
+        ref = self.inode.backing if self.inode is not None else None
+        backing = ref() if ref is not None else None
+        if backing is not None:
+            backing.changed(offset, n)
 
     def seek(self, offset: int, whence: int) -> int:
         """Move the position. Raises Errno: EINVAL, ENXIO."""
@@ -146,7 +158,9 @@ class RegularFile(File):
             raise Errno(EINVAL)
         if size > MAX_NON_LFS and not self.flags & O_LARGEFILE:
             raise Errno(EINVAL)
+        old = self.content.size
         self.content.truncate(size)
+        self._changed(min(old, size), abs(old - size))
 
     def allocate(self, offset: int, length: int, mode: int) -> None:
         """fallocate(2): sizes, holes and zeros; space itself is taken when it is written."""
@@ -164,6 +178,7 @@ class RegularFile(File):
             raise Errno(EOPNOTSUPP)
         if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
             self.content.punch(offset, length)
+            self._changed(offset, length)
         if not mode & FALLOC_FL_KEEP_SIZE and offset + length > self.content.size:
             self.content.truncate(offset + length)
 
@@ -175,8 +190,20 @@ class RegularFile(File):
         """Return the bytes from the position to the end."""
         return max(0, self.content.size - self.offset)
 
+    def mmap_backing(self) -> FileBacking:
+        """Return the content as a backing, the same while anything maps it."""
+        inode = self.inode
+        assert inode is not None
+        backing = inode.backing() if inode.backing is not None else None
+        if backing is None:
+            backing = FileBacking(self.content)
+            inode.backing = weakref.ref(backing)
+        return backing
+
     def mmap_content(self) -> bytes:
-        """Return the whole content. Raises Errno."""
+        """Return the whole content. Raises Errno: ENOMEM for more than MAX_WHOLE bytes, or as its file system."""
+        if self.content.size > MAX_WHOLE:
+            raise Errno(ENOMEM)
         return self.content.snapshot()
 
 
@@ -233,13 +260,9 @@ class DirectoryFile(File):
         """Always ready."""
         return READABLE | WRITABLE
 
-    def mmap_content(self) -> bytes:
-        """Raises Errno(ENODEV)."""
-        raise Errno(ENODEV)
-
     def allocate(self, offset: int, length: int, mode: int) -> None:
-        """Raises Errno(ENODEV)."""
-        raise Errno(ESPIPE if self.inode is None else ENODEV)
+        """Raises Errno(EBADF): a directory is never open for writing."""
+        raise Errno(EBADF)
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over ".", "..", the names, and what is mounted here."""

@@ -5,7 +5,10 @@ The kernel imports nothing that does I/O; `aiopyvm.host` implements these, tests
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from aiopyvm.abi.stat import Stat, StatFs
 
 
 class Clock(Protocol):
@@ -33,4 +36,106 @@ class Budget(Protocol):
 
     def charge(self, size_bytes: int) -> bool:
         """Take `size_bytes` (may be negative: give back); False, and nothing taken, when that is over the limit."""
+        ...
+
+
+HostPath = tuple[bytes, ...]
+"""Names below a host directory, from its top; never b"", b"." or b".."."""
+
+
+class HostFile(Protocol):
+    """A regular file of the host, open. Every method may raise `Errno`."""
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Return at most `n` bytes at `offset`."""
+        ...
+
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        """Store bytes at `offset`; return how many."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Set the size."""
+        ...
+
+    def stat(self) -> Stat:
+        """Return the attributes."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """Return the whole content, the same object for the same content where that is cheap."""
+        ...
+
+    def close(self) -> None:
+        """Give the host's descriptor back; once."""
+        ...
+
+
+class HostTree(Protocol):
+    """A host directory that the caller granted, and what is below it: nothing else is reachable through it.
+
+    Paths are walked name by name without following any symbolic link. Every method may raise `Errno`; a tree that was
+    granted read-only raises EROFS from what changes it. Nothing is held open but `HostFile`s.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was granted for changes."""
+        ...
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """The host's user and group ids for what is created: the guest sees them as its own user's."""
+        ...
+
+    def stat(self, path: HostPath) -> Stat:
+        """Return the attributes of what is there, a link's own."""
+        ...
+
+    def readlink(self, path: HostPath) -> bytes:
+        """Return a symbolic link's target."""
+        ...
+
+    def names(self, path: HostPath) -> Sequence[tuple[int, int, bytes]]:
+        """Return a directory's entries, "." and ".." left out, as (inode number, DT_* kind, name), sorted by name."""
+        ...
+
+    def open(self, path: HostPath, writable: bool) -> HostFile:
+        """Open a regular file; whatever else is there is ENXIO."""
+        ...
+
+    def make(self, path: HostPath, mode: int, target: bytes) -> None:
+        """Create a regular file, directory or symbolic link (`mode` has the type); anything else is EPERM."""
+        ...
+
+    def link(self, old: HostPath, new: HostPath) -> None:
+        """Give a file another name."""
+        ...
+
+    def unlink(self, path: HostPath) -> None:
+        """Remove a name that is no directory."""
+        ...
+
+    def rmdir(self, path: HostPath) -> None:
+        """Remove an empty directory."""
+        ...
+
+    def rename(self, old: HostPath, new: HostPath) -> None:
+        """Move a name, replacing what is there."""
+        ...
+
+    def set_mode(self, path: HostPath, mode: int) -> None:
+        """Set permission bits; set-user-ID and set-group-ID are EPERM."""
+        ...
+
+    def set_times(self, path: HostPath, atime: int, mtime: int) -> None:
+        """Set both times, in nanoseconds."""
+        ...
+
+    def statfs(self) -> StatFs:
+        """Return what statfs(2) tells."""
         ...

@@ -93,7 +93,7 @@ class Vfs:
         return self.pipes
 
     def _number(self, fs: FileSystem) -> None:
-        fs.device = self.devices
+        fs.attach(self.devices, self.uid, self.gid)
         self.devices += 1
 
     # --- mounting ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,377 @@
+"""A minimal /proc (proc(5)): the processes of the machine that looks, and a few facts about it.
+
+How it works. The tree is a table of directories, files and links whose content is made when it is read; who looks is
+the `FsContext`, so that one file system serves every run of a machine and a process sees only its own kernel. Nothing
+here can be changed. A file's content is made once per open, at the first read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENXIO, Errno
+from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY, SEEK_CUR, SEEK_SET
+from aiopyvm.abi.stat import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFREG, Stat, StatFs
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fs import Directory, FileSystem, Inode, Listing, Symlink, fixed_listing
+from aiopyvm.kernel.fsfile import DirectoryFile
+from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Content
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.vfs import Vfs
+
+
+class ProcFs(FileSystem):
+    """The file system for /proc of `vfs`."""
+
+    name = "proc"
+    readonly = True
+
+    def __init__(self, vfs: Vfs) -> None:
+        self.vfs = vfs
+        self.root: ProcRoot = ProcRoot(self)
+
+    def statfs(self) -> StatFs:
+        """Nothing is stored."""
+        return StatFs(PROC_SUPER_MAGIC)
+
+
+class ProcInode(Inode):
+    """An inode of /proc. Numbers are made from the process id and the place."""
+
+    fs: ProcFs
+    mode = 0o444
+
+    def __init__(self, fs: ProcFs, number: int, process: Process | None = None) -> None:
+        self.fs = fs
+        self.number = number
+        self.process = process
+
+    def owner_and_mode(self) -> tuple[int, int, int]:
+        """What belongs to a process belongs to its user."""
+        if self.process is None:
+            return 0, 0, self.mode
+        who = self.process.credentials
+        return who.euid, who.egid, self.mode
+
+    def stat(self) -> Stat:
+        """Return the attributes; times are now."""
+        uid, gid, mode = self.owner_and_mode()
+        now = self.fs.vfs.clock.realtime_ns()
+        nlink = 2 if self.kind == S_IFDIR else 1
+        return Stat(
+            self.number, self.kind | mode, nlink, uid, gid, 0, now, now, now, now, 0, 0, self.fs.device, 1024
+        )
+
+
+class ProcText(ProcInode):
+    """A file whose text is made when it is read."""
+
+    kind = S_IFREG
+
+    def __init__(self, fs: ProcFs, number: int, process: Process | None, content: Content) -> None:
+        super().__init__(fs, number, process)
+        self.content = content
+
+    def open(self, ctx: FsContext, flags: int) -> File:
+        """Return a new open file description. Raises Errno(EACCES) for writing."""
+        if flags & O_ACCMODE != O_RDONLY:
+            raise Errno(EACCES)
+        return ProcFile(flags, self, ctx)
+
+
+class ProcFile(File):
+    """An open file of /proc."""
+
+    seekable = True
+
+    def __init__(self, flags: int, inode: ProcText, ctx: FsContext) -> None:
+        super().__init__(flags, inode)
+        self._make = partial(inode.content, ctx, inode.process)
+        self._text: bytes | None = None
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Return a part of the text."""
+        if self._text is None or offset == 0:
+            self._text = self._make()
+        return self._text[offset : offset + n]
+
+    def read(self, n: int) -> bytes:
+        """Return the next part of the text."""
+        data = self.pread(n, self.offset)
+        self.offset += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the position. Raises Errno(EINVAL)."""
+        if whence == SEEK_CUR:
+            offset += self.offset
+        elif whence != SEEK_SET:
+            raise Errno(EINVAL)
+        if offset < 0:
+            raise Errno(EINVAL)
+        self.offset = offset
+        return offset
+
+
+class ProcLink(ProcInode, Symlink):
+    """A link: to a path, or (a magic link) straight to an inode."""
+
+    kind = S_IFLNK
+    mode = 0o777
+
+    def __init__(
+        self,
+        fs: ProcFs,
+        number: int,
+        process: Process | None,
+        text: Callable[[FsContext], bytes],
+        target: Callable[[FsContext], Inode | None] = lambda ctx: None,
+    ) -> None:
+        super().__init__(fs, number, process)
+        self._text = text
+        self._target = target
+
+    def readlink(self, ctx: FsContext) -> bytes:
+        """Return the target's path, as far as it has one."""
+        return self._text(ctx)
+
+    def jump(self, ctx: FsContext) -> Inode | None:
+        """Return the inode that it leads to without a path."""
+        return self._target(ctx)
+
+
+class OpenInode(Inode):
+    """What /proc/pid/fd/n leads to where the open file has no inode: opening it gives the file itself."""
+
+    def __init__(self, file: File, fs: ProcFs) -> None:
+        self._file = file
+        self.fs = fs
+        self.kind = file.stat().mode & 0o170000
+
+    def stat(self) -> Stat:
+        """The open file's attributes."""
+        return self._file.stat()
+
+    def owner_and_mode(self) -> tuple[int, int, int]:
+        """Whoever sees the descriptor may use it."""
+        return 0, 0, 0o666
+
+    def open(self, ctx: FsContext, flags: int) -> File:
+        """Return the open file description itself. Raises Errno: EACCES if it is not open for that, ENXIO if closed."""
+        file = self._file
+        if not file.refs:
+            raise Errno(ENXIO)
+        access = flags & O_ACCMODE
+        if (access != 1 and not file.readable) or (access != 0 and not file.writable):
+            raise Errno(EACCES)
+        return file
+
+
+class ProcDirectory(ProcInode, Directory):
+    """A directory whose names are made when they are looked for."""
+
+    kind = S_IFDIR
+    mode = 0o555
+
+    def __init__(
+        self, fs: ProcFs, number: int, process: Process | None, parent: ProcDirectory | None, name: bytes
+    ) -> None:
+        super().__init__(fs, number, process)
+        self.parent = self if parent is None else parent
+        self.name = name
+
+    def open(self, ctx: FsContext, flags: int) -> File:
+        """Return a new open file description."""
+        return DirectoryFile(self, flags, ctx)
+
+    def names(self, ctx: FsContext) -> Iterable[tuple[int, int, bytes]]:
+        """Iterate over (inode number, DT_* kind, name)."""
+        raise NotImplementedError
+
+    def listing(self, ctx: FsContext) -> Listing:
+        """The names of this moment."""
+        return fixed_listing(self.names(ctx))
+
+    def empty(self) -> bool:
+        """Never: nothing here can be removed."""
+        return False
+
+
+class ProcRoot(ProcDirectory):
+    """/proc itself."""
+
+    def __init__(self, fs: ProcFs) -> None:
+        super().__init__(fs, 1, None, None, b"/")
+        self._links = {
+            b"self": lambda ctx: b"%d" % _own(ctx).pid,
+            b"thread-self": lambda ctx: b"%d/task/%d" % (_own(ctx).pid, _own(ctx).pid),
+            b"mounts": lambda ctx: b"self/mounts",
+        }
+
+    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
+        """Return a machine-wide file, a link, or a process's directory. Raises Errno(ENOENT)."""
+        if name in MACHINE_FILES:
+            return ProcText(self.fs, 2 + list(MACHINE_FILES).index(name), None, MACHINE_FILES[name])
+        if name in self._links:
+            return ProcLink(self.fs, 90 + list(self._links).index(name), None, self._links[name])
+        process = _find(ctx, name)
+        return ProcessDirectory(self.fs, process, self)
+
+    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
+        """Processes first, then the files."""
+        if ctx.process is not None:
+            for pid in sorted(ctx.process.kernel.processes):
+                yield pid << 12, 4, b"%d" % pid
+        for n, name in enumerate(MACHINE_FILES):
+            yield 2 + n, 8, name
+        for n, name in enumerate(self._links):
+            yield 90 + n, 10, name
+
+
+class Row(NamedTuple):
+    """A link in a process's directory."""
+
+    text: Callable[[Process, FsContext], bytes]
+    target: Callable[[Process, FsContext], Inode | None]
+
+
+def _cwd(process: Process, ctx: FsContext) -> bytes:
+    try:
+        return process.fs.cwd.path(ctx.root)
+    except Errno:
+        return b"/" + process.fs.cwd.name + b" (deleted)"
+
+
+_LINKS = {
+    b"exe": Row(lambda process, ctx: process.exe or b"/", lambda process, ctx: None),
+    b"cwd": Row(_cwd, lambda process, ctx: process.fs.cwd),
+    b"root": Row(lambda process, ctx: process.fs.root.path(ctx.root), lambda process, ctx: process.fs.root),
+}
+
+
+class ProcessDirectory(ProcDirectory):
+    """/proc/pid."""
+
+    def __init__(self, fs: ProcFs, process: Process, parent: ProcDirectory) -> None:
+        super().__init__(fs, process.pid << 12, process, parent, b"%d" % process.pid)
+        self.subject = process
+
+    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
+        """Return one of its files. Raises Errno(ENOENT)."""
+        base = self.subject.pid << 12
+        process = self.subject
+        if name in PROCESS_FILES:
+            return ProcText(self.fs, base + 1 + list(PROCESS_FILES).index(name), process, PROCESS_FILES[name])
+        row = _LINKS.get(name)
+        if row is not None:
+            text, target = row
+            return ProcLink(
+                self.fs,
+                base + 60 + list(_LINKS).index(name),
+                process,
+                lambda ctx: text(process, ctx),
+                lambda ctx: target(process, ctx),
+            )
+        if name == b"fd":
+            return DescriptorDirectory(self.fs, base + 80, process, self, name)
+        if name == b"task":
+            return TaskDirectory(self.fs, base + 81, process, self, name)
+        raise Errno(ENOENT)
+
+    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
+        """Files, links and directories."""
+        base = self.subject.pid << 12
+        for n, name in enumerate(PROCESS_FILES):
+            yield base + 1 + n, 8, name
+        for n, name in enumerate(_LINKS):
+            yield base + 60 + n, 10, name
+        yield base + 80, 4, b"fd"
+        yield base + 81, 4, b"task"
+
+
+class TaskDirectory(ProcDirectory):
+    """/proc/pid/task: the threads, each shown as its process."""
+
+    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
+        """Return a thread's directory. Raises Errno(ENOENT)."""
+        process = self.process
+        if process is None or not name.isdigit() or int(name[:9]) not in process.threads:
+            raise Errno(ENOENT)
+        directory = ProcessDirectory(self.fs, process, self)
+        directory.name = name
+        return directory
+
+    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
+        """The thread ids."""
+        for tid in sorted(self.process.threads if self.process is not None else ()):
+            yield self.number, 4, b"%d" % tid
+
+
+class DescriptorDirectory(ProcDirectory):
+    """/proc/pid/fd: a magic link for each open descriptor."""
+
+    mode = 0o500
+
+    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
+        """Return a descriptor's link. Raises Errno(ENOENT)."""
+        file = None
+        if self.process is not None and name.isdigit() and len(name) < 8:
+            file = self.process.fds.find(int(name))
+        if file is None:
+            raise Errno(ENOENT)
+        found = file
+        link = ProcLink(
+            self.fs,
+            self.number + 100 + int(name),
+            self.process,
+            lambda ctx: file_path(found, ctx),
+            lambda ctx: found.inode if found.inode is not None else OpenInode(found, self.fs),
+        )
+        link.mode = 0o100 | (0o400 if file.readable else 0) | (0o200 if file.writable else 0)
+        return link
+
+    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
+        """The open descriptors."""
+        for fd, _ in self.process.fds if self.process is not None else ():
+            yield self.number + 100 + fd, 10, b"%d" % fd
+
+
+def file_path(file: File, ctx: FsContext) -> bytes:
+    """Return what /proc/pid/fd shows of a file: its path, with " (deleted)" when that leads elsewhere now."""
+    try:
+        if file.name:
+            return file.name
+        if isinstance(file.inode, Directory):
+            return file.inode.path(ctx.root)
+        if file.place is None:
+            return b"anon_inode:[file]"
+        directory, name = file.place
+        path = directory.path(ctx.root).rstrip(b"/") + b"/" + name
+    except Errno:
+        return b"/ (deleted)"
+    try:
+        same = directory.child(name, ctx) is file.inode
+    except Errno:
+        same = False
+    return path if same else path + b" (deleted)"
+
+
+def _own(ctx: FsContext) -> Process:
+    if ctx.process is None:
+        raise Errno(ENOENT)
+    return ctx.process
+
+
+def _find(ctx: FsContext, name: bytes) -> Process:
+    """Return the process of that number in the kernel of whoever looks. Raises Errno(ENOENT)."""
+    process = None
+    if ctx.process is not None and name.isdigit() and len(name) < 8:
+        process = ctx.process.kernel.processes.get(int(name))
+    if process is None:
+        raise Errno(ENOENT)
+    return process

@@ -1,0 +1,226 @@
+"""The texts of /proc (proc(5)), made from the kernel's objects when somebody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
+from aiopyvm.kernel.process import Life
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.process import Process
+
+Content = Callable[["FsContext", "Process | None"], bytes]
+
+TICK_NS = 10_000_000  # USER_HZ is 100
+PAGE = 4096
+
+
+def _kernel_of(ctx: FsContext) -> Process:
+    if ctx.process is None:
+        raise Errno(ENOENT)
+    return ctx.process
+
+
+def _need(process: Process | None) -> Process:
+    if process is None or process.life is Life.REAPED:
+        raise Errno(ESRCH)
+    return process
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def _uptime(ctx: FsContext, _: Process | None) -> bytes:
+    now = _kernel_of(ctx).kernel.clock.monotonic_ns() // TICK_NS
+    return b"%d.%02d 0.00\n" % divmod(now, 100)
+
+
+def _meminfo(ctx: FsContext, _: Process | None) -> bytes:
+    kernel = _kernel_of(ctx).kernel
+    total = kernel.memory_limit >> 10
+    used = sum(p.memory.resident_pages for p in kernel.processes.values() if p.life is Life.ALIVE) * 4
+    free = max(0, total - used)
+    rows = {"MemTotal": total, "MemFree": free, "MemAvailable": free, "Buffers": 0, "Cached": 0}
+    rows |= {"SwapTotal": 0, "SwapFree": 0}
+    return "".join(f"{name + ':':<16}{value:>8} kB\n" for name, value in rows.items()).encode()
+
+
+def _cpuinfo(ctx: FsContext, _: Process | None) -> bytes:
+    return (
+        b"processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 5\nmodel name\t: Pentium II\n"
+        b"stepping\t: 2\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 2\nwp\t\t: yes\n"
+        b"flags\t\t: fpu tsc cx8 cmov\nclflush size\t: 32\n\n"
+    )
+
+
+def _version(ctx: FsContext, _: Process | None) -> bytes:
+    return b"Linux version 6.1.0 (aiopyvm) #1 SMP\n"
+
+
+def _loadavg(ctx: FsContext, _: Process | None) -> bytes:
+    kernel = _kernel_of(ctx).kernel
+    return b"0.00 0.00 0.00 %d/%d %d\n" % (1, len(kernel.threads), max(kernel.processes, default=1))
+
+
+def _stat_all(ctx: FsContext, _: Process | None) -> bytes:
+    kernel = _kernel_of(ctx).kernel
+    ticks = kernel.clock.monotonic_ns() // TICK_NS
+    boot = (kernel.clock.realtime_ns() - kernel.clock.monotonic_ns()) // 10**9
+    row = b"%d 0 0 0 0 0 0 0 0 0\n" % ticks
+    return b"cpu  " + row + b"cpu0 " + row + b"intr 0\nctxt 0\nbtime %d\nprocesses %d\n" % (boot, len(kernel.processes))
+
+
+def _filesystems(ctx: FsContext, _: Process | None) -> bytes:
+    return b"nodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\toverlay\n"
+
+
+def mount_rows(ctx: FsContext) -> list[tuple[bytes, bytes, bytes]]:
+    """Return (mount point, type, options) of everything mounted."""
+    rows = []
+    for path, fs in ctx.vfs.mounts:
+        options = b"ro,relatime" if fs.readonly and fs.name != "proc" else b"rw,relatime"
+        rows.append((path.replace(b" ", b"\\040"), fs.name.encode(), options))
+    return rows
+
+
+def _mounts(ctx: FsContext, _: Process | None) -> bytes:
+    return b"".join(b"%s %s %s %s 0 0\n" % (kind, path, kind, options) for path, kind, options in mount_rows(ctx))
+
+
+MACHINE_FILES: dict[bytes, Content] = {
+    b"cpuinfo": _cpuinfo,
+    b"filesystems": _filesystems,
+    b"loadavg": _loadavg,
+    b"meminfo": _meminfo,
+    b"stat": _stat_all,
+    b"uptime": _uptime,
+    b"version": _version,
+}
+
+
+# --- a process --------------------------------------------------------------------------------------------------------
+
+
+def _cmdline(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    return b"".join(argument + b"\0" for argument in process.argv) if process.life is Life.ALIVE else b""
+
+
+def _environ(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    return b"".join(text + b"\0" for text in process.environ) if process.life is Life.ALIVE else b""
+
+
+def _comm(ctx: FsContext, process: Process | None) -> bytes:
+    return _need(process).name + b"\n"
+
+
+def _state(process: Process) -> tuple[str, str]:
+    if process.life is not Life.ALIVE:
+        return "Z", "zombie"
+    if process.stop_signal:
+        return "T", "stopped"
+    main = process.main
+    letter = main.state.value if main is not None else "Z"
+    return letter, {"R": "running", "S": "sleeping", "T": "stopped"}.get(letter, "dead")
+
+
+def _pages(process: Process) -> tuple[int, int]:
+    """Return (mapped, resident) pages."""
+    if process.life is not Life.ALIVE:
+        return 0, 0
+    mapped = sum(mapping.end - mapping.start for mapping in process.memory.mappings())
+    return mapped // PAGE, process.memory.resident_pages
+
+
+def _maps(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    if process.life is not Life.ALIVE:
+        return b""
+    lines = []
+    for mapping in process.memory.mappings():
+        prot = mapping.prot
+        flags = "".join(letter if prot & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
+        flags += "s" if mapping.shared else "p"
+        head = f"{mapping.start:08x}-{mapping.end:08x} {flags} {mapping.offset:08x} 00:00 0"
+        name = mapping.name if isinstance(mapping.name, str) else ""
+        lines.append(f"{head:<72} {name}\n" if name else head + " \n")
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+def _stat(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    letter, _ = _state(process)
+    mapped, resident = _pages(process)
+    parent = process.parent.pid if process.parent is not None else 0
+    times = [ns // TICK_NS for ns in _times(process)]
+    fields = [
+        letter, parent, process.group, process.session, 0, -1, 0, 0, 0, 0, 0, *times, 20 + process.nice, process.nice,
+        max(1, len(process.threads)), 0, process.started_ns // TICK_NS, mapped * PAGE, resident, 0xFFFFFFFF,
+        *[0] * 12, 17, 0, *[0] * 13,
+    ]  # fmt: skip
+    name = process.name.decode(errors="surrogateescape")
+    text = f"{process.pid} ({name}) {' '.join(map(str, fields))}\n"
+    return text.encode(errors="surrogateescape")
+
+
+def _times(process: Process) -> tuple[int, int, int, int]:
+    return process.user_ns, process.system_ns, process.child_usage.user_ns, process.child_usage.system_ns
+
+
+def _statm(ctx: FsContext, process: Process | None) -> bytes:
+    return b"%d %d 0 0 0 0 0\n" % _pages(_need(process))
+
+
+def _status(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    letter, word = _state(process)
+    mapped, resident = _pages(process)
+    who = process.credentials
+    main = process.main
+    rows = [
+        ("Name", process.name.decode(errors="surrogateescape")),
+        ("Umask", f"{process.fs.umask:04o}"),
+        ("State", f"{letter} ({word})"),
+        ("Tgid", process.pid),
+        ("Pid", process.pid),
+        ("PPid", process.parent.pid if process.parent is not None else 0),
+        ("TracerPid", 0),
+        ("Uid", f"{who.uid}\t{who.euid}\t{who.suid}\t{who.fsuid}"),
+        ("Gid", f"{who.gid}\t{who.egid}\t{who.sgid}\t{who.fsgid}"),
+        ("FDSize", process.fds.capacity),
+        ("Groups", "".join(f"{gid} " for gid in who.groups)),
+    ]
+    if process.life is Life.ALIVE:
+        rows += [("VmSize", f"{mapped * 4:8} kB"), ("VmRSS", f"{resident * 4:8} kB")]
+    rows += [
+        ("Threads", max(1, len(process.threads))),
+        ("SigPnd", f"{main.pending.bits if main is not None else 0:016x}"),
+        ("ShdPnd", f"{process.pending.bits:016x}"),
+        ("SigBlk", f"{main.mask if main is not None else 0:016x}"),
+        ("NoNewPrivs", process.no_new_privs),
+    ]
+    return "".join(f"{name}:\t{value}\n" for name, value in rows).encode(errors="surrogateescape")
+
+
+def _mountinfo(ctx: FsContext, process: Process | None) -> bytes:
+    lines = []
+    for n, (path, kind, options) in enumerate(mount_rows(ctx), 1):
+        lines.append(b"%d 0 0:%d / %s %s - %s %s rw\n" % (n, n, path, options, kind, kind))
+    return b"".join(lines)
+
+
+PROCESS_FILES: dict[bytes, Content] = {
+    b"cmdline": _cmdline,
+    b"comm": _comm,
+    b"environ": _environ,
+    b"maps": _maps,
+    b"mountinfo": _mountinfo,
+    b"mounts": _mounts,
+    b"stat": _stat,
+    b"statm": _statm,
+    b"status": _status,
+}
