@@ -61,7 +61,7 @@ def _aiopyvm(program: str, scale: str) -> tuple[float, int, bytes]:
     result = anyio.run(VM().run_elf, GUESTS / program, scale)
     taken = time.perf_counter() - before
     result.check_returncode()
-    return taken, result.instructions, result.stdout
+    return taken, result.instructions, result.stdout or b""
 
 
 def _peers() -> dict[str, list[str]]:

@@ -10,8 +10,8 @@ GUESTS = Path(__file__).parents[1] / "guests" / "bin"
 
 
 async def largest() -> None:
-    stages = [GUESTS / "seq", "1000"], [GUESTS / "sort", "-rn"], [GUESTS / "head", "-3"]
-    async with VM().pipeline(*stages) as pipeline:
+    vm = VM()
+    async with vm.pipeline([GUESTS / "seq", "1000"], [GUESTS / "sort", "-rn"], [GUESTS / "head", "-3"]) as pipeline:
         async for line in pipeline.stdout.lines("utf-8"):
             print("pipeline:", line)
 

@@ -11,7 +11,7 @@ import pytest
 
 from aiopyvm import VM, Result
 from tests.guests.programs import COMMITTED, GLIBC, Program
-from tests.native import NativeRun
+from tests.native import NativeRun, run_native
 
 ENGINES = ("evaluator", "python")
 RUNS = [
@@ -23,9 +23,9 @@ Guest = Callable[[str], Path]
 
 
 @functools.cache
-def natively(run: NativeRun, path: Path, program: Program) -> subprocess.CompletedProcess[bytes]:
+def natively(path: Path, program: Program) -> subprocess.CompletedProcess[bytes]:
     """What the host answers; asked once for all engines and loops."""
-    return run(path, *program.args, stdin=program.stdin, argv0=program.name)
+    return run_native(path, *program.args, stdin=program.stdin, argv0=program.name)
 
 
 def assert_same(result: Result, expected: subprocess.CompletedProcess[bytes]) -> None:
@@ -39,7 +39,7 @@ def assert_same(result: Result, expected: subprocess.CompletedProcess[bytes]) ->
 @pytest.mark.both_loops
 @pytest.mark.parametrize(("engine", "program"), RUNS, ids=[f"{engine}-{program}" for engine, program in RUNS])
 async def test_committed_guest(engine: str, program: Program, guest: Guest, native: NativeRun) -> None:
-    expected = natively(native, guest(program.name), program)
+    expected = natively(guest(program.name), program)
     vm = VM(engine=engine)
     result = await vm.run_elf(guest(program.name), *program.args, stdin=program.stdin, argv0=program.name)
     assert_same(result, expected)
@@ -51,7 +51,7 @@ async def test_committed_guest(engine: str, program: Program, guest: Guest, nati
 @pytest.mark.parametrize("load_at", [0, 0x10000, 0x7FFF0123])
 @pytest.mark.parametrize("program", FLAT, ids=str)
 async def test_flat_guest(engine: str, load_at: int, program: Program, guest: Guest, native: NativeRun) -> None:
-    expected = natively(native, guest(program.name), program)
+    expected = natively(guest(program.name), program)
     result = await VM(engine=engine).run_flat(guest(program.flat), load_at=load_at, stdin=program.stdin)
     assert_same(result, expected)
 
