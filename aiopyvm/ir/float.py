@@ -1,7 +1,7 @@
 """What each floating-point operation of the IR computes: `FLOAT[op](result type, first argument's type, *arguments)`.
 
-Arguments and results are encoded bits; the last argument is the x87 control word; the answer is (bits, exceptions), exceptions as
-`fexc` has them. `direct` gives an engine the function for known types without the two types.
+Arguments and results are encoded bits; the last argument is the x87 control word; the answer is (bits, exceptions),
+exceptions as `fexc` has them. `direct` gives an engine the function for known types without the two types.
 """
 
 from __future__ import annotations

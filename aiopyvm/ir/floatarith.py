@@ -1,9 +1,9 @@
 """Addition, subtraction, multiplication, division, square root, remainder and scaling of extended encodings.
 
-Each function takes operands already widened (`floatformat.widen`), the control word, the format to round to and DE where an operand
-was a denormal of a narrower format. The control word's precision counts for the extended format only. Exceptions come in the
-manual's order of priority: unsupported operands, NaNs, other invalid operations and division by zero, denormal operands, and
-those of the result (Intel SDM vol. 1, "Floating-Point Exception Priority").
+Each function takes operands already widened (`floatformat.widen`), the control word, the format to round to and DE
+where an operand was a denormal of a narrower format. The control word's precision counts for the extended format
+only. Exceptions come in the manual's order of priority: unsupported operands, NaNs, other invalid operations and
+division by zero, denormal operands, and those of the result (Intel SDM vol. 1, "Floating-Point Exception Priority").
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ def _plain(x: int) -> bool:
 
 
 def propagate(a: int, b: int, fmt: Format) -> Outcome:
-    """The result of an operation of which one operand is a NaN or unsupported (SDM vol. 1, "Operating on SNaNs and QNaNs").
+    """The result of an operation of which one operand is a NaN or unsupported (SDM vol. 1, "Operating on SNaNs and
+    QNaNs").
 
-    The x87 rule: a QNaN goes before an SNaN, then the larger significand, then the positive one. Narrower formats (SSE): the first.
+    The x87 rule: a QNaN goes before an SNaN, then the larger significand, then the positive one. Narrower formats
+    (SSE): the first.
     """
     if is_unsupported(a) or is_unsupported(b):
         return indefinite(fmt), IE

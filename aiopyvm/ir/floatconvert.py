@@ -68,7 +68,7 @@ def from_integer(value: int, size: int, fmt: Format, control: int) -> Outcome:
 
 
 def to_integer(x: int, size: int, control: int) -> Outcome:
-    """An extended encoding to a signed integer of `size` bits; NaNs and what does not fit: the integer indefinite and IE."""
+    """An extended encoding to a signed integer of `size` bits; IE and the integer indefinite for what does not fit."""
     sign, exponent, significand = x >> 79, x >> 64 & EXPONENT, x & SIGNIFICAND
     invalid = 1 << (size - 1)
     if not significand and not exponent:

@@ -1,12 +1,13 @@
 """Binary floating-point formats, and the rounding that every operation ends with.
 
-All arithmetic is exact on Python integers and rounds once. Operands of any format are first widened, without loss and without
-exceptions, to the 80-bit double extended encoding: sign (bit 79), biased exponent (bits 64-78), significand with its integer bit
-(bits 0-63). A NaN keeps its payload and its signaling bit; a denormal becomes normal, and the caller remembers that it was one.
+All arithmetic is exact on Python integers and rounds once. Operands of any format are first widened, without loss and
+without exceptions, to the 80-bit double extended encoding: sign (bit 79), biased exponent (bits 64-78), significand
+with its integer bit (bits 0-63). A NaN keeps its payload and its signaling bit; a denormal becomes normal, and the
+caller remembers that it was one.
 
-Encodings that the x87 does not support (Intel SDM vol. 1, "Unsupported Double Extended-Precision Floating-Point Encodings and
-Pseudo-Denormals"): an exponent above 0 with the integer bit clear. Pseudo-denormals (exponent 0, integer bit set) are denormal
-operands with the value of exponent 1.
+Encodings that the x87 does not support (Intel SDM vol. 1, "Unsupported Double Extended-Precision Floating-Point
+Encodings and Pseudo-Denormals"): an exponent above 0 with the integer bit clear. Pseudo-denormals (exponent 0,
+integer bit set) are denormal operands with the value of exponent 1.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Outcome = tuple[int, int]  # result bits, exceptions
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """An encoding: `stored` significand bits (all of them for f80), `precision` with the integer bit, exponent range."""
+    """An encoding: `stored` significand bits, `precision` with the integer bit, largest exponent `emax`."""
 
     bits: int
     stored: int
@@ -118,9 +119,10 @@ def is_denormal(x: int) -> bool:
 
 
 def round_pack(fmt: Format, sign: int, x: int, e: int, control: int, exc: int, precision: int) -> Outcome:
-    """Encode (-1)**sign * x * 2**e (x > 0), rounded to `precision` bits and `fmt`'s range; adds OE, UE, PE, C1 to `exc`.
+    """Encode (-1)**sign * x * 2**e (x > 0), rounded to `precision` bits and `fmt`'s range.
 
-    Where x is only a sticky approximation (its lowest bit stands for all that was cut off) it must have `precision` + 2 bits.
+    Adds OE, UE, PE, C1 to `exc`. Where x is only a sticky approximation (its lowest bit stands for all that was cut
+    off) it must have `precision` + 2 bits.
     """
     length = x.bit_length()
     exponent = e + length - 1

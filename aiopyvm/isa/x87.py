@@ -1,15 +1,18 @@
 """The x87 register stack, as its instructions trace it.
 
-ST(i) is the physical register (TOP + i) & 7. A register that is not `fvalid` is empty: reading it is a stack underflow, pushing
-onto one that is not empty a stack overflow; either is an invalid operation with SF set, whose masked response is the indefinite.
+ST(i) is the physical register (TOP + i) & 7. A register that is not `fvalid` is empty: reading it is a stack
+underflow, pushing onto one that is not empty a stack overflow; either is an invalid operation with SF set, whose
+masked response is the indefinite.
 
-Exceptions of an instruction are an i8 in the order of the status word: IE DE ZE OE UE PE SF, and C1 in bit 7. What always holds:
+Exceptions of an instruction are an i8 in the order of the status word: IE DE ZE OE UE PE SF, and C1 in bit 7. What
+always holds:
 
-- Every instruction that computes does its effects inside `complete`, and everything that may fault before it or first in it.
-- Blocks of mode 0 have every exception masked, so nothing can be pending: their traces have neither the check for #MF nor
-  the guards of unmasked exceptions. `MODE_X87` traces have both.
+- Every instruction that computes does its effects inside `complete`, and everything that may fault before it or first
+  in it.
+- Blocks of mode 0 have every exception masked, so nothing can be pending: their traces have neither the check for #MF
+  nor the guards of unmasked exceptions. `MODE_X87` traces have both.
 - FIP is kept for every instruction that is not a control instruction; FOP and FDP only for those that raise an unmasked
-  exception, and FCS and FDS are 0, as processors since 2013 have it (CPUID.7.EBX bits 6 and 13; IA32_MISC_ENABLE bit 2).
+  exception, and FCS and FDS are 0, as newer processors have it (CPUID.7.EBX bits 6 and 13).
 """
 
 from __future__ import annotations
@@ -50,13 +53,13 @@ PACKED: Final = integer(88)  # what arithmetic helpers return: f80, then excepti
 
 
 def wait(b: Tracer) -> None:
-    """#MF where an unmasked exception is pending; first in every waiting instruction (SDM vol. 1, "x87 FPU Exception Handling")."""
+    """#MF where an unmasked exception is pending: first in every waiting instruction."""
     if b.mode & MODE_X87:
         b.fault(MF, b.get("fsw").bit(7))
 
 
 def align(b: Tracer, place: MemoryPlace, *, write: bool) -> None:
-    """#AC where an m80 operand is not aligned to 8 bytes (SDM vol. 3A, "Alignment Check Exception"), in blocks that check."""
+    """#AC where an m80 operand is not aligned to 8 bytes, in blocks that check (SDM vol. 3A, "Alignment Check")."""
     if b.mode & MODE_ALIGNMENT_CHECK:
         b.linear(place.segment, place.offset, 8, write=write)
 
@@ -197,8 +200,8 @@ def retire(b: Tracer) -> None:
 def push(b: Tracer, value: Value, exceptions: Value, operand: object = None, occupied: Value | None = None) -> None:
     """Finish an instruction that pushes `value` (f80) and raises `exceptions` (i8).
 
-    A stack overflow comes before those, an underflow (the source is not `occupied`) before both. An unmasked DE does not
-    keep the value from being pushed.
+    A stack overflow comes before those, an underflow (the source is not `occupied`) before both. An unmasked DE does
+    not keep the value from being pushed.
     """
     number = (b.get("ftop") - 1) & 7
     bit = bit_of(b, number)

@@ -1,8 +1,9 @@
 """x87 operations that the IR's floating-point operations do not cover, as helpers.
 
-Arithmetic with an m32fp or m64fp operand is one operation on the hardware: the operand keeps its signaling NaNs and its denormals
-(no exception of a separate conversion), and the result is rounded once. Helpers return `x87.PACKED`: f80 in bits 0-79, exceptions
-above them. FPREM's have condition codes, as in the status word, in bits 88-103, and `KEPT` where C0 and C3 stay as they are.
+Arithmetic with an m32fp or m64fp operand is one operation on the hardware: the operand keeps its signaling NaNs and
+its denormals (no exception of a separate conversion), and the result is rounded once. Helpers return `x87.PACKED`:
+f80 in bits 0-79, exceptions above them. FPREM's have condition codes, as in the status word, in bits 88-103, and
+`KEPT` where C0 and C3 stay as they are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Compares random x87 cases with the real CPU: `python -m tests.hardware.campaign_x87 --cases N --seed S`.
 
-Prints each difference and a count by row; exits with 1 where there was any. `--record NAME` writes a set of vectors instead.
+Prints each difference and a count by row; exits with 1 where there was any. `--record NAME` writes a set of vectors
+instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An engine of the plainest kind: decode, trace, verify, evaluate, one instruction at a time. For cases against the real CPU."""
+"""The plainest engine: decode, trace, verify, evaluate, one instruction at a time. For cases against the real CPU."""
 
 from __future__ import annotations
 

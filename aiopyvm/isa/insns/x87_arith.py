@@ -149,7 +149,7 @@ def _remainder(b: Tracer, packed: Value) -> None:
 @insn("fprem", source="Intel SDM vol. 2A, FPREM")
 @form("D9 F8")
 def fprem(b: Tracer) -> None:
-    """ST(0) := ST(0) - trunc(ST(0) / ST(1)) * ST(1), or a step towards it with C2 set; C0 C3 C1 are the quotient's low bits."""
+    """ST(0) := ST(0) - trunc(ST(0) / ST(1)) * ST(1), or a step towards it (C2); C0 C3 C1: the quotient's low bits."""
     wait(b)
     _remainder(b, b.helper(fprem_packed, WITH_CONDITIONS, read(b, 0), read(b, 1), b.get("fcw")))
 
@@ -157,7 +157,7 @@ def fprem(b: Tracer) -> None:
 @insn("fprem1", source="Intel SDM vol. 2A, FPREM1")
 @form("D9 F5")
 def fprem1(b: Tracer) -> None:
-    """ST(0) := the IEEE remainder of ST(0) / ST(1), or a step towards it with C2 set; C0 C3 C1 are the quotient's low bits."""
+    """ST(0) := the IEEE remainder of ST(0) / ST(1), or a step towards it (C2); C0 C3 C1: the quotient's low bits."""
     wait(b)
     _remainder(b, b.helper(fprem1_packed, WITH_CONDITIONS, read(b, 0), read(b, 1), b.get("fcw")))
 

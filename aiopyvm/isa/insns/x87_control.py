@@ -182,7 +182,7 @@ def _store_pieces(dst: MemoryPlace, pieces: list[Value]) -> None:
 
 
 def _load_environment(b: Tracer, src: MemoryPlace, size: int) -> Callable[[], None]:
-    """Load the environment; return what makes it take effect. `size` bytes are read in all: first word, last byte, rest."""
+    """Load the environment of `size` bytes of state (first word, last byte, rest); return what makes it take effect."""
     width = b.insn.operand_size
     src.load(width)
     src.load(8, size - 1)

@@ -110,6 +110,8 @@ _constant("fldz", 0xEE, 0, 0)
 
 def _store(b: Tracer, dst: MemoryPlace, value: Value, exceptions: Value, pops: int) -> None:
     with complete(b, exceptions, dst, late=OE | UE):
+        if dst.width == 80:
+            align(b, dst, write=True)
         dst.store(value)
         pop(b, pops)
 
@@ -144,7 +146,6 @@ def fstp(b: Tracer, dst: MemoryPlace) -> None:
 def fstp_m80fp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as it is; pop."""
     wait(b)
-    align(b, dst, write=True)
     _store(b, dst, *checked(b, is_occupied(b, 0), read(b, 0), nothing(b)), 1)
 
 
@@ -212,7 +213,6 @@ def fistp(b: Tracer, dst: MemoryPlace) -> None:
 def fbstp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as a packed BCD integer; pop."""
     wait(b)
-    align(b, dst, write=True)
     packed = b.helper(fbstp_packed, PACKED, read(b, 0), b.get("fcw"))
     value, exceptions = unpack(packed)
     _store(b, dst, *checked(b, is_occupied(b, 0), value, exceptions, BCD_INDEFINITE), 1)
