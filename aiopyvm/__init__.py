@@ -4,9 +4,11 @@
 
 What a guest's standard streams may be:
 
-- stdin: bytes | PIPE | DEVNULL | a pipe's receive end | anyio or trio receive stream | asyncio.StreamReader | async iterable of
+- stdin: bytes | PIPE | DEVNULL | a pipe's receive end | anyio or trio receive stream | asyncio.StreamReader | async
+iterable of
   bytes | binary file | None (the host's own)
-- stdout, stderr: PIPE | DEVNULL | a pipe's send end | anyio or trio send stream | asyncio.StreamWriter | binary file | None;
+- stdout, stderr: PIPE | DEVNULL | a pipe's send end | anyio or trio send stream | asyncio.StreamWriter | binary file |
+None;
   stderr also STDOUT
 """
 
@@ -28,7 +30,6 @@ from aiopyvm.errors import (
 if TYPE_CHECKING:
     from aiopyvm.isa.assemble import assemble
     from aiopyvm.isa.disasm import disassemble
-    from aiopyvm.runtime.debugger import Step
     from aiopyvm.runtime.ends import Pipe, ReceiveEnd, SendEnd, pipe
     from aiopyvm.runtime.hooks import CodeHook, MemoryHook, SyscallHook
     from aiopyvm.runtime.hostdir import HostDir
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.proxies import Memory, Registers
     from aiopyvm.runtime.result import Fault, Reason, Result
     from aiopyvm.runtime.runtime import Runtime
+    from aiopyvm.runtime.steps import Step
     from aiopyvm.runtime.vm import VM
 
 __version__ = "0.1.0"
@@ -61,7 +63,7 @@ _HOMES = {
     "Result": "runtime.result",
     "Runtime": "runtime.runtime",
     "SendEnd": "runtime.ends",
-    "Step": "runtime.debugger",
+    "Step": "runtime.steps",
     "SyscallHook": "runtime.hooks",
     "assemble": "isa.assemble",
     "disassemble": "isa.disasm",

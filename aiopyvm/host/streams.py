@@ -1,8 +1,8 @@
 """Every kind of stream that a caller may give a guest, behind two small classes: `Source` and `Sink`.
 
-What always holds. A source is read once for each `receive`, and for at most what was asked where the stream lets one say so. Nobody's
-stream is closed here, but an async generator, by `finish`, in the task that ran it. A `Sink.send` raises `Broken` where the other
-side is gone; every other exception is the stream's own and passes through.
+What always holds. A source is read once for each `receive`, and for at most what was asked where the stream lets one
+say so. Nobody's stream is closed here, but an async generator, by `finish`, in the task that ran it. A `Sink.send`
+raises `Broken` where the other side is gone; every other exception is the stream's own and passes through.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ class Source:
 
 
 class Sink:
-    """Bytes to the host. `direct(data)` takes what goes through without waiting and returns how much (None: it cannot)."""
+    """Bytes to the host. `direct(data)` takes what goes through without waiting and returns how much (None: it
+    cannot)."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[object]], direct: Callable[[bytes], int] | None = None) -> None:
+    def __init__(
+        self, send: Callable[[bytes], Awaitable[object]], direct: Callable[[bytes], int] | None = None
+    ) -> None:
         self._send = send
         self.direct = direct
 
@@ -61,7 +64,8 @@ def is_broken(error: BaseException) -> bool:
 
 
 def open_source(stream: Any) -> Source:
-    """Return the source for `stream` (None: the host's own standard input). Raises TypeError for what is no byte stream."""
+    """Return the source for `stream` (None: the host's own standard input). Raises TypeError for what is no byte
+    stream."""
     if stream is None:
         return _descriptor_source(0)
     if isinstance(stream, anyio.abc.ByteReceiveStream):
@@ -78,7 +82,8 @@ def open_source(stream: Any) -> Source:
 
 
 def open_sink(stream: Any, default: int = 1) -> Sink:
-    """Return the sink for `stream` (None: the host's own descriptor `default`). Raises TypeError for what is no byte stream."""
+    """Return the sink for `stream` (None: the host's own descriptor `default`). Raises TypeError for what is no byte
+    stream."""
     if stream is None:
         return _descriptor_sink(default)
     if isinstance(stream, (anyio.abc.ByteSendStream, anyio.abc.ObjectSendStream)):
@@ -151,7 +156,7 @@ class _Chunks(Source):
             await close()
 
 
-# --- files and descriptors ----------------------------------------------------------------------------------------------
+# --- files and descriptors --------------------------------------------------------------------------------------------
 
 
 def _descriptor_of(stream: Any) -> int | None:

@@ -1,10 +1,13 @@
-"""Standard streams whose other side is outside the guest machines: plain buffers that a pump of the runtime fills and drains.
+"""Standard streams whose other side is outside the guest machines: plain buffers that a pump of the runtime fills and
+drains.
 
-How it works. `HostInput` asks (`on_want`) when a guest reads and nothing is there; somebody answers with `feed`, `feed_eof` or
-`fail`. It asks for one thing at a time and never for more than the guest did. `HostOutput` first offers bytes to `direct`, which
-takes what it can at once; the rest waits in a buffer of a pipe's size, and `on_data` says that there is something to `take`.
+How it works. `HostInput` asks (`on_want`) when a guest reads and nothing is there; somebody answers with `feed`,
+`feed_eof` or `fail`. It asks for one thing at a time and never for more than the guest did. `HostOutput` first offers
+bytes to `direct`, which takes what it can at once; the rest waits in a buffer of a pipe's size, and `on_data` says that
+there is something to `take`.
 
-What always holds: nothing here waits; a buffer never holds more than CAPACITY bytes of output; a closed file asks for nothing.
+What always holds: nothing here waits; a buffer never holds more than CAPACITY bytes of output; a closed file asks for
+nothing.
 """
 
 from __future__ import annotations
@@ -101,7 +104,8 @@ class HostInput(Stream):
         self.on_want: Callable[[], None] | None = None
 
     def read(self, n: int) -> bytes:
-        """Return 1 to `n` bytes, b"" at the end. Raises Errno: EAGAIN after asking the host, or what the host answered."""
+        """Return 1 to `n` bytes, b"" at the end. Raises Errno: EAGAIN after asking the host, or what the host
+        answered."""
         start = self._at
         if start < len(self._data):
             data = self._data[start : start + n]
@@ -189,7 +193,8 @@ class Collector(Stream):
 
 
 class MeteredEnd(PipeEnd):
-    """The writing end of a pipe whose reader is Python; `meter` becomes None when another guest takes over the reading."""
+    """The writing end of a pipe whose reader is Python; `meter` becomes None when another guest takes over the
+    reading."""
 
     def __init__(self, pipe: Pipe, meter: Meter) -> None:
         super().__init__(pipe, O_WRONLY)
@@ -214,9 +219,7 @@ class HostOutput(Stream):
 
     host = True
 
-    def __init__(
-        self, meter: Meter, name: str = "pipe:[stdout]", direct: Callable[[bytes], int] | None = None
-    ) -> None:
+    def __init__(self, meter: Meter, name: str = "pipe:[stdout]", direct: Callable[[bytes], int] | None = None) -> None:
         super().__init__(O_WRONLY, name)
         self._meter = meter
         self._direct = direct
@@ -227,7 +230,8 @@ class HostOutput(Stream):
         self.on_data: Callable[[], None] | None = None
 
     def write(self, data: bytes) -> int:
-        """Take 1 to len(data) bytes; up to PIPE_BUF all or nothing. Raises Errno: EPIPE when broken, EAGAIN without room."""
+        """Take 1 to len(data) bytes; up to PIPE_BUF all or nothing. Raises Errno: EPIPE when broken, EAGAIN without
+        room."""
         if self.broken:
             raise Errno(EPIPE)
         n = len(data)

@@ -1,7 +1,8 @@
 """`Process.ask`: a question to an interactive guest, and all that it answers before it waits for input again.
 
-How it works. Input is written and output is taken in turns, so that neither pipe can fill up and stop the guest. The answer is complete
-when all input was read, a thread waits for more, and nothing else of the guest can run: what it wrote is then in the pipe.
+How it works. Input is written and output is taken in turns, so that neither pipe can fill up and stop the guest. The
+answer is complete when all input was read, a thread waits for more, and nothing else of the guest can run: what it
+wrote is then in the pipe.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 async def ask(runs: Sequence[Run], stdin: SendEnd | None, stdout: ReceiveEnd | None, data: bytes) -> bytes:
-    """Send `data`; return what comes back until the guest waits for input, or ends. Raises ValueError without both pipes."""
+    """Send `data`; return what comes back until the guest waits for input, or ends. Raises ValueError without both
+    pipes."""
     if stdin is None or stdout is None:
         raise ValueError("ask() needs stdin=PIPE and stdout=PIPE")
     await anyio.lowlevel.checkpoint()

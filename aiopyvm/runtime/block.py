@@ -1,13 +1,14 @@
 """A task group whose exceptions come out bare: never wrapped in an exception group.
 
-What always holds. A task of the group that raises cancels the block's body, and leaving the block raises that exception itself.
-An exception of the body wins over one of a task. A cancellation passes through. No task outlives `__aexit__`.
+What always holds. A task of the group that raises cancels the block's body, and leaving the block raises that exception
+itself. An exception of the body wins over one of a task. A cancellation passes through. No task outlives `__aexit__`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,7 +24,7 @@ class Block:
         self._error: BaseException | None = None
         self.closing = False  # set while leaving: no more tasks may be started
 
-    async def __aenter__(self) -> Block:
+    async def __aenter__(self) -> Self:
         group = anyio.create_task_group()
         await group.__aenter__()
         self._group = group

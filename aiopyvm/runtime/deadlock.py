@@ -1,8 +1,8 @@
 """Deadlocks: every guest of a group waits for another of the group, and nobody outside can wake any of them.
 
-A group is what is joined by pipes. It is deadlocked when none of its runs can go on: no thread is runnable, no timer is set, no
-hook or debugger holds it, and no thread waits on something that the host or Python can change. The rule may see a deadlock late
-(a guest that never ends keeps its whole group from being one), never where there is none.
+A group is what is joined by pipes. It is deadlocked when none of its runs can go on: no thread is runnable, no timer is
+set, no hook or debugger holds it, and no thread waits on something that the host or Python can change. The rule may see
+a deadlock late (a guest that never ends keeps its whole group from being one), never where there is none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who steps the guests: one task at a time per event loop, out of those that exist because somebody runs a guest.
 
-How it works. Every `run_*` call and every open block is a `Host` that can lend a task. One host leads: its task works in short
-turns and goes through the event loop between them; when nothing is runnable it sleeps until a deadline or until somebody wakes
-it. A host that leaves hands the lead to another one, synchronously. Where no guest runs there is no leader and so no task.
+How it works. Every `run_*` call and every open block is a `Host` that can lend a task. One host leads: its task works
+in short turns and goes through the event loop between them; when nothing is runnable it sleeps until a deadline or
+until somebody wakes it. A host that leaves hands the lead to another one, synchronously. Where no guest runs there is
+no leader and so no task.
 
 What always holds: at most one task is inside `lead`; while a guest is alive, some host leads or has been asked to.
 """
@@ -90,7 +91,8 @@ class Driver:
             self._leader.promote()
 
     async def lead(self, host: Host, until: Callable[[], bool]) -> None:
-        """Step the guests until `until()`, the host has left or nothing is alive. Passes the lead on, also when cancelled."""
+        """Step the guests until `until()`, the host has left or nothing is alive. Passes the lead on, also when
+        cancelled."""
         try:
             while self._leader is host and not until() and self._work.alive():
                 if self._work.turn(time.monotonic_ns() + TURN_NS):

@@ -1,8 +1,10 @@
-"""Python's ends of in-runtime pipes: anyio byte streams over a kernel `Pipe`, which never goes through the event loop itself.
+"""Python's ends of in-runtime pipes: anyio byte streams over a kernel `Pipe`, which never goes through the event loop
+itself.
 
-What always holds. An end is open, closed, or moved into a guest; only an open one can be used. While Python holds the end of one side,
-the queue on which guests of the other side wait is marked `external`, so that no deadlock is seen where Python may still act.
-Bytes are taken from the pipe after the last point at which a `receive` can be cancelled: none are lost.
+What always holds. An end is open, closed, or moved into a guest; only an open one can be used. While Python holds the
+end of one side, the queue on which guests of the other side wait is marked `external`, so that no deadlock is seen
+where Python may still act. Bytes are taken from the pipe after the last point at which a `receive` can be cancelled:
+none are lost.
 """
 
 from __future__ import annotations
@@ -177,7 +179,8 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
             self._ahead = ahead + data
 
     def another_writer(self) -> SendEnd:
-        """Make a further writing end of this pipe, for another guest that writes to it (a pipeline's standard error)."""
+        """Make a further writing end of this pipe, for another guest that writes to it (a pipeline's standard
+        error)."""
         return SendEnd(self._channel)
 
     def lines(self, encoding: str | None = None) -> Lines:
@@ -306,7 +309,8 @@ class Pipe(NamedTuple):
 
 
 def pipe(capacity: int = DEFAULT_CAPACITY) -> Pipe:
-    """Make a pipe of at least `capacity` bytes (a power of two of pages). Its ends are for Python, for guests, or one for each.
+    """Make a pipe of at least `capacity` bytes (a power of two of pages). Its ends are for Python, for guests, or one
+    for each.
 
     Raises ValueError unless 1 <= capacity <= 1 MiB.
     """

@@ -1,8 +1,8 @@
 """A queue that is fair by cost: who has used least, for its weight, goes first (stride scheduling).
 
-Each entry carries a virtual time, its cost so far divided by its weight. An entry that comes back after a pause starts at the
-queue's own time, so that having slept earns no right to run alone. Ties go in order of arrival: the order depends on nothing
-but the sequence of calls.
+Each entry carries a virtual time, its cost so far divided by its weight. An entry that comes back after a pause starts
+at the queue's own time, so that having slept earns no right to run alone. Ties go in order of arrival: the order
+depends on nothing but the sequence of calls.
 """
 
 from __future__ import annotations

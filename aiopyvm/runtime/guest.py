@@ -1,11 +1,13 @@
 """One guest thread as a coroutine: run instructions, hand the exit to the kernel, give way when the slice is spent.
 
-How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice was spent
-(the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when an asynchronous hook
-has to answer first, DONE when the slice is over. A slice is `run.quantum` of cost: instructions, and what system calls cost.
+How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice
+was spent (the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when
+an asynchronous hook has to answer first, DONE when the slice is over. A slice is `run.quantum` of cost: instructions,
+and what system calls cost.
 
-Instructions are given to the engine in chunks that take about a millisecond at the speed last seen, so that a slow guest cannot
-hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never at a pause.
+Instructions are given to the engine in chunks that take about a millisecond at the speed last seen, so that a slow
+guest cannot hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never
+at a pause.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from __future__ import annotations
 import types
 from collections.abc import Coroutine, Generator
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.kernel.thread import RunState, Thread
 
 if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Exit
     from aiopyvm.runtime.run import Run
 
 PAUSED: Final = 0
@@ -48,16 +51,16 @@ class Guest:
         self.thread = thread
         self.queued = False
         self.chunk = FIRST_CHUNK
-        self._coroutine: Coroutine[Any, int, None] | None = None
+        self._coroutine: Coroutine[int, int | None, None] | None = None
 
     def step(self, until_ns: int) -> int:
         """Go on until the slice is over or `until_ns` has come."""
         coroutine = self._coroutine
         if coroutine is None:
             coroutine = self._coroutine = run_thread(self)
-            coroutine.send(None)  # type: ignore[arg-type]  # up to the first give_way
+            coroutine.send(None)  # up to the first give_way
         try:
-            verdict: int = coroutine.send(until_ns)  # type: ignore[assignment]
+            verdict: int = coroutine.send(until_ns)
             return verdict
         except StopIteration:
             return DONE
@@ -111,21 +114,21 @@ def advance(guest: Guest, left: int) -> int:
         return 0
     before = cpu.instructions
     started = monotonic_ns()
-    exit = run.engine.run(core, budget)
+    left_by = run.engine.run(core, budget)
     done: int = cpu.instructions - before
     if done >= budget or done >= 1000:
         guest.adapt(done, monotonic_ns() - started)
     run.executed(done)
-    return done if exit.reason is ExitReason.BUDGET else done + leave(guest, exit)
+    return done if left_by.reason is ExitReason.BUDGET else done + leave(guest, left_by)
 
 
-def leave(guest: Guest, exit: Any) -> int:
+def leave(guest: Guest, left_by: Exit) -> int:
     """Handle an exit other than BUDGET; return its cost."""
     run = guest.run
     run.tick()
-    if exit.reason is ExitReason.SYSCALL or exit.reason is ExitReason.FAULT:
-        cost = run.kernel.trap(guest.thread, exit)
+    if left_by.reason is ExitReason.SYSCALL or left_by.reason is ExitReason.FAULT:
+        cost = run.kernel.trap(guest.thread, left_by)
         run.cost += cost
         return cost
-    run.stopped(guest, exit)
+    run.stopped()
     return 0

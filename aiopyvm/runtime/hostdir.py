@@ -11,8 +11,8 @@ from typing import Literal
 class HostDir:
     """A directory of the host, to be mounted or used as a guest's root.
 
-    `mode` is "ro" (read-only), "cow" (changes stay in the guest's memory) or "rw". Nothing outside of the directory can be reached
-    through it. Raises ValueError for another mode, TypeError for what is no path.
+    `mode` is "ro" (read-only), "cow" (changes stay in the guest's memory) or "rw". Nothing outside of the directory can
+    be reached through it. Raises ValueError for another mode, TypeError for what is no path.
     """
 
     path: str | os.PathLike[str]

@@ -1,8 +1,9 @@
 """A lane: the runs that can observe each other's order, interleaved by a rule that depends on nothing but counts.
 
-A run of its own is a lane. Runs with a seed or a virtual clock that are joined by a pipe are one lane, and share one timeline.
-Within a lane the run that has used least for its weight goes first, and a run's threads take turns: who runs next, and for how
-long, depends on instruction counts and kernel events alone, not on the time at which the event loop got its turn.
+A run of its own is a lane. Runs with a seed or a virtual clock that are joined by a pipe are one lane, and share one
+timeline. Within a lane the run that has used least for its weight goes first, and a run's threads take turns: who runs
+next, and for how long, depends on instruction counts and kernel events alone, not on the time at which the event loop
+got its turn.
 """
 
 from __future__ import annotations

@@ -14,18 +14,20 @@ MIB: Final = 1 << 20
 
 
 class _Default(int):
-    """A limit that the caller did not name: equal to its number, but told apart when limits are laid over one another."""
+    """A limit that the caller did not name: equal to its number, but told apart when limits are laid over one
+    another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a guest may use at most; None means without bound.
 
-    `instructions` counts the instructions of all the guest's threads. `wall_time` is the host's seconds from start to end;
-    `guest_time` is the seconds of processor time that the guest used (on the virtual clock: 1 ns per instruction). Running
-    out of any of these, or of `output` (bytes written to standard output and error), ends the run with a typed reason.
-    `memory` (bytes: touched pages, kernel objects), `open_files` and `processes` (threads count) are answered with the errno
-    that Linux gives. Given to a `Runtime`, they bound the sum over its guests; given to a run, those that are named override the VM's.
+    `instructions` counts the instructions of all the guest's threads. `wall_time` is the host's seconds from start to
+    end; `guest_time` is the seconds of processor time that the guest used (on the virtual clock: 1 ns per instruction).
+    Running out of any of these, or of `output` (bytes written to standard output and error), ends the run with a typed
+    reason. `memory` (bytes: touched pages, kernel objects), `open_files` and `processes` (threads count) are answered
+    with the errno that Linux gives. Given to a `Runtime`, they bound the sum over its guests; given to a run, those
+    that are named override the VM's.
 
     Raises ValueError for a limit that is not a positive number.
     """

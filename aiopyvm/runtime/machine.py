@@ -105,9 +105,7 @@ def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
     return HostEntropy() if seed is None else SeededEntropy(seed, stream)
 
 
-def make_kernel(
-    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits
-) -> Kernel:
+def make_kernel(run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits) -> Kernel:
     """Return the kernel for one run."""
     clock = run.clock
     breakpoints = run.breakpoints

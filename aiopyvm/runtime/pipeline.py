@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -11,7 +12,7 @@ import anyio.lowlevel
 from aiopyvm.runtime.ends import ReceiveEnd, pipe
 from aiopyvm.runtime.process import Process, pump_task
 from aiopyvm.runtime.result import Reason, Result
-from aiopyvm.runtime.stdio import PIPE, Stdio, check_stdio
+from aiopyvm.runtime.stdio import Stdio, check_stdio
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.block import Block
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Pipeline(Process):
     """A running pipeline: also a `Process`, whose `stdin` is the first stage's and whose `stdout` the last one's.
 
-    `returncode` is the last non-zero one of the stages, else 0, as a shell's with pipefail. Signals go to every stage. Registers and
-    memory are those of the last stage; see `processes` for the others.
+    `returncode` is the last non-zero one of the stages, else 0, as a shell's with pipefail. Signals go to every stage.
+    Registers and memory are those of the last stage; see `processes` for the others.
     """
 
     def __init__(self, processes: list[Process], stdio: Stdio) -> None:
@@ -76,9 +77,7 @@ class Pipeline(Process):
             run.end(Reason.KILLED, "Pipeline.kill()")
 
 
-async def start_pipeline(
-    vm: VM, stages: Sequence[Sequence[Any]], options: OpenOptions, block: Block
-) -> Pipeline:
+async def start_pipeline(vm: VM, stages: Sequence[Sequence[Any]], options: OpenOptions, block: Block) -> Pipeline:
     """Start every stage, and none of them if one cannot be started."""
     check_stdio(options.get("stdin", b""), options.get("stdout", PIPE), options.get("stderr", PIPE))
     programs = [await vm.find_program(stage, options) for stage in stages]

@@ -1,7 +1,8 @@
 """`Process`: a running guest in Python's hands; and `Opening`, the block in which it lives.
 
-What always holds. Leaving the block normally closes the streams and waits, as anyio's `Process.aclose`; with an exception or a
-cancellation it kills at once. When the block has been left the guest has ended, its tasks have ended, and `result` is there.
+What always holds. Leaving the block normally closes the streams and waits, as anyio's `Process.aclose`; with an
+exception or a cancellation it kills at once. When the block has been left the guest has ended, its tasks have ended,
+and `result` is there.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from aiopyvm.runtime.driver import BlockTask
 from aiopyvm.runtime.result import Reason, Result
 
 if TYPE_CHECKING:
-    from aiopyvm.runtime.debugger import Breakpoints, Debugger, Step
+    from aiopyvm.runtime.debugger import Breakpoints, Debugger
     from aiopyvm.runtime.ends import ReceiveEnd, SendEnd
     from aiopyvm.runtime.proxies import Memory, Registers
-    from aiopyvm.runtime.pumps import InputPump, OutputPump
+    from aiopyvm.runtime.pumps import Pump
     from aiopyvm.runtime.run import Run
     from aiopyvm.runtime.stdio import Stdio
+    from aiopyvm.runtime.steps import Step
 
 
 class Process(anyio.abc.Process):
@@ -83,7 +85,8 @@ class Process(anyio.abc.Process):
         return self.result.returncode
 
     def send_signal(self, signal: int) -> None:
-        """Send it a signal, as kill(2) from outside; nothing happens when it has ended. Raises ValueError for no signal."""
+        """Send it a signal, as kill(2) from outside; nothing happens when it has ended. Raises ValueError for no
+        signal."""
         if not 1 <= signal <= 64:
             raise ValueError(f"a signal is 1 to 64, not {signal!r}")
         run = self._run
@@ -122,7 +125,7 @@ class Process(anyio.abc.Process):
         return [self._run]
 
     @property
-    def tasks(self) -> list[InputPump | OutputPump]:
+    def tasks(self) -> list[Pump]:
         """What has to run in tasks of its block."""
         return self._stdio.pumps
 
@@ -190,7 +193,8 @@ class Process(anyio.abc.Process):
         return self.memory.pop()
 
     async def step(self) -> Step | None:
-        """Execute one instruction of a paused process; None when it has ended. Raises RuntimeError when it is not paused."""
+        """Execute one instruction of a paused process; None when it has ended. Raises RuntimeError when it is not
+        paused."""
         return await self._debugger.step()
 
     async def resume(self) -> int | None:
@@ -209,7 +213,7 @@ class Process(anyio.abc.Process):
 P = TypeVar("P", bound=Process)
 
 
-def pump_task(run: Run, pump: InputPump | OutputPump) -> Callable[[], Awaitable[None]]:
+def pump_task(run: Run, pump: Pump) -> Callable[[], Awaitable[None]]:
     """Return what a block runs for `pump`: an exception of its stream ends the run and goes on to the block."""
 
     async def task() -> None:
@@ -235,7 +239,9 @@ class Opening(AbstractAsyncContextManager[P]):
         self._host: BlockTask | None = None
 
     def __await__(self) -> Any:
-        raise TypeError(f"{self._name}() is an async context manager: write `async with vm.{self._name}(...) as process:`")
+        raise TypeError(
+            f"{self._name}() is an async context manager: write `async with vm.{self._name}(...) as process:`"
+        )
 
     async def __aenter__(self) -> P:
         if self._block.entered:

@@ -1,4 +1,5 @@
-"""What a run executes: a host file or its bytes, raw code, or a guest path; and where it was looked for when it is not there."""
+"""What a run executes: a host file or its bytes, raw code, or a guest path; and where it was looked for when it is not
+there."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program and its arguments. `data` is its content (None: the guest file `path`); `flat` is (load address, entry)."""
+    """One program and its arguments. `data` is its content (None: the guest file `path`); `flat` is (load address,
+    entry)."""
 
     args: tuple[Any, ...]  # as the caller gave them
     argv: tuple[bytes, ...]
@@ -64,7 +66,8 @@ def environment_bytes(env: Mapping[str, str | bytes]) -> list[bytes]:
     for name, value in env.items():
         if not name or "=" in name:
             raise ValueError(f"an environment variable cannot be named {name!r}")
-        strings.append(to_bytes(name, "an environment variable") + b"=" + to_bytes(value, f"environment variable {name}"))
+        text = to_bytes(value, f"environment variable {name}")
+        strings.append(to_bytes(name, "an environment variable") + b"=" + text)
     return strings
 
 

@@ -25,9 +25,9 @@ NAMES: Final = (*GPR32, "eip", "eflags", *GPR16, *GPR8, *FLAG_BITS, *_SYSTEM_BIT
 class Registers:
     """Registers by name (`r.eax`, `r["ax"]`) or number (`r[0]` is EAX, in the encoding's order).
 
-    32-bit: eax ecx edx ebx esp ebp esi edi eip eflags; their 16- and 8-bit parts; flags: cf pf af zf sf of df tf ...; segment
-    selectors (read only). Values set are taken modulo the register's width; a flag is 0 or 1. Raises AttributeError, KeyError or
-    IndexError for what is none, TypeError for a value that is no integer.
+    32-bit: eax ecx edx ebx esp ebp esi edi eip eflags; their 16- and 8-bit parts; flags: cf pf af zf sf of df tf ...;
+    segment selectors (read only). Values set are taken modulo the register's width; a flag is 0 or 1. Raises
+    AttributeError, KeyError or IndexError for what is none, TypeError for a value that is no integer.
     """
 
     __slots__ = ("_cpu",)
@@ -102,7 +102,8 @@ class Registers:
 class Memory:
     """A guest's memory: addresses are linear, 32 bits; numbers are little-endian and unsigned.
 
-    Everything raises GuestMemoryError (an IndexError) where nothing is mapped, whatever the guest's own permissions are.
+    Everything raises GuestMemoryError (an IndexError) where nothing is mapped, whatever the guest's own permissions
+    are.
     """
 
     __slots__ = ("_thread",)

@@ -1,12 +1,13 @@
 """Pumps: the tasks that move bytes between a guest's standard streams and streams of the host.
 
-An input pump reads only when the guest has asked, and for what it asked. Both end by themselves when the guest has closed its side;
-an output pump delivers what is buffered first. An exception of the stream, other than its being broken, goes to `run.fail`.
+An input pump reads only when the guest has asked, and for what it asked. Both end by themselves when the guest has
+closed its side; an output pump delivers what is buffered first. An exception of the stream, other than its being
+broken, goes to `run.fail`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -14,6 +15,14 @@ from aiopyvm.host.streams import Broken, Sink, Source
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.hoststream import HostInput, HostOutput
+
+
+class Pump(Protocol):
+    """What runs in a task of a run's block until the run has ended."""
+
+    async def run(self) -> None:
+        """Do it. What this raises ends the run, and goes to whoever runs it."""
+        ...
 
 
 class InputPump:

@@ -32,8 +32,8 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The CPU exception that ended a guest: its vector (Intel SDM vol. 3A, "Exception and Interrupt Vectors"), the error code
-    that the CPU pushes, the linear address and access ("r", "w" or "x") of a #PF, and EIP."""
+    """The CPU exception that ended a guest: its vector (Intel SDM vol. 3A, "Exception and Interrupt Vectors"), the
+    error code that the CPU pushes, the linear address and access ("r", "w" or "x") of a #PF, and EIP."""
 
     vector: int
     error_code: int
@@ -69,14 +69,14 @@ VECTORS = {
 class Result(subprocess.CompletedProcess[bytes]):
     """How one guest ended; also a `subprocess.CompletedProcess`.
 
-    `returncode` is the exit status, -n for signal n, -9 where the runtime ended it. `stdout` and `stderr` are None unless they
-    were PIPE. `wall_time` is in seconds, `peak_memory` in bytes. `fault` is set where a CPU exception ended the guest.
-    `registers` are the first thread's at the end. `unknown_syscalls` counts calls answered ENOSYS because there is no such
-    call, by number. `limits_hit` names the limits that refused something, or that ended the run.
+    `returncode` is the exit status, -n for signal n, -9 where the runtime ended it. `stdout` and `stderr` are None
+    unless they were PIPE. `wall_time` is in seconds, `peak_memory` in bytes. `fault` is set where a CPU exception ended
+    the guest. `registers` are the first thread's at the end. `unknown_syscalls` counts calls answered ENOSYS because
+    there is no such call, by number. `limits_hit` names the limits that refused something, or that ended the run.
     """
 
-    stdout: bytes | None
-    stderr: bytes | None
+    stdout: bytes | None  # type: ignore[assignment]  # the base class has it so in fact
+    stderr: bytes | None  # type: ignore[assignment]
 
     def __init__(
         self,

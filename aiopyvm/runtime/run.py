@@ -1,15 +1,15 @@
 """One run: a guest kernel with its threads as guests, the accounts that bound it, and how it ends.
 
-What always holds. A run ends exactly once, and then has a `result`; nothing of it is in the scheduler any more, its memory is given
-back, its files are closed. Verdicts that are reached while its own guest runs (a limit, a hook) are carried out at the end of the
-slice; all others at once.
+What always holds. A run ends exactly once, and then has a `result`; nothing of it is in the scheduler any more, its
+memory is given back, its files are closed. Verdicts that are reached while its own guest runs (a limit, a hook) are
+carried out at the end of the slice; all others at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.kernel.process import EndReason
@@ -21,13 +21,16 @@ from aiopyvm.runtime.proxies import Registers
 from aiopyvm.runtime.result import Fault, Reason, Result
 
 if TYPE_CHECKING:
-    from aiopyvm.engine.protocol import Engine, Exit
+    from aiopyvm.engine.protocol import Engine
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process as GuestProcess
     from aiopyvm.runtime.ends import Channel
+    from aiopyvm.runtime.instruments import Instruments
     from aiopyvm.runtime.lane import Lane
     from aiopyvm.runtime.machine import FileClock
     from aiopyvm.runtime.scheduler import Scheduler
+
+T = TypeVar("T")
 
 SECOND_NS = 1_000_000_000
 
@@ -98,6 +101,7 @@ class Run:
         self.process: GuestProcess
         self.main: Thread
         self.lane: Lane
+        self.program_bytes: bytes | None = None
         self.breakpoints: set[int] = set()  # shared by all its cores
         self.file_clock: FileClock | None = None
         self.in_lane_queue = False
@@ -110,7 +114,8 @@ class Run:
         self.inside = False  # its guest is being stepped now
         self.python_may_signal = False  # Python holds the process in an open block
         self.advance: Callable[[Guest, int], int] = guests.advance
-        self.on_stop: Callable[[Guest, Exit], None] | None = None  # breakpoints
+        self.instruments: Instruments | None = None
+        self.on_runnable: list[Callable[[], None]] = []  # called when a thread can run: for a debugger
         self.on_park: list[Callable[[], None]] = []  # called when the run has nothing to do
         self.on_close: list[Callable[[], None]] = []  # give back what the run held
         self.result: Result | None = None
@@ -156,7 +161,7 @@ class Run:
             if peer is not self and peer in self.scheduler.runs:
                 self.scheduler.join(peer, self)
 
-    # --- being scheduled ------------------------------------------------------------------------------------------------
+    # --- being scheduled ----------------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -166,14 +171,43 @@ class Run:
     def _runnable(self, thread: Thread) -> None:
         if self.result is not None:
             return
-        guest = self._guests.get(thread)
-        if guest is None:
-            guest = self._guests[thread] = Guest(self, thread)
+        for callback in tuple(self.on_runnable):
+            callback()
+        guest = self.guest_of(thread)
         if guest is not self._current and not guest.queued:
             guest.queued = True
             self._ready.append(guest)
             if self.going and not self.held:
                 self.scheduler.ready(self)
+
+    def guest_of(self, thread: Thread) -> Guest:
+        """The guest for `thread`; made when it is seen for the first time."""
+        guest = self._guests.get(thread)
+        if guest is None:
+            guest = self._guests[thread] = Guest(self, thread)
+        return guest
+
+    def by_hand(self, action: Callable[[], T]) -> T:
+        """Do what a debugger does to a guest, and then see to verdicts and the end."""
+        self.inside = True
+        try:
+            return action()
+        finally:
+            self.inside = False
+            if self.result is None:
+                self.settle()
+
+    def symbols(self) -> dict[str, int]:
+        """The program's symbols; empty where it has none."""
+        if self.program_bytes is None:
+            return {}
+        from aiopyvm.errors import LoadError
+        from aiopyvm.loader.elf import parse_elf
+
+        try:
+            return dict(parse_elf(self.program_bytes).symbols)
+        except LoadError:  # a flat binary or a script
+            return {}
 
     def step(self, until_ns: int) -> int:
         """Step the thread whose turn it is; the guest's verdict (guest.py)."""
@@ -269,7 +303,7 @@ class Run:
         """The limit on output that counts first."""
         return min((account.limit for account in self.output.chain() if account.limit is not None), default=0)
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def clock_start_ns(self) -> int:
         """The zero of the guest's monotonic clock: on its timeline, or on the scheduler's clock."""
@@ -305,7 +339,7 @@ class Run:
                 self.kernel.expire(now)
                 self.check_end()
 
-    # --- who could wake it ----------------------------------------------------------------------------------------------
+    # --- who could wake it --------------------------------------------------------------------------------------------
 
     def peers(self) -> list[Run]:
         """The runs with which a pipe joins this one."""
@@ -365,7 +399,7 @@ class Run:
         """A thread waits at `queue`, and none can run."""
         return len(queue) > 0 and not self.ready and not self.inside
 
-    # --- the end --------------------------------------------------------------------------------------------------------
+    # --- the end ------------------------------------------------------------------------------------------------------
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the run has ended; at once when it has."""
@@ -410,10 +444,8 @@ class Run:
         if self.result is None and self.kernel.ended and not self.inside:
             self._finish()
 
-    def stopped(self, guest: Guest, exit: Exit) -> None:
-        """The engine stopped at a breakpoint or at the end of the code."""
-        if self.on_stop is not None and self.on_stop(guest, exit):
-            return
+    def stopped(self) -> None:
+        """The engine stopped at the end of the code."""
         self.condemn(Reason.END_OF_CODE, "")
 
     def _exited(self, process: GuestProcess) -> None:
@@ -452,8 +484,10 @@ class Run:
         if self.failure is None and process.failure is not None:
             self.failure = process.failure
         code = process.returncode if self._verdict is None else 0 if reason is Reason.END_OF_CODE else -9
-        fault = process.fault
+        fault = _fault_of(process) if reason is Reason.SIGNALED else None
         kernel = self.kernel
+        if fault is not None and not detail:
+            detail = str(fault)
         return Result(
             self.args,
             -9 if code is None else code,
@@ -465,9 +499,7 @@ class Run:
             wall_time=(self.scheduler.now_ns() - self._started_ns) / SECOND_NS,
             guest_time=self.guest_time.used / SECOND_NS,
             peak_memory=getattr(kernel.budget, "peak", 0),
-            fault=None
-            if fault is None
-            else Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip),
+            fault=fault,
             registers=Registers(self.main.core.cpu.copy()),
             unknown_syscalls=dict(kernel.unknown_syscalls),
             limits_hit=frozenset(self._limits_hit | {name for name, n in kernel.limits_hit.items() if n}),
@@ -482,5 +514,13 @@ def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
     if end is EndReason.EXITED:
         return Reason.EXITED, ""
     if end is EndReason.SIGNALED:
-        return Reason.SIGNALED, process.detail or (str(process.fault) if process.fault is not None else "")
+        return Reason.SIGNALED, process.detail
     return Reason.KILLED, process.detail
+
+
+def _fault_of(process: GuestProcess) -> Fault | None:
+    """The CPU exception that a process did not survive."""
+    fault = process.fault
+    if fault is None:
+        return None
+    return Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip)

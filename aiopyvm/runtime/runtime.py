@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import anyio.lowlevel
@@ -38,9 +38,9 @@ def current_scheduler() -> Scheduler:
 class Runtime:
     """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
 
-    Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest); `wall_time`
-    counts from the start of each guest. `engine` and `quantum` are the default of its VMs. Leaving the block
-    waits until all guests have ended; with an exception it kills them first.
+    Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest);
+    `wall_time` counts from the start of each guest. `engine` and `quantum` are the default of its VMs. Leaving the
+    block waits until all guests have ended; with an exception it kills them first.
     """
 
     def __init__(self, *, engine: str = "auto", quantum: int = 10_000, limits: Limits | None = None) -> None:
@@ -77,7 +77,8 @@ class Runtime:
             run.end(Reason.KILLED, "Runtime.kill_all()")
 
     def statistics(self) -> dict[str, int]:
-        """Return counters: guests running and started, instructions, output bytes, memory in bytes, ns of guest time."""
+        """Return counters: guests running and started, instructions, output bytes, memory in bytes, ns of guest
+        time."""
         return {
             "running": len(self._processes),
             "started": self._started,
@@ -98,7 +99,7 @@ class Runtime:
         if not self._processes and self._empty is not None:
             self._empty.set()
 
-    async def __aenter__(self) -> Runtime:
+    async def __aenter__(self) -> Self:
         if self._token is not None:
             raise RuntimeError("this Runtime is entered already")
         self._token = _enclosing.set(self)

@@ -1,7 +1,9 @@
-"""Which guest runs now: lanes in fair order, timers, jumps of virtual time, deadlocks. Synchronous; the driver calls `turn`.
+"""Which guest runs now: lanes in fair order, timers, jumps of virtual time, deadlocks. Synchronous; the driver calls
+`turn`.
 
-What always holds. A lane is in the queue exactly once while a guest of it can run. A slice that was paused goes on before anything
-else is chosen. A run on the host's clock has an entry in the timer heap for its kernel's next deadline, or an earlier one.
+What always holds. A lane is in the queue exactly once while a guest of it can run. A slice that was paused goes on
+before anything else is chosen. A run on the host's clock has an entry in the timer heap for its kernel's next deadline,
+or an earlier one.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Scheduler:
         self._graces: dict[Lane, int] = {}
         self.turns = 0
 
-    # --- what the driver asks ---------------------------------------------------------------------------------------
+    # --- what the driver asks -----------------------------------------------------------------------------------------
 
     def alive(self) -> bool:
         """There are guests that have not ended."""
@@ -139,7 +141,7 @@ class Scheduler:
                     run.expire()
                     self.deadline_changed(run)
 
-    # --- lanes with nothing to run ---------------------------------------------------------------------------------------
+    # --- lanes with nothing to run ------------------------------------------------------------------------------------
 
     def _settle(self, lane: Lane) -> None:
         """After a slice: put the lane back, or see why it rests."""
@@ -150,9 +152,10 @@ class Scheduler:
                 lane.queued = True
                 self._lanes.push(lane)
             return
-        self._rest(lane)
+        self.rest(lane)
 
-    def _rest(self, lane: Lane) -> None:
+    def rest(self, lane: Lane) -> None:
+        """`lane` has nothing to run: let its time jump, or see whether it is stuck."""
         if lane.timeline is None:
             for run in tuple(lane.runs):
                 self.look_at(run)

@@ -1,7 +1,7 @@
 """A run's standard streams: from what the caller gave to kernel files, Python ends and pumps.
 
-What always holds. Each kernel file is held once from here until the guest has its own descriptors, so that a run that never starts
-closes them. Ends that move do so only after every argument was found to be of a kind that exists.
+What always holds. Each kernel file is held once from here until the guest has its own descriptors, so that a run that
+never starts closes them. Ends that move do so only after every argument was found to be of a kind that exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
 from aiopyvm.kernel.tty import Terminal
 from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, input_pipe, output_pipe
-from aiopyvm.runtime.pumps import InputPump, OutputPump
+from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump
 from aiopyvm.runtime.run import Meter, Run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Stdio:
     stdin: SendEnd | None = None
     stdout: ReceiveEnd | None = None
     stderr: ReceiveEnd | None = None
-    pumps: list[InputPump | OutputPump] = field(default_factory=list)
+    pumps: list[Pump] = field(default_factory=list)
 
     def release(self) -> None:
         """Let go of the files: the guest has its own descriptors now, or never will."""
@@ -56,7 +56,8 @@ Null = Callable[[int], "File"]
 def open_stdio(
     run: Run, null: Null, stdin: Any, stdout: Any, stderr: Any, *, collect: bool, tty: bool = False
 ) -> Stdio:
-    """Return the standard streams for `run`; `collect` keeps PIPE outputs for the result without a pipe; `tty` makes them terminals.
+    """Return the standard streams for `run`; `collect` keeps PIPE outputs for the result without a pipe; `tty` makes
+    them terminals.
 
     Raises TypeError for what is no stream of bytes, ValueError where STDOUT stands for anything but stderr.
     """

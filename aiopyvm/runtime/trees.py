@@ -31,7 +31,8 @@ def root_file_system(root: Any, clock: Clock, budget: Budget) -> FileSystem | No
 
 
 def attach(vfs: Vfs, root: Any, mounts: Mapping[Any, Any]) -> None:
-    """Fill and mount everything: /dev and /proc, `root`'s files, `mounts`, a /tmp. Raises TypeError, ValueError, OSError."""
+    """Fill and mount everything: /dev and /proc, `root`'s files, `mounts`, a /tmp. Raises TypeError, ValueError,
+    OSError."""
     try:
         vfs.mount(b"/dev", DeviceFs(vfs.clock, vfs.budget))
         vfs.mount(b"/proc", _process_file_system(vfs))
@@ -91,7 +92,8 @@ def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
 
 
 def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:
-    """Copy a mapping of names to bytes or mappings (or HostDirs) into directory `at`. Raises TypeError, ValueError, OSError."""
+    """Copy a mapping of names to bytes or mappings (or HostDirs) into directory `at`. Raises TypeError, ValueError,
+    OSError."""
     for name, value in tree.items():
         part = to_bytes(name, "a file's name").strip(b"/")
         if not part or any(piece in (b"", b".", b"..") for piece in part.split(b"/")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import PurePath
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -47,6 +46,7 @@ from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
     from aiopyvm.runtime.hooks import Hook
@@ -60,9 +60,10 @@ Argument = str | bytes | os.PathLike[str]
 class OpenOptions(TypedDict, total=False):
     """What every way to run a program takes.
 
-    `argv0`: what the guest sees as its name. `env` is laid over the VM's, `cwd` replaces it, `limits` that are named override. `stdin`,
-    `stdout`, `stderr`: see the package's docstring. `tty`: the standard streams are terminals for the guest. `strace` is called with
-    a line of text for each system call, `trace` with a `Step` for each instruction. `hooks`: see `aiopyvm.runtime.hooks`.
+    `argv0`: what the guest sees as its name. `env` is laid over the VM's, `cwd` replaces it, `limits` that are named
+    override. `stdin`, `stdout`, `stderr`: see the package's docstring. `tty`: the standard streams are terminals for
+    the guest. `strace` is called with a line of text for each system call, `trace` with a `Step` for each instruction.
+    `hooks`: see `aiopyvm.runtime.hooks`.
     """
 
     argv0: str | bytes
@@ -95,10 +96,11 @@ class PausedOptions(OpenOptions, total=False):
 class VM:
     """One guest machine: reusable, also by several runs at once, which share its files and nothing else.
 
-    `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs' defaults. `engine` is
-    "auto", "python" or "evaluator"; `quantum` the instructions between two scheduling decisions; `weight` its share of the
-    processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps; with that and a `seed` two runs
-    are the same, instruction for instruction. Raises TypeError, ValueError for arguments that are none.
+    `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs'
+    defaults. `engine` is "auto", "python" or "evaluator"; `quantum` the instructions between two scheduling decisions;
+    `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps;
+    with that and a `seed` two runs are the same, instruction for instruction. Raises TypeError, ValueError for
+    arguments that are none.
     """
 
     def __init__(
@@ -161,19 +163,21 @@ class VM:
 
         return GuestPath(self._vfs, os.fsdecode(path))
 
-    # --- running to the end ---------------------------------------------------------------------------------------------
+    # --- running to the end -------------------------------------------------------------------------------------------
 
     async def run_elf(self, source: Source, *args: Argument, **options: Unpack[RunOptions]) -> Result:
         """Run an ELF program, a host file or its content, to its end.
 
-        Raises FileNotFoundError and other OSErrors of the host, LoadError, TypeError, ValueError; with `check`, GuestFailedError.
+        Raises FileNotFoundError and other OSErrors of the host, LoadError, TypeError, ValueError; with `check`,
+        GuestFailedError.
         """
         return await self._run(await self._elf(source, args, options), options)
 
     async def run_flat(
         self, source: Source, *args: Argument, load_at: int = 0, entry: int | None = None, **options: Unpack[RunOptions]
     ) -> Result:
-        """Run a flat binary, a host file or its content, loaded at `load_at`; it starts at `entry` (`load_at` when None)."""
+        """Run a flat binary, a host file or its content, loaded at `load_at`; it starts at `entry` (`load_at` when
+        None)."""
         return await self._run(await self._flat(source, args, load_at, entry, options), options)
 
     async def run_bytes(
@@ -189,14 +193,19 @@ class VM:
         """
         return await self._run(await self._guest(argv, options), options)
 
-    # --- running in a block -----------------------------------------------------------------------------------------------
+    # --- running in a block -------------------------------------------------------------------------------------------
 
     def open_elf(self, source: Source, *args: Argument, **options: Unpack[PausedOptions]) -> Opening[Process]:
         """Like `run_elf`, as `async with vm.open_elf(...) as process`."""
         return self._opening(lambda: self._elf(source, args, options), options, "open_elf")
 
     def open_flat(
-        self, source: Source, *args: Argument, load_at: int = 0, entry: int | None = None, **options: Unpack[PausedOptions]
+        self,
+        source: Source,
+        *args: Argument,
+        load_at: int = 0,
+        entry: int | None = None,
+        **options: Unpack[PausedOptions],
     ) -> Opening[Process]:
         """Like `run_flat`, as a block."""
         return self._opening(lambda: self._flat(source, args, load_at, entry, options), options, "open_flat")
@@ -233,7 +242,7 @@ class VM:
 
         return Opening(start, "pipeline")
 
-    # --- programs -----------------------------------------------------------------------------------------------------------
+    # --- programs -----------------------------------------------------------------------------------------------------
 
     async def _elf(self, source: Source, args: Sequence[Argument], options: OpenOptions) -> Program:
         data, name = await load_source(source, self._vfs)
@@ -268,7 +277,7 @@ class VM:
     async def _guest(self, argv: Sequence[Argument], options: OpenOptions) -> Program:
         if not argv:
             raise TypeError("run() needs a program: argv[0]")
-        if isinstance(argv[0], PurePath) or (isinstance(argv[0], os.PathLike) and not isinstance(argv[0], (str, bytes))):
+        if isinstance(argv[0], os.PathLike):
             return await self._elf(argv[0], argv[1:], options)
         given = argument_bytes(argv)
         await anyio.lowlevel.checkpoint()
@@ -283,7 +292,7 @@ class VM:
             return self._cwd
         return os.path.normpath(os.path.join(self._cwd, to_bytes(cwd, "cwd")))
 
-    # --- starting -------------------------------------------------------------------------------------------------------------
+    # --- starting -----------------------------------------------------------------------------------------------------
 
     def find_program(self, argv: Sequence[Argument], options: OpenOptions) -> Awaitable[Program]:
         """Return the program that `argv` names, as `run` looks for it."""
@@ -292,7 +301,8 @@ class VM:
     def start(
         self, program: Program, options: OpenOptions, *, collect: bool, paused: bool = False, stream: int = 0
     ) -> Process:
-        """Make the kernel and the first process, and let it be scheduled. Synchronous; leaves nothing behind when it raises."""
+        """Make the kernel and the first process, and let it be scheduled. Synchronous; leaves nothing behind when it
+        raises."""
         values = (options.get("stdin", b""), options.get("stdout", PIPE), options.get("stderr", PIPE))
         check_stdio(*values)
         runtime = self._runtime or current_runtime()
@@ -313,17 +323,17 @@ class VM:
         return process
 
     def _new_run(self, program: Program, options: OpenOptions, runtime: Runtime, limits: Limits) -> Run:
-        parent = runtime if runtime is not IMPLICIT else None
+        shared = runtime if runtime is not IMPLICIT else None
         seconds = limits.guest_time
         return Run(
             scheduler=current_scheduler(),
             args=program.args,
             name=options.get("name") or self.name or program.name,
             limits=limits,
-            instructions=Account(limits.instructions, parent and parent.instructions),
-            output=Account(limits.output, parent and parent.output),
+            instructions=Account(limits.instructions, shared.instructions if shared else None),
+            output=Account(limits.output, shared.output if shared else None),
             guest_time=Account(
-                None if seconds is None else round(seconds * SECOND_NS), parent and parent.guest_time
+                None if seconds is None else round(seconds * SECOND_NS), shared.guest_time if shared else None
             ),
             engine=self._engine,
             quantum=self.quantum,
@@ -362,16 +372,30 @@ class VM:
         run.file_clock = self._file_clock
         if program.ends_at is not None and process.main is not None:
             process.main.core.end_of_code = program.ends_at
-        if paused or options.get("trace") or options.get("strace") or options.get("hooks"):
-            from aiopyvm.runtime.instruments import instrument
-
-            instrument(run, kernel, options, paused=paused)
+        run.program_bytes = program.data
+        run.going = not paused
+        self._instrument(run, kernel, options, stdio)
         seconds = [s for s in (limits.wall_time, runtime.named_limits.get("wall_time")) if s is not None]
         deadline = run.scheduler.now_ns() + round(min(seconds) * SECOND_NS) if seconds else None
         timeline = run.clock.timeline if isinstance(run.clock, VirtualClock) else None
         run.start(kernel, process, Lane(timeline), deadline)
 
-    # --- the two ways to be there while it runs ---------------------------------------------------------------------------------
+    @staticmethod
+    def _instrument(run: Run, kernel: Kernel, options: OpenOptions, stdio: Stdio) -> None:
+        from aiopyvm.runtime.instruments import HookTask, instruments_of, watch_calls
+
+        strace, trace, hooks = options.get("strace"), options.get("trace"), options.get("hooks")
+        if strace is not None:
+            watch_calls(kernel, strace)
+        if trace is not None or hooks:
+            instruments = instruments_of(run)
+            instruments.trace = trace
+            instruments.add_hooks(hooks or ())
+            if hooks:
+                instruments.hook_task = HookTask(run)
+                stdio.pumps.append(instruments.hook_task)
+
+    # --- the two ways to be there while it runs -----------------------------------------------------------------------
 
     async def _run(self, program: Program, options: RunOptions) -> Result:
         await anyio.lowlevel.checkpoint()
@@ -407,9 +431,7 @@ class VM:
                 process.abandon(f"{type(error).__name__} ended the call")
                 raise
 
-    def _opening(
-        self, program: Callable[[], Any], options: PausedOptions, name: str
-    ) -> Opening[Process]:
+    def _opening(self, program: Callable[[], Any], options: PausedOptions, name: str) -> Opening[Process]:
         async def start(block: Block) -> Process:
             found = await program()
             await anyio.lowlevel.checkpoint()
@@ -437,4 +459,3 @@ def _flat_at(load_at: int, entry: int | None) -> tuple[int, int]:
         if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFF:
             raise ValueError(f"{name} is a 32-bit address, not {value!r}")
     return load_at, entry
-
