@@ -6,39 +6,43 @@ the concatenation of its lanes, lane 0 lowest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
 
-@dataclass(frozen=True, slots=True)
 class Type:
-    """`kind` "i" or "f"; `bits` of one lane; number of `lanes`."""
+    """`kind` "i" or "f"; `bits` of one lane; number of `lanes`; `size`: bits of the whole value; `mask`: all ones of that size.
 
-    kind: Literal["i", "f"]
-    bits: int
-    lanes: int = 1
+    There is one object of each type: compare with `is` or `==`, make with `integer`, `floating`.
+    """
 
-    @property
-    def size(self) -> int:
-        """Bits of the whole value."""
-        return self.bits * self.lanes
+    __slots__ = ("bits", "kind", "lanes", "mask", "size")
 
-    @property
-    def mask(self) -> int:
-        """All ones of that size."""
-        return (1 << self.size) - 1
+    def __init__(self, kind: Literal["i", "f"], bits: int, lanes: int = 1) -> None:
+        self.kind = kind
+        self.bits = bits
+        self.lanes = lanes
+        self.size = bits * lanes
+        self.mask = (1 << self.size) - 1
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.kind}{self.bits}" if self.lanes == 1 else f"<{self.lanes} x {self.kind}{self.bits}>"
 
 
 @cache
-def integer(bits: int) -> Type:
+def integer(bits: int, lanes: int = 1) -> Type:
     """The integer type of `bits` (1..128) bits."""
     if not 1 <= bits <= 128:
         raise ValueError(f"no integer type of {bits} bits")
-    return Type("i", bits)
+    return Type("i", bits, lanes)
+
+
+@cache
+def floating(bits: int, lanes: int = 1) -> Type:
+    """The binary floating-point type of 32, 64 or 80 bits."""
+    if bits not in (32, 64, 80):
+        raise ValueError(f"no floating-point type of {bits} bits")
+    return Type("f", bits, lanes)
 
 
 I1: Final = integer(1)
@@ -48,7 +52,7 @@ I32: Final = integer(32)
 I64: Final = integer(64)
 I80: Final = integer(80)
 I128: Final = integer(128)
-F32: Final = Type("f", 32)
-F64: Final = Type("f", 64)
-F80: Final = Type("f", 80)
+F32: Final = floating(32)
+F64: Final = floating(64)
+F80: Final = floating(80)
 FLOATS: Final = {32: F32, 64: F64, 80: F80}

@@ -78,7 +78,7 @@ def _sext(op: Value, a: Sequence[str], n: Sequence[int]) -> Text:
 
 def _not(op: Value, a: Sequence[str], n: Sequence[int]) -> Text:
     if op.bits == 1:
-        return f"({a[0]}^1)", 1
+        return f"(not {a[0]})", 1
     return f"({a[0]}^{(1 << op.bits) - 1:#x})", op.bits
 
 

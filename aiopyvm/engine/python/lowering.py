@@ -329,12 +329,13 @@ class Lowering:
             self.save_holders(register)
         self.write(f"if {self.text(op.args[0])}:")
         self.depth += 1
-        self.write("pass")
 
     def _op_end(self, op: Value) -> None:
         start = opening(self.ops, self.position)
         if guard_sets_flags(self.ops, start):
             self.write_flags(self.position)
+        if self.lines[-1].endswith(":"):
+            self.write("pass")
         for register in self._registers_set(start):
             self._holders.pop(register, None)
         self._pending.clear()

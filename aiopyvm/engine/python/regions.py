@@ -217,7 +217,9 @@ class ChainLowering(Lowering):
         self._skip_jump(op)
         self.write(f"if not {self.text(op.args[0])}:")
         self.depth += 1
+        self.position += 1  # the flags are noted at the jump
         self.edge(self._after)
+        self.position -= 1
         self.depth -= 1
 
     def _skip_jump(self, op: Value) -> None:

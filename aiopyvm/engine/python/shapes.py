@@ -48,6 +48,25 @@ class ShapeTracer(Tracer):
         self._operands = iter(range(len(insn.operands)))
         self._fixed = fixed_immediates
         self.sentinels = sentinels
+        self.address_used = False
+
+    @property
+    def eip(self) -> int:  # type: ignore[override]
+        self.address_used = True
+        return self.sentinels[0]
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        pass
+
+    @property
+    def next_eip(self) -> int:  # type: ignore[override]
+        self.address_used = True
+        return self.sentinels[1]
+
+    @next_eip.setter
+    def next_eip(self, value: int) -> None:
+        pass
 
     def _param(self, value: int, type_: Any = I32) -> Value:
         self.params.append(value)
@@ -251,13 +270,9 @@ class Shapes:
         return shape, values
 
     def _compile(self, insn: Insn, fixed: bool) -> Shape:
-        tracers = []
-        for sentinels in _SENTINELS:
-            tracer = ShapeTracer(insn, fixed, sentinels)
-            trace_shape(tracer, insn)
-            tracers.append(tracer)
-        used = _replace_sentinels(*tracers)
-        return self._finish(insn, tracers[0], len(tracers[0].params) + (2 if used else 0), used)
+        first = _trace_shape(insn, fixed, _SENTINELS[0])
+        used = first.address_used and _replace_sentinels(first, _trace_shape(insn, fixed, _SENTINELS[1]))
+        return self._finish(insn, first, len(first.params) + (2 if used else 0), used)
 
     def _compile_concrete(self, insn: Insn, address: int) -> Shape:
         """For the few instructions whose IR depends on their address: a shape of one."""
@@ -304,12 +319,13 @@ def _reads_flags(ops: list[Value]) -> bool:
     return any(op.op == "get" and op.attr in ARITHMETIC for op in ops) or 0 < len(written) < 6 or (guarded and bool(written))
 
 
-def trace_shape(tracer: ShapeTracer, insn: Insn) -> None:
-    """Trace `insn` at the sentinels' address."""
+def _trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int]) -> ShapeTracer:
+    """Trace `insn` as if EIP and the next EIP were the sentinels."""
+    tracer = ShapeTracer(insn, fixed, sentinels)
     tracer.insn = insn
-    tracer.eip, tracer.next_eip = tracer.sentinels
-    tracer.emit("insn", None, (), (insn, tracer.eip))
+    tracer.emit("insn", None, (), (insn, sentinels[0]))
     trace_operations(tracer, insn)
+    return tracer
 
 
 def _replace_sentinels(first: ShapeTracer, second: ShapeTracer) -> bool:
