@@ -1,4 +1,4 @@
-"""What results do to the status flags, and the sixteen conditions that read them (Intel SDM vol. 1, appendices A and B)."""
+"""What results do to the status flags, and the conditions that read them (Intel SDM vol. 1, appendices A and B)."""
 
 from __future__ import annotations
 

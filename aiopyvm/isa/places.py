@@ -1,7 +1,9 @@
 """Operands as places: what an instruction's function loads from and stores to.
 
-A place knows its `width` in bits. Effective addresses are computed when a place is made, at the instruction's entry, so that a
-function may write registers in any order. Only memory places may fault.
+A place knows its `width` in bits. Effective addresses are computed when a place is made, at the instruction's entry,
+so that a function may write registers in any order. Only memory places and segment registers may fault. A memory
+place checks its segment once for each access that it makes, however often that access is repeated, so that
+`prepare_store` and `modify` leave nothing that can fault for the `store` behind them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import Type, integer
+from aiopyvm.isa.segments import load_segment
 from aiopyvm.isa.state import GPR32, SEGMENTS
 
 if TYPE_CHECKING:
@@ -30,14 +33,20 @@ class RegisterPlace:
 
     def load(self) -> Value:
         """The register's value."""
-        return (self.b.get(self.name) >> self.shift).trunc(self.width)
+        value = self.b.get(self.name)
+        return (value >> self.shift if self.shift else value).trunc(self.width)
+
+    def modify(self) -> Value:
+        """The register's value, for a `store` that follows."""
+        return self.load()
 
     def store(self, value: Value | int) -> None:
         """Set the register's value."""
         new = self.b.lift(value, integer(self.width))
         if self.width != 32:
             mask = ((1 << self.width) - 1) << self.shift
-            new = (self.b.get(self.name) & ~mask & 0xFFFFFFFF) | (new.zext(32) << self.shift)
+            inserted = new.zext(32) << self.shift if self.shift else new.zext(32)
+            new = self.b.get(self.name) & (~mask & 0xFFFFFFFF) | inserted
         self.b.set(self.name, new)
 
     def prepare_store(self) -> None:
@@ -45,7 +54,7 @@ class RegisterPlace:
 
 
 class SegmentPlace:
-    """A segment register's selector. Storing is `Tracer.load_segment`: it reads a descriptor and may fault."""
+    """A segment register's selector. Storing reads a descriptor and may fault: nothing else may fault behind it."""
 
     __slots__ = ("b", "name", "width")
 
@@ -58,17 +67,23 @@ class SegmentPlace:
         """The selector."""
         return self.b.get(self.name)
 
+    def store(self, selector: Value) -> None:
+        """Load the register with `selector` (i16) and its descriptor; see `aiopyvm.isa.segments`."""
+        load_segment(self.b, self.name, selector)
+
 
 class MemoryPlace:
     """Memory at `segment:offset`; `offset` (i32, the effective address) is fixed at entry."""
 
-    __slots__ = ("b", "offset", "segment", "width")
+    __slots__ = ("_linear_at", "b", "offset", "segment", "width", "wrap")
 
-    def __init__(self, b: Tracer, segment: str, offset: Value, width: int) -> None:
+    def __init__(self, b: Tracer, segment: str, offset: Value, width: int, wrap: int = 0xFFFFFFFF) -> None:
         self.b = b
         self.segment = segment
         self.offset = offset
         self.width = width
+        self.wrap = wrap  # mask of the address size
+        self._linear_at: dict[tuple[int, int, bool], Value] = {}
 
     def load(self, width: int = 0, at: int = 0) -> Value:
         """Load `width` bits (the place's own where 0) at byte `at` of the place."""
@@ -77,6 +92,11 @@ class MemoryPlace:
     def load_as(self, type_: Type, at: int = 0) -> Value:
         """Load a value of any type at byte `at` of the place."""
         return self.b.load(self._linear(type_.size // 8, at, write=False), type_)
+
+    def modify(self) -> Value:
+        """Load for a `store` that follows: faults as a write does, so that the store itself cannot."""
+        self.prepare_store()
+        return self.b.load(self._linear(self.width // 8, 0, write=True), integer(self.width))
 
     def store(self, value: Value | int, at: int = 0) -> None:
         """Store `value` (an int: of the place's width) at byte `at` of the place."""
@@ -88,8 +108,24 @@ class MemoryPlace:
         n = size or self.width // 8
         self.b.probe(self._linear(n, at, write=True), n, True)
 
+    def prepare_load(self) -> None:
+        """Fault now if `load` would."""
+        size = self.width // 8
+        self.b.probe(self._linear(size, 0, write=False), size, False)
+
+    def displaced(self, distance: Value | int) -> MemoryPlace:
+        """The place of the same width `distance` (i32) bytes further, wrapped at the address size."""
+        return MemoryPlace(self.b, self.segment, self._wrapped(distance), self.width, self.wrap)
+
+    def _wrapped(self, distance: Value | int) -> Value:
+        offset = self.offset + distance
+        return offset if self.wrap == 0xFFFFFFFF else offset & self.wrap
+
     def _linear(self, size: int, at: int, *, write: bool) -> Value:
-        return self.b.linear(self.segment, self.offset + at if at else self.offset, size, write=write)
+        key = (size, at, write)
+        if key not in self._linear_at:
+            self._linear_at[key] = self.b.linear(self.segment, self._wrapped(at), size, write=write)
+        return self._linear_at[key]
 
 
 class ImmediatePlace:
@@ -123,6 +159,21 @@ class StackPlace:
         return self.number
 
 
-Place = RegisterPlace | SegmentPlace | MemoryPlace | ImmediatePlace | StackPlace
+class SystemPlace:
+    """A control or debug register, which no program may access."""
 
-__all__ = ["ImmediatePlace", "MemoryPlace", "Place", "RegisterPlace", "SegmentPlace", "StackPlace"]
+    __slots__ = ("number", "width")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.width = 32
+
+
+Place = RegisterPlace | SegmentPlace | MemoryPlace | ImmediatePlace | StackPlace | SystemPlace
+Destination = RegisterPlace | MemoryPlace  # r/m
+Source = RegisterPlace | MemoryPlace | ImmediatePlace  # r/m or an immediate
+
+__all__ = [
+    "Destination", "ImmediatePlace", "MemoryPlace", "Place", "RegisterPlace", "SegmentPlace", "Source", "StackPlace",
+    "SystemPlace",
+]  # fmt: skip

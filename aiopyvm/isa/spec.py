@@ -6,17 +6,20 @@
     def adc(b, dst, src):
         \"\"\"dst := dst + src + CF.\"\"\"
 
-A row's encoding is the manual's "Opcode" column. Tokens: `NP 66 F2 F3` before the opcode are mandatory prefixes; hex bytes; `+rb +rw
-+rd` (register in the low three bits), `+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw cd cp` code offsets. Three
-tokens of ours, first in the row, say what the manual leaves to prose: `o16 o32` (only with that operand size), `o*` (with either),
-`a16 a32` (only with that address size). Without one, a row whose operands name a 32-bit register or memory form
-(r32, r/m32, eax..) has `o32`, else one with 16-bit ones (r16, r/m16, ax..) has `o16`, else `o*`.
+A row's encoding is the manual's "Opcode" column. Tokens: `NP 66 F2 F3` before the opcode are mandatory prefixes; hex
+bytes; `+rb +rw +rd` (register in the low three bits), `+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw
+cd cp` code offsets. Three tokens of ours, first in the row, say what the manual leaves to prose: `o16 o32` (only with
+that operand size), `o*` (with either), `a16 a32` (only with that address size). Without one, a row whose operands
+name a 32-bit register or memory form (r32, r/m32, eax..) has `o32`, else one with 16-bit ones (r16, r/m16, ax..) has
+`o16`, else `o*`.
 
-A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 imm8 imm16 imm32 rel8 rel16
-rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32 Sreg ST(0) ST(i) al ax eax cl dx ..
-es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int m14/28byte m94/108byte m2byte`. `imm8` beside a wider first operand
-is sign-extended to that operand's width unless the row's `zero_extend` says otherwise. `static` names operands (by position) whose
-value shapes the IR: the function may call `int()` on them.
+A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 imm8 imm16
+imm32 rel8 rel16 rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32 Sreg
+ST(0) ST(i) al ax eax cl dx .. es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int m14/28byte
+m94/108byte m2byte`. `imm8` beside a wider first operand is sign-extended to that operand's width unless the row's
+`zero_extend` says otherwise. `static` names operands (by position) whose value shapes the IR: the function may call
+`int()` on them. The attribute "alias" marks a row that encodes what another row encodes better: it is decoded, and
+never assembled.
 
 `Row` objects are made, in order of definition, when a family's module is imported; `table()` imports all families.
 """
@@ -37,9 +40,10 @@ Semantics = Callable[..., None]
 class Row:
     """One row of the manual. `operands` are the manual's operand names; flag effects are masks of EFLAGS bits.
 
-    `undefined` flags get a value, the same on every engine, but no meaning. `lock` allows the LOCK prefix (with a memory
-    destination). `rep` is "" (a rep prefix has no meaning), "rep" or "repe" (both REPE and REPNE, as for CMPS). `restartable` excuses
-    the row from the rule that nothing faults after an effect. `rare` keeps it off the fast paths' generators.
+    `undefined` flags get a value, the same on every engine, but no meaning. `lock` allows the LOCK prefix (with a
+    memory destination). `rep` is "" (a rep prefix has no meaning), "rep" or "repe" (both REPE and REPNE, as for
+    CMPS). `restartable` excuses the row from the rule that nothing faults after an effect. `rare` keeps it off the
+    fast paths' generators.
     """
 
     name: str
@@ -72,17 +76,35 @@ def form(
     static: tuple[int, ...] = (),
     zero_extend: bool = False,
     lock: bool | None = None,
+    undefined: int | None = None,
     attributes: str = "",
 ) -> Callable[[Semantics], Semantics]:
-    """Add one row of the manual to the function; rows are kept in the order in which they are written."""
+    """Add one row of the manual to the function; rows are kept in the order in which they are written.
+
+    `lock` and `undefined` override what `insn` says for all rows.
+    """
 
     def add(function: Semantics) -> Semantics:
         forms = function.__dict__.setdefault("forms", [])
         names = tuple(part.strip() for part in operands.split(",")) if operands else ()
-        options: dict[str, Any] = {"static": static, "zero_extend": zero_extend, "attributes": frozenset(attributes.split())}
+        options: dict[str, Any] = {"static": static, "zero_extend": zero_extend}
+        options["attributes"] = frozenset(attributes.split())
         if lock is not None:
             options["lock"] = lock
+        if undefined is not None:
+            options["undefined"] = undefined
         forms.insert(0, (encoding, names, options))
+        return function
+
+    return add
+
+
+def forms(*rows: tuple[str, str], **options: Any) -> Callable[[Semantics], Semantics]:
+    """Add several rows, each an encoding and its operands, in their order; `options` are those of `form`."""
+
+    def add(function: Semantics) -> Semantics:
+        for encoding, operands in reversed(rows):
+            function = form(encoding, operands, **options)(function)
         return function
 
     return add

@@ -1,7 +1,7 @@
 """From a decoded instruction at an address to IR: `trace(builder, insn, address, mode)`.
 
-`Tracer` is the builder that instruction functions get. Beside the IR's own vocabulary it has the machine's: flags, registers by
-name, segments, the stack, the addresses of this and the next instruction.
+`Tracer` is the builder that instruction functions get. Beside the IR's own vocabulary it has the machine's: flags,
+registers by name, segments, the stack, the addresses of this and the next instruction.
 """
 
 from __future__ import annotations
@@ -9,9 +9,23 @@ from __future__ import annotations
 from aiopyvm.ir.builder import Builder, Value
 from aiopyvm.ir.types import I32, integer
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
-from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace, SegmentPlace, StackPlace
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace, SegmentPlace, StackPlace, SystemPlace
 from aiopyvm.isa.state import (
-    AF, CF, DF, GPR8, GPR16, GPR32, MODE_ALIGNMENT_CHECK, MODE_CODE16, MODE_NON_FLAT, OF, PF, SEGMENTS, SF, ZF,
+    AF,
+    CF,
+    DF,
+    GPR8,
+    GPR16,
+    GPR32,
+    MODE_ALIGNMENT_CHECK,
+    MODE_CODE16,
+    MODE_NON_FLAT,
+    OF,
+    PF,
+    SEGMENTS,
+    SF,
+    SYSTEM_FLAGS,
+    ZF,
 )  # fmt: skip
 
 FLAG_NAMES = {CF: "cf", PF: "pf", AF: "af", ZF: "zf", SF: "sf", OF: "of", DF: "df"}
@@ -58,17 +72,23 @@ class Tracer(Builder):
         return total & 0xFFFF if operand.address_size == 16 and total.op != "const" else total
 
     def linear(self, segment: str, offset: Value, size: int, *, write: bool) -> Value:
-        """The linear address of `segment:offset`, with the checks that the block's mode asks for."""
-        if self.mode & MODE_NON_FLAT or segment in ("fs", "gs"):
-            if self.mode & MODE_NON_FLAT:
-                self._check_segment(segment, offset, size, write=write)
+        """The linear address of `segment:offset`, with the checks that the block's mode asks for.
+
+        FS and GS are checked for presence alone where the mode is flat: a null one faults, a limit is a mode of its
+        own.
+        """
+        if self.mode & MODE_NON_FLAT:
+            self._check_segment(segment, offset, size, write=write)
+            offset = self.get(f"{segment}_base") + offset
+        elif segment in ("fs", "gs"):
+            self.fault(13, self.get(f"{segment}_access").bit(15) ^ 1)
             offset = self.get(f"{segment}_base") + offset
         if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
             self.fault(17, (offset & (size - 1)).ne(0))
         return offset
 
     def _check_segment(self, segment: str, offset: Value, size: int, *, write: bool) -> None:
-        """#GP(0) (#SS(0) for SS) outside the limit, for a null segment, or for a wrong kind of access (SDM vol. 3A, 5.3-5.5)."""
+        """#GP(0) (#SS(0) for SS) outside the limit, for null, or for a wrong kind of access (SDM vol. 3A, 5.3-5.5)."""
         vector = 12 if segment == "ss" else 13
         access, limit = self.get(f"{segment}_access"), self.get(f"{segment}_limit")
         last = offset.zext(64) + (size - 1)
@@ -104,6 +124,23 @@ class Tracer(Builder):
         self.set("esp", self.get("esp") + width // 8)
         return value
 
+    # -- EFLAGS as a word ----------------------------------------------------------------------------------------------
+
+    def eflags(self) -> Value:
+        """EFLAGS as PUSHFD stores it (i32): bit 1 set, RF and VM clear."""
+        word = self.get("system_flags") | 2
+        for bit, name in FLAG_NAMES.items():
+            word = word | (self.get(name).zext(32) << (bit.bit_length() - 1))
+        return word
+
+    def set_eflags(self, word: Value, mask: int) -> None:
+        """Set the EFLAGS bits of `mask` from `word` (i32); the others stay."""
+        for bit, name in FLAG_NAMES.items():
+            if bit & mask:
+                self.set(name, word.bit(bit.bit_length() - 1))
+        if system := mask & SYSTEM_FLAGS:
+            self.set("system_flags", (self.get("system_flags") & ~system & 0xFFFFFFFF) | (word & system))
+
     # -- control flow --------------------------------------------------------------------------------------------------
 
     @property
@@ -113,7 +150,7 @@ class Tracer(Builder):
 
     def jump_near(self, target: Value | int) -> None:
         """Branch within the code segment, EIP cut to the operand size."""
-        self.jump(self.lift(target, I32) & self.eip_mask)
+        self.jump(self.lift(target, I32) & 0xFFFF if self.insn.operand_size == 16 else target)
 
     def jump_if(self, condition: Value, target: Value | int) -> None:
         """`jump_near` where `condition` is 1."""
@@ -131,8 +168,12 @@ class Tracer(Builder):
                 return SegmentPlace(self, number)
             case Register("st", number, _):
                 return StackPlace(self, number)
+            case Register("cr" | "dr", number, _):
+                return SystemPlace(number)
             case Memory():
-                return MemoryPlace(self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width)
+                wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
+                segment, offset = SEGMENTS[operand.segment], self.effective_address(operand)
+                return MemoryPlace(self, segment, offset, operand.width, wrap)
             case Immediate(value, width):
                 return ImmediatePlace(self.const(value, integer(width)))
             case Relative(displacement, _):
@@ -149,6 +190,11 @@ def trace(b: Tracer, insn: Insn, address: int) -> None:
     b.eip = address
     b.next_eip = (address + insn.length) & (0xFFFF if b.mode & MODE_CODE16 else 0xFFFFFFFF)
     b.emit("insn", None, (), (insn, address))
+    trace_operations(b, insn)
+
+
+def trace_operations(b: Tracer, insn: Insn) -> None:
+    """Append the operations of `insn`, for a builder that knows its addresses already."""
     if insn.lock and not lockable(insn):
         b.fault(6)
         return
@@ -156,8 +202,8 @@ def trace(b: Tracer, insn: Insn, address: int) -> None:
 
 
 def lockable(insn: Insn) -> bool:
-    """Tell whether a LOCK prefix is legal: the row allows it and the destination is memory (Intel SDM vol. 2A, LOCK)."""
+    """Tell whether a LOCK prefix is legal: the row allows it, the destination is memory (Intel SDM vol. 2A, LOCK)."""
     return insn.row.lock and bool(insn.operands) and isinstance(insn.operands[0], Memory)
 
 
-__all__ = ["FLAG_NAMES", "Tracer", "lockable", "trace"]
+__all__ = ["FLAG_NAMES", "Tracer", "lockable", "trace", "trace_operations"]

@@ -1,0 +1,192 @@
+"""What a program may ask of the processor: NOP and hints, CPUID, RDTSC, CLFLUSH, SGDT SIDT SLDT STR SMSW.
+
+The processor is a Pentium II with what is implemented and no more: an FPU, RDTSC, CMPXCHG8B, CMOVcc, CLFLUSH. SGDT
+and its like give what Linux gives where the processor forbids them to programs (UMIP): constants.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from aiopyvm.ir.helpers import helper
+from aiopyvm.ir.types import I64, I128
+from aiopyvm.isa.places import Destination, MemoryPlace, Source
+from aiopyvm.isa.spec import form, forms, insn
+
+if TYPE_CHECKING:
+    from aiopyvm.isa.trace import Tracer
+
+# CPUID leaf 1: EAX is type, family, model, stepping; EBX bits 8-15 the line that CLFLUSH flushes, in units of 8 bytes.
+_SIGNATURE: Final = 0x652
+_LINE: Final = 8 << 8
+_FPU, _TSC, _CX8, _CMOV, _CLFSH = 1 << 0, 1 << 4, 1 << 8, 1 << 15, 1 << 19
+_VENDOR: Final = b"GenuineIntel"
+_CACHES: Final = (0x03020101, 0, 0, 0x0C040843)  # leaf 2: TLBs, 16 + 16 KiB first-level, 512 KiB second-level cache
+
+# What Linux puts in place of the tables' addresses and of CR0 (arch/x86/kernel/umip.c).
+_GDT_BASE: Final = 0xFFFE0000
+_IDT_BASE: Final = 0xFFFF0000
+_CR0: Final = 0x80050033
+_TASK_REGISTER: Final = 0x40
+
+
+def cpuid_leaf(leaf: int) -> tuple[int, int, int, int]:
+    """EAX, EBX, ECX, EDX of a CPUID leaf; one above the last gives the last (Intel SDM vol. 2A, CPUID)."""
+    if leaf == 0:
+        b, d, c = (int.from_bytes(_VENDOR[at : at + 4], "little") for at in (0, 4, 8))
+        return 2, b, c, d
+    if leaf == 1:
+        return _SIGNATURE, _LINE, 0, _FPU | _TSC | _CX8 | _CMOV | _CLFSH
+    return _CACHES
+
+
+@helper()
+def cpuid_registers(leaf: int) -> int:
+    """EAX, EBX, ECX, EDX of a CPUID leaf as one i128, lowest first."""
+    return sum(value << 32 * n for n, value in enumerate(cpuid_leaf(leaf)))
+
+
+@helper(machine=True)
+def time_stamp(core: Any) -> int:
+    """The time-stamp counter (i64), which comes from the runtime."""
+    return int(core.rdtsc())
+
+
+@insn("cpuid", source="Intel SDM vol. 2A, CPUID")
+@form("0F A2")
+def cpuid(b: Tracer) -> None:
+    """EAX EBX ECX EDX := what leaf EAX tells of the processor."""
+    answer = b.helper(cpuid_registers, I128, b.get("eax"))
+    for n, name in enumerate(("eax", "ebx", "ecx", "edx")):
+        b.set(name, (answer >> 32 * n).trunc(32) if n else answer.trunc(32))
+
+
+@insn("rdtsc", source="Intel SDM vol. 2B, RDTSC")
+@form("0F 31")
+def rdtsc(b: Tracer) -> None:
+    """EDX:EAX := the time-stamp counter."""
+    counter = b.helper(time_stamp, I64)
+    b.set("eax", counter.trunc(32))
+    b.set("edx", (counter >> 32).trunc(32))
+
+
+@insn("clflush", source="Intel SDM vol. 2A, CLFLUSH")
+@form("NP 0F AE /7", "m8")
+def clflush(b: Tracer, line: MemoryPlace) -> None:
+    """Nothing but the checks of a read: there is no cache."""
+    line.prepare_load()
+
+
+@insn("nop", source="Intel SDM vol. 2B, NOP")
+@form("90")
+def nop(b: Tracer) -> None:
+    """Nothing."""
+
+
+@insn("pause", source="Intel SDM vol. 2B, PAUSE")
+@form("F3 90")
+def pause(b: Tracer) -> None:
+    """Nothing: a hint."""
+
+
+def _hint_forms() -> list[tuple[str, str]]:
+    """0F 18..1F: hints and NOPs with operands that are decoded and not accessed (Intel SDM vol. 2, opcode map)."""
+    rows = [(f"0F 18 /{digit}", size) for digit in range(4) for size in ("r16", "r32")]
+    rows += [(f"0F 18 /{digit}", size) for digit in range(4, 8) for size in ("r/m16", "r/m32")]
+    rows += [(f"0F {byte:02X} /r", size) for byte in range(0x19, 0x20) if byte != 0x1F for size in ("r/m16", "r/m32")]
+    rows += [(f"0F 1F /{digit}", size) for digit in range(1, 8) for size in ("r/m16", "r/m32")]
+    return rows
+
+
+@insn("nop", source="Intel SDM vol. 2B, NOP")
+@form("0F 1F /0", "r/m16")
+@form("0F 1F /0", "r/m32")
+@forms(*_hint_forms(), attributes="alias")
+def nop_rm(b: Tracer, hint: Source) -> None:
+    """Nothing; the operand is not accessed."""
+
+
+def _prefetch(b: Tracer, hint: MemoryPlace) -> None:
+    """Nothing: a hint, whose operand is not accessed."""
+
+
+for _digit, _name in enumerate(("prefetchnta", "prefetcht0", "prefetcht1", "prefetcht2")):
+    insn(_name, source="Intel SDM vol. 2B, PREFETCHh")(form(f"0F 18 /{_digit}", "m8")(_prefetch))
+
+
+@insn("prefetchw", source="Intel SDM vol. 2B, PREFETCHW")
+@form("0F 0D /1", "m8")
+@forms(*((f"0F 0D /{digit}", "m8") for digit in range(8) if digit != 1), attributes="alias")
+def prefetchw(b: Tracer, hint: MemoryPlace) -> None:
+    """Nothing: a hint, whose operand is not accessed."""
+
+
+@insn("nop", source="Intel SDM vol. 2B, PREFETCHW")
+@forms(*((f"0F 0D /{digit}", size) for digit in range(8) for size in ("r16", "r32")), attributes="alias")
+def nop_register_hint(b: Tracer, hint: Source) -> None:
+    """Nothing: PREFETCHW with a register."""
+
+
+@insn("endbr32", source="Intel SDM vol. 2A, ENDBR32")
+@form("F3 0F 1E FB")
+def endbr32(b: Tracer) -> None:
+    """Nothing: CPUID does not tell of control-flow enforcement."""
+
+
+@insn("endbr64", source="Intel SDM vol. 2A, ENDBR64")
+@form("F3 0F 1E FA")
+def endbr64(b: Tracer) -> None:
+    """Nothing."""
+
+
+# -- the system's tables ---------------------------------------------------------------------------------------------
+
+
+def _store_table(dst: MemoryPlace, base: int) -> None:
+    """A limit of 0 and a base, in six bytes."""
+    dst.prepare_store(2)
+    dst.prepare_store(4, at=2)
+    dst.store(dst.b.const(0).trunc(16))
+    dst.store(dst.b.const(base), at=2)
+
+
+@insn("sgdt", source="Intel SDM vol. 2B, SGDT")
+@form("o* 0F 01 /0", "m")
+def sgdt(b: Tracer, dst: MemoryPlace) -> None:
+    """dst := limit and address of the global descriptor table."""
+    _store_table(dst, _GDT_BASE)
+
+
+@insn("sidt", source="Intel SDM vol. 2B, SIDT")
+@form("o* 0F 01 /1", "m")
+def sidt(b: Tracer, dst: MemoryPlace) -> None:
+    """dst := limit and address of the interrupt descriptor table."""
+    _store_table(dst, _IDT_BASE)
+
+
+def _store_word(b: Tracer, dst: Destination, value: int) -> None:
+    dst.store(b.const(value).trunc(dst.width))
+
+
+@insn("sldt", source="Intel SDM vol. 2B, SLDT")
+@form("0F 00 /0", "r/m16")
+@form("0F 00 /0", "r32/m16")
+def sldt(b: Tracer, dst: Destination) -> None:
+    """dst := selector of the local descriptor table: none."""
+    _store_word(b, dst, 0)
+
+
+@insn("str", source="Intel SDM vol. 2B, STR")
+@form("0F 00 /1", "r/m16")
+@form("0F 00 /1", "r32/m16")
+def str_(b: Tracer, dst: Destination) -> None:
+    """dst := selector of the task."""
+    _store_word(b, dst, _TASK_REGISTER)
+
+
+@insn("smsw", source="Intel SDM vol. 2B, SMSW")
+@form("0F 01 /4", "r/m16")
+@form("0F 01 /4", "r32/m16")
+def smsw(b: Tracer, dst: Destination) -> None:
+    """dst := CR0, as much as fits."""
+    _store_word(b, dst, _CR0)
