@@ -166,7 +166,8 @@ class Vfs:
         if flags & O_CREAT and flags & O_DIRECTORY:
             raise Errno(EINVAL)
         exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL
-        found = resolve(ctx, path, at, follow=not flags & O_NOFOLLOW and not exclusive)
+        follow = not flags & O_NOFOLLOW and not exclusive
+        found = resolve(ctx, path, at, follow=follow, create=bool(flags & O_CREAT))
         inode = found.inode
         if inode is None:
             if not flags & O_CREAT:
@@ -180,8 +181,6 @@ class Vfs:
         return self._opened(ctx, inode, flags, found)
 
     def _create(self, ctx: FsContext, found: Found, mode: int) -> Inode:
-        if found.slash:
-            raise Errno(EISDIR)
         return self._make(ctx, found, S_IFREG | mode & 0o7777 & ~ctx.umask)
 
     def _check_open(self, ctx: FsContext, inode: Inode, flags: int) -> None:
@@ -231,7 +230,7 @@ class Vfs:
         self, ctx: FsContext, path: bytes, mode: int, at: Directory | None = None, *, rdev: int = 0, target: bytes = b""
     ) -> Inode:
         """Create a file of the type in `mode` (mkdir(2), mknod(2), symlink(2)); the umask applies. Raises Errno."""
-        found = resolve(ctx, path, at, follow=False)
+        found = resolve(ctx, path, at, follow=False, parent=True)
         if found.inode is not None or not found.named:
             raise Errno(EEXIST)
         if found.slash and mode & S_IFMT != S_IFDIR:
@@ -253,7 +252,7 @@ class Vfs:
 
     def link(self, ctx: FsContext, inode: Inode, path: bytes, at: Directory | None = None) -> None:
         """Give `inode` another name (link(2)). Raises Errno: EEXIST, EXDEV, EPERM for a directory."""
-        found = resolve(ctx, path, at, follow=False)
+        found = resolve(ctx, path, at, follow=False, parent=True)
         if found.inode is not None or not found.named:
             raise Errno(EEXIST)
         if found.slash:
@@ -270,7 +269,7 @@ class Vfs:
 
     def unlink(self, ctx: FsContext, path: bytes, at: Directory | None = None) -> None:
         """Remove a name that is no directory. Raises Errno."""
-        found = resolve(ctx, path, at, follow=False)
+        found = resolve(ctx, path, at, follow=False, parent=True)
         if not found.named:
             raise Errno(EISDIR)
         inode = self._need_found(found)
@@ -283,7 +282,7 @@ class Vfs:
 
     def rmdir(self, ctx: FsContext, path: bytes, at: Directory | None = None) -> None:
         """Remove an empty directory. Raises Errno."""
-        found = resolve(ctx, path, at, follow=False)
+        found = resolve(ctx, path, at, follow=False, parent=True)
         if not found.named:
             raise Errno({b".": EINVAL, b"..": ENOTEMPTY}.get(found.name, EBUSY))
         inode = self._need_found(found)
@@ -306,8 +305,8 @@ class Vfs:
         """Move a name (renameat2(2)). Raises Errno, in Linux's order."""
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
             raise Errno(EINVAL)
-        source = resolve(ctx, old, old_at, follow=False)
-        target = resolve(ctx, new, new_at, follow=False)
+        source = resolve(ctx, old, old_at, follow=False, parent=True)
+        target = resolve(ctx, new, new_at, follow=False, parent=True)
         if source.directory.fs is not target.directory.fs:
             raise Errno(EXDEV)
         if not source.named or not target.named:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
+from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
 from aiopyvm.abi.fcntl import MAX_SYMLINKS, NAME_MAX, PATH_MAX, X_OK
 from aiopyvm.abi.stat import S_IFLNK
 from aiopyvm.kernel.fs import Directory, Inode, may
@@ -30,10 +30,20 @@ class Found(NamedTuple):
         return self.name not in (b"/", b".", b"..")
 
 
-def resolve(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Found:
+def resolve(
+    ctx: FsContext,
+    path: bytes,
+    at: Directory | None = None,
+    *,
+    follow: bool = True,
+    create: bool = False,
+    parent: bool = False,
+) -> Found:
     """Walk `path` from the root, or from `at` (None: the working directory).
 
-    `follow`: a symbolic link at the end is followed too. Raises Errno: ENOENT (also for the empty path), ENOTDIR,
+    `follow`: a symbolic link at the end is followed too. `create`: open(2) wants to create a file, so that a name
+    with a slash behind it is EISDIR, whatever is there. `parent`: the name itself is meant (unlink(2), rename(2)), so
+    that not even a slash behind it makes a link be followed. Raises Errno: ENOENT (also for the empty path), ENOTDIR,
     EACCES, ELOOP, ENAMETOOLONG, and what file systems raise. That nothing is under the last name is no error.
     """
     if not path:
@@ -62,10 +72,12 @@ def resolve(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow:
         elif name == b"..":
             inode = directory if directory is ctx.root else directory.parent
         else:
+            if create and slash and not pending:
+                raise Errno(EISDIR)
             inode = _child(directory, name, ctx, last=not pending)
             if inode is None:
                 return Found(directory, name, None, slash)
-            if inode.kind == S_IFLNK and (pending or follow or slash):
+            if inode.kind == S_IFLNK and (pending or follow or (slash and not parent)):
                 links += 1
                 if links > MAX_SYMLINKS:
                     raise Errno(ELOOP)
@@ -84,7 +96,7 @@ def resolve(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow:
                 else:
                     inode = target
         if not pending:
-            if slash and not isinstance(inode, Directory):
+            if slash and not parent and not isinstance(inode, Directory):
                 raise Errno(ENOTDIR)
             return Found(directory, name, inode, slash)
         assert inode is not None
