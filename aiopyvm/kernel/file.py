@@ -9,7 +9,7 @@ for each that goes; the last one closes it, once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from aiopyvm.abi.errno import EBADF, EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
@@ -44,7 +44,7 @@ class File:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    def hold(self) -> File:
+    def hold(self) -> Self:
         """Count one more reference; returns the file."""
         self.refs += 1
         return self

@@ -133,15 +133,15 @@ class Pipe:
         """Put back the tail of what `read` just returned."""
         if not data:
             return
+        if self._budget is not None:
+            self._budget.charge(len(data))
+        self.size += len(data)
         if self._start:
             self._used -= pages_in(self._start, len(self._chunks[0]))
             data += bytes(memoryview(self._chunks.popleft())[self._start :])
             self._start = 0
         self._chunks.appendleft(data)
         self._used += pages_in(0, len(data))
-        self.size = sum(map(len, self._chunks))
-        if self._budget is not None:
-            self._budget.charge(len(data))
         self.read_queue.wake()
 
     def write(self, data: bytes) -> int:

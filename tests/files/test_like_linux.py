@@ -1,4 +1,4 @@
-"""The same operations on a real directory and on ours, in memory, read-write and copy-on-write: same results, same errors."""
+"""The same operations on a real directory and on ours (memory, read-write, copy-on-write): same results and errors."""
 
 from __future__ import annotations
 
