@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, Errno
 from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
 from aiopyvm.abi.resource import RLIMIT_NOFILE, RLIMIT_STACK, STACK_LIMIT
-from aiopyvm.abi.signal import SIGCHLD, SS_DISABLE
+from aiopyvm.abi.signal import SIGCHLD
 from aiopyvm.abi.stat import S_IFLNK, S_IFREG
 from aiopyvm.errors import HostRefusedError, LoadError
 from aiopyvm.isa.state import CpuState
@@ -150,7 +150,7 @@ def execve(
     process.exit_signal = SIGCHLD
     process.has_execed = True
     process.dumpable = 1
-    t.alt_sp, t.alt_size, t.alt_flags = 0, 0, SS_DISABLE
+    t.alt_sp = t.alt_size = 0
     t.clear_child_tid = 0
     t.core.memory = t.memory = memory.space
     _begin(t, image, envp, memory)

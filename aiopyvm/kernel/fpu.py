@@ -14,7 +14,7 @@ _TOP: Final = 7 << 11
 
 def fsave_image(cpu: CpuState) -> bytes:
     """Return the FSAVE image; the state stays."""
-    status = cpu.fsw & ~_TOP | cpu.ftop << 11
+    status = status_word(cpu)
     tags = sum(_tag(cpu, n) << 2 * n for n in range(8))
     environment = _ENVIRONMENT.pack(
         cpu.fcw | 0xFFFF0000,
@@ -26,6 +26,12 @@ def fsave_image(cpu: CpuState) -> bytes:
         cpu.fds | 0xFFFF0000,
     )
     return environment + b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10] for i in range(8))
+
+
+def status_word(cpu: CpuState) -> int:
+    """Return the status word with TOP in it."""
+    word: int = cpu.fsw & ~_TOP | cpu.ftop << 11
+    return word
 
 
 def restore_fsave_image(cpu: CpuState, image: bytes) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Mm:
     """An address space with its program break (brk(2)). `users` processes refer to it; the last one closes it."""
 
-    __slots__ = ("brk", "brk_start", "committed", "space", "stack_top", "users")
+    __slots__ = ("brk", "brk_start", "committed", "space", "stack_top", "trampoline", "users")
 
     def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0) -> None:
         self.space = space
@@ -20,6 +20,7 @@ class Mm:
         self.brk_start = brk_start
         self.brk = brk_start
         self.stack_top = stack_top
+        self.trampoline = 0  # where signal handlers return to, once that is mapped
         self.committed = 0  # bytes mapped that count against the memory limit, or more
 
     def share(self) -> Mm:
@@ -37,4 +38,5 @@ class Mm:
         """Return a copy-on-write copy, charged to `budget`."""
         other = Mm(self.space.fork(budget), self.brk_start, self.stack_top)
         other.brk, other.committed = self.brk, self.committed
+        other.trampoline = self.trampoline
         return other

@@ -7,6 +7,7 @@ loaded, is a SIGSEGV.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Final
 
@@ -18,10 +19,13 @@ from aiopyvm.abi.signal import KernelSigaction, SigInfo, SigStack
 from aiopyvm.isa.state import AC, AF, CF, DF, OF, PF, SF, TF, USER_CS, USER_DS, ZF
 from aiopyvm.kernel import fpu, segments
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.backing import Backing, BytesBacking
+from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
+from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 
 RESTORED_FLAGS: Final = AC | OF | DF | TF | SF | ZF | AF | PF | CF  # FIX_EFLAGS; RF means nothing between instructions
 _CONTEXT: Final = codec_of(Sigcontext)
+_RT_OFFSET: Final = 16  # of the rt trampoline in its page
 
 
 class BadFrame(Exception):
@@ -43,10 +47,10 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
     if rt:
         frame = _rt_frame(t, address, info, action, context, old_mask)
     else:
-        frame = _frame(address, info, action, context, old_mask)
+        frame = _frame(t, address, info, action, context, old_mask)
     image = fpu.fsave_image(t.core.cpu)
     t.memory.probe(address, fpstate + layouts.FREGS_SIZE - address, True)
-    t.memory.write(fpstate, image + struct.pack("<HH", t.core.cpu.fsw, layouts.FREGS_MAGIC))
+    t.memory.write(fpstate, image + struct.pack("<HH", fpu.status_word(t.core.cpu), layouts.FREGS_MAGIC))
     t.memory.write(address, frame)
     if rt and t.alt_flags & abi.SS_AUTODISARM:
         t.alt_sp, t.alt_size, t.alt_flags = 0, 0, abi.SS_DISABLE
@@ -137,9 +141,33 @@ def _context(t: Thread, fpstate: int, old_mask: int) -> Sigcontext:
     )  # fmt: skip
 
 
-def _frame(address: int, info: SigInfo, action: KernelSigaction, context: Sigcontext, old_mask: int) -> bytes:
-    has_restorer = action.flags & abi.SA_RESTORER
-    pretcode = action.restorer if has_restorer else address + layouts.FRAME_RETCODE
+def _return_address(t: Thread, action: KernelSigaction, offset: int, on_stack: int) -> int:
+    """Where the handler returns to: the program's restorer, else our own trampoline, as the vdso has one on Linux.
+
+    The trampoline's page is mapped when it is first needed; where there is no room for it the code on the stack must do.
+    """
+    if action.flags & abi.SA_RESTORER:
+        return action.restorer
+    mm = t.process.mm
+    if not mm.trampoline:
+        try:
+            at = t.memory.find_free(PAGE)
+            t.memory.map(at, PAGE, PROT_READ | PROT_EXEC, _trampoline(), name="[vdso]")
+        except AddressSpaceFull:
+            return on_stack
+        mm.trampoline = at
+    return mm.trampoline + offset
+
+
+@functools.cache
+def _trampoline() -> Backing:
+    return BytesBacking(layouts.RETCODE.ljust(_RT_OFFSET, b"\x90") + layouts.RT_RETCODE_BYTES)
+
+
+def _frame(
+    t: Thread, address: int, info: SigInfo, action: KernelSigaction, context: Sigcontext, old_mask: int
+) -> bytes:
+    pretcode = _return_address(t, action, 0, address + layouts.FRAME_RETCODE)
     return b"".join((
         struct.pack("<II", pretcode, info.signo),
         _CONTEXT.pack(context),
@@ -152,9 +180,8 @@ def _frame(address: int, info: SigInfo, action: KernelSigaction, context: Sigcon
 def _rt_frame(
     t: Thread, address: int, info: SigInfo, action: KernelSigaction, context: Sigcontext, old_mask: int
 ) -> bytes:
-    has_restorer = action.flags & abi.SA_RESTORER
-    pretcode = action.restorer if has_restorer else address + layouts.RT_RETCODE
-    stack = SigStack(t.alt_sp, alt_stack(t, context.esp).flags, t.alt_size)
+    pretcode = _return_address(t, action, _RT_OFFSET, address + layouts.RT_RETCODE)
+    stack = SigStack(t.alt_sp, t.alt_flags, t.alt_size)
     return b"".join((
         struct.pack("<IIII", pretcode, info.signo, address + layouts.RT_INFO, address + layouts.RT_UCONTEXT),
         info.pack(),

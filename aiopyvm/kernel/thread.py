@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from aiopyvm.abi.signal import SS_DISABLE
 from aiopyvm.kernel.signals import Pending
 from aiopyvm.kernel.wait import Cause
 
@@ -81,7 +80,7 @@ class Thread:
         self.pending = Pending()
         self.alt_sp = 0
         self.alt_size = 0
-        self.alt_flags = SS_DISABLE
+        self.alt_flags = 0
         self.clear_child_tid = 0
         self.robust_list = 0
         self.trap_number = 0  # of the last fault, with its error code and CR2: signal frames show them

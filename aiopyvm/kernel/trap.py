@@ -49,12 +49,13 @@ def trap(t: Thread, exit: Exit) -> int:
 
 def _fault(t: Thread, exit: Exit) -> None:
     cpu = t.core.cpu
-    vector = exit.vector
+    vector, error_code = exit.vector, exit.error_code
     if vector == PF:
         info = _page_fault(t, exit)
         if info is None:
             return
         t.fault_address = exit.address & 0xFFFFFFFF
+        error_code = _page_error(t, exit)
     elif vector == DE:
         info = SigInfo(SIGFPE, abi.FPE_INTDIV, address=cpu.eip)
     elif vector == UD:
@@ -68,8 +69,8 @@ def _fault(t: Thread, exit: Exit) -> None:
     else:
         info = SigInfo(_PLAIN.get(vector, SIGSEGV), SI_KERNEL)
     t.trap_number = vector
-    t.error_code = exit.error_code
-    t.process.fault = Fault(vector, exit.error_code, cpu.eip, exit.address, exit.access)
+    t.error_code = error_code
+    t.process.fault = Fault(vector, error_code, cpu.eip, exit.address, exit.access)
     send.force_signal(t, info)
 
 
@@ -88,6 +89,16 @@ def _page_fault(t: Thread, exit: Exit) -> SigInfo | None:
             return SigInfo(SIGBUS, abi.BUS_ADRERR, address=exit.address)
         return SigInfo(SIGSEGV, abi.SEGV_ACCERR if fault.present else abi.SEGV_MAPERR, address=exit.address)
     return None
+
+
+def _page_error(t: Thread, exit: Exit) -> int:
+    """Return #PF's error code as hardware has it: P where the page is there, not merely mapped.
+
+    A page that was never touched is not there, nor is one of PROT_NONE; an instruction fetch has Linux bring it in first.
+    """
+    mapping = t.memory.find_mapping(exit.address & 0xFFFFFFFF)
+    there = mapping is not None and mapping.prot != 0 and (exit.access == "x" or t.memory.pages[exit.address >> 12] != 0)
+    return exit.error_code & ~1 | there
 
 
 def _x87_code(status: int) -> int:
