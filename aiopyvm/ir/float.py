@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiopyvm.ir import floatarith as arith
 from aiopyvm.ir import floatconvert as conversion
-from aiopyvm.ir.floatformat import EXTENDED, Outcome, format_of, widen
+from aiopyvm.ir.floatformat import Outcome, format_of, widen
 from aiopyvm.ir.types import Type
 
 FloatOperation = Callable[..., Outcome]
@@ -102,4 +102,4 @@ def direct(op: str, result: Type, argument: Type) -> Callable[..., Outcome]:
     return lambda *arguments: function(result, argument, *arguments)
 
 
-__all__ = ["EXTENDED", "FLOAT", "FloatOperation", "direct"]
+__all__ = ["FLOAT", "FloatOperation", "direct"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import isqrt
 
 from aiopyvm.ir.floatformat import (
+    BIAS,
     C1,
     DE,
     DOWN,
@@ -38,7 +39,7 @@ from aiopyvm.ir.floatformat import (
     is_unsupported,
     narrow,
     round_pack,
-)  # fmt: skip
+)
 
 
 def _precision(fmt: Format, control: int) -> int:
@@ -51,11 +52,10 @@ def _plain(x: int) -> bool:
 
 
 def propagate(a: int, b: int, fmt: Format) -> Outcome:
-    """The result of an operation of which one operand is a NaN or unsupported (SDM vol. 1, "Operating on SNaNs and
-    QNaNs").
+    """The result of an operation of which one operand is a NaN or unsupported.
 
     The x87 rule: a QNaN goes before an SNaN, then the larger significand, then the positive one. Narrower formats
-    (SSE): the first.
+    (SSE): the first. SDM vol. 1, "Operating on SNaNs and QNaNs".
     """
     if is_unsupported(a) or is_unsupported(b):
         return indefinite(fmt), IE
@@ -83,31 +83,32 @@ def _parts(x: int) -> tuple[int, int, int]:
 
 def add(a: int, b: int, control: int, fmt: Format = EXTENDED, exc: int = 0) -> Outcome:
     """a + b."""
-    if not (_plain(a) and _plain(b)):
+    ea, eb = a >> 64 & EXPONENT, b >> 64 & EXPONENT
+    x, y = a & SIGNIFICAND, b & SIGNIFICAND
+    if not (0 < ea < EXPONENT and 0 < eb < EXPONENT and x & y & INTEGER_BIT):
         if _special(a, b):
             return propagate(a, b, fmt)
         if is_infinite(a) or is_infinite(b):
             return _add_infinite(a, b, fmt, exc)
         if is_denormal(a) or is_denormal(b):
             exc |= DE
-    sign_a, x, ea = _parts(a)
-    sign_b, y, eb = _parts(b)
-    if ea < eb:
-        sign_a, x, ea, sign_b, y, eb = sign_b, y, eb, sign_a, x, ea
+        ea, eb = ea or 1, eb or 1
     distance = ea - eb
+    if distance < 0:
+        a, b, x, y, eb, distance = b, a, y, x, ea, -distance
     if distance > 130 and x:
-        distance, y, eb = 130, 1 if y else 0, ea - 130  # far below the rounding position: only that it is there counts
-    x <<= distance
-    if sign_a == sign_b:
-        total = x + y
+        y, eb, distance = 1 if y else 0, eb + distance - 130, 130  # far below: only that it is there counts
+    sign = a >> 79
+    if sign == b >> 79:
+        total = (x << distance) + y
     else:
-        total = x - y
+        total = (x << distance) - y
         if total < 0:
-            sign_a, total = sign_b, -total
+            sign, total = b >> 79, -total
     if not total:
-        negative = sign_a if sign_a == sign_b else control >> 10 & 3 == DOWN
+        negative = sign if sign == b >> 79 else control >> 10 & 3 == DOWN
         return negative << (fmt.bits - 1), exc
-    return round_pack(fmt, sign_a, total, eb, control, exc, _precision(fmt, control))
+    return round_pack(fmt, sign, total, eb - LSB, control, exc, _precision(fmt, control))
 
 
 def _add_infinite(a: int, b: int, fmt: Format, exc: int) -> Outcome:
@@ -139,9 +140,32 @@ def mul(a: int, b: int, control: int, fmt: Format = EXTENDED, exc: int = 0) -> O
             return infinity(fmt, sign), exc
         if zero:
             return sign << (fmt.bits - 1), exc
+    elif control & 0xF00 == 0x300 and fmt is EXTENDED:
+        return _mul_nearest(a, b, control, exc)
     sign_a, x, ea = _parts(a)
     sign_b, y, eb = _parts(b)
     return round_pack(fmt, sign_a ^ sign_b, x * y, ea + eb, control, exc, _precision(fmt, control))
+
+
+def _mul_nearest(a: int, b: int, control: int, exc: int) -> Outcome:
+    """a * b of normal numbers, to 64 bits and to nearest: what nearly every program does."""
+    product = (a & SIGNIFICAND) * (b & SIGNIFICAND)
+    exponent = (a >> 64 & EXPONENT) + (b >> 64 & EXPONENT) - BIAS
+    shift = 63
+    if product >> 127:
+        exponent += 1
+        shift = 64
+    kept = product >> shift
+    rest = product & ((1 << shift) - 1)
+    if kept == SIGNIFICAND or not 0 < exponent < EXPONENT:
+        e = (a >> 64 & EXPONENT) + (b >> 64 & EXPONENT) - 2 * LSB
+        return round_pack(EXTENDED, (a ^ b) >> 79, product, e, control, exc, 64)
+    if rest:
+        half = 1 << (shift - 1)
+        if rest > half or (rest == half and kept & 1):
+            return (a ^ b) & SIGN | exponent << 64 | kept + 1, exc | PE | C1
+        exc |= PE
+    return (a ^ b) & SIGN | exponent << 64 | kept, exc
 
 
 def div(a: int, b: int, control: int, fmt: Format = EXTENDED, exc: int = 0) -> Outcome:

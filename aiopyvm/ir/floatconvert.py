@@ -9,18 +9,14 @@ from aiopyvm.ir.floatformat import (
     DE,
     EXPONENT,
     EXTENDED,
-    FORMATS,
     IE,
-    INDEFINITE,
     INTEGER_BIT,
     LSB,
-    PRECISION,
     QUIET_BIT,
     SIGN,
     SIGNIFICAND,
     Format,
     Outcome,
-    indefinite,
     infinity,
     is_denormal,
     is_infinite,
@@ -30,7 +26,7 @@ from aiopyvm.ir.floatformat import (
     narrow,
     round_pack,
     widen,
-)  # fmt: skip
+)
 
 GREATER: Final = 0
 LESS: Final = 1
@@ -40,6 +36,10 @@ UNORDERED: Final = 3
 
 def extend(bits: int, size: int) -> Outcome:
     """An f32 or f64 to f80, as FLD does: a denormal raises DE, an SNaN becomes quiet and raises IE."""
+    if size == 64:
+        exponent = bits >> 52 & 0x7FF
+        if 0 < exponent < 0x7FF:
+            return (bits >> 63 << 15 | exponent + 15360) << 64 | (bits & 0xFFFFFFFFFFFFF) << 11 | INTEGER_BIT, 0
     x, exc = widen(bits, size)
     return (x | QUIET_BIT, IE) if is_signaling(x) else (x, exc)
 
@@ -90,10 +90,11 @@ def compare(a: int, b: int, exc: int = 0) -> Outcome:
 
 def compare_quiet(a: int, b: int, exc: int = 0) -> Outcome:
     """The relation of a to b; only an SNaN or an unsupported encoding gives IE."""
-    if is_nan(a) or is_nan(b) or is_unsupported(a) or is_unsupported(b):
-        return UNORDERED, propagate(a, b, EXTENDED)[1]
-    if is_denormal(a) or is_denormal(b):
-        exc |= DE
+    if not (a & b & INTEGER_BIT and 0 < a >> 64 & EXPONENT < EXPONENT and 0 < b >> 64 & EXPONENT < EXPONENT):
+        if is_nan(a) or is_nan(b) or is_unsupported(a) or is_unsupported(b):
+            return UNORDERED, propagate(a, b, EXTENDED)[1]
+        if is_denormal(a) or is_denormal(b):
+            exc |= DE
     x, y = _ordered(a), _ordered(b)
     return (EQUAL if x == y else LESS if x < y else GREATER), exc
 
@@ -104,9 +105,3 @@ def _ordered(x: int) -> int:
     if not magnitude >> 64:  # a pseudo-denormal is as large as the normal number of exponent 1
         magnitude += magnitude & INTEGER_BIT and 1 << 64
     return -magnitude if x >> 79 else magnitude
-
-
-__all__ = [
-    "EQUAL", "FORMATS", "GREATER", "INDEFINITE", "LESS", "PRECISION", "UNORDERED",
-    "compare", "compare_quiet", "convert", "extend", "from_integer", "indefinite", "to_integer",
-]  # fmt: skip
