@@ -91,6 +91,15 @@ class Code:
         return block if block is not None else self._translate(address)
 
     def _translate(self, address: int) -> Block:
+        block = self._bind(address, self._decoded_at(address))
+        self.blocks[address] = block
+        self._track(block)
+        self.shared.counters["blocks"] += 1
+        self._adopt(address)
+        return block
+
+    def _decoded_at(self, address: int) -> _Decoded:
+        """The decoded block at `address`: a shared one where its bytes are the same here."""
         key = (address, self.stop)
         decoded = self.shared.decoded.get(key)
         if decoded is None or not self._same(address, decoded.code):
@@ -98,12 +107,7 @@ class Code:
             if len(self.shared.decoded) >= _SHARED_BLOCKS:
                 self.shared.decoded.clear()
             self.shared.decoded[key] = decoded
-        block = self._bind(address, decoded)
-        self.blocks[address] = block
-        self._track(block)
-        self.shared.counters["blocks"] += 1
-        self._adopt(address)
-        return block
+        return decoded
 
     def single(self, address: int) -> Block:
         """A block of the one instruction at `address`; not kept."""
@@ -181,7 +185,7 @@ class Code:
         bound = BoundRegion(region, region.make(*self._views))
         for address, code in region.covered:
             if address not in self.blocks:
-                self.blocks[address] = self._bind(address, self.shared.decoded.get((address, self.stop)) or self._decode(address))
+                self.blocks[address] = self._bind(address, self._decoded_at(address))
                 self._track(self.blocks[address])
             del code
         self._bound[id(region)] = bound
