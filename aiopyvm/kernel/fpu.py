@@ -39,7 +39,8 @@ def restore_fsave_image(cpu: CpuState, image: bytes) -> None:
     control, status, tags, fip, fcs_fop, fdp, fds = _ENVIRONMENT.unpack_from(image)
     cpu.fcw = control & 0x1F7F | 0x40
     cpu.ftop = top = status >> 11 & 7
-    cpu.fsw = status & 0xFFFF & ~_TOP
+    pending = status & ~cpu.fcw & 0x3F  # ES and B follow from flags and masks, whatever the image says
+    cpu.fsw = status & 0x477F | (0x8080 if pending else 0)
     cpu.fvalid = sum(1 << n for n in range(8) if tags >> 2 * n & 3 != 3)
     cpu.fip, cpu.fcs, cpu.fop, cpu.fdp, cpu.fds = fip, fcs_fop & 0xFFFF, fcs_fop >> 16 & 0x7FF, fdp, fds & 0xFFFF
     for i in range(8):
