@@ -87,8 +87,8 @@ def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
     from aiopyvm.kernel.hostfs import HostFs
     from aiopyvm.kernel.overlay import OverlayFs
 
-    lower = HostFs(open_host_tree(os.fspath(tree.path), writable=tree.mode == "rw"), readonly=tree.mode != "rw")
-    return lower if tree.mode != "cow" else OverlayFs(lower, clock, budget)
+    lower = HostFs(open_host_tree(tree.path, writable=tree.mode == "rw"))
+    return OverlayFs(lower, clock, budget) if tree.mode == "cow" else lower
 
 
 def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:

@@ -1,0 +1,5 @@
+"""The command line: `aiopyvm run | pipe | disasm | asm`, over the public surface alone."""
+
+from aiopyvm.cli.main import main
+
+__all__ = ["main"]

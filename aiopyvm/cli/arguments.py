@@ -1,0 +1,161 @@
+"""What the command line takes, and what `--help` says."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+DESCRIPTION: Final = "Run 32-bit x86 Linux programs inside this Python process: no container, no root, no KVM."
+
+EXAMPLES: Final = """\
+examples:
+  aiopyvm run ./hello                          a program of this host, with this terminal's streams
+  aiopyvm run ./sort -rn < numbers             options after PROGRAM are the program's
+  aiopyvm run --root rootfs/ ls -l /bin        a program of a directory tree; the tree is not changed
+  aiopyvm run --mount .:/src:ro --cwd /src --root rootfs/ make -n
+  aiopyvm run --instructions 1000000 --memory 16M --timeout 2 ./untrusted
+  aiopyvm run --strace ./hello                 system calls, on standard error
+  aiopyvm pipe 'seq 1000 | sort -rn | head -3' --root rootfs/
+  aiopyvm asm 'mov eax, 1; int 0x80' > exit.bin
+  aiopyvm run --flat exit.bin
+  aiopyvm disasm exit.bin
+
+The exit status is the program's own, 128 + n when signal n ended it. 124: out of time or instructions. 125: aiopyvm could not
+run it. 126: the program cannot be executed. 127: there is no such program.
+"""
+
+RUN_HELP: Final = """\
+PROGRAM is a path of this host; with --root it is a path (or a name, looked up in PATH) inside that tree. The guest sees nothing of
+this host but its streams and what --root and --mount name. Its environment is PATH, HOME=/ and --env.
+"""
+
+
+def size(text: str) -> int:
+    """Return a number of bytes: 4096, 64K, 256M, 1G."""
+    number, unit = (text[:-1], text[-1].lower()) if text and text[-1].lower() in "kmg" else (text, "")
+    try:
+        value = int(number) * UNITS[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a size is a number with K, M or G after it, not {text!r}") from None
+    return positive(value, text)
+
+
+def count(text: str) -> int:
+    """Return a positive number."""
+    try:
+        return positive(int(text.replace("_", "")), text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+
+
+def seconds(text: str) -> float:
+    """Return a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds must be positive: {text!r}")
+    return value
+
+
+def positive(value: int, text: str) -> int:
+    """Return `value`. Raises ArgumentTypeError unless it is positive."""
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be positive: {text!r}")
+    return value
+
+
+def address(text: str) -> int:
+    """Return a 32-bit address, decimal or 0x..."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not an address: {text!r}") from None
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise argparse.ArgumentTypeError(f"an address has 32 bits: {text!r}")
+    return value
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Return the name and value of NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"an environment variable is NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def mount(text: str) -> tuple[str, str, str]:
+    """Return the parts of HOST:GUEST[:ro|cow|rw]; the mode is "ro" when it is left out."""
+    parts = text.rsplit(":", 2) if text.endswith((":ro", ":cow", ":rw")) else [*text.rsplit(":", 1), "ro"]
+    if len(parts) != 3 or not parts[0] or not parts[1].startswith("/"):
+        raise argparse.ArgumentTypeError(f"a mount is HOST:/GUEST, or HOST:/GUEST:ro, :cow or :rw, not {text!r}")
+    return parts[0], parts[1], parts[2]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    wide = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", help="run one program", description=RUN_HELP, formatter_class=wide)
+    _add_machine(run)
+    run.add_argument("--trace", action="store_true", help="show each executed instruction on standard error")
+    run.add_argument("--strace", action="store_true", help="show each system call on standard error")
+    run.add_argument("--flat", action="store_true", help="PROGRAM is a flat binary: no headers, just code")
+    run.add_argument("--load-at", type=address, default=0, metavar="ADDRESS", help="where --flat puts it (0)")
+    run.add_argument("--tty", action="store_true", help="the streams are a terminal for the guest")
+    run.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
+    pipe = commands.add_parser(
+        "pipe", help="run a pipeline of programs", description="Run 'a | b | c', each in a machine of its own."
+    )
+    _add_machine(pipe)
+    pipe.add_argument("--strace", action="store_true", help="show each system call on standard error")
+    pipe.add_argument("line", metavar="'A | B | C'", help="programs and arguments as a shell would split them")
+    _add_code(commands)
+    return parser
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", metavar="DIR", help="the guest's file tree; changes stay in memory")
+    parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        type=mount,
+        metavar="HOST:GUEST[:MODE]",
+        help="give the guest a directory: ro (read-only, the default), cow (changes stay in memory) or rw",
+    )
+    parser.add_argument("--env", action="append", default=[], type=variable, metavar="K=V", help="set a variable")
+    parser.add_argument("--cwd", default="/", metavar="DIR", help="the guest's working directory (/)")
+    parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
+    parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
+    parser.add_argument("--engine", choices=("auto", "python", "evaluator"), default="auto", help="how it executes")
+    parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
+
+
+def _add_code(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    disasm = commands.add_parser(
+        "disasm",
+        help="show code as Intel assembly",
+        description="Disassemble an ELF program, a flat binary, or hex digits.",
+    )
+    disasm.add_argument(
+        "file", metavar="FILE|HEX", help="an ELF program, a flat binary, - for standard input, or hex digits"
+    )
+    disasm.add_argument("--address", type=address, default=None, metavar="ADDRESS", help="of the first byte")
+    disasm.add_argument("--length", type=count, default=None, metavar="N", help="stop after N bytes")
+    asm = commands.add_parser(
+        "asm",
+        help="assemble Intel assembly",
+        description="Assemble text, one instruction per line or between semicolons.",
+    )
+    asm.add_argument("text", metavar="TEXT|-", help="instructions; - reads them from standard input")
+    asm.add_argument("--address", type=address, default=0, metavar="ADDRESS", help="of the first byte")
+    asm.add_argument("--hex", action="store_true", help="write hex digits instead of bytes")
+    asm.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")

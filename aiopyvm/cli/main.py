@@ -1,0 +1,75 @@
+"""`main`: from arguments to an exit status. What went wrong is one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from aiopyvm.cli.arguments import make_parser
+
+NOT_RUN: Final = 125
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+INTERRUPTED: Final = 130
+
+
+def complain(text: str) -> None:
+    """Say what went wrong."""
+    print(f"aiopyvm: {text}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit for usage errors."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from aiopyvm import __version__
+
+        print(f"aiopyvm {__version__}")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return _dispatch(arguments.command, arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 128 + 13
+    except Exception as error:
+        return _failed(error)
+
+
+def _dispatch(command: str, arguments: object) -> int:
+    if command in ("run", "pipe"):
+        from aiopyvm.cli.running import run_command
+
+        return run_command(command, arguments)
+    from aiopyvm.cli.code import asm_command, disasm_command
+
+    return disasm_command(arguments) if command == "disasm" else asm_command(arguments)
+
+
+def _failed(error: Exception) -> int:
+    """Say in one line why there is no result; return the status for it. An error of ours keeps its traceback."""
+    from aiopyvm.errors import AiopyvmError, InternalError, LoadError
+
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        complain(_os_error(error))
+        return NOT_FOUND
+    if isinstance(error, (LoadError, PermissionError)):
+        complain(_os_error(error) if isinstance(error, OSError) else str(error))
+        return NOT_EXECUTABLE
+    if isinstance(error, InternalError) or not isinstance(error, (AiopyvmError, OSError, ValueError)):
+        import traceback
+
+        traceback.print_exception(error)
+        complain(f"this is a bug of aiopyvm, please report it: {error}")
+        return NOT_RUN
+    complain(_os_error(error) if isinstance(error, OSError) else str(error))
+    return NOT_RUN
+
+
+def _os_error(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)

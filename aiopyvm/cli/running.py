@@ -1,0 +1,122 @@
+"""`aiopyvm run` and `aiopyvm pipe`: guests with this process's own streams."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from aiopyvm import VM, HostDir, Limits, Reason, Result
+from aiopyvm.cli.main import complain
+
+OUT_OF_TIME: Final = 124
+RUNTIME_ENDED: Final = 128 + 9
+SIGPIPE: Final = 13
+
+
+def run_command(command: str, arguments: Any) -> int:
+    """Run what the arguments name; return the exit status. Raises what `VM` raises."""
+    return anyio.run(_run if command == "run" else _pipe, arguments)
+
+
+def make_vm(arguments: Any) -> VM:
+    """Return the machine that the arguments describe."""
+    limits: dict[str, Any] = {
+        "memory": arguments.memory,
+        "instructions": arguments.instructions,
+        "wall_time": arguments.timeout,
+    }
+    return VM(
+        root=arguments.root,
+        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},  # type: ignore[arg-type]
+        env=dict(arguments.env),
+        cwd=arguments.cwd,
+        limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
+        engine=arguments.engine,
+        seed=arguments.seed,
+        clock="real" if arguments.seed is None else "virtual",
+    )
+
+
+def streams(arguments: Any) -> dict[str, Any]:
+    """Return the options for this process's own streams, and for what is shown of the run."""
+    options: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None}
+    if arguments.strace:
+        options["strace"] = _show
+    if getattr(arguments, "trace", False):
+        options["trace"] = _show
+    return options
+
+
+def _show(line: object) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def _run(arguments: Any) -> int:
+    vm = make_vm(arguments)
+    options = streams(arguments) | {"tty": arguments.tty or all(map(os.isatty, (0, 1)))}
+    program, rest = arguments.program, arguments.arguments
+    if arguments.flat:
+        source = await vm.path(program).read_bytes() if arguments.root is not None else program
+        result = await vm.run_flat(source, *rest, load_at=arguments.load_at, **options)
+    elif arguments.root is not None:
+        result = await vm.run(program, *rest, **options)
+    else:
+        result = await vm.run_elf(program, *rest, **options)
+    return status_of(result)
+
+
+async def _pipe(arguments: Any) -> int:
+    stages = split_pipeline(arguments.line)
+    if arguments.root is None:
+        stages = [[Path(stage[0]), *stage[1:]] for stage in stages]
+    async with make_vm(arguments).pipeline(*stages, **streams(arguments)) as pipeline:
+        await pipeline.wait()
+    statuses = [status_of(result) for result in pipeline.results]
+    return statuses[-1]
+
+
+def split_pipeline(line: str) -> list[list[Any]]:
+    """Return the stages of 'a | b | c', each split as a shell would. Raises ValueError."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split = True
+    stages: list[list[Any]] = [[]]
+    for word in lexer:
+        if word == "|":
+            stages.append([])
+        elif word and set(word) <= set("|&;<>()"):
+            raise ValueError(f"only | joins programs here, not {word!r}: use a shell inside the guest")
+        else:
+            stages[-1].append(word)
+    if not all(stages):
+        raise ValueError(f"a program is missing in {line!r}")
+    return stages
+
+
+def status_of(result: Result) -> int:
+    """Return the exit status for `result`, and say on standard error what ended it, unless it ended by itself."""
+    reason = result.reason
+    if reason in (Reason.EXITED, Reason.END_OF_CODE):
+        return result.returncode
+    name = os.path.basename(str(result.args[0])) if result.args else "guest"
+    detail = f" ({result.detail})" if result.detail else ""
+    if result.returncode == -SIGPIPE:  # as a shell: what reads its output has had enough
+        return 128 + SIGPIPE
+    if reason is Reason.SIGNALED:
+        complain(f"{name}: ended by signal {-result.returncode}{_signal_name(-result.returncode)}{detail}")
+        return 128 - result.returncode
+    complain(f"{name}: {reason.value}{detail}")
+    return OUT_OF_TIME if reason in (Reason.TIME_LIMIT, Reason.INSTRUCTION_LIMIT) else RUNTIME_ENDED
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return f", {signal.Signals(number).name}"
+    except ValueError:
+        return ""
