@@ -3,6 +3,7 @@
 The prefixes before an opcode make a context (66, 67, last of F2/F3, code size). Each context has one entry per
 opcode, and where a ModRM byte follows, one per value of it: a `_Leaf`, which knows the row, the length and how to
 read each operand. Entries are made when they are first met. Decoded instructions are kept by their bytes and shared.
+Both are bounded: a guest that makes up ever new code finds them emptied.
 
 What always holds: nothing is raised but `DecodeFault` and `NeedMore`, whatever the bytes; an instruction that is
 complete within 15 bytes never needs the 16th; the same bytes give an equal `Insn`.
@@ -22,7 +23,9 @@ from aiopyvm.isa.spec import Row, table
 MAX_LENGTH: Final = 15
 UD: Final = 6
 GP: Final = 13
-_CACHE_LIMIT: Final = 1 << 16
+_INSN_LIMIT: Final = 1 << 14  # about 8 MB
+_LEAF_LIMIT: Final = 1 << 14
+_LEAVES_OF_A_LIST: Final = 4  # what an empty list of 256 weighs
 
 _BIT_66: Final = 1
 _BIT_67: Final = 2
@@ -86,6 +89,7 @@ class Decoder:
             for opcode in pattern.opcodes:
                 self._by_opcode.setdefault(opcode, []).append(pattern)
         self._contexts: list[list[_Entry]] = [[None] * (MAPS << 8) for _ in range(32)]
+        self._leaves = 0
         self._decoded: tuple[dict[bytes, Insn], dict[bytes, Insn]] = ({}, {})
 
     def decode(self, code: bytes | memoryview, code16: bool = False) -> Insn:
@@ -136,20 +140,31 @@ class Decoder:
         """Make the entry of an opcode. ModRM belongs to the opcode: prefixes do not change whether there is one."""
         patterns = self._by_opcode.get(opcode)
         entry: _Leaf | list[_Leaf | None]
+        self._make_room()
         if any(pattern.modrm for pattern in patterns) if patterns else has_modrm(opcode):
             entry = [None] * 256
+            self._leaves += _LEAVES_OF_A_LIST
         else:
             entry = self._leaf(context, opcode, -1)
         self._contexts[context][opcode] = entry
         return entry
 
     def _make_leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
+        self._make_room()
+        leaf = self._leaf(context, opcode, modrm)
         leaves = self._contexts[context][opcode]
-        assert isinstance(leaves, list)
-        leaves[modrm] = leaf = self._leaf(context, opcode, modrm)
+        if isinstance(leaves, list):
+            leaves[modrm] = leaf
         return leaf
 
+    def _make_room(self) -> None:
+        if self._leaves >= _LEAF_LIMIT:
+            self._leaves = 0
+            for entries in self._contexts:
+                entries[:] = [None] * len(entries)
+
     def _leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
+        self._leaves += 1
         sizes = _sizes(context)
         candidates = self._candidates(context, opcode)
         if pattern := best_match(candidates, modrm):
@@ -175,7 +190,7 @@ class Decoder:
         operands = tuple([reader(code, after_modrm, segment) for reader in leaf.readers])
         insn = Insn(leaf.row, operands, code, leaf.operand_size, leaf.address_size, segment, rep, lock)
         decoded = self._decoded[code16]
-        if len(decoded) >= _CACHE_LIMIT:
+        if len(decoded) >= _INSN_LIMIT:
             decoded.clear()
         decoded[code] = insn
         return insn

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.errors import InternalError
@@ -90,7 +91,7 @@ class Field:
     signed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Pattern:
     """A row, compiled. `opcode` is (map << 8 | byte): map 0 one byte, 1 after 0F, 2 after 0F 38, 3 after 0F 3A.
 
@@ -356,17 +357,16 @@ def conflicts(patterns: Iterable[Pattern]) -> list[str]:
 
 def _rivals(candidates: list[Pattern]) -> Iterator[list[Pattern]]:
     """Yield the patterns that match, best first, for each state of the prefixes and each value of ModRM."""
-    for has_66 in (False, True):
-        for rep in (0, 0xF2, 0xF3):
-            for address_size in (16, 32):
-                accepting = [p for p in candidates if p.accepts(has_66, rep, 16 if has_66 else 32, address_size)]
-                seen: set[frozenset[int]] = set()
-                for value in range(256):
-                    matching = [p for p in accepting if not p.modrm or value in p.modrm]
-                    key = frozenset(map(id, matching))
-                    if matching and key not in seen:
-                        seen.add(key)
-                        yield sorted(matching, key=lambda p: p.rank, reverse=True)
+    seen: set[tuple[int, ...]] = set()
+    for has_66, rep, address_size in product((False, True), (0, 0xF2, 0xF3), (16, 32)):
+        accepting = [p for p in candidates if p.accepts(has_66, rep, 16 if has_66 else 32, address_size)]
+        accepting.sort(key=lambda p: p.rank, reverse=True)
+        state = tuple(map(id, accepting))
+        if not accepting or state in seen:
+            continue
+        seen.add(state)
+        matches = {tuple([p for p in accepting if not p.modrm or value in p.modrm]) for value in range(256)}
+        yield from (list(matching) for matching in matches if matching)
 
 
 def best_match(candidates: Iterable[Pattern], modrm: int) -> Pattern | None:
