@@ -20,6 +20,7 @@ from aiopyvm.isa.insn import Insn, Relative
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.space import AddressSpace
 
+_WINDOW: Final = 144  # bytes looked at for a block
 _SHARED_BLOCKS: Final = 1 << 16  # decoded blocks kept for spaces to come
 
 
@@ -120,12 +121,13 @@ class Code:
             return False
 
     def _decode(self, address: int, limit: int = MAX_BLOCK) -> _Decoded:
+        window = self.space.fetch(address, _WINDOW)
         insns: list[tuple[int, Insn]] = []
         shapes: list[tuple[Shape, tuple[int, ...]]] = []
-        at = address
-        while len(insns) < limit and (not insns or at != self.stop):
+        at, offset = address, 0
+        while len(insns) < limit and (not insns or (at != self.stop and offset < _WINDOW - MAX_LENGTH)):
             try:
-                insn = self._decode_one(at)
+                insn = self._decode_one(window[offset : offset + MAX_LENGTH], at)
             except (DecodeFault, MemoryFault):
                 if not insns:
                     raise
@@ -134,15 +136,14 @@ class Code:
             if shape.special and insns:
                 break
             insns.append((at, insn))
-            shapes.append((shape, tuple(parameters)))
+            shapes.append((shape, parameters))
+            offset += insn.length
             at = (at + insn.length) & 0xFFFFFFFF
             if shape.special or shape.ends_block:
                 break
-        code = b"".join(insn.code for _, insn in insns)
-        return _Decoded(code, tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
+        return _Decoded(window[:offset], tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
 
-    def _decode_one(self, address: int) -> Insn:
-        code = self.space.fetch(address, MAX_LENGTH)
+    def _decode_one(self, code: bytes, address: int) -> Insn:
         try:
             return decode(code)
         except NeedMore:

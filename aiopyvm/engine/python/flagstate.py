@@ -59,7 +59,7 @@ class Thunks:
         name = self._names.get(body)
         if name is None:
             name = self._names[body] = f"flags{len(self._names)}"
-            self.functions[name] = _compile(name, body, len(leaves))
+            self.functions[name] = _lazily(name, body, len(leaves))
         return Recipe(name, tuple(leaves))
 
     def _part(
@@ -91,6 +91,18 @@ def _render(
         result = name, bound
     texts[value] = result
     return result
+
+
+def _lazily(name: str, body: str, leaves: int) -> Thunk:
+    """The thunk function, compiled when it is first called: most flags are never looked at."""
+    compiled: list[Thunk] = []
+
+    def thunk(fa: Any, fb: Any, fc: Any) -> int:
+        if not compiled:
+            compiled.append(_compile(name, body, leaves))
+        return compiled[0](fa, fb, fc)
+
+    return thunk
 
 
 def _compile(name: str, body: str, leaves: int) -> Thunk:

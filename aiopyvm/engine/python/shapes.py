@@ -216,69 +216,68 @@ class Shape:
     source: str
 
 
+_Use = tuple[Shape, tuple[int, ...], int | None]  # a shape, an instruction's parameters, its target relative to its address
+_USES: Final = 1 << 16
+
+
 class Shapes:
     """Compiled shapes by key, shared by all address spaces."""
 
     def __init__(self, thunks: Thunks) -> None:
         self._thunks = thunks
         self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._uses: dict[bytes, _Use] = {}  # by an instruction's bytes
         self._fixed_rows: set[int] = set()  # rows whose immediates shape their IR without being marked static
 
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def parameters(self, insn: Insn, address: int) -> tuple[tuple[Any, ...], list[int]]:
-        """The key of an instruction's shape, and its parameters in the order in which tracing meets them."""
-        fixed = id(insn.row) in self._fixed_rows
-        next_eip = (address + insn.length) & 0xFFFFFFFF
-        values: list[int] = []
-        if insn.lock and not lockable(insn):
-            return shape_key(insn, fixed), values  # #UD before any operand is looked at
-        for index, operand in enumerate(insn.operands):
-            match operand:
-                case Register("gpr", number, width):
-                    values.append(number & 3 if width == 8 else number)
-                case Memory():
-                    if operand.displacement:
-                        values.append(operand.displacement)
-                    values.extend(number for number in (operand.index, operand.base) if number >= 0)
-                case Immediate(value, _) if index not in insn.row.static and not fixed:
-                    values.append(value)
-                case Relative(displacement, _):
-                    mask = 0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF
-                    values.append(next_eip + displacement & mask)
-        return shape_key(insn, fixed), values
-
-    def find(self, insn: Insn, address: int) -> tuple[Shape, list[int]]:
+    def find(self, insn: Insn, address: int) -> tuple[Shape, tuple[int, ...]]:
         """The shape of an instruction, compiled if it is new, and the parameters to bind it with."""
-        key, values = self.parameters(insn, address)
+        use = self._uses.get(insn.code)
+        if use is None:
+            use = self._use(insn, address)
+            if use is None:
+                return self._concrete(insn, address), ()
+            if len(self._uses) >= _USES:
+                self._uses.clear()
+            self._uses[insn.code] = use
+        shape, values, relative = use
+        if relative is not None:
+            values = (*values, address + relative & (0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF))
+        if shape.sentinels:
+            values = (*values, address, address + insn.length & 0xFFFFFFFF)
+        return shape, values
+
+    def _use(self, insn: Insn, address: int) -> _Use | None:
+        """How an instruction uses its shape; None where its IR depends on its address."""
+        fixed = id(insn.row) in self._fixed_rows
+        key = shape_key(insn, fixed)
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes.get((insn.code, address))
-            if shape is not None:
-                return shape, []
             try:
-                shape = self._shapes[key] = self._compile(insn, id(insn.row) in self._fixed_rows)
+                shape = self._shapes[key] = self._compile(insn, fixed)
             except TypeError:
-                if id(insn.row) not in self._fixed_rows:
-                    self._fixed_rows.add(id(insn.row))
-                    return self.find(insn, address)
-                shape = self._shapes[insn.code, address] = self._compile_concrete(insn, address)
-                return shape, []
-        if shape.sentinels:
-            values += [address, (address + insn.length) & 0xFFFFFFFF]
-        return shape, values
+                if fixed:
+                    return None
+                self._fixed_rows.add(id(insn.row))
+                return self._use(insn, address)
+        return shape, *_parameters(insn, fixed)
+
+    def _concrete(self, insn: Insn, address: int) -> Shape:
+        """For the few instructions whose IR depends on their address: a shape of one."""
+        key = (insn.code, address)
+        shape = self._shapes.get(key)
+        if shape is None:
+            tracer = Tracer()
+            trace(tracer, insn, address)
+            shape = self._shapes[key] = self._finish(insn, tracer, 0, False)
+        return shape
 
     def _compile(self, insn: Insn, fixed: bool) -> Shape:
         first = _trace_shape(insn, fixed, _SENTINELS[0])
         used = first.address_used and _replace_sentinels(first, _trace_shape(insn, fixed, _SENTINELS[1]))
         return self._finish(insn, first, len(first.params) + (2 if used else 0), used)
-
-    def _compile_concrete(self, insn: Insn, address: int) -> Shape:
-        """For the few instructions whose IR depends on their address: a shape of one."""
-        tracer = Tracer()
-        trace(tracer, insn, address)
-        return self._finish(insn, tracer, 0, False)
 
     def _finish(self, insn: Insn, tracer: Tracer, count: int, sentinels: bool) -> Shape:
         ops = tracer.ops
@@ -302,6 +301,27 @@ class Shapes:
         lowering.finish()
         lines += ["   return None", "  return insn", " return bind"]
         return "\n".join(lines), scope
+
+
+def _parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
+    """The parameters of an instruction's shape in the order in which tracing meets them; a branch target, always last, as what is to be
+    added to the address (None: there is none)."""
+    values: list[int] = []
+    if insn.lock and not lockable(insn):
+        return (), None  # #UD before any operand is looked at
+    for index, operand in enumerate(insn.operands):
+        match operand:
+            case Register("gpr", number, width):
+                values.append(number & 3 if width == 8 else number)
+            case Memory():
+                if operand.displacement:
+                    values.append(operand.displacement)
+                values.extend(number for number in (operand.index, operand.base) if number >= 0)
+            case Immediate(value, _) if index not in insn.row.static and not fixed:
+                values.append(value)
+            case Relative(displacement, _):
+                return tuple(values), insn.length + displacement
+    return tuple(values), None
 
 
 def base_scope() -> dict[str, Any]:
