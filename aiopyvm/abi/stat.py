@@ -115,7 +115,7 @@ def _time32(ns: int) -> tuple[int, int]:
 
 def pack_old_stat(s: Stat) -> bytes:
     """Return a __old_kernel_stat (32 bytes). Raises EOVERFLOW where a field does not fit."""
-    if s.size > 0x7FFFFFFF or s.nlink > 0xFFFF:
+    if s.size > 0x7FFFFFFF or s.nlink > 0xFFFF or s.ino > 0xFFFF or max(s.dev, s.rdev) > 0xFFFF:
         raise Errno(EOVERFLOW)
     return _OLD.pack(
         s.dev & 0xFFFF, s.ino & 0xFFFF, s.mode, s.nlink, _short_id(s.uid), _short_id(s.gid), s.rdev & 0xFFFF, s.size,

@@ -326,6 +326,8 @@ class Vfs:
             source.directory.rename(source.name, inode, target.directory, target.name, target.inode)
 
     def _check_rename(self, ctx: FsContext, source: Found, inode: Inode, target: Found, *, exchange: bool) -> None:
+        if exchange and target.slash and not isinstance(target.inode, Directory):
+            raise Errno(ENOTDIR)
         if inode.kind != S_IFDIR and (source.slash or (target.slash and not exchange)):
             raise Errno(ENOTDIR)
         if isinstance(inode, Directory) and _is_within(target.directory, inode):
