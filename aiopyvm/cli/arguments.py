@@ -22,13 +22,13 @@ examples:
   aiopyvm run --flat exit.bin
   aiopyvm disasm exit.bin
 
-The exit status is the program's own, 128 + n when signal n ended it. 124: out of time or instructions. 125: aiopyvm could not
-run it. 126: the program cannot be executed. 127: there is no such program.
+The exit status is the program's own, 128 + n when signal n ended it. 124: out of time or instructions. 125: aiopyvm
+could not run it. 126: the program cannot be executed. 127: there is no such program.
 """
 
 RUN_HELP: Final = """\
-PROGRAM is a path of this host; with --root it is a path (or a name, looked up in PATH) inside that tree. The guest sees nothing of
-this host but its streams and what --root and --mount name. Its environment is PATH, HOME=/ and --env.
+PROGRAM is a path of this host; with --root it is a path (or a name, looked up in PATH) inside that tree. The guest sees
+nothing of this host but its streams and what --root and --mount name. Its environment is PATH, HOME=/ and --env.
 """
 
 

@@ -20,7 +20,7 @@ def complain(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit for usage errors."""
+    """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit (usage)."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.version:

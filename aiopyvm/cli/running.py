@@ -32,7 +32,7 @@ def make_vm(arguments: Any) -> VM:
     }
     return VM(
         root=arguments.root,
-        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},  # type: ignore[arg-type]
+        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},
         env=dict(arguments.env),
         cwd=arguments.cwd,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
