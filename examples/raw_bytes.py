@@ -11,8 +11,7 @@ GUESTS = Path(__file__).parents[1] / "guests" / "bin"
 
 async def main() -> None:
     code = bytes.fromhex("b8 06000000  bb 07000000  0fafc3  a3 20000000  90 90")
-    for line in disassemble(code):
-        print(line)
+    print(disassemble(code))
     async with VM().open_bytes(code + bytes(64)[: 0x40 - len(code)], paused=True) as process:
         for _ in range(4):
             await process.step()

@@ -1,4 +1,4 @@
-"""Ten thousand guests at once: each says what it got and waits for more, parked at no cost, until all are told to end."""
+"""Ten thousand guests at once: each says what it got and waits for more, parked at no cost, until told to end."""
 
 import sys
 import time

@@ -18,7 +18,7 @@ EXPECTED = {
         "cat        wrong answer\n"
         "spin       time limit exceeded\n"
         "flood      output limit exceeded\n"
-        "crash      runtime error\n"
+        "crash      runtime error (#DE at eip 0x080483fa)\n"
         "guess      accepted after 9 questions\n"
     ),
     "agent_tool": (
@@ -28,7 +28,7 @@ EXPECTED = {
         "00000000  b903000000   mov ecx, 0x3         ecx=0x3\n"
         "00000005  01c0         add eax, eax         eax=0xe\n"
         "00000007  e2fc         loop 0x5             ecx=0x2\n"
-        "00000005  01c0         add eax, eax         eax=0x1c\n"
+        "00000005  01c0         add eax, eax         eax=0x1c af=0x1\n"
         "00000007  e2fc         loop 0x5             ecx=0x1\n"
         "00000005  01c0         add eax, eax         eax=0x38\n"
         "00000007  e2fc         loop 0x5             ecx=0x0\n"

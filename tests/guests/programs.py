@@ -25,7 +25,7 @@ class Program:
 
 
 _TEXT: Final = b"The quick brown fox\njumps over\tthe lazy dog.\n\nlast line without an end"
-_NUMBERS: Final = b"".join(b"%d\n" % (i * 7919 % 1000 - 300) for i in range(200))
+_NUMBERS: Final = b"".join(b"%d\n" % (i * 7919 % 1000 - 300) for i in range(40))
 
 COMMITTED: Final = (
     Program("hello"),
@@ -37,9 +37,10 @@ COMMITTED: Final = (
     Program("primes_raw", flat="primes_raw.bin"),
     Program("args", ("one", "two words", "")),
     Program("echo", stdin=_TEXT),
-    Program("bubblesort"),
-    Program("insertionsort"),
-    Program("quicksort", ("300",)),
+    Program("bubblesort", ("25",)),
+    Program("insertionsort", ("30",)),
+    Program("quicksort", ("50",)),
+    Program("quicksort", ("1000",), slow=True),
     Program("memcpy_test", slow=True),
     Program("structs"),
     Program("structs_o0"),
@@ -55,12 +56,13 @@ COMMITTED: Final = (
     Program("sort", stdin=_TEXT),
     Program("sort", ("-rn",), _NUMBERS),
     Program("cat", stdin=_NUMBERS),
-    Program("sieve", ("1000",)),
+    Program("sieve", ("300",)),
     Program("sha256", stdin=b"abc"),
-    Program("sha256", ("1",)),
+    Program("sha256", ("1",), slow=True),
     Program("fib", ("12",)),
     Program("fib_zero", ("12",)),
-    Program("bytecode", ("30",)),
+    Program("bytecode", ("7",)),
+    Program("bytecode", ("60",), slow=True),
     Program("seq", ("5", "12")),
     Program("head", ("-2",), _TEXT),
     Program("grep", ("fox",), _TEXT),
