@@ -42,13 +42,13 @@ FIRST_TLS_ENTRY: Final = 12
 TLS_ENTRIES: Final = 3
 
 # Mode bits of a block's key: anything but 0 runs on the evaluator alone.
-MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readable
+MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readable; or FS or GS is limited
 MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
 MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
 MODE_CODE16: Final = 8  # CS.D = 0
 MODE_X87: Final = 16  # an x87 exception is unmasked (only then can one be pending)
 MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: setting one of these may change it
-    {"system_flags", "fcw", *(f"{name}_{part}" for name in ("cs", "ds", "es", "ss") for part in ("base", "limit", "access"))}
+    {"system_flags", "fcw", *(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))}
 )
 
 
@@ -157,7 +157,7 @@ class CpuState(ctypes.Structure):
             mode |= MODE_ALIGNMENT_CHECK
         if self.system_flags & TF:
             mode |= MODE_SINGLE_STEP
-        if not all(is_flat(self, name) for name in SEGMENTS[:4]):
+        if not all(is_flat(self, name) for name in SEGMENTS[:4]) or is_limited(self, "fs") or is_limited(self, "gs"):
             mode |= MODE_NON_FLAT
         if not self.cs_access >> 22 & 1:
             mode |= MODE_CODE16
@@ -173,6 +173,7 @@ class CpuState(ctypes.Structure):
 
 
 DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
+_IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"
 CODE_ACCESS: Final = 0x00C0FB00  # present, DPL 3, execute/read code, accessed, 32-bit, page-granular
 
 
@@ -186,9 +187,15 @@ def set_flat(cpu: CpuState, segment: str) -> None:
 
 def is_flat(cpu: CpuState, segment: str) -> bool:
     """Tell whether `segment` covers all 4 GiB from base 0 with its usual rights."""
-    access = getattr(cpu, f"{segment}_access")
-    return (
-        getattr(cpu, f"{segment}_base") == 0
-        and getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
-        and access & ~0x100 == (CODE_ACCESS if segment == "cs" else DATA_ACCESS) & ~0x100
-    )
+    access: int = getattr(cpu, f"{segment}_access") & ~_IGNORED_ACCESS
+    whole: bool = getattr(cpu, f"{segment}_base") == 0 and getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
+    return whole and access == (CODE_ACCESS if segment == "cs" else DATA_ACCESS) & ~_IGNORED_ACCESS
+
+
+def is_limited(cpu: CpuState, segment: str) -> bool:
+    """Tell whether FS or GS is present, and its limit or its rights forbid something that a flat one allows."""
+    access: int = getattr(cpu, f"{segment}_access")
+    if not access & 0x8000:
+        return False
+    whole: bool = getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
+    return not whole or access & ~_IGNORED_ACCESS != DATA_ACCESS & ~_IGNORED_ACCESS

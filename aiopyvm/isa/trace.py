@@ -77,6 +77,8 @@ class Tracer(Builder):
         FS and GS are checked for presence alone where the mode is flat: a null one faults, a limit is a mode of its
         own.
         """
+        if write and segment == "cs":
+            self.fault(13)  # code is never writable
         if self.mode & MODE_NON_FLAT:
             self._check_segment(segment, offset, size, write=write)
             offset = self.get(f"{segment}_base") + offset

@@ -35,7 +35,7 @@ _SIGNALS: Final = {0: 8, 1: 5, 3: 5, 6: 4, 7: 7, 16: 8, 17: 7, 0x80: 31}  # vect
 _REPEAT_LIMIT: Final = 20_000  # more iterations than a REP can make inside the mapped pages
 _PREFIXES: Final = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
 _STRING_OPCODES: Final = b"\x6c\x6d\x6e\x6f\xa4\xa5\xa6\xa7\xaa\xab\xac\xad\xae\xaf"
-_DATA_ACCESS: Final = 0x0000F300  # present, DPL 3, read/write data, accessed
+_DATA_ACCESS: Final = 0x0010F300  # AVL, present, DPL 3, read/write data, accessed
 _BIG: Final = 0x00400000  # the D/B bit, as LAR shows it
 _GRANULARITY: Final = 0x00800000
 

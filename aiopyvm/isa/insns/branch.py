@@ -195,8 +195,9 @@ def call_far(b: Tracer, pointer: Source) -> None:
 def _return_far(b: Tracer, drop: Value | int) -> None:
     width = b.insn.operand_size
     size = width // 8
+    selector = b.stack(size, 16).load()
     target = b.stack(0, width).load().zext(32)
-    check_code_selector(b, b.stack(size, 16).load(), returning=True)
+    check_code_selector(b, selector, returning=True)
     b.set("esp", b.get("esp") + 2 * size + drop)
     _enter_code_segment(b, target)
 
@@ -219,7 +220,7 @@ def _iret(b: Tracer, width: int) -> None:
     """Pop EIP, CS and EFLAGS; #GP(0) where NT asks for a task switch. IF and IOPL stay, as at privilege level 3."""
     size = width // 8
     b.fault(GP, (b.get("system_flags") & NT).ne(0))
-    target, selector, flags = (b.stack(size * n, width).load().zext(32) for n in range(3))
+    flags, selector, target = (b.stack(size * n, width).load().zext(32) for n in (2, 1, 0))
     check_code_selector(b, selector.trunc(16), returning=True)
     b.set("esp", b.get("esp") + 3 * size)
     b.set_eflags(flags, USER_WRITABLE_FLAGS & ((1 << width) - 1))

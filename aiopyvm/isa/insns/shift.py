@@ -1,8 +1,9 @@
 """Shifts and rotates: SHL SHR SAR ROL ROR RCL RCR SHLD SHRD.
 
-A count is cut to 5 bits; a count of 0 changes no flag, but a destination in memory is written all the same. The
-manual leaves OF undefined for counts but 1, AF after a shift, and results of SHLD and SHRD where the count is above
-16 bits' width: all are as P6 successors leave them (OF as for a count of 1; AF 0; dst:src:dst is shifted).
+A count is cut to 5 bits; a count of 0 changes no flag, but a destination in memory is written all the same. What the
+manual leaves undefined is as P6 successors leave it: AF is 0 after a shift; OF is as for a count of 1, but stays
+where ROL or ROR turns a register by another immediate count; SHLD and SHRD by more than 16 bits' width shift
+dst:src:dst.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.ir.types import integer
 from aiopyvm.isa.flags import set_result_flags
-from aiopyvm.isa.places import Destination, RegisterPlace, Source
+from aiopyvm.isa.places import Destination, ImmediatePlace, RegisterPlace, Source
 from aiopyvm.isa.spec import Semantics, forms, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC
 
@@ -60,9 +61,15 @@ def _set_shift_flags(b: Tracer, result: Value, carry: Value, overflow: Value | i
     set_result_flags(b, result)
 
 
-def _set_rotate_flags(b: Tracer, carry: Value, overflow: Value) -> None:
+def _set_rotate_flags(b: Tracer, carry: Value, overflow: Value | None) -> None:
     b.set_flag(CF, carry)
-    b.set_flag(OF, overflow)
+    if overflow is not None:
+        b.set_flag(OF, overflow)
+
+
+def _keeps_overflow(dst: Destination, src: Source) -> bool:
+    """Tell whether ROL or ROR leaves OF alone: on a register, with an immediate count other than 1."""
+    return isinstance(dst, RegisterPlace) and isinstance(src, ImmediatePlace) and int(src) & 31 != 1
 
 
 def _top_bits_differ(x: Value) -> Value:
@@ -117,7 +124,8 @@ def rol(b: Tracer, dst: Destination, src: Source) -> None:
     turn = count & (x.bits - 1)
     result = (x << turn) | (x >> (b.lift(x.bits, x.type) - turn))
     dst.store(result)
-    _unless_zero(b, count, lambda: _set_rotate_flags(b, result.trunc(1), _top_bits_differ(x)))
+    overflow = None if _keeps_overflow(dst, src) else _top_bits_differ(x)
+    _unless_zero(b, count, lambda: _set_rotate_flags(b, result.trunc(1), overflow))
 
 
 @insn("ror", source="Intel SDM vol. 2B, RCL/RCR/ROL/ROR", writes=CF | OF)
@@ -129,7 +137,8 @@ def ror(b: Tracer, dst: Destination, src: Source) -> None:
     turn = count & (x.bits - 1)
     result = (x >> turn) | (x << (b.lift(x.bits, x.type) - turn))
     dst.store(result)
-    _unless_zero(b, count, lambda: _set_rotate_flags(b, result.msb, x.msb ^ x.trunc(1)))
+    overflow = None if _keeps_overflow(dst, src) else x.msb ^ x.trunc(1)
+    _unless_zero(b, count, lambda: _set_rotate_flags(b, result.msb, overflow))
 
 
 def _with_carry(b: Tracer, x: Value, src: Source) -> tuple[Value, Value, Value]:

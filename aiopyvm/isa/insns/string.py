@@ -1,7 +1,9 @@
 """String instructions: MOVS STOS LODS CMPS SCAS, with REP, REPE and REPNE.
 
-Under a repeat prefix an instruction is one iteration and a branch to itself; a count of 0 does nothing. The source is
-DS:[ESI], whose segment may be overridden, the destination ES:[EDI]; 16-bit addresses use SI, DI and CX.
+Under a repeat prefix an instruction is one iteration and a branch to itself; a count of 0 does nothing. The flags of
+CMPS and SCAS change with the last iteration alone, so that a fault in the middle leaves them as they were before the
+first. The source is DS:[ESI], whose segment may be overridden, the destination ES:[EDI]; 16-bit addresses use SI, DI
+and CX.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiopyvm.isa.flags import set_sub_flags
 from aiopyvm.isa.places import MemoryPlace, RegisterPlace
 from aiopyvm.isa.spec import Semantics, form, insn
-from aiopyvm.isa.state import DF, OSZAPC, SEGMENTS, ZF
+from aiopyvm.isa.state import DF, OSZAPC, SEGMENTS
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
@@ -44,18 +46,36 @@ def _advance(b: Tracer, width: int, *names: str) -> None:
         index.store(b.select(b.flag(DF), x - size, x + size))
 
 
-def _repeat(b: Tracer, iteration: Callable[[], Value | None]) -> None:
-    """Run `iteration` once, or as a repeat prefix says; it returns what must hold besides the count to go on."""
+def _repeat(b: Tracer, iteration: Callable[[], None]) -> None:
+    """Run `iteration` once, or ECX times."""
     if not b.insn.rep:
         iteration()
         return
     counter = _register(b, "ecx")
     count = counter.load()
     with b.when(count.ne(0)):
-        proceed = iteration()
+        iteration()
         left = count - 1
         counter.store(left)
-        again = left.ne(0) if proceed is None else left.ne(0) & proceed
+        with b.when(left.ne(0)):
+            b.jump(b.eip)
+
+
+def _repeat_compare(b: Tracer, iteration: Callable[[], tuple[Value, Value]]) -> None:
+    """Run `iteration`, which returns what it compares, once, or ECX times: while equal (REPE), while not (REPNE)."""
+    if not b.insn.rep:
+        x, y = iteration()
+        set_sub_flags(b, x, y, x - y)
+        return
+    counter = _register(b, "ecx")
+    count = counter.load()
+    with b.when(count.ne(0)):
+        x, y = iteration()
+        left = count - 1
+        counter.store(left)
+        again = left.ne(0) & (x.eq(y) if b.insn.rep == 0xF3 else x.ne(y))
+        with b.when(~again):
+            set_sub_flags(b, x, y, x - y)
         with b.when(again):
             b.jump(b.eip)
 
@@ -90,33 +110,27 @@ def lods(b: Tracer, width: int) -> None:
     _repeat(b, iteration)
 
 
-def _compare(b: Tracer, x: Value, y: Value) -> Value:
-    """Flags of x - y; what REPE or REPNE asks of them."""
-    set_sub_flags(b, x, y, x - y)
-    return b.flag(ZF) if b.insn.rep == 0xF3 else ~b.flag(ZF)
-
-
 def cmps(b: Tracer, width: int) -> None:
     """Flags of DS:[ESI] - ES:[EDI]."""
 
-    def iteration() -> Value:
+    def iteration() -> tuple[Value, Value]:
         y = _destination(b, width).load()
         x = _source(b, width).load()
         _advance(b, width, "esi", "edi")
-        return _compare(b, x, y)
+        return x, y
 
-    _repeat(b, iteration)
+    _repeat_compare(b, iteration)
 
 
 def scas(b: Tracer, width: int) -> None:
     """Flags of accumulator - ES:[EDI]."""
 
-    def iteration() -> Value:
+    def iteration() -> tuple[Value, Value]:
         y = _destination(b, width).load()
         _advance(b, width, "edi")
-        return _compare(b, b.reg(ACCUMULATORS[width]).load(), y)
+        return b.reg(ACCUMULATORS[width]).load(), y
 
-    _repeat(b, iteration)
+    _repeat_compare(b, iteration)
 
 
 def _define(function: Callable[[Tracer, int], None], opcode: int, rep: str, reads: int, writes: int) -> None:
