@@ -21,6 +21,7 @@ from aiopyvm.isa.state import CpuState
 from aiopyvm.kernel import lifecycle, robust
 from aiopyvm.kernel.fdtable import FdTable
 from aiopyvm.kernel.fs import need, need_directory
+from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.mm import Mm
 from aiopyvm.kernel.process import PROCESS_BYTES, Credentials, Process
 from aiopyvm.kernel.thread import THREAD_BYTES, Thread
@@ -51,6 +52,8 @@ class Image:
     argv: list[bytes]
     execfn: bytes  # the path that was asked for
     exe: bytes  # the program's own absolute path
+    inode: Inode | None
+    file: File | None = None  # open, where the inode has no name
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ def spawn(
         image = _find(ctx, path if path is not None else (argv[0] if argv else b""), list(argv), None, 0)
     else:
         name = path or (argv[0] if argv else b"")
-        image = Image(program_bytes, list(argv), name, name)
+        image = Image(program_bytes, list(argv), name, name, *_as_file(ctx, program_bytes))
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, uid, uid, uid, gid, gid, gid, gid)
     try:
@@ -172,19 +175,19 @@ def _find(ctx: FsContext, path: bytes, argv: list[bytes], at: Inode | None, flag
     """Read the program at `path`, through the interpreters of scripts. Raises Errno."""
     execfn = exe = path
     for _ in range(MAX_INTERPRETERS + 1):
-        content = _read_program(ctx, exe, at, flags)
+        inode, content = _read_program(ctx, exe, at, flags)
         try:
             script = parse_script(content)
         except LoadError:
             raise Errno(ENOEXEC) from None
         if script is None:
-            return Image(content, argv, execfn, _absolute(ctx, exe))
+            return Image(content, argv, execfn, _absolute(ctx, exe), inode)
         argv = [script.interpreter, *([script.argument] if script.argument is not None else []), exe, *argv[1:]]
         exe, at, flags = script.interpreter, None, 0
     raise Errno(ELOOP)
 
 
-def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> bytes:
+def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> tuple[Inode, bytes]:
     inode: Inode
     if not path and at is not None and flags & AT_EMPTY_PATH:
         inode = at
@@ -198,11 +201,20 @@ def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> 
     need(inode, ctx, X_OK)
     file = inode.open(ctx, O_RDONLY).hold()
     try:
-        return file.mmap_content()
+        return inode, file.mmap_content()
     except Errno as error:
         raise Errno(ENOEXEC if error.number == ENODEV else error.number) from None
     finally:
         file.release()
+
+
+def _as_file(ctx: FsContext, content: bytes) -> tuple[Inode | None, File | None]:
+    """A program from outside as a file without a name, for /proc/self/exe; nothing where the budget has no room."""
+    try:
+        inode = MemFile(ctx.vfs.unnamed, S_IFREG | 0o555, ctx.uid, ctx.gid, content)
+    except Errno:
+        return None, None
+    return inode, inode.open(ctx, O_RDONLY)
 
 
 def _absolute(ctx: FsContext, path: bytes) -> bytes:
@@ -261,6 +273,8 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     cpu.eip, cpu.esp = memory.loaded.entry, memory.esp
     t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
     process.exe, process.argv, process.environ = image.exe, tuple(image.argv), tuple(envp)
+    same = image.inode is not None and image.inode is process.exe_inode
+    process.hold_exe(image.inode, process.exe_file if same else image.file)
     if memory.loaded.read_implies_exec:
         process.personality |= READ_IMPLIES_EXEC
     else:

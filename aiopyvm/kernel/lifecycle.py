@@ -111,6 +111,7 @@ def _new_process(t: Thread, flags: int, pid: int) -> Process:
         credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid, credentials.groups,
     )  # fmt: skip
     process.exe, process.argv, process.environ = old.exe, old.argv, old.environ
+    process.hold_exe(old.exe_inode, old.exe_file)
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
     process.no_new_privs = old.no_new_privs
     parent.children[pid] = process
@@ -154,6 +155,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     leave_vfork(process)
     if process is kernel.init:
         kernel.ended = True
+    process.hold_exe(None, None)
     process.fds.release()
     process.mm.release()
     kernel.budget.charge(-process.charged)

@@ -20,6 +20,8 @@ from aiopyvm.kernel.wait import WaitQueue
 if TYPE_CHECKING:
     from aiopyvm.errors import InternalError
     from aiopyvm.kernel.fdtable import FdTable
+    from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.mm import Mm
@@ -118,7 +120,9 @@ class Process:
     stop_unreported: bool = False  # for wait(2) with WUNTRACED
     continued_unreported: bool = False  # for WCONTINUED
     has_execed: bool = False
-    exe: bytes = b""
+    exe: bytes = b""  # the program's path
+    exe_inode: Inode | None = None  # and the program itself
+    exe_file: File | None = None  # held where the program is a file without a name
     argv: tuple[bytes, ...] = ()
     environ: tuple[bytes, ...] = ()
     personality: int = 0
@@ -177,6 +181,13 @@ class Process:
         if status is None:
             return None
         return -(status & 0x7F) if status & 0x7F else status >> 8
+
+    def hold_exe(self, inode: Inode | None, file: File | None) -> None:
+        """Make `inode` the program; `file` (if any) is kept open as long as it is."""
+        held, self.exe_inode = self.exe_file, inode
+        self.exe_file = file.hold() if file is not None else None
+        if held is not None:
+            held.release()
 
     def ancestors(self) -> Iterator[Process]:
         """Iterate over the parent, its parent and so on."""

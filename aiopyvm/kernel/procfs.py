@@ -248,7 +248,7 @@ def _cwd(process: Process, ctx: FsContext) -> bytes:
 
 
 _LINKS = {
-    b"exe": Row(lambda process, ctx: process.exe or b"/", lambda process, ctx: None),
+    b"exe": Row(lambda process, ctx: process.exe or b"/", lambda process, ctx: process.exe_inode),
     b"cwd": Row(_cwd, lambda process, ctx: process.fs.cwd),
     b"root": Row(lambda process, ctx: process.fs.root.path(ctx.root), lambda process, ctx: process.fs.root),
 }

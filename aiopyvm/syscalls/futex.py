@@ -10,6 +10,7 @@ from aiopyvm.abi.time import NS, Timespec32, Timespec64
 from aiopyvm.kernel.futex import MATCH_ANY, Key
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
+from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.spec import U32, Choice, Ptr, syscall
 
 WAIT, WAKE, FD, REQUEUE, CMP_REQUEUE, WAKE_OP = 0, 1, 2, 3, 4, 5
@@ -73,8 +74,7 @@ def _futex(
         absolute = command == WAIT_BITSET
         return _wait(t, uaddr, val, timeout, bitset, private, absolute, bool(op & CLOCK_REALTIME), time)
     futexes = t.kernel.futexes
-    t.memory.probe(uaddr, 4, False)
-    key = futexes.key(t, uaddr, private)
+    key = _key(t, uaddr, private)
     if command == WAKE:
         return futexes.wake(key, _count(val))
     if command == WAKE_BITSET:
@@ -83,18 +83,24 @@ def _futex(
         return futexes.wake(key, _count(val), val3)
     if uaddr2 & 3:
         raise Errno(EINVAL)
-    to = futexes.key(t, uaddr2, private)
+    to = _key(t, uaddr2, private)
     if command == WAKE_OP:
         return _wake_op(t, key, to, uaddr2, val, timeout, val3)
     signed = [(word ^ 0x80000000) - 0x80000000 for word in (val, timeout)]
     if min(signed) < 0:
         raise Errno(EINVAL)
-    t.memory.probe(uaddr2, 4, False)
     if command == CMP_REQUEUE and t.memory.load(uaddr, 4) != val3:
         raise Errno(EAGAIN)
     woken = futexes.wake(key, val)
     moved = futexes.requeue(key, to, timeout)
     return woken + moved if command == CMP_REQUEUE else woken
+
+
+def _key(t: Thread, address: int, private: bool) -> Key:
+    """Return what identifies a futex to be woken. Raises MemoryFault where a shared one has no page."""
+    if not private or address >= TASK_SIZE:
+        t.memory.probe(address, 4, False)
+    return t.kernel.futexes.key(t, address, private)
 
 
 def _count(val: int) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Final
 
 from aiopyvm.abi import clone as clone_abi
-from aiopyvm.abi.errno import EACCES, EBADF, ECHILD, EINTR, EINVAL, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import E2BIG, EACCES, EBADF, ECHILD, EFAULT, EINTR, EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.abi.resource import Rusage
-from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT
+from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.kernel import exec as program
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.limits import rusage_of
 from aiopyvm.syscalls.spec import (
     I32,
@@ -23,6 +25,7 @@ from aiopyvm.syscalls.spec import (
     Out,
     Pid,
     Ptr,
+    Size,
     Strings,
     read_strings,
     syscall,
@@ -39,6 +42,9 @@ WALL: Final = 0x40000000
 WCLONE: Final = 0x80000000
 
 P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
+
+CLONE_ARGS_BYTES: Final = 64  # CLONE_ARGS_SIZE_VER0, all that is served
+CLONE_ARGS_KNOWN: Final = 88  # with set_tid, set_tid_size and cgroup
 
 ARG_MAX: Final = 2 << 20  # a quarter of the stack limit, which the loader checks too
 
@@ -74,6 +80,29 @@ def clone(
 ) -> int | Wait:
     """A process or a thread, sharing what `flags` say."""
     return _clone(t, flags, stack, parent_tid, tls, child_tid)
+
+
+@syscall(435, "clone3", man="clone3(2)")
+def clone3(t: Thread, args: Ptr, size: Size) -> int | Wait:
+    """clone with its arguments in memory."""
+    if size > 4096:
+        raise Errno(E2BIG)
+    if size < CLONE_ARGS_BYTES:
+        raise Errno(EINVAL)
+    data = t.memory.read(args, size)
+    if any(data[CLONE_ARGS_KNOWN:]):
+        raise Errno(E2BIG)
+    fields = struct.unpack("<8Q", data[:CLONE_ARGS_BYTES])
+    flags, _, child_tid, parent_tid, exit_signal, stack, stack_size, tls = fields
+    if flags >> 32 or flags & (clone_abi.CSIGNAL | clone_abi.CLONE_DETACHED) or exit_signal > NSIG:
+        raise Errno(EINVAL)
+    if flags & (clone_abi.CLONE_THREAD | clone_abi.CLONE_PARENT) and exit_signal:
+        raise Errno(EINVAL)
+    if bool(stack) != bool(stack_size) or stack + stack_size > TASK_SIZE or any(data[CLONE_ARGS_BYTES:]):
+        raise Errno(EINVAL)
+    if max(child_tid, parent_tid, tls) >> 32:
+        raise Errno(EFAULT)
+    return _clone(t, flags | exit_signal, stack + stack_size, parent_tid, tls, child_tid)
 
 
 def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Wait:
