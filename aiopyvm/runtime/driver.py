@@ -58,6 +58,11 @@ class Driver:
         self._leader: Host | None = None
         self._sleep: anyio.Event | None = None
 
+    @property
+    def leader(self) -> Host | None:
+        """The host that steps the guests, or has been asked to."""
+        return self._leader
+
     def wake(self) -> None:
         """Something has become runnable, or a deadline nearer."""
         if self._sleep is not None:
