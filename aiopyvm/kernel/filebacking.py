@@ -1,41 +1,48 @@
-"""Shared mappings of files: every load and store goes to the open file itself, so that all who map or read it agree."""
+"""A file's content as memory sees it (mmap(2)): pages are read when they are touched, shared stores go to the file."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import Errno
 from aiopyvm.mem.backing import Backing
 
 if TYPE_CHECKING:
-    from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.fsfile import RegularFile
 
 
 class FileBacking(Backing):
-    """The content of an open file, which it keeps open. `writable` tells whether the file was opened for writing."""
+    """The content of an open regular file, which it keeps open. `writable`: the file was opened for writing."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: RegularFile) -> None:
         self._file = file.hold()
+        self._content = file.content
         self.writable = file.writable
+        inode = file.inode
+        assert inode is not None
+        if inode.backings is None:
+            inode.backings = weakref.WeakSet()
+        inode.backings.add(self)
 
     def size(self) -> int:
-        """The file's size now."""
+        """The file's size now; 0 when the host lost it."""
         try:
-            return self._file.stat().size
+            return self._content.size
         except Errno:
             return 0
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Bytes of the file; OSError where it cannot be read."""
         try:
-            return self._file.pread(length, offset)
+            return self._content.read_at(offset, length)
         except Errno as error:
             raise OSError(error.number, str(error)) from None
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Store into the file; OSError where it cannot be written."""
         try:
-            self._file.pwrite(data, offset)
+            self._content.write_at(offset, data)
         except Errno as error:
             raise OSError(error.number, str(error)) from None
 

@@ -18,9 +18,9 @@ from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IXUGO, Stat, S
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.filebacking import FileBacking
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.fslocks import Locks
-    from aiopyvm.kernel.fsmap import FileBacking
 
 
 class Entry(NamedTuple):
@@ -66,7 +66,7 @@ class Inode:
     fs: FileSystem
     kind = S_IFREG
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
-    backing: weakref.ref[FileBacking] | None = None  # what maps it, while something does
+    backings: weakref.WeakSet[FileBacking] | None = None  # what maps it now
 
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno where a host's file vanished."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,8 +22,8 @@ from aiopyvm.abi.fcntl import (
 )
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
+from aiopyvm.kernel.filebacking import FileBacking
 from aiopyvm.kernel.fs import Directory, Entry, Inode, Listing
-from aiopyvm.kernel.fsmap import FileBacking
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -128,10 +127,9 @@ class RegularFile(File):
 
     def _changed(self, offset: int, n: int) -> None:
         """Tell whoever maps the file."""
-        ref = self.inode.backing if self.inode is not None else None
-        backing = ref() if ref is not None else None
-        if backing is not None:
-            backing.changed(offset, n)
+        if self.inode is not None and self.inode.backings:
+            for backing in self.inode.backings:
+                backing.changed(offset, n)
 
     def seek(self, offset: int, whence: int) -> int:
         """Move the position. Raises Errno: EINVAL, ENXIO."""
@@ -191,14 +189,8 @@ class RegularFile(File):
         return max(0, self.content.size - self.offset)
 
     def mmap_backing(self) -> FileBacking:
-        """Return the content as a backing, the same while anything maps it."""
-        inode = self.inode
-        assert inode is not None
-        backing = inode.backing() if inode.backing is not None else None
-        if backing is None:
-            backing = FileBacking(self.content)
-            inode.backing = weakref.ref(backing)
-        return backing
+        """Return the content as a backing that keeps the file open."""
+        return FileBacking(self)
 
     def mmap_content(self) -> bytes:
         """Return the whole content. Raises Errno: ENOMEM for more than MAX_WHOLE bytes, or as its file system."""

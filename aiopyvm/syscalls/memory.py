@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from aiopyvm.abi import mman
-from aiopyvm.abi.errno import EACCES, EEXIST, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM, Errno
+from aiopyvm.abi.errno import EACCES, EEXIST, EFAULT, EINVAL, ENOMEM, EPERM, Errno
 from aiopyvm.abi.mman import MmapArgs
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
-from aiopyvm.kernel.devices import Zero
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.mem.backing import Backing, BytesBacking
+from aiopyvm.mem.backing import Backing
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, TASK_SIZE, page_up
 from aiopyvm.syscalls.spec import Choice, Fd, Flags, Hex, In, Ptr, Size, syscall
@@ -132,13 +131,7 @@ def _backing(file: File | None, prot: int, shared: bool) -> Backing | None:
         return None
     if not file.readable or (shared and prot & mman.PROT_WRITE and not file.writable):
         raise Errno(EACCES)
-    if isinstance(file, Zero):
-        return None
-    if shared:
-        if not file.seekable:
-            raise Errno(ENODEV)
-        return FileBacking(file)
-    return BytesBacking(file.mmap_content())
+    return file.mmap_backing()
 
 
 def _name(file: File | None) -> str:
