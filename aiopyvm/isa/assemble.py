@@ -16,13 +16,15 @@ from aiopyvm.errors import AssemblyError
 from aiopyvm.isa.assemble_encode import Prefixes, RangeProblem, encode
 from aiopyvm.isa.assemble_expression import Reader
 from aiopyvm.isa.assemble_lexer import Statement, SyntaxProblem, statements, string_bytes
-from aiopyvm.isa.assemble_operands import MemoryText, OperandText, ValueText, read_operand
+from aiopyvm.isa.assemble_operands import MemoryText, OperandText, RegisterText, ValueText, read_operand
 from aiopyvm.isa.decode import DecodeFault, Decoder, NeedMore, decoder
 from aiopyvm.isa.notation import Pattern
 from aiopyvm.isa.state import SEGMENTS
 from aiopyvm.isa.syntax import REGISTERS, REP_NAMES, SIZE_NAMES, SIZE_WORDS, Ambiguity
 
 _DATA: Final = {"db": 1, "dw": 2, "dd": 4, "dq": 8}
+_ST1_IMPLIED: Final = {"fxch", "fcom", "fcomp", "fucom", "fucomp"}
+_ST1_ST0_IMPLIED: Final = {"faddp", "fmulp", "fsubp", "fsubrp", "fdivp", "fdivrp"}
 _PATIENT_PASSES: Final = 32  # after so many, what still grows takes its longest form
 _MOST_PASSES: Final = 256
 
@@ -125,6 +127,9 @@ class Assembler:
                 reader.expect(",")
             operands.append(read_operand(reader))
         candidates = self._candidates(name, tuple(operands), prefixes, here)
+        if not candidates and (meant := _meant(name, operands)):
+            candidates = self._candidates(name, meant, prefixes, here)
+            operands = list(meant)
         if not candidates:
             raise SyntaxProblem("no form of the instruction takes these operands")
         _check_size(operands, candidates)
@@ -203,6 +208,21 @@ def _prefixes(reader: Reader, names: Mapping[str, object]) -> Prefixes:
             break
         reader.at += 1
     return Prefixes(lock, rep, segment, addr16, data16)
+
+
+def _meant(name: str, operands: list[OperandText]) -> tuple[OperandText, ...]:
+    """What is meant by operands that no row has: what the manual implies, or what assemblers accept; () for nothing."""
+    top, next_ = RegisterText("st", 0, 80), RegisterText("st", 1, 80)
+    match operands:
+        case [] if name in _ST1_IMPLIED:
+            return (next_,)
+        case [] if name in _ST1_ST0_IMPLIED:
+            return next_, top
+        case [RegisterText() as register, MemoryText() as memory] if name == "test":
+            return memory, register
+        case [RegisterText(kind="sreg") as segment, RegisterText(kind="gpr", width=32) as register] if name == "mov":
+            return segment, RegisterText("gpr", register.number, 16)
+    return ()
 
 
 def _without_implied_16(candidates: list[_Candidate]) -> list[_Candidate]:
