@@ -50,6 +50,49 @@ from aiopyvm.isa.assemble import assemble
         ("add eax, ~0", "83c0ff"),
         ("add eax, -(2 - 4)", "83c002"),
         ("add eax, 0b101", "83c005"),
+        ("mov eax, 1", "b801000000"),
+        ("mov eax, [0x1234]", "a134120000"),
+        ("mov ecx, [0x1234]", "8b0d34120000"),
+        ("mov ds, eax", "8ed8"),
+        ("mov word ptr [eax], ds", "8c18"),
+        ("test eax, [ebx]", "8503"),
+        ("push 5", "6a05"),
+        ("push 0xff", "68ff000000"),
+        ("push -1", "6aff"),
+        ("data16 push 5", "666a05"),
+        ("push [eax]", "ff30"),
+        ("push word ptr [eax]", "66ff30"),
+        ("push fs", "0fa0"),
+        ("call [eax]", "ff10"),
+        ("call far fword ptr [eax]", "ff18"),
+        ("jmp 0x23:0x08048000", "ea008004082300"),
+        ("shl eax, 1", "d1e0"),
+        ("shl eax, 4", "c1e004"),
+        ("sal al, cl", "d2e0"),
+        ("jz $", "74fe"),
+        ("jz $+0x100", "0f84fa000000"),
+        ("jmp short $", "ebfe"),
+        ("addr16 loop $", "67e2fd"),
+        ("jcxz $", "67e3fd"),
+        ("jecxz $", "e3fe"),
+        ("rep movsb", "f3a4"),
+        ("rep fs movsd", "64f3a5"),
+        ("repne scasw", "66f2af"),
+        ("nop", "90"),
+        ("pause", "f390"),
+        ("xchg eax, ecx", "91"),
+        ("xchg eax, eax", "87c0"),
+        ("int 0x80", "cd80"),
+        ("int3", "cc"),
+        ("enter 16, 0", "c8100000"),
+        ("aam 10", "d40a"),
+        ("in al, dx", "ec"),
+        ("out 0x80, al", "e680"),
+        ("lea eax, [eax+eax*4]", "8d0480"),
+        ("movzx eax, byte ptr [esi]", "0fb606"),
+        ("fxch", "d9c9"),
+        ("faddp", "dec1"),
+        ("fnstsw ax", "dfe0"),
         ("fadd st(0), st(2)", "d8c2"),
         ("fadd st, st2", "d8c2"),
         ("fadd qword ptr [eax]", "dc00"),
@@ -87,6 +130,19 @@ def test_labels_that_push_one_another() -> None:
     assert {instruction.len for instruction in found[:count]} == {3, 6}
 
 
+def test_the_readme_program() -> None:
+    assert assemble("mov ecx, 3; again: add eax, eax; loop again").hex() == "b90300000001c0e2fc"
+
+
+def test_branches_take_the_short_form_where_it_reaches() -> None:
+    for distance, length in ((127, 2), (128, 5)):
+        code = assemble(f"jmp over; db {', '.join('0' * distance)}; over: ret", 0x1000)
+        assert len(code) == length + distance + 1
+        assert iced_x86.Decoder(32, code, ip=0x1000).decode().near_branch_target == 0x1000 + length + distance
+    with pytest.raises(AssemblyError, match="out of reach"):
+        assemble(f"jecxz over; db {', '.join('0' * 128)}; over: ret")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -115,6 +171,13 @@ def test_labels_that_push_one_another() -> None:
         ("add eax, " + "(" * 10_000, "too deep"),
         ("add eax, 12ab", "cannot read"),
         ("lock", "an instruction is missing"),
+        ("mov eax, [ebx], 3", "no form"),
+        ("movzx eax, [ebx]", "byte ptr, word ptr?"),
+        ("mov cs:5, eax", "expected"),
+        ("push cs:[fs:eax]; call 0x100000000", "does not fit"),
+        ("data16 push eax", "no form"),
+        ("addr16 mov eax, [ebx]", "no form"),
+        ("fs mov eax, gs:[ebx]", "two segments"),
         ("add eax, `", "line 1: cannot read '`'"),
         ("add fs:[eax], cl; add fs:ebx, 1", "expected '\\['"),
     ],
