@@ -1,12 +1,14 @@
 """The CPU's architectural state, as one ctypes structure that every engine shares.
 
-Flags live one to a byte, so that an engine sets the ones it computed and nothing else; EFLAGS as a word is composed on demand.
-The eight data registers of the x87 stack are stored by physical number (R0..R7), 16 bytes apart; ST(i) is R[(top + i) & 7].
+Flags live one to a byte, so that an engine sets the ones it computed and nothing else; EFLAGS as a word is composed
+on demand. The eight data registers of the x87 stack are stored by physical number (R0..R7), 16 bytes apart; ST(i) is
+R[(top + i) & 7].
 """
 
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Final
 
 # EFLAGS bits (Intel SDM vol. 1, "EFLAGS Register").
@@ -172,9 +174,13 @@ class CpuState(ctypes.Structure):
         return other
 
 
+_HIDDEN: Final = CpuState.es_base.offset
+_hidden_parts: Final = struct.Struct("<4I8x4I8x4I").unpack_from  # bases, limits, access of ES, CS, SS, DS
 DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
 _IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"
 CODE_ACCESS: Final = 0x00C0FB00  # present, DPL 3, execute/read code, accessed, 32-bit, page-granular
+
+_FLAT: Final = (0, 0, 0, 0, *[0xFFFFFFFF] * 4, DATA_ACCESS, CODE_ACCESS, DATA_ACCESS, DATA_ACCESS)
 
 
 def set_flat(cpu: CpuState, segment: str) -> None:

@@ -8,7 +8,7 @@ and every region made from it are dropped; `changed` then tells the store that i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiopyvm.engine.python.blocks import MAX_BLOCK, Block
@@ -21,6 +21,7 @@ from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.space import AddressSpace
 
 _WINDOW: Final = 144  # bytes looked at for a block
+LINKED: Final = 16  # times that one region was left for another before they are merged with their neighbours
 _SHARED_BLOCKS: Final = 1 << 16  # decoded blocks kept for spaces to come
 
 
@@ -36,10 +37,11 @@ class _Decoded:
 
 @dataclass(slots=True)
 class BoundRegion:
-    """A region bound to one space: its function, and the blocks that it was made from."""
+    """A region bound to one space. `links` counts, by address, how often it was left for another region."""
 
     region: Region
     function: Callable[..., tuple[int, int]]
+    links: dict[int, int] = field(default_factory=dict)
     valid: bool = True
 
 
@@ -168,15 +170,32 @@ class Code:
 
     def promote(self, block: Block, minimum: int) -> None:
         """Compile the region around a hot block; blocks that ran `minimum` times or more belong to it."""
-        compiler = RegionCompiler(self.shared.thunks, self.blocks.get, minimum)
-        region = compiler.compile(block.start)
-        self.shared.regions.setdefault(block.start, []).append(region)
+        self._compile([block.start], minimum)
+
+    def merge(self, bound: BoundRegion, minimum: int) -> None:
+        """Compile one region of those that often follow one another, from `bound` on."""
+        seeds: dict[int, None] = {}
+        queue, seen = [bound], {id(bound)}
+        while queue:
+            region = queue.pop(0)
+            seeds.update(dict.fromkeys(region.region.heads))
+            for address, count in region.links.items():
+                entry = self.entries.get(address)
+                if count >= LINKED and entry is not None and id(entry[0]) not in seen:
+                    seen.add(id(entry[0]))
+                    queue.append(entry[0])
+        if len(seen) > 1:
+            self._compile(list(seeds), minimum)
+
+    def _compile(self, heads: list[int], minimum: int) -> None:
+        region = RegionCompiler(self.shared.thunks, self.blocks.get, minimum).compile(heads)
+        self.shared.regions.setdefault(heads[0], []).append(region)
         self.shared.counters["regions"] += 1
         self._enter(region)
 
     def _adopt(self, address: int) -> None:
         """Use a region that another space compiled, where all its bytes are here too."""
-        for region in self.shared.regions.get(address, ()):
+        for region in reversed(self.shared.regions.get(address, ())):  # the last one was made with the most experience
             if all(self._same(at, code) for at, code in region.covered):
                 self.shared.counters["regions_adopted"] += 1
                 self._enter(region)
@@ -191,8 +210,9 @@ class Code:
             del code
         self._bound[id(region)] = bound
         for address, pc in region.heads.items():
-            self.entries.setdefault(address, (bound, pc))
-        self.entries[next(iter(region.heads))] = (bound, 0)
+            known = self.entries.get(address)
+            if known is None or pc == 0 or len(known[0].region.heads) <= len(region.heads):
+                self.entries[address] = (bound, pc)
 
     # -- invalidation --------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from aiopyvm.engine.python.blocks import Block
 from aiopyvm.engine.python.code import BoundRegion, Code, SharedCode
 from aiopyvm.engine.python.flagstate import force, packed
 from aiopyvm.engine.python.regions import Region
-from aiopyvm.engine.python.rare import RareModes, page_fault
+from aiopyvm.engine.python.rare import RareModes, leave, page_fault
 from aiopyvm.engine.python.shapes import CodeChanged
 from aiopyvm.errors import InternalError
 from aiopyvm.ir.evaluate import Leave
@@ -27,6 +27,7 @@ from aiopyvm.mem.faults import MemoryFault
 Tier = Literal["auto", "evaluator", "cold", "warm"]
 NEVER: Final = 1 << 62
 WARM_AFTER: Final = 64  # entries of a block before a region is made around it
+MERGE_AFTER: Final = 200  # times that a region is left for another before they become one
 _UNPACK: Final = struct.Struct("<9I6B").unpack_from
 _PACK: Final = struct.Struct("<9I6B").pack_into
 _FLAGS: Final = tuple(FLAG_BITS[name] for name in ("cf", "pf", "af", "zf", "sf", "of"))
@@ -151,7 +152,10 @@ class _Run:
             except DecodeFault as fault:
                 return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
             if block.special:
-                return self._special(block, rare)
+                exit_ = self._special(block, rare)
+                if exit_ is not None or self.cpu.mode:
+                    return exit_
+                continue
             block.count += 1
             if block.count == warm_after and eip not in entries:
                 code.promote(block, max(1, warm_after // 8))
@@ -179,14 +183,17 @@ class _Run:
         except Fault as fault:
             done, exit_ = len(handlers) - length_hint(iterator) - 1, Exit(ExitReason.FAULT, fault.vector, fault.error_code)
         self.left -= done
+        if isinstance(target, Leave):
+            exit_, target = leave(target), None
         if target is None:
             target = block.insns[done][0] if done < len(block.insns) else block.end & 0xFFFFFFFF
-        assert isinstance(target, int)  # only special blocks leave
         self.eip = target
         return exit_
 
     def _special(self, block: Block, rare: RareModes) -> Exit | None:
         """One instruction that leaves the engine, acts on the machine itself, or may change the mode."""
+        if block.handlers[0] is not None:
+            return self._block(block)
         self._store()
         before = self.cpu.instructions
         exit_ = rare.step(self.core, first=True)
@@ -204,6 +211,10 @@ class _Run:
         except Fault as fault:
             self._recover(bound.region, fault.__traceback__)
             return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+        if self.eip in self.code.entries:
+            count = bound.links[self.eip] = bound.links.get(self.eip, 0) + 1
+            if count == MERGE_AFTER:
+                self.code.merge(bound, max(1, self.warm_after // 8))
         return None
 
     def _recover(self, region: Region, traceback: TracebackType | None) -> None:

@@ -53,7 +53,7 @@ class RareModes:
         behind = address + insn.length
         cpu.eip = outcome if isinstance(outcome, int) else behind & (0xFFFF if cpu.mode & MODE_CODE16 else 0xFFFFFFFF)
         if isinstance(outcome, Leave):
-            return _leave(outcome)
+            return leave(outcome)
         return Exit(ExitReason.FAULT, _DEBUG) if stepping else None
 
     def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
@@ -68,7 +68,8 @@ class RareModes:
         return ops
 
 
-def _leave(outcome: Leave) -> Exit:
+def leave(outcome: Leave) -> Exit:
+    """The exit of an `exit` operation."""
     if outcome.kind == "syscall":
         return Exit(ExitReason.SYSCALL)
     return Exit(ExitReason.FAULT, outcome.vector)

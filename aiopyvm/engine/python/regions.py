@@ -23,7 +23,7 @@ from aiopyvm.isa.state import GPR32
 from aiopyvm.isa.trace import Tracer, trace
 
 MAX_CHAIN: Final = 48  # instructions
-MAX_REGION: Final = 256
+MAX_REGION: Final = 384
 _REGISTERS: Final = ",".join(GPR32)
 
 
@@ -263,22 +263,22 @@ class RegionCompiler:
         """The `pc` of a head, or None."""
         return self.heads.get(address)
 
-    def compile(self, head: int) -> Region:
-        """The region around the block at `head`."""
-        self._collect(head)
+    def compile(self, heads: list[int]) -> Region:
+        """The region around the blocks at `heads`; the first one is entered with `pc` 0."""
+        self._collect(heads)
         sites = self._write()
         source = "\n".join(self.lines)
         self.scope["HEADS"] = self.heads
-        module = compile(source, f"<region {head:#x}>", "exec")
+        module = compile(source, f"<region {heads[0]:#x}>", "exec")
         exec(module, self.scope)  # noqa: S102 - generated from the table
         make = self.scope["make"]
         function_code = next(item for item in make.__code__.co_consts if isinstance(item, CodeType))
         covered = {block.start: block.code for chain in self._chains.values() for block in chain.blocks}
         return Region(make, self.thunks, self.heads, tuple(covered.items()), sites, self.scope, source, function_code)
 
-    def _collect(self, head: int) -> None:
-        """Build chains from `head` and from the warm targets of their edges, until the region is large enough."""
-        queue = [head]
+    def _collect(self, heads: list[int]) -> None:
+        """Build chains from `heads` and from the warm targets of their edges, until the region is large enough."""
+        queue = list(heads)
         total = 0
         builder = ChainBuilder(self._warm, self.heads)
         while queue and total < MAX_REGION:
