@@ -144,7 +144,7 @@ def _context(t: Thread, fpstate: int, old_mask: int) -> Sigcontext:
 def _return_address(t: Thread, action: KernelSigaction, offset: int, on_stack: int) -> int:
     """Where the handler returns to: the program's restorer, else our own trampoline, as the vdso has one on Linux.
 
-    The trampoline's page is mapped when it is first needed; where there is no room for it the code on the stack must do.
+    The trampoline's page is mapped when it is first needed; where there is no room, the code on the stack must do.
     """
     if action.flags & abi.SA_RESTORER:
         return action.restorer

@@ -94,10 +94,12 @@ def _page_fault(t: Thread, exit: Exit) -> SigInfo | None:
 def _page_error(t: Thread, exit: Exit) -> int:
     """Return #PF's error code as hardware has it: P where the page is there, not merely mapped.
 
-    A page that was never touched is not there, nor is one of PROT_NONE; an instruction fetch has Linux bring it in first.
+    A page that was never touched is not there, nor is one of PROT_NONE; for a fetch Linux brings it in first.
     """
-    mapping = t.memory.find_mapping(exit.address & 0xFFFFFFFF)
-    there = mapping is not None and mapping.prot != 0 and (exit.access == "x" or t.memory.pages[exit.address >> 12] != 0)
+    address = exit.address & 0xFFFFFFFF
+    mapping = t.memory.find_mapping(address)
+    touched = exit.access == "x" or t.memory.pages[address >> 12] != 0
+    there = mapping is not None and mapping.prot != 0 and touched
     return exit.error_code & ~1 | there
 
 

@@ -110,7 +110,10 @@ class Residence:
         pages = self.pages
         seen = 0
         for page in range(address >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1):
-            bits = pages[page]
+            try:
+                bits = pages[page]
+            except IndexError:  # past 4 GiB
+                raise MemoryFault(max(address, page << PAGE_SHIFT), access) from None
             if not bits & need:
                 bits = self._admit(max(address, page << PAGE_SHIFT), access)
             seen |= bits

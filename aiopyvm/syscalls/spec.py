@@ -40,6 +40,14 @@ MAX_RW_COUNT: Final = 0x7FFFF000  # most bytes that one read or write moves (rea
 # --- kinds: how an argument is decoded (here) and shown (strace.py, by the kind's class) ------------------------------
 
 
+Names = Mapping[int, str] | Mapping[str, int]  # of flags or values, either way round
+
+
+def _by_value(names: Names) -> dict[int, str]:
+    pairs: list[tuple[Any, Any]] = list(names.items())
+    return dict(pairs) if pairs and isinstance(pairs[0][0], int) else {b: a for a, b in pairs}
+
+
 class Kind:
     """How one parameter is decoded: `slots` argument registers, and an expression over `t` and `a` for its value."""
 
@@ -93,18 +101,18 @@ class Wide(Kind):
 
 
 class Flags(Kind):
-    """A set of flags, shown by name (`names`: bit -> name); other bits in hexadecimal. `zero` is what 0 is called."""
+    """A set of flags, shown by name; other bits in hexadecimal. `zero` is what 0 is called."""
 
-    def __init__(self, names: Mapping[int, str], *, zero: str = "0") -> None:
-        self.names = names
+    def __init__(self, names: Names, *, zero: str = "0") -> None:
+        self.names = _by_value(names)
         self.zero = zero
 
 
 class Choice(Kind):
-    """One value of an enumeration, shown by name (`names`: value -> name)."""
+    """One value of an enumeration, shown by name."""
 
-    def __init__(self, names: Mapping[int, str], *, signed: bool = True) -> None:
-        self.names = names
+    def __init__(self, names: Names, *, signed: bool = True) -> None:
+        self.names = _by_value(names)
         self.signed = signed
 
     def source(self, i: int, ref: str) -> str:
