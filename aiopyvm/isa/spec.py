@@ -7,19 +7,24 @@
         \"\"\"dst := dst + src + CF.\"\"\"
 
 A row's encoding is the manual's "Opcode" column. Tokens: `NP 66 F2 F3` before the opcode are mandatory prefixes; hex
-bytes; `+rb +rw +rd` (register in the low three bits), `+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw
-cd cp` code offsets. Three tokens of ours, first in the row, say what the manual leaves to prose: `o16 o32` (only with
-that operand size), `o*` (with either), `a16 a32` (only with that address size). Without one, a row whose operands
-name a 32-bit register or memory form (r32, r/m32, eax..) has `o32`, else one with 16-bit ones (r16, r/m16, ax..) has
-`o16`, else `o*`.
+bytes in capitals, of which one behind the opcode is a value of ModRM; `+rb +rw +rd` (register in the low three bits),
+`+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw cd cp` code offsets. Three tokens of ours, first in the
+row, say what the manual leaves to prose: `o16 o32` (only with that operand size), `o*` (with either), `a16 a32` (only
+with that address size). Without one, a row whose operands name a 32-bit register, memory form, immediate or offset
+(r32, r/m32, eax, imm32, rel32..) has `o32`, else one with 16-bit ones (r16, r/m16, ax, rel16..; not imm16, not dx, which
+is a port) has `o16`, else, and with the mandatory prefix 66, `o*`. Where several rows match, a mandatory prefix counts
+first, then the fixed byte before the range (NOP is not XCHG EAX, EAX); no two may match with equal right.
 
-A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 imm8 imm16
-imm32 rel8 rel16 rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32 Sreg
-ST(0) ST(i) al ax eax cl dx .. es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int m14/28byte
-m94/108byte m2byte`. `imm8` beside a wider first operand is sign-extended to that operand's width unless the row's
-`zero_extend` says otherwise. `static` names operands (by position) whose value shapes the IR: the function may call
-`int()` on them. The attribute "alias" marks a row that encodes what another row encodes better: it is decoded, and
-never assembled.
+A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 r32/m16 imm8
+imm16 imm32 rel8 rel16 rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32
+Sreg CR0-CR7 DR0-DR7 ST(0) ST(i) al ax eax cl dx .. es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int
+m80dec m14/28byte m94/108byte m2byte`. A memory form alone (m..) excludes registers, a register alone excludes memory.
+`imm8` beside a wider first operand is sign-extended to that operand's width, alone under `o16` or `o32` to that size,
+unless the row's `zero_extend` says otherwise. `static` names operands (by position) whose value shapes the IR: the
+function may call `int()` on them. The attribute "alias" marks a row that encodes what another row encodes better: it is
+decoded, and assembled only where no other row fits.
+
+`isa/notation.py` compiles rows; new operand names are entries of its tables.
 
 `Row` objects are made, in order of definition, when a family's module is imported; `table()` imports all families.
 """
