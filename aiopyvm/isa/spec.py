@@ -11,9 +11,9 @@ bytes in capitals, of which one behind the opcode is a value of ModRM; `+rb +rw 
 `+i` (ST(i)); `/r` and `/0`../7`; `ib iw id` immediates; `cb cw cd cp` code offsets. Three tokens of ours, first in the
 row, say what the manual leaves to prose: `o16 o32` (only with that operand size), `o*` (with either), `a16 a32` (only
 with that address size). Without one, a row whose operands name a 32-bit register, memory form, immediate or offset
-(r32, r/m32, eax, imm32, rel32..) has `o32`, else one with 16-bit ones (r16, r/m16, ax, rel16..; not imm16, not dx, which
-is a port) has `o16`, else, and with the mandatory prefix 66, `o*`. Where several rows match, a mandatory prefix counts
-first, then the fixed byte before the range (NOP is not XCHG EAX, EAX); no two may match with equal right.
+(r32, r/m32, eax, imm32, rel32..) has `o32`, else one with 16-bit ones (r16, r/m16, ax, rel16..; not imm16, not dx,
+which is a port) has `o16`, else, and with the mandatory prefix 66, `o*`. Where several rows match, a mandatory prefix
+counts first, then the fixed byte before the range (NOP is not XCHG EAX, EAX); no two may match with equal right.
 
 A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 r32/m16 imm8
 imm16 imm32 rel8 rel16 rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32
