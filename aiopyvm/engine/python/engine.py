@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python.blocks import Block
+from aiopyvm.engine.python.bulk import is_bulk, iterations
 from aiopyvm.engine.python.code import BoundRegion, Code, SharedCode
 from aiopyvm.engine.python.flagstate import force, packed
 from aiopyvm.engine.python.regions import Region
@@ -30,6 +31,7 @@ WARM_AFTER: Final = 64  # entries of a block before a region is made around it
 MERGE_AFTER: Final = 200  # times that a region is left for another before they become one
 _UNPACK: Final = struct.Struct("<9I6B").unpack_from
 _PACK: Final = struct.Struct("<9I6B").pack_into
+_ECX: Final = 1
 _FLAGS: Final = tuple(FLAG_BITS[name] for name in ("cf", "pf", "af", "zf", "sf", "of"))
 
 
@@ -192,6 +194,12 @@ class _Run:
 
     def _special(self, block: Block, rare: RareModes) -> Exit | None:
         """One instruction that leaves the engine, acts on the machine itself, or may change the mode."""
+        insn = block.insns[0][1]
+        if is_bulk(insn) and (done := iterations(insn, self.state, self.cpu, self.core.memory, self.left)):
+            self.left -= done
+            if not self.state[_ECX]:
+                self.eip = block.end
+            return None
         if block.handlers[0] is not None:
             return self._block(block)
         self._store()

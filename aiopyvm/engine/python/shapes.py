@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiopyvm.engine.python.blocks import ends_block, is_special
+from aiopyvm.engine.python.bulk import is_bulk
 from aiopyvm.engine.python.expressions import PARITY, sdiv, srem
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Thunks, force, packed
 from aiopyvm.engine.python.lowering import Lowering
@@ -281,7 +282,7 @@ class Shapes:
 
     def _finish(self, insn: Insn, tracer: Tracer, count: int, sentinels: bool) -> Shape:
         ops = tracer.ops
-        kind = (sentinels, is_special(ops), ends_block(ops), ops[-1].op not in ("jump", "exit"))
+        kind = (sentinels, is_special(ops) or is_bulk(insn), ends_block(ops), ops[-1].op not in ("jump", "exit"))
         if any(op.op == "helper" and op.attr.machine for op in ops):
             return Shape(None, *kind, "")
         source, scope = self._source(tracer, count)
