@@ -135,7 +135,7 @@ class Kernel:
 
     def trap(self, thread: Thread, exit: Exit) -> int:
         """Handle one engine exit (system call or fault; others: nothing), signals included; return its cost."""
-        cost = trap.trap(thread, exit)
+        cost = self.syscalls.enter(thread) if exit.reason == trap.SYSCALL else trap.trap(thread, exit)
         if thread.attention and thread.state is RunState.RUNNABLE:
             cost += delivery.resume(thread)
         return cost

@@ -1,4 +1,4 @@
-"""Engine exits: a system call goes to the table, a fault becomes the signal that Linux makes of it (kernel/traps.c).
+"""Faults: an exception of the CPU becomes the signal that Linux makes of it (arch/x86/kernel/traps.c).
 
 | exception | signal, si_code | si_addr |
 | --- | --- | --- |
@@ -38,9 +38,7 @@ _PLAIN: Final = {3: SIGTRAP, 4: SIGSEGV, 5: SIGSEGV, 10: SIGSEGV, 11: SIGBUS, 12
 
 
 def trap(t: Thread, exit: Exit) -> int:
-    """Handle a SYSCALL or FAULT exit of `t`; return its cost. Other exits are nothing to the kernel."""
-    if exit.reason == SYSCALL:
-        return t.kernel.syscalls.enter(t)
+    """Handle a FAULT exit of `t`; return its cost. Exits that are no system call either are nothing to the kernel."""
     if exit.reason == FAULT:
         _fault(t, exit)
         return FAULT_COST

@@ -74,13 +74,19 @@ class Dispatcher:
             self._show(t, call, -EINTR, restarted=True)
             t.core.cpu.eax = call.number
             t.core.cpu.eip = t.core.cpu.eip - INT80_SIZE & 0xFFFFFFFF
-            self._end(t, call)
+            t.call = None
+            if call.saved_mask is not None:
+                t.set_mask(call.saved_mask)
         else:
             self._finish(t, call, -EINTR)
 
     def _advance(self, t: Thread, call: Call, row: Syscall) -> int:
         """Run the handler until it ends, waits, or is interrupted."""
         result = self._run(t, call, row)
+        if type(result) is int:
+            if t.call is call:
+                self._finish(t, call, result)
+            return self._cost(t)
         if type(result) is Wait and t.pending_bits() and (not result.uninterruptible or t.pending_bits() & 0x100):
             if call.woken is not Cause.SIGNAL:
                 call.woken = Cause.SIGNAL
@@ -97,11 +103,12 @@ class Dispatcher:
 
     def _run(self, t: Thread, call: Call, row: Syscall) -> int | Wait:
         try:
-            if call.values is None:
-                call.values = row.decode(t, call.args)
+            values = call.values
+            if values is None:
+                call.values = values = row.decode(t, call.args)
                 if t.kernel.strace is not None:
                     call.state["strace"] = strace.entry(t, call, row)
-            return row.handler(t, *call.values)
+            return row.handler(t, *values)
         except Errno as error:
             return -error.number
         except MemoryFault as fault:
@@ -116,10 +123,8 @@ class Dispatcher:
 
     def _finish(self, t: Thread, call: Call, result: int) -> None:
         t.core.cpu.eax = result & 0xFFFFFFFF
-        self._show(t, call, result)
-        self._end(t, call)
-
-    def _end(self, t: Thread, call: Call) -> None:
+        if t.kernel.strace is not None:
+            self._show(t, call, result)
         t.call = None
         if call.saved_mask is not None:
             t.set_mask(call.saved_mask)

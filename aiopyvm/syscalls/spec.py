@@ -335,7 +335,7 @@ def read_strings(t: Thread, address: int, limit_bytes: int) -> list[bytes]:
 class Syscall:
     """One row: number, name, manual page and handler; `decode` and `kinds` are compiled when first needed."""
 
-    __slots__ = ("_decode", "_kinds", "handler", "hex_result", "man", "name", "number")
+    __slots__ = ("_kinds", "decode", "handler", "hex_result", "man", "name", "number")
 
     def __init__(self, number: int, name: str, man: str, handler: Handler, hex_result: bool) -> None:
         self.number = number
@@ -344,15 +344,11 @@ class Syscall:
         self.handler = handler
         self.hex_result = hex_result
         self._kinds: tuple[Kind, ...] | None = None
-        self._decode: Callable[[Thread, tuple[int, ...]], tuple[Any, ...]] = self._compile_and_decode
+        # Turns (thread, argument registers) into the handler's arguments. Raises Errno and MemoryFault.
+        self.decode: Callable[[Thread, tuple[int, ...]], tuple[Any, ...]] = self._compile_and_decode
 
     def __repr__(self) -> str:
         return f"<syscall {self.number} {self.name}>"
-
-    @property
-    def decode(self) -> Callable[[Thread, tuple[int, ...]], tuple[Any, ...]]:
-        """Turns (thread, six argument registers) into the handler's arguments. Raises Errno and MemoryFault."""
-        return self._decode
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -376,8 +372,8 @@ class Syscall:
         if register > 6:
             raise TypeError(f"{self.name}: {register} argument registers, 6 exist")
         code = compile(f"lambda t, a: ({''.join(part + ', ' for part in parts)})", f"<syscall {self.name}>", "eval")
-        self._decode = eval(code, namespace)
-        return self._decode(t, a)
+        self.decode = eval(code, namespace)
+        return self.decode(t, a)
 
 
 TABLE: Final[dict[int, Syscall]] = {}
