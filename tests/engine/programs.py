@@ -67,14 +67,20 @@ def instruction(random_: random.Random) -> bytes:
             continue
 
 
-def program(random_: random.Random, length: int = 12, loop: bool = False) -> Program:
-    """A program of `length` random instructions; with `loop`, they are run 40 times (EDI counts; the body may spoil that)."""
+def program(random_: random.Random, length: int = 12, loop: bool = False, itself: bool = False) -> Program:
+    """A program of `length` random instructions.
+
+    With `loop`, they are run 40 times (EDI counts; the body may spoil that); with `itself`, some registers point into the code.
+    """
     code = b"".join(instruction(random_) for _ in range(length))
     if loop and len(code) < 120:
         code += b"\x4f\x75" + bytes([(-len(code) - 3) & 0xFF])  # dec edi; jnz CODE
     registers = [
         random_.choice(_VALUES) if random_.random() < 0.3 else DATA + random_.randrange(DATA_SIZE) for _ in GPR32
     ]
+    if itself:
+        for index in random_.sample(range(8), 3):
+            registers[index] = CODE + random_.randrange(len(code) + 4)
     if loop:
         registers[7] = 40
     return Program(code, tuple(registers), random_.choice((0x202, 0x202 | random_.getrandbits(12) & 0xCD5)), random_.getrandbits(32))
