@@ -22,9 +22,9 @@ class Register:
 class Memory:
     """A memory operand: segment:[base + index * scale + displacement].
 
-    `base` and `index` are general-register numbers or -1; `segment` is a number in `SEGMENTS`' order, overrides and defaults
-    resolved; `displacement` is 0..2**32-1 (0..2**16-1 with 16-bit addressing); `address_size` is 16 or 32; `width` is the
-    access's width in bits, 0 where there is none (LEA) or the instruction alone knows (m14/28byte).
+    `base` and `index` are general-register numbers or -1; `segment` is a number in `SEGMENTS`' order, overrides and
+    defaults resolved; `displacement` is 0..2**32-1 (0..2**16-1 with 16-bit addressing); `address_size` is 16 or 32;
+    `width` is the access's width in bits, 0 where there is none (LEA) or the instruction alone knows (m14/28byte).
     """
 
     segment: int
@@ -68,8 +68,9 @@ Operand = Register | Memory | Immediate | Relative | FarPointer
 class Insn:
     """One decoded instruction, at no particular address.
 
-    `row.name` is its mnemonic. `operand_size` and `address_size` are 16 or 32. `segment` is the number of a segment-override
-    prefix or -1; `rep` is 0, 0xF2 or 0xF3 (the last such prefix, also where it means nothing); `lock` tells an F0 prefix.
+    `row.name` is its mnemonic. `operand_size` and `address_size` are 16 or 32. `segment` is the number of a
+    segment-override prefix or -1; `rep` is 0, 0xF2 or 0xF3 (the last such prefix, also where it means nothing);
+    `lock` tells an F0 prefix.
     """
 
     row: Row

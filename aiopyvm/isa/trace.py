@@ -74,8 +74,8 @@ class Tracer(Builder):
     def linear(self, segment: str, offset: Value, size: int, *, write: bool) -> Value:
         """The linear address of `segment:offset`, with the checks that the block's mode asks for.
 
-        FS and GS are checked for presence alone where the mode is flat: a null one faults, a limit is a mode of its
-        own.
+        Where the mode is flat, FS and GS fault when they are null, and when an access goes over the end of 4 GiB; a
+        smaller limit is a mode of its own. Accesses over the end through a segment with base 0 are left to the pages.
         """
         if write and segment == "cs":
             self.fault(13)  # code is never writable
@@ -83,8 +83,11 @@ class Tracer(Builder):
             self._check_segment(segment, offset, size, write=write)
             offset = self.get(f"{segment}_base") + offset
         elif segment in ("fs", "gs"):
+            base = self.get(f"{segment}_base")
             self.fault(13, self.get(f"{segment}_access").bit(15) ^ 1)
-            offset = self.get(f"{segment}_base") + offset
+            if size > 1:
+                self.fault(13, self.const(-size, I32).ult(offset) & base.ne(0))
+            offset = base + offset
         if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
             self.fault(17, (offset & (size - 1)).ne(0))
         return offset
@@ -96,7 +99,8 @@ class Tracer(Builder):
         last = offset.zext(64) + (size - 1)
         expand_down = (access & 0xC00).eq(0x400)
         top = self.select(access.bit(22), self.const(0xFFFFFFFF), self.const(0xFFFF))
-        outside_up = limit.zext(64).ult(last)
+        unlimited = self.get(f"{segment}_base").eq(0) & limit.eq(0xFFFFFFFF)
+        outside_up = limit.zext(64).ult(last) & ~unlimited
         outside_down = offset.ule(limit) | top.zext(64).ult(last)
         self.fault(vector, access.bit(15) ^ 1)
         self.fault(vector, self.select(expand_down, outside_down, outside_up))

@@ -32,6 +32,7 @@ _BREAKPOINT = 3
 _CARRIED_OUT = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
 # The program's own far transfers can enter the 64-bit code segment on a 64-bit Linux; here they are refused.
 _CODE64 = 0x33
+_FAR = frozenset({"jmp", "call", "retf", "iret", "iretd"})
 # A fault in the middle leaves registers (POPA) or memory (the others) changed on the processor.
 _HALF_DONE = frozenset({"popa", "popad"})
 _HALF_STORED = frozenset({"pusha", "pushad", "enter", "call", "sgdt", "sidt"})
@@ -59,7 +60,7 @@ def explain(row: Row, case: Case, hardware: State, ours: State) -> tuple[State, 
     if row.name == "lsl":
         regs = tuple(map(_without_cpu_number, hardware.regs, ours.regs))
         hardware = replace(hardware, regs=regs)  # type: ignore[arg-type]
-    if hardware.completed and hardware.segments[4] == _CODE64 and (ours.vector, ours.error_code) == (13, _CODE64 & ~3):
+    if row.name in _FAR and (ours.vector, ours.error_code) == (13, _CODE64 & ~3):
         return hardware, hardware
     if row.name in _CARRIED_OUT and not (hardware.completed and ours.completed):
         return hardware, hardware  # Linux checks neither alignment nor rights, and goes on into the next instruction
