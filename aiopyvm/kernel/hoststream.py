@@ -20,7 +20,7 @@ from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFIFO, Stat
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.pipe import PIPE_BUF, Pipe, PipeEnd
+from aiopyvm.kernel.pipe import PAGE, PIPE_BUF, Pipe, PipeEnd
 from aiopyvm.kernel.wait import WaitQueue
 
 CAPACITY: Final = 65536
@@ -199,12 +199,33 @@ class MeteredEnd(PipeEnd):
     def __init__(self, pipe: Pipe, meter: Meter) -> None:
         super().__init__(pipe, O_WRONLY)
         self.meter: Meter | None = meter
+        self.elastic: int | None = None  # see `stretch`
+
+    def stretch(self) -> None:
+        """Take each write wholly while less than the pipe's capacity is there, so that how fast Python reads decides nothing
+        that the guest can see. Whoever runs the guest stops it while the pipe is `overfull`."""
+        self.elastic = self.pipe.capacity
+        self.pipe.slots = 1 << 20
+
+    def settle(self) -> None:
+        """Be an ordinary end from now on: another guest reads."""
+        self.meter = None
+        if self.elastic is not None:
+            self.pipe.slots = self.elastic // PAGE
+            self.elastic = None
+
+    @property
+    def overfull(self) -> bool:
+        """More is there than the pipe's capacity, because of `stretch`."""
+        return self.elastic is not None and self.pipe.size >= self.elastic and self.pipe.readers > 0
 
     def write(self, data: bytes) -> int:
         """Take bytes, as many as the meter allows. Raises Errno: EPIPE, EAGAIN, ENOMEM."""
         meter = self.meter
         if meter is None:
             return self.pipe.write(data)
+        if self.overfull:
+            raise Errno(EAGAIN)
         allowed = meter.allow(len(data)) if self.pipe.readers else len(data)
         if not allowed and data:
             raise Errno(EAGAIN)
@@ -227,7 +248,9 @@ class HostOutput(Stream):
         self._size = 0
         self.taken = 0  # bytes that the pump took and has not delivered yet
         self.broken = False
+        self.elastic = False  # take each write wholly while there is room for any of it (as MeteredEnd.stretch)
         self.on_data: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
 
     def write(self, data: bytes) -> int:
         """Take 1 to len(data) bytes; up to PIPE_BUF all or nothing. Raises Errno: EPIPE when broken, EAGAIN without
@@ -235,7 +258,9 @@ class HostOutput(Stream):
         if self.broken:
             raise Errno(EPIPE)
         n = len(data)
-        room = CAPACITY - self._size - self.taken
+        room = CAPACITY - self.pending
+        if self.elastic and room > 0:
+            room = max(room, n)
         if n and (room <= 0 or room < n <= PIPE_BUF):
             raise Errno(EAGAIN)
         allowed = self._meter.allow(min(n, room))
@@ -256,7 +281,12 @@ class HostOutput(Stream):
         """Writable when PIPE_BUF bytes fit; POLLERR when broken."""
         if self.broken:
             return WRITABLE | POLLERR
-        return WRITABLE if CAPACITY - self._size - self.taken >= PIPE_BUF else 0
+        return WRITABLE if self.elastic or CAPACITY - self.pending >= PIPE_BUF else 0
+
+    @property
+    def overfull(self) -> bool:
+        """More is there than fits, because it is elastic."""
+        return self.elastic and self.pending >= CAPACITY and not self.broken
 
     @property
     def pending(self) -> int:
@@ -275,6 +305,8 @@ class HostOutput(Stream):
         """`n` of the bytes taken have arrived."""
         self.taken -= n
         self._queue.wake()
+        if self.on_room is not None:
+            self.on_room()
 
     def break_off(self) -> None:
         """Nobody receives any more: writing gives EPIPE from now on."""
@@ -282,6 +314,8 @@ class HostOutput(Stream):
         self._chunks.clear()
         self._size = self.taken = 0
         self._queue.wake()
+        if self.on_room is not None:
+            self.on_room()
 
     def close(self) -> None:
         """The guest has closed its last descriptor; what is buffered is still delivered."""

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 class Channel:
     """A kernel pipe and the runs that hold its ends: what tells who waits for whom."""
 
-    __slots__ = ("pipe", "readers", "source", "writers")
+    __slots__ = ("held", "pipe", "readers", "source", "writers")
 
     def __init__(self, pipe: KernelPipe) -> None:
         self.pipe = pipe
         self.readers: list[Run] = []
         self.writers: list[Run] = []
         self.source: MeteredEnd | None = None  # the guest's end, while Python reads
+        self.held: dict[WaitQueue, int] = {}  # how many ends Python has that wake the queue
 
 
 class _End(anyio.abc.AsyncResource):
@@ -50,6 +51,7 @@ class _End(anyio.abc.AsyncResource):
         self._event: anyio.Event | None = None
         file.hold()
         other.external = "python"
+        channel.held[other] = channel.held.get(other, 0) + 1
 
     @property
     def waiting_queue(self) -> WaitQueue:
@@ -75,7 +77,10 @@ class _End(anyio.abc.AsyncResource):
     def _detach(self) -> PipeEnd:
         file = self._open_file()
         self._file = None
-        self._other.external = ""
+        held = self._channel.held
+        held[self._other] -= 1
+        if not held[self._other]:
+            self._other.external = ""
         if self._event is not None:
             self._event.set()
         return file
@@ -142,7 +147,16 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
             raise
         if not data:
             raise anyio.EndOfStream
+        self._tell_writer()
         return data
+
+    def _tell_writer(self) -> None:
+        """There is room again in a pipe that was stretched."""
+        source = self._channel.source
+        if source is not None and source.elastic is not None and not source.overfull:
+            self._other.wake()
+            for run in self._channel.writers:
+                run.answered()
 
     async def receive_exactly(self, nbytes: int) -> bytes:
         """Return exactly `nbytes` bytes. Raises anyio's IncompleteRead at an earlier end; what was there is kept."""
@@ -222,7 +236,7 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
         channel = self._channel
         channel.readers.append(run)
         if channel.source is not None:
-            channel.source.meter = None
+            channel.source.settle()
         run.link(channel)
         return file
 
@@ -326,6 +340,9 @@ def output_pipe(run: Run, meter: Any) -> tuple[PipeEnd, ReceiveEnd]:
     channel.writers.append(run)
     channel.source = file = MeteredEnd(channel.pipe, meter)
     run.link(channel)
+    if run.ordered:
+        file.stretch()
+        run.outputs.append(file)
     return file, ReceiveEnd(channel)
 
 

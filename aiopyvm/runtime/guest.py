@@ -2,7 +2,7 @@
 
 How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice
 was spent (the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when
-an asynchronous hook has to answer first, DONE when the slice is over. A slice is `run.quantum` of cost: instructions,
+an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), DONE when the slice is over. A slice is `run.quantum` of cost: instructions,
 and what system calls cost.
 
 Instructions are given to the engine in chunks that take about a millisecond at the speed last seen, so that a slow
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PAUSED: Final = 0
 DONE: Final = 1
 HELD: Final = 2
+FROZEN: Final = 3
 
 CHUNK_NS: Final = 1_000_000
 FIRST_CHUNK: Final = 200
@@ -92,11 +93,12 @@ async def run_thread(guest: Guest) -> None:
             else:
                 left -= run.advance(guest, left)
             now = monotonic_ns()
-            if now >= until or run.held:
+            frozen = run.ordered and run.freezes(thread)
+            if now >= until or run.held or frozen:
                 run.busy_ns += now - began
-                if not run.held and left <= 0:
+                if left <= 0 and not run.held and not frozen:
                     break
-                until = await give_way(HELD if run.held else PAUSED)
+                until = await give_way(HELD if run.held else FROZEN if frozen else PAUSED)
                 began = monotonic_ns()
         run.tick()
         run.busy_ns += monotonic_ns() - began

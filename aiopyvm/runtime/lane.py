@@ -4,6 +4,9 @@ A run of its own is a lane. Runs with a seed or a virtual clock that are joined 
 timeline. Within a lane the run that has used least for its weight goes first, and a run's threads take turns: who runs
 next, and for how long, depends on instruction counts and kernel events alone, not on the time at which the event loop
 got its turn.
+
+Where a guest of such a lane waits for the host or for Python while others of the lane could run, the lane freezes: it
+waits with it, for a short time at most, so that what arrives arrives at the same count in every run.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiopyvm.runtime.fair import FairQueue
-from aiopyvm.runtime.guest import HELD, PAUSED
+from aiopyvm.runtime.guest import FROZEN, HELD, PAUSED
 
 if TYPE_CHECKING:
     from aiopyvm.host.clock import Timeline
@@ -21,13 +24,14 @@ if TYPE_CHECKING:
 class Lane:
     """Runs in one order. `timeline` is None on the host's clock."""
 
-    __slots__ = ("current", "queue", "queued", "runs", "timeline", "virtual_time", "weight")
+    __slots__ = ("current", "frozen", "queue", "queued", "runs", "timeline", "virtual_time", "weight")
 
     def __init__(self, timeline: Timeline | None) -> None:
         self.timeline = timeline
         self.runs: list[Run] = []
         self.queue: FairQueue[Run] = FairQueue()
         self.current: Run | None = None  # in the middle of a slice
+        self.frozen = False  # in the middle of a slice that goes on when the host has answered
         self.queued = False  # the scheduler has it in its queue, or is stepping it
         self.virtual_time = 0.0
         self.weight = 0.0
@@ -35,7 +39,7 @@ class Lane:
     @property
     def ready(self) -> bool:
         """A guest of it can run now."""
-        return self.current is not None or len(self.queue) > 0
+        return not self.frozen and (self.current is not None or len(self.queue) > 0)
 
     def add(self, run: Run) -> None:
         """Take in a run."""
@@ -51,6 +55,7 @@ class Lane:
         run.in_lane_queue = False
         if self.current is run:
             self.current = None
+            self.frozen = False
 
     def offer(self, run: Run) -> None:
         """`run` has something to do."""
@@ -74,6 +79,9 @@ class Lane:
         self.virtual_time += spent / (self.weight or 1.0)
         if verdict == PAUSED:
             return False
+        if verdict == FROZEN:
+            self.frozen = True
+            return True
         if self.current is run:
             self.current = None
         if verdict != HELD:

@@ -22,6 +22,7 @@ from aiopyvm.runtime.result import Fault, Reason, Result
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
+    from aiopyvm.kernel.hoststream import HostOutput, MeteredEnd
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process as GuestProcess
     from aiopyvm.runtime.ends import Channel
@@ -124,6 +125,8 @@ class Run:
         self.stdout: Meter | None = None
         self.stderr: Meter | None = None
         self._done: list[Callable[[], None]] = []
+        self.patience = True  # freeze its lane where it waits for the host; False until it has been answered
+        self.outputs: list[MeteredEnd | HostOutput] = []  # what Python or the host reads
         self._guests: dict[Thread, Guest] = {}
         self._ready: deque[Guest] = deque()
         self._current: Guest | None = None
@@ -174,7 +177,9 @@ class Run:
         for callback in tuple(self.on_runnable):
             callback()
         guest = self.guest_of(thread)
-        if guest is not self._current and not guest.queued:
+        if guest is self._current:
+            self.answered()
+        elif not guest.queued:
             guest.queued = True
             self._ready.append(guest)
             if self.going and not self.held:
@@ -258,6 +263,25 @@ class Run:
         self.held = False
         if self.result is None and self.ready:
             self.scheduler.ready(self)
+
+    # --- freezing -------------------------------------------------------------------------------------------------------
+
+    def freezes(self, thread: Thread) -> bool:
+        """The lane has to wait: `thread` waits for the host while others of the lane could run, or output is overfull."""
+        if not self.patience or self.result is not None:
+            return False
+        if any(output.overfull for output in self.outputs):
+            return True
+        wait = thread.wait
+        if wait is None or wait.deadline is not None or not (self._ready or len(self.lane.queue)):
+            return False
+        return any(queue.external for queue in wait.queues)
+
+    def answered(self) -> None:
+        """The host or Python has done what the lane was frozen for."""
+        self.patience = True
+        if self.lane.frozen and self.lane.current is self:
+            self.scheduler.thaw(self.lane)
 
     # --- counting -----------------------------------------------------------------------------------------------------
 

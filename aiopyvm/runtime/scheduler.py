@@ -21,6 +21,8 @@ from aiopyvm.runtime.lane import Lane
 if TYPE_CHECKING:
     from aiopyvm.runtime.run import Run
 
+FREEZE_NS = 200_000_000  # a lane waits for the host or for Python so long at most
+FROZEN_NAP_S = 0.002
 GRACE_TURNS = 3  # passes of the event loop before a lane that Python may wake is taken to be idle
 
 
@@ -36,6 +38,7 @@ class Scheduler:
         self._timers: list[tuple[int, int, Run]] = []
         self._timer_count = 0
         self._graces: dict[Lane, int] = {}
+        self._frozen: dict[Lane, int] = {}
         self.turns = 0
 
     # --- what the driver asks -----------------------------------------------------------------------------------------
@@ -65,6 +68,8 @@ class Scheduler:
 
     def sleep_s(self) -> float | None:
         """Seconds until the next deadline; None: only a wake-up can bring work."""
+        if self._frozen:
+            return FROZEN_NAP_S
         if not self._timers:
             return None
         return max(0.0, (self._timers[0][0] - self.now_ns()) / 1e9)
@@ -80,6 +85,8 @@ class Scheduler:
         """Drop a run that has ended; those that it was joined with may be stuck now."""
         self.runs.pop(run, None)
         run.lane.remove(run)
+        if not run.lane.frozen:
+            self._frozen.pop(run.lane, None)
         if self._current is run.lane and not run.lane.ready:
             self._current = None
             run.lane.queued = False
@@ -94,6 +101,25 @@ class Scheduler:
             lane.queued = True
             self._lanes.push(lane)
         self.driver.wake()
+
+    def thaw(self, lane: Lane) -> None:
+        """What `lane` waited for has come: it goes on in the same slice."""
+        if lane.frozen:
+            lane.frozen = False
+            self._frozen.pop(lane, None)
+            if lane.ready and not lane.queued:
+                lane.queued = True
+                self._lanes.push(lane)
+            self.driver.wake()
+
+    def _give_up_freezing(self) -> None:
+        if self._frozen:
+            now = monotonic_ns()
+            for lane, deadline in tuple(self._frozen.items()):
+                if now >= deadline:
+                    if lane.current is not None:
+                        lane.current.patience = False
+                    self.thaw(lane)
 
     def deadline_changed(self, run: Run) -> None:
         """The kernel's next deadline, or the run's own, may have come nearer."""
@@ -115,6 +141,8 @@ class Scheduler:
         self._lanes.remove(gone)
         gone.queued = False
         self._graces.pop(gone, None)
+        self._frozen.pop(gone, None)
+        gone.frozen = False
         for run in tuple(gone.runs):
             gone.remove(run)
             into.add(run)
@@ -147,6 +175,9 @@ class Scheduler:
         """After a slice: put the lane back, or see why it rests."""
         if lane.timeline is not None:
             lane.expire()
+        if lane.frozen:
+            self._frozen[lane] = monotonic_ns() + FREEZE_NS
+            return
         if lane.ready:
             if not lane.queued:
                 lane.queued = True
@@ -178,7 +209,8 @@ class Scheduler:
             self._graces[lane] = self.turns + 1
 
     def _idle(self) -> bool:
-        """Nothing is runnable: see to lanes in their grace; True when that needs another turn."""
+        """Nothing is runnable: see to lanes that are frozen or in their grace; True when that needs another turn."""
+        self._give_up_freezing()
         for lane, turn in tuple(self._graces.items()):
             if lane.ready or not lane.runs:
                 del self._graces[lane]

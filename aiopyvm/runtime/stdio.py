@@ -145,6 +145,10 @@ def _open_output(run: Run, null: Null, stdio: Stdio, value: Any, meter: Meter, n
         sink = open_sink(value, number)
         file = stream = HostOutput(meter, f"pipe:[{name}]", _direct(run, sink))
         file.hold()
+        if run.ordered:
+            stream.elastic = True
+            stream.on_room = run.answered
+            run.outputs.append(stream)
         stdio.pumps.append(OutputPump(sink, stream))
     stdio.files.append(file)
 
