@@ -104,9 +104,10 @@ def pushad(b: Tracer) -> None:
 
 
 def _pop_all(b: Tracer, names: tuple[str, ...], width: int) -> None:
-    values = {name: b.stack(width // 8 * n, width).load() for n, name in enumerate(reversed(names)) if n != 7 - ESP}
+    values = {name: b.stack(width // 8 * n, width).load() for n, name in enumerate(reversed(names))}
     for name, value in values.items():
-        b.reg(name).store(value)
+        if name != names[ESP]:  # read, so that it faults, and dropped
+            b.reg(name).store(value)
     b.set("esp", b.get("esp") + width)
 
 
