@@ -14,6 +14,7 @@ from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.mem.budget import Budget
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import EXEC, HELD, PAGE, PAGE_SHIFT, READ, THROUGH, TOUCHED, WRITE
+from aiopyvm.mem.mappings import Mapping
 from aiopyvm.mem.residence import Residence
 
 
@@ -249,12 +250,7 @@ class Accesses(Residence):
             mapping = self._maps.find(at)
             assert mapping is not None
             if mapping.shared and mapping.backing is not None:
-                offset = mapping.offset + at - mapping.start
-                try:
-                    mapping.backing.write_at(offset, bytes(part[: max(0, mapping.backing.size() - offset)]))
-                except OSError:
-                    raise MemoryFault(at, "w", present=True, bus=True) from None
-                mapping.backing.changed(offset, len(part))
+                _write_through(mapping, at, part)
             else:
                 self.view[at:stop] = part
             at = stop
@@ -285,3 +281,16 @@ class Accesses(Residence):
         except OSError:
             raise GuestMemoryError(f"the file mapped at guest address {address:#010x} cannot be read") from None
         return content.ljust(stop - address, b"\0")
+
+
+def _write_through(mapping: Mapping, address: int, data: memoryview) -> None:
+    """Store into the backing of a shared mapping; what lies past its end is lost, as on Linux."""
+    assert mapping.backing is not None
+    offset = mapping.offset + address - mapping.start
+    inside = bytes(data[: max(0, mapping.backing.size() - offset)])
+    if inside:
+        try:
+            mapping.backing.write_at(offset, inside)
+        except OSError:
+            raise MemoryFault(address, "w", present=True, bus=True) from None
+        mapping.backing.changed(offset, len(inside))

@@ -1,0 +1,174 @@
+"""Copy-on-write over generations, in every order of ends; what it costs."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+
+import pytest
+
+from aiopyvm.mem.budget import Unlimited
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.residence import SPACE_COST
+from aiopyvm.mem.space import AddressSpace
+from tests.mem.model import PAGE
+from tests.mem.test_space import RW, RWX, Limited
+
+BASE = 0x10000000
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_generations_keep_their_own_content_whoever_ends_first(order: tuple[int, ...]) -> None:
+    """Great-grandparent to child; each wrote one page of its own before it forked."""
+    budget = Unlimited()
+    family = [AddressSpace(budget)]
+    family[0].map(BASE, 40 * PAGE, RW)
+    family[0].write(BASE, b"0" * 40 * PAGE)
+    expected = [[0] * 40]
+    for n in range(1, 4):
+        family.append(family[-1].fork(budget))
+        family[n].write(BASE + n * 10 * PAGE, b"%d" % n * PAGE)
+        expected.append([n if i == n * 10 else old for i, old in enumerate(expected[-1])])
+    family[0].write(BASE + 20 * PAGE, b"9" * PAGE)
+    expected[0][20] = 9
+    alive = set(range(4))
+    for end in order:
+        family[end].close()
+        alive.remove(end)
+        for n in alive:
+            for i in (0, 10, 15, 16, 20, 30, 39):
+                assert family[n].peek(BASE + i * PAGE, PAGE) == b"%d" % expected[n][i] * PAGE
+                assert family[n].load(BASE + i * PAGE + 5, 1) == 48 + expected[n][i]
+    del family
+    gc.collect()
+    assert budget.used == 0
+
+
+def test_a_write_costs_a_page_only_while_someone_else_sees_it() -> None:
+    budget = Unlimited()
+    parent = AddressSpace(budget)
+    parent.map(BASE, 4 * PAGE, RW)
+    parent.write(BASE, b"x" * 4 * PAGE)
+    child = parent.fork(budget)
+    before = budget.used
+    parent.store(BASE, 1, 1)
+    assert budget.used == before + PAGE
+    parent.store(BASE, 1, 2)
+    assert budget.used == before + PAGE
+    child.close()
+    gc.collect()
+    before = budget.used
+    parent.store(BASE + PAGE, 1, 1)
+    assert budget.used == before
+    assert BASE + PAGE in parent.writable
+
+
+def test_looking_again_at_a_lent_page_does_not_make_it_writable() -> None:
+    parent = AddressSpace()
+    parent.map(BASE, PAGE, RW)
+    parent.store(BASE, 4, 1)
+    child = parent.fork(parent.budget)
+    parent.protect(BASE, PAGE, 1)
+    parent.protect(BASE, PAGE, RW)
+    assert parent.load(BASE, 4) == 1
+    parent.store(BASE, 4, 2)
+    assert child.load(BASE, 4) == 1
+
+
+def test_forks_without_writes_between_share_their_granules() -> None:
+    parent = AddressSpace()
+    parent.map(BASE, 4 * PAGE, RW)
+    parent.write(BASE, b"x" * 4 * PAGE)
+    budget = Unlimited()
+    children = [parent.fork(budget) for _ in range(50)]
+    before = parent.budget.used  # type: ignore[attr-defined]
+    parent.store(BASE, 1, 1)
+    assert parent.budget.used == before + PAGE  # type: ignore[attr-defined]
+    assert all(child.load(BASE, 1) == 120 for child in children)
+
+
+def test_a_write_that_the_budget_refuses_changes_nothing() -> None:
+    budget = Limited(2 * SPACE_COST + 8 * 1024)
+    parent = AddressSpace(budget)
+    parent.map(BASE, PAGE, RW)
+    parent.write(BASE, b"x" * PAGE)
+    child = parent.fork(budget)
+    budget.limit = budget.used
+    for space, access in ((parent, lambda: parent.store(BASE, 4, 1)), (child, lambda: child.load(BASE, 4))):
+        with pytest.raises(MemoryFault) as caught:
+            access()
+        assert caught.value.out_of_memory
+        assert space.peek(BASE, PAGE) == b"x" * PAGE
+    parent.close()
+    assert child.load(BASE, 1) == 120
+
+
+def test_a_chain_of_a_thousand_generations_stays_small() -> None:
+    """Each forks and ends, as daemons do; nothing grows with the number of ancestors."""
+    budget = Unlimited()
+    space = AddressSpace(budget)
+    space.map(BASE, 64 * PAGE, RW)
+    space.write(BASE, b"x" * 64 * PAGE)
+    used = []
+    for n in range(1000):
+        child = space.fork(budget)
+        space.close()
+        space = child
+        space.store(BASE + n % 64 * PAGE, 4, n)
+        used.append(budget.used)
+    assert max(used[100:]) <= max(used[:100])
+    assert space.load(BASE + 999 % 64 * PAGE, 4) == 999
+    space.close()
+    del child, space
+    gc.collect()
+    assert budget.used == 0
+
+
+def test_a_parent_that_forks_forever_stays_small() -> None:
+    budget = Unlimited()
+    parent = AddressSpace(budget)
+    parent.map(BASE, 64 * PAGE, RW)
+    parent.write(BASE, b"x" * 64 * PAGE)
+    before = budget.used
+    for n in range(500):
+        child = parent.fork(budget)
+        parent.store(BASE + n % 64 * PAGE, 4, n)
+        assert child.load(BASE + n % 64 * PAGE, 1) == 120 or n >= 64
+        child.close()
+    del child
+    gc.collect()
+    assert budget.used == before
+    parent.store(BASE, 4, 1)
+    assert not parent._lent.holders(BASE >> 12)
+
+
+def test_a_fork_of_50_megabytes_takes_milliseconds() -> None:
+    parent = AddressSpace()
+    parent.map(BASE, 50 << 20, RW)
+    parent.write(BASE, b"x" * (50 << 20))
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        child = parent.fork(parent.budget)
+        best = min(best, time.perf_counter() - start)
+        parent.store(BASE, 4, 1)
+        child.close()
+    assert best < 0.02  # a few milliseconds on an idle machine
+    parent.close()
+
+
+def test_a_fork_inherits_protections_and_limits() -> None:
+    parent = AddressSpace()
+    parent.map(BASE, PAGE, RWX, name="code")
+    parent.stack_limit = 12345
+    parent.track_code(BASE, 10)
+    told: list[tuple[int, int]] = []
+    parent.code_listeners.append(lambda address, length: told.append((address, length)))
+    child = parent.fork(parent.budget)
+    assert child.stack_limit == 12345
+    assert [m.name for m in child.mappings()] == ["code"]
+    child.store(BASE, 4, 1)
+    assert told == []
+    parent.store(BASE, 4, 1)
+    assert told == [(BASE, 4)]
