@@ -16,7 +16,7 @@ from tests.isa.iced import compare
 from tests.isa.random_code import patterns, random_bytes, shaped_bytes
 
 
-def run(strings: int, seed: int) -> tuple[Counter[tuple[str, str]], dict[str, bytes]]:
+def run(strings: int, seed: int, *, code16: bool = False) -> tuple[Counter[tuple[str, str]], dict[str, bytes]]:
     """Compare `strings` strings; return how many had which verdict, and an example of each difference."""
     rng = random.Random(seed)
     rows = patterns()
@@ -24,7 +24,7 @@ def run(strings: int, seed: int) -> tuple[Counter[tuple[str, str]], dict[str, by
     examples: dict[str, bytes] = {}
     for n in range(strings):
         code = shaped_bytes(rng, rows[n // 2 % len(rows)]) if n & 1 else random_bytes(rng)
-        verdict = compare(code)
+        verdict = compare(code, code16=code16)
         counts[verdict.kind, verdict.detail] += 1
         if verdict.kind == "differs":
             examples.setdefault(verdict.detail, code)
@@ -36,9 +36,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--strings", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--code16", action="store_true", help="as in a 16-bit code segment")
     options = parser.parse_args()
     start = time.perf_counter()
-    counts, examples = run(options.strings, options.seed)
+    counts, examples = run(options.strings, options.seed, code16=options.code16)
     elapsed = time.perf_counter() - start
     print(f"{options.strings} strings, seed {options.seed}, {elapsed:.0f} s")
     for kind in sorted({kind for kind, _ in counts}):

@@ -15,7 +15,7 @@ import iced_x86
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.trace import lockable
-from tests.isa.iced_names import GENERAL_PURPOSE_FEATURES, HOLES, INSTEAD, NAMES, OURS_ALONE, READS_16_BITS
+from tests.isa.iced_names import GENERAL_PURPOSE_FEATURES, HOLES, INSTEAD, NAMES, READS_16_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ _BRANCHES: Final = {_K.NEAR_BRANCH16, _K.NEAR_BRANCH32}
 _FAR_BRANCHES: Final = {_K.FAR_BRANCH16, _K.FAR_BRANCH32}
 
 
-def compare(code: bytes) -> Verdict:
+def compare(code: bytes, *, code16: bool = False) -> Verdict:
     """Decode the first instruction of `code` (15 bytes or more) with both."""
-    theirs = iced_x86.Decoder(32, code).decode()
+    theirs = iced_x86.Decoder(16 if code16 else 32, code).decode()
     valid = theirs.code != iced_x86.Code.INVALID
     try:
-        ours: Insn | None = decode(code)
+        ours: Insn | None = decode(code, code16)
     except DecodeFault:
         ours = None
     except NeedMore:
@@ -72,8 +72,7 @@ def compare(code: bytes) -> Verdict:
     if ours is None:
         return _only_theirs(theirs) if valid else Verdict("both invalid")
     if not valid:
-        reason = OURS_ALONE.get(ours.row.name)
-        return Verdict("explained", reason) if reason else Verdict("differs", f"only ours: {ours.row}")
+        return Verdict("differs", f"only ours: {ours.row}")
     return _both(ours, theirs)
 
 

@@ -33,38 +33,15 @@ INSTEAD: Final[dict[str, tuple[str, str]]] = {
     "LZCNT": ("bsr", "without LZCNT the F3 before BSR means nothing"),
     "WBNOINVD": ("wbinvd", "without WBNOINVD the F3 before WBINVD means nothing"),
     **dict.fromkeys(
-        (
-            "PREFETCHNTA",
-            "PREFETCHT0",
-            "PREFETCHT1",
-            "PREFETCHT2",
-            "PREFETCHIT0",
-            "PREFETCHIT1",
-            "CLDEMOTE",
-            "ENDBR32",
-            "ENDBR64",
-        ),
+        ("PREFETCHIT0", "PREFETCHIT1", "CLDEMOTE"),
         ("nop", "a hint where the processor has it, NOP where it has not"),
     ),
     **dict.fromkeys(
-        (
-            "PREFETCH",
-            "PREFETCHWT1",
-            "PREFETCHRESERVED3",
-            "PREFETCHRESERVED4",
-            "PREFETCHRESERVED5",
-            "PREFETCHRESERVED6",
-            "PREFETCHRESERVED7",
-        ),
+        ("PREFETCH", "PREFETCHWT1", *(f"PREFETCHRESERVED{n}" for n in range(4, 8))),
         ("prefetchw", "all of 0F 0D is the same hint to a processor that has only PREFETCHW"),
     ),
-    **dict.fromkeys(
-        ("BNDMK", "BNDCL", "BNDCU", "BNDCN", "BNDMOV", "BNDLDX", "BNDSTX", "RDSSPD"), ("nop", "NOP without MPX and CET")
-    ),
+    "RDSSPD": ("nop", "NOP without CET"),
 }
 
 # Registers of which at most 16 bits are read: the manual says r/m16 where iced names the 32-bit register.
 READS_16_BITS: Final = ("arpl", "verr", "verw", "mov", "lldt", "ltr", "lmsw", "nop")
-
-# What we decode and iced does not: our mnemonic -> the reason.
-OURS_ALONE: Final[dict[str, str]] = {}
