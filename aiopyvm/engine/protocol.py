@@ -1,12 +1,14 @@
 """The contract between an engine and whoever runs it.
 
-`engine.run(core, budget)` executes at most `budget` instructions of `core` and returns why it stopped. What always holds:
+`engine.run(core, budget)` executes at most `budget` instructions of `core` and returns why it stopped. What always
+holds:
 
 - The state in `core.cpu` and `core.memory` at an exit is exact, on every engine.
-- `core.cpu.instructions` grew by exactly the number of instructions executed; one count is one hardware single-step trap
-  (each REP iteration counts one; REP with ECX = 0 counts one; an instruction that faults counts none; INT 0x80 counts one).
-- At `SYSCALL`, EIP is after the INT 0x80. At `FAULT`, EIP is at the faulting instruction (after it for INT3, INTO, INT n:
-  traps). At `BREAKPOINT`, EIP is at the instruction that was not executed.
+- `core.cpu.instructions` grew by exactly the number of instructions executed; one count is one hardware single-step
+  trap (each REP iteration counts one; REP with ECX = 0 counts one; an instruction that faults counts none; INT 0x80
+  counts one).
+- At `SYSCALL`, EIP is after the INT 0x80. At `FAULT`, EIP is at the faulting instruction (after it for INT3, INTO,
+  INT n: traps). At `BREAKPOINT`, EIP is at the instruction that was not executed.
 - An engine never raises because of what a guest does.
 """
 
@@ -37,6 +39,7 @@ class Exit:
 
     `vector` is the exception's number (Intel SDM vol. 3A, "Exception and Interrupt Vectors") for FAULT, else -1.
     `address` is the linear address of a #PF; `access` is "r", "w" or "x" there, else "".
+
     """
 
     reason: ExitReason

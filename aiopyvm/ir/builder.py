@@ -1,9 +1,10 @@
 """Values and the builder that traces them.
 
-A `Value` is one operation of a trace; those with a type can be computed with (`x + y`, `x >> 3`, `x.eq(0)`), an int beside a value
-becomes a constant of its type. Constants are folded as they are built, by the very functions that the evaluator uses; a pure operation
-built twice is the same value; and reading a register gives the value last written to it, so that a trace over several instructions is
-in static single assignment form while every `set` still stands where it happens.
+A `Value` is one operation of a trace; those with a type can be computed with (`x + y`, `x >> 3`, `x.eq(0)`), an int
+beside a value becomes a constant of its type. Constants are folded as they are built, by the very functions that the
+evaluator uses; a pure operation built twice is the same value; and reading a register gives the value last written to
+it, so that a trace over several instructions is in static single assignment form while every `set` still stands where
+it happens.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Value:
 
     __slots__ = ("args", "attr", "builder", "op", "type")
 
-    def __init__(self, builder: Builder, op: str, type_: Type | None, args: tuple[Value, ...], attr: Any = None) -> None:
+    def __init__(
+        self, builder: Builder, op: str, type_: Type | None, args: tuple[Value, ...], attr: Any = None
+    ) -> None:
         self.builder = builder
         self.op = op
         self.type = type_
@@ -309,7 +312,8 @@ class Builder:
 
     def floating(self, op: str, type_: Type, *args: Value) -> Value:
         """A floating-point operation of `FLOAT_OPS`; the last argument is the control word (i16)."""
-        assert op in FLOAT_OPS and OPS[op].arity == len(args)
+        assert op in FLOAT_OPS
+        assert OPS[op].arity == len(args)
         return self.emit(op, type_, args)
 
     def fexc(self, operation: Value) -> Value:

@@ -1,6 +1,7 @@
 """The definition of every IR operation: `evaluate(ops, core)` runs one instruction's operations against a machine.
 
-Every other engine is right when it agrees with this module. It is written to be read; what is fast is derived elsewhere.
+Every other engine is right when it agrees with this module. It is written to be read; what is fast is derived
+elsewhere.
 """
 
 from __future__ import annotations
@@ -136,9 +137,11 @@ _OTHER: Final[dict[str, Callable[[_Run, Value], int | None]]] = {
 
 
 def evaluate(ops: Sequence[Value], core: Machine) -> int | Leave | None:
-    """Run the operations of one instruction; return where it goes: a target, a `Leave`, or None for the next instruction.
+    """Run the operations of one instruction; return where it goes: a target, a `Leave`, or None for the next
+    instruction.
 
-    Raises `Fault`, or the memory's fault; then the instruction had no effect (or it is marked restartable, and did one step).
+    Raises `Fault`, or the memory's fault; then the instruction had no effect (or it is marked restartable, and did one
+    step).
     """
     run = _Run(core)
     values = run.values

@@ -1,7 +1,7 @@
 """Named Python definitions for what would need thousands of IR operations (CPUID, BCD loads, transcendental functions).
 
-A helper is a function of integers to one integer, and of nothing else (`pure`), or also of the machine it runs on (`machine`): its
-first argument is then the `Core`. It may raise `Fault`, never anything else.
+A helper is a function of integers to one integer, and of nothing else (`pure`), or also of the machine it runs on
+(`machine`): its first argument is then the `Core`. It may raise `Fault`, never anything else.
 """
 
 from __future__ import annotations

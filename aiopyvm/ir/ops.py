@@ -1,18 +1,18 @@
 """The closed set of IR operations: one row each, with its shape and what it may do.
 
-A trace is a flat list of operations. Those with a result type are values; the others are effects. Nothing else exists: an engine
-that implements this table implements every instruction.
+A trace is a flat list of operations. Those with a result type are values; the others are effects. Nothing else exists:
+an engine that implements this table implements every instruction.
 
-Integer operations wrap modulo 2**bits. A shift by the width or more gives 0 (`sar`: all sign bits). Division truncates toward
-zero; its divisor must not be 0 (instructions `fault` first). Comparisons give an i1.
+Integer operations wrap modulo 2**bits. A shift by the width or more gives 0 (`sar`: all sign bits). Division truncates
+toward zero; its divisor must not be 0 (instructions `fault` first). Comparisons give an i1.
 
-Floating-point operations take their operands' bits and an i16 `control` (the x87 control word: exception masks, precision
-control in bits 8-9, rounding control in bits 10-11) and yield result bits; `fexc` of such a value yields its i8 exceptions: bits
-IE DE ZE OE UE PE (0..5) as in the status word, bit 7 set when the result was rounded up (C1).
+Floating-point operations take their operands' bits and an i16 `control` (the x87 control word: exception masks,
+precision control in bits 8-9, rounding control in bits 10-11) and yield result bits; `fexc` of such a value yields its
+i8 exceptions: bits IE DE ZE OE UE PE (0..5) as in the status word, bit 7 set when the result was rounded up (C1).
 
-Control: `insn` begins an instruction. `when c` .. `end` guards what stands between (no value escapes; guards nest). `jump` and
-`exit` end the instruction there. `fault` ends it as if it had not begun: every operation that may fault comes before every effect,
-unless the instruction is restartable.
+Control: `insn` begins an instruction. `when c` .. `end` guards what stands between (no value escapes; guards nest).
+`jump` and `exit` end the instruction there. `fault` ends it as if it had not begun: every operation that may fault
+comes before every effect, unless the instruction is restartable.
 """
 
 from __future__ import annotations
@@ -46,7 +46,15 @@ _ROWS: Final = (
     # Memory: linear addresses (i32), little-endian, any alignment; wraps at 4 GiB.
     OpSpec("load", 1, "type", "", faults=True, pure=False, doc="read memory at args[0]"),
     OpSpec("store", 2, "", "", faults=True, effect=True, pure=False, doc="memory at args[0] := args[1]"),
-    OpSpec("probe", 1, "", "(size, write): bytes and access", faults=True, pure=False, doc="fault as an access would, do nothing else"),
+    OpSpec(
+        "probe",
+        1,
+        "",
+        "(size, write): bytes and access",
+        faults=True,
+        pure=False,
+        doc="fault as an access would, do nothing else",
+    ),
     # Integers.
     OpSpec("add", 2, "same"),
     OpSpec("sub", 2, "same"),
@@ -97,9 +105,13 @@ _ROWS: Final = (
     OpSpec("insn", 0, "", "the decoded instruction", effect=False, pure=False),
     OpSpec("when", 1, "", pure=False),
     OpSpec("end", 0, "", pure=False),
-    OpSpec("fault", 2, "", "vector", faults=True, pure=False, doc="if args[0] (i1): exception, error code args[1] (i32)"),
+    OpSpec(
+        "fault", 2, "", "vector", faults=True, pure=False, doc="if args[0] (i1): exception, error code args[1] (i32)"
+    ),
     OpSpec("jump", 1, "", effect=True, pure=False, doc="the next instruction is at args[0] (i32)"),
-    OpSpec("exit", 0, "", '("syscall", 0) or ("trap", vector)', effect=True, pure=False, doc="leave after this instruction"),
+    OpSpec(
+        "exit", 0, "", '("syscall", 0) or ("trap", vector)', effect=True, pure=False, doc="leave after this instruction"
+    ),
 )
 
 OPS: Final = {row.name: row for row in _ROWS}

@@ -79,5 +79,3 @@ PURE: Final[dict[str, Callable[..., int]]] = {
     "parity": lambda r, t, x: 1 - (x & 0xFF).bit_count() % 2,
     "bitcast": lambda r, t, x: x,
 }
-
-

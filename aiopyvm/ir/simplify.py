@@ -1,7 +1,8 @@
-"""Rewrites that hold for every machine: `simplify(op, type, args)` gives a simpler value equal to the operation, or None.
+"""Rewrites that hold for every machine: `simplify(op, type, args)` gives a simpler value equal to the operation, or
+None.
 
-They are what turns the flags of a compare and the condition of the branch behind it into one comparison: SF xor OF, where OF is
-defined as (x < y) xor SF, is x < y; CF or ZF is x <= y; ZF of a difference is x = y.
+They are what turns the flags of a compare and the condition of the branch behind it into one comparison: SF xor OF,
+where OF is defined as (x < y) xor SF, is x < y; CF or ZF is x <= y; ZF of a difference is x = y.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _and(type_: Type, x: Value, y: Value) -> Value | None:
         if y.attr == 0:
             return y
         if _is(x, "and") and x.args[1].op == "const":
-            return x.args[0] & (x.args[1].attr & y.attr)
+            return x.args[0] & (int(x.args[1].attr) & int(y.attr))
     return None
 
 
@@ -68,9 +69,9 @@ def _sub(type_: Type, x: Value, y: Value) -> Value | None:
 
 def _add(type_: Type, x: Value, y: Value) -> Value | None:
     if y.op == "const" and _is(x, "add") and x.args[1].op == "const":
-        return x.args[0] + (x.args[1].attr + y.attr)
+        return x.args[0] + (int(x.args[1].attr) + int(y.attr))
     if y.op == "const" and _is(x, "sub") and x.args[1].op == "const":
-        return x.args[0] + (y.attr - x.args[1].attr)
+        return x.args[0] + (int(y.attr) - int(x.args[1].attr))
     return y + x if x.op == "const" and y.op != "const" else None
 
 

@@ -1,7 +1,7 @@
 """Types of IR values: integers of 1 to 128 bits, binary floating point, and (by `lanes`) vectors of either.
 
-The evaluator holds every value as a non-negative Python int: an integer modulo 2**bits, a float as its encoded bits. A vector is
-the concatenation of its lanes, lane 0 lowest.
+The evaluator holds every value as a non-negative Python int: an integer modulo 2**bits, a float as its encoded bits. A
+vector is the concatenation of its lanes, lane 0 lowest.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Final, Literal
 
 
 class Type:
-    """`kind` "i" or "f"; `bits` of one lane; number of `lanes`; `size`: bits of the whole value; `mask`: all ones of that size.
+    """`kind` "i" or "f"; `bits` of one lane; number of `lanes`; `size`: bits of the whole value; `mask`: all ones of
+    that size.
 
     There is one object of each type: compare with `is` or `==`, make with `integer`, `floating`.
+
     """
 
     __slots__ = ("bits", "kind", "lanes", "mask", "size")

@@ -1,7 +1,8 @@
 """Checks that a trace is well-formed and that its faults are precise.
 
-Types agree with `OPS`; values are defined before they are used and not used outside their guard; nothing follows a jump or an exit in
-the same guard; and within an instruction no operation that may fault comes after an effect, unless the instruction is restartable.
+Types agree with `OPS`; values are defined before they are used and not used outside their guard; nothing follows a
+jump or an exit in the same guard; and within an instruction no operation that may fault comes after an effect, unless
+the instruction is restartable.
 """
 
 from __future__ import annotations

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A register operand. `kind` is "gpr" (with `width` 8, 16 or 32), "sreg", "st", later "mm", "xmm", "ymm"; `number` as encoded."""
+    """A register operand.
+
+    `kind` is "gpr" (with `width` 8, 16 or 32), "sreg", "st", later "mm", "xmm", "ymm"; `number` as encoded.
+    """
 
     kind: str
     number: int
@@ -46,7 +49,9 @@ class Immediate:
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A branch displacement, sign-extended; the target is the address after the instruction plus this, cut to the operand size."""
+    """A branch displacement, sign-extended; the target is the address after the instruction plus this, cut to the
+    operand size.
+    """
 
     displacement: int
     width: int

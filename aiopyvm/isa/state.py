@@ -55,7 +55,10 @@ MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: set
 
 
 class Descriptor(ctypes.Structure):
-    """A segment descriptor, unpacked. `access` is the descriptor's second word, bits 8-23 with base and limit cleared (as LAR)."""
+    """A segment descriptor, unpacked.
+
+    `access` is the descriptor's second word, bits 8-23 with base and limit cleared (as LAR).
+    """
 
     _fields_ = (("base", ctypes.c_uint32), ("limit", ctypes.c_uint32), ("access", ctypes.c_uint32))
 

@@ -1,4 +1,4 @@
-"""Random programs for comparing tiers: any instructions that decode, over registers that often point into a data area."""
+"""Random programs for comparing tiers: instructions that decode, over registers that often point into data."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def instruction(random_: random.Random) -> bytes:
 def program(random_: random.Random, length: int = 12, loop: bool = False, itself: bool = False) -> Program:
     """A program of `length` random instructions.
 
-    With `loop`, they are run 40 times (EDI counts; the body may spoil that); with `itself`, some registers point into the code.
+    With `loop`, they are run 40 times (EDI counts; the body may spoil that); with `itself`, some registers point into
+    the code.
     """
     code = b"".join(instruction(random_) for _ in range(length))
     if loop and len(code) < 120:
@@ -83,7 +84,12 @@ def program(random_: random.Random, length: int = 12, loop: bool = False, itself
             registers[index] = CODE + random_.randrange(len(code) + 4)
     if loop:
         registers[7] = 40
-    return Program(code, tuple(registers), random_.choice((0x202, 0x202 | random_.getrandbits(12) & 0xCD5)), random_.getrandbits(32))
+    return Program(
+        code,
+        tuple(registers),
+        random_.choice((0x202, 0x202 | random_.getrandbits(12) & 0xCD5)),
+        random_.getrandbits(32),
+    )
 
 
 def run(engine: object, case: Program, slices: list[int]) -> list[Outcome]:

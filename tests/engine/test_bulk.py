@@ -1,4 +1,6 @@
-"""REP MOVS and REP STOS in bulk leave what single iterations leave: overlaps, page edges, faults in the middle, every cut."""
+"""REP MOVS and REP STOS in bulk leave what single iterations leave: overlaps, page edges, faults in the middle, every
+cut.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ import pytest
 from aiopyvm.engine.python import PythonEngine
 from tests.engine.programs import DATA, DATA_SIZE, Program, run
 
-_CODES = {"rep movsb": b"\xf3\xa4", "rep movsw": b"\x66\xf3\xa5", "rep movsd": b"\xf3\xa5", "rep stosb": b"\xf3\xaa", "rep stosd": b"\xf3\xab"}
+_CODES = {
+    "rep movsb": b"\xf3\xa4",
+    "rep movsw": b"\x66\xf3\xa5",
+    "rep movsd": b"\xf3\xa5",
+    "rep stosb": b"\xf3\xaa",
+    "rep stosd": b"\xf3\xab",
+}
 
 
 @pytest.mark.parametrize("name", _CODES)

@@ -15,11 +15,12 @@ MAX_BLOCK: Final = 32  # instructions
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """Instructions from `start` to `end` (`end` is behind the last byte), one way in, ending where control may go elsewhere.
+    """Instructions from `start` to `end` (`end` is behind the last byte), one way in, ending where control may go
+    elsewhere.
 
-    `handlers` are bound to one address space. A `special` block is one instruction that leaves the engine or that no region may contain;
-    its handler is None where only the evaluator can run it.
-    `successors` are the addresses known beforehand where control may go. `count`: how often the block was entered.
+    `handlers` are bound to one address space. A `special` block is one instruction that leaves the engine or that no
+    region may contain; its handler is None where only the evaluator can run it. `successors` are the addresses known
+    beforehand where control may go. `count`: how often the block was entered.
     """
 
     start: int

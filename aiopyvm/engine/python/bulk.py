@@ -1,7 +1,8 @@
 """REP MOVS and REP STOS over pages that are fast: many iterations at once.
 
-It leaves exactly the state that as many single iterations leave, and does nothing (0) where that cannot be said beforehand: DF set, pages
-whose fast bit is not set, a destination that overtakes its own source within one element. Then the instruction's own handler does one.
+It leaves exactly the state that as many single iterations leave, and does nothing (0) where that cannot be said
+beforehand: DF set, pages whose fast bit is not set, a destination that overtakes its own source within one element.
+Then the instruction's own handler does one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _FS: Final = 4  # segment numbers from here on have a base
 
 def is_bulk(insn: Insn) -> bool:
     """Tell whether `insn` is a REP MOVS or REP STOS that `iterations` may run."""
-    return bool(insn.rep) and insn.row.name in _SIZES and insn.address_size == 32 and insn.segment < _FS and not insn.lock
+    return (
+        bool(insn.rep) and insn.row.name in _SIZES and insn.address_size == 32 and insn.segment < _FS and not insn.lock
+    )
 
 
 def iterations(insn: Insn, state: list[Any], cpu: Any, space: AddressSpace, left: int) -> int:
@@ -45,7 +48,9 @@ def iterations(insn: Insn, state: list[Any], cpu: Any, space: AddressSpace, left
         space.view[destination : destination + total] = space.view[source : source + total]
         state[_ESI] = source + total & 0xFFFFFFFF
     else:
-        space.view[destination : destination + total] = (state[_EAX] & (1 << 8 * size) - 1).to_bytes(size, "little") * count
+        space.view[destination : destination + total] = (state[_EAX] & (1 << 8 * size) - 1).to_bytes(
+            size, "little"
+        ) * count
     state[_EDI] = destination + total & 0xFFFFFFFF
     state[_ECX] -= count
     return count

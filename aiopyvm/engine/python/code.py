@@ -1,8 +1,9 @@
 """Translated code: `Code` is one address space's, `SharedCode` is what all address spaces share.
 
-What is shared depends on nothing but bytes and addresses: shapes, decoded blocks, compiled regions. What is bound to a space is made
-from it after its bytes were compared. A space's code is tracked (`AddressSpace.track_code`): when bytes of a block change, the block
-and every region made from it are dropped; `changed` then tells the store that is being executed.
+What is shared depends on nothing but bytes and addresses: shapes, decoded blocks, compiled regions. What is bound to a
+space is made from it after its bytes were compared. A space's code is tracked (`AddressSpace.track_code`): when bytes
+of a block change, the block and every region made from it are dropped; `changed` then tells the store that is being
+executed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,16 @@ class Code:
         self.changed = False
         self._pages: dict[int, set[Block]] = {}
         self._bound: dict[int, BoundRegion] = {}  # by id of the Region
-        self._views = (space.view, space.view16, space.view32, space.readable, space.writable, space_load(space), self.store, self.probe)
+        self._views = (
+            space.view,
+            space.view16,
+            space.view32,
+            space.readable,
+            space.writable,
+            space_load(space),
+            self.store,
+            self.probe,
+        )
         self._binders: dict[int, Callable[..., Any]] = {}
         space.code_listeners.append(self._on_change)
 
@@ -89,7 +99,11 @@ class Code:
     # -- blocks --------------------------------------------------------------------------------------------------------
 
     def block(self, address: int) -> Block:
-        """The block at `address`, translated if it is new. Raises MemoryFault or DecodeFault of its first instruction."""
+        """The block at `address`, translated if it is new.
+
+        Raises MemoryFault or DecodeFault of its first instruction.
+
+        """
         block = self.blocks.get(address)
         return block if block is not None else self._translate(address)
 

@@ -1,6 +1,8 @@
-"""The run loop of the Python engine: regions where there are any, blocks of handlers otherwise, the evaluator in rare modes.
+"""The run loop of the Python engine: regions where there are any, blocks of handlers otherwise, the evaluator in rare
+modes.
 
-`R`, the state that generated code works on, is loaded from `core.cpu` when a run begins and written back when it ends, whatever ends it.
+`R`, the state that generated code works on, is loaded from `core.cpu` when a run begins and written back when it ends,
+whatever ends it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from aiopyvm.engine.python.blocks import Block
 from aiopyvm.engine.python.bulk import is_bulk, iterations
 from aiopyvm.engine.python.code import BoundRegion, Code, SharedCode
 from aiopyvm.engine.python.flagstate import force, packed
-from aiopyvm.engine.python.regions import Region
 from aiopyvm.engine.python.rare import RareModes, leave, page_fault
+from aiopyvm.engine.python.regions import Region
 from aiopyvm.engine.python.shapes import CodeChanged
 from aiopyvm.errors import InternalError
 from aiopyvm.ir.evaluate import Leave
@@ -44,16 +46,16 @@ def load_state(cpu: Any) -> tuple[list[Any], int]:
 
 def store_state(cpu: Any, state: list[Any], eip: int) -> None:
     """Write `R` and EIP back."""
-    flags = force(*state[8], state[9])
+    fk, fa, fb, fc = state[8]
+    flags = force(fk, fa, fb, fc, state[9])
     _PACK(cpu, 0, *state[:8], eip, *[1 if flags & bit else 0 for bit in _FLAGS])
 
 
 class PythonEngine:
     """Executes cores under the contract of `aiopyvm.engine.protocol`; holds code that any number of them share.
 
-    `tier` says how: "evaluator" runs the IR's definition alone, "cold" never makes regions, "warm" makes them at once, "auto" makes
-    them for blocks that were entered `warm_after` times.
-    """
+    `tier` says how: "evaluator" runs the IR's definition alone, "cold" never makes regions, "warm" makes them at once,
+    "auto" makes them for blocks that were entered `warm_after` times."""
 
     name = "python"
 
@@ -183,7 +185,10 @@ class _Run:
         except MemoryFault as fault:
             done, exit_ = len(handlers) - length_hint(iterator) - 1, page_fault(fault)
         except Fault as fault:
-            done, exit_ = len(handlers) - length_hint(iterator) - 1, Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+            done, exit_ = (
+                len(handlers) - length_hint(iterator) - 1,
+                Exit(ExitReason.FAULT, fault.vector, fault.error_code),
+            )
         self.left -= done
         if isinstance(target, Leave):
             exit_, target = leave(target), None

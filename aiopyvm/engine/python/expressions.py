@@ -1,7 +1,8 @@
-"""Pure IR operations as Python expressions: `expression(op, arguments, bounds)` gives source text and how many bits it can have.
+"""Pure IR operations as Python expressions: `expression(op, arguments, bounds)` gives source text and how many bits it
+can have.
 
-Values are non-negative ints (an i1 may be a bool). `bounds` are upper limits on the arguments' bit lengths; where they show that a
-result fits, no mask is written. Every expression is parenthesised, or an atom.
+Values are non-negative ints (an i1 may be a bool). `bounds` are upper limits on the arguments' bit lengths; where they
+show that a result fits, no mask is written. Every expression is parenthesised, or an atom.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """EFLAGS kept as what they would be computed from.
 
-Between instructions the six arithmetic flags are a *thunk*: a function and up to three arguments, `fk(fa, fb, fc)`, whose result has the
-flags at their EFLAGS positions, and `cf`: None when the thunk's CF counts, else CF itself (INC and DEC keep it). What a thunk's function
-computes is taken from the traced instruction: `Thunks.make` compiles the part of the flags' expressions that nothing else needs.
+Between instructions the six arithmetic flags are a *thunk*: a function and up to three arguments, `fk(fa, fb, fc)`,
+whose result has the flags at their EFLAGS positions, and `cf`: None when the thunk's CF counts, else CF itself (INC
+and DEC keep it). What a thunk's function computes is taken from the traced instruction: `Thunks.make` compiles the
+part of the flags' expressions that nothing else needs.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ class Thunks:
 
 
 def _render(
-    value: Value, kept: Collection[Value], leaves: dict[Value, str], texts: dict[Value, tuple[str, int]], lines: list[str]
+    value: Value,
+    kept: Collection[Value],
+    leaves: dict[Value, str],
+    texts: dict[Value, tuple[str, int]],
+    lines: list[str],
 ) -> tuple[str, int]:
     """The text of a value inside a thunk: constants, then kept values as its parameters, then the operation itself."""
     known = texts.get(value)
@@ -115,6 +120,6 @@ def _compile(name: str, body: str, leaves: int) -> Thunk:
     unpack = f"{','.join(names[2:])}=rest\n " if leaves > 3 else ""
     source = f"def {name}({','.join(parameters)}):\n {unpack}{body}\n"
     scope: dict[str, Any] = {"PARITY": PARITY, "sdiv": sdiv, "srem": srem}
-    exec(compile(source, f"<{name}>", "exec"), scope)  # noqa: S102 - generated from the instruction table, not from input
+    exec(compile(source, f"<{name}>", "exec"), scope)
     function: Thunk = scope[name]
     return function

@@ -1,12 +1,12 @@
 """From a trace of IR to lines of Python: `Lowering` walks the operations in order.
 
-What always holds in the code that it writes, at every line that may raise: the architectural registers are as before the instruction
-(all sets stand where they happen, and within an instruction whatever may fault comes first), and `sites[line]` tells the instruction,
-how many were completed before it, and what the flags were.
+What always holds in the code that it writes, at every line that may raise: the architectural registers are as before
+the instruction (all sets stand where they happen, and within an instruction whatever may fault comes first), and
+`sites[line]` tells the instruction, how many were completed before it, and what the flags were.
 
-A pure operation is written where its value is used, if that is once, else into a local; those that only flags need become part of a
-thunk (`flagstate`). Memory is accessed through views where the page's fast bit is set, else by `ld` and `st`; `st` tells (and `dirty`
-keeps) that code was overwritten, and then the trace is left after that instruction.
+A pure operation is written where its value is used, if that is once, else into a local; those that only flags need
+become part of a thunk (`flagstate`). Memory is accessed through views where the page's fast bit is set, else by `ld`
+and `st`; `st` tells (and `dirty` keeps) that code was overwritten, and then the trace is left after that instruction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import GENERAL
 from aiopyvm.isa.state import FLAG_BITS
 
-# `address & mask in readable`: the page's fast bit, and that the access is aligned (it then straddles no page). Bits above 32 miss too, so
+# `address & mask in readable`: the page's fast bit, and that the access is aligned (it then straddles no page). Bits
+# above 32 miss too, so
 # that an address need not be wrapped before it is tried.
 _FAST: Final = {8: 0x1FFFFFFFFF000, 16: 0x1FFFFFFFFF001, 32: 0x1FFFFFFFFF003}
 _VIEW: Final = {8: ("M1", ""), 16: ("M2", ">>1"), 32: ("M4", ">>2")}
@@ -62,10 +63,13 @@ class _Pending:
 class Lowering:
     """Writes one trace. A subclass says where registers live and how control leaves.
 
-    `scope` collects the objects that the text names (helpers, thunks, types); `depth` is the indentation of the next line.
+    `scope` collects the objects that the text names (helpers, thunks, types); `depth` is the indentation of the next
+    line.
     """
 
-    def __init__(self, ops: Sequence[Value], thunks: Thunks, scope: dict[str, Any], lines: list[str], depth: int) -> None:
+    def __init__(
+        self, ops: Sequence[Value], thunks: Thunks, scope: dict[str, Any], lines: list[str], depth: int
+    ) -> None:
         self.ops = ops
         self.plan = Plan(ops, thunks)
         self.thunks = thunks
@@ -81,7 +85,9 @@ class Lowering:
         self._holders: dict[str, set[Value]] = {}  # registers' locals that stand for a value
         self._stored = False
         self._address = 0
-        self._fast: dict[Value, tuple[str, int]] = {}  # addresses that were probed: the outcome's local, and for how many bits
+        self._fast: dict[
+            Value, tuple[str, int]
+        ] = {}  # addresses that were probed: the outcome's local, and for how many bits
         self._written: Value | None = None  # a `set` that stands already: with the operation whose value it takes
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
@@ -179,18 +185,24 @@ class Lowering:
         following = self.ops[self.position + 1] if self.position + 1 < len(self.ops) else None
         current = self.ops[self.position] is value
         site = current and value.op == "load"
-        if current and following is not None and following.op == "set" and following.args[0] is value:
-            if following.attr in GENERAL and self.assign_register(following, text):
-                self._written = following
-                return
+        takes = current and following is not None and self._sets_register(following, value)
+        if takes and following is not None and self.assign_register(following, text):
+            self._written = following
+            return
         name = f"v{len(self.lines)}"
         if site:
             self.mark_site()
         self.write(f"{name}={text}")
         self._define(value, name, bound)
 
+    @staticmethod
+    def _sets_register(op: Value, value: Value) -> bool:
+        return op.op == "set" and op.args[0] is value and op.attr in GENERAL
+
     def assign_register(self, op: Value, text: str) -> bool:
-        """Write `text`, the value that `op` sets, straight into its register's local; False where there are no such locals."""
+        """Write `text`, the value that `op` sets, straight into its register's local; False where there are no such
+        locals.
+        """
         return False
 
     def _registers(self, value: Value) -> frozenset[str]:

@@ -8,7 +8,9 @@ from aiopyvm.engine.python.flagstate import ARITHMETIC, Recipe, Thunks
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.pure import PURE
 
-_ON_DEMAND = frozenset({*PURE, "const", "get", "param", "getfp", "fexc"})  # no effect, no fault: written only when needed
+_ON_DEMAND = frozenset(
+    {*PURE, "const", "get", "param", "getfp", "fexc"}
+)  # no effect, no fault: written only when needed
 _LEAVING = frozenset({"load", "store", "probe", "fault", "jump", "exit"})
 
 
@@ -18,10 +20,12 @@ def sets_arithmetic_flag(op: Value) -> bool:
 
 
 class Plan:
-    """Which values of a trace are needed and where they are used last; and, at every point where control may leave, the flags.
+    """Which values of a trace are needed and where they are used last; and, at every point where control may leave,
+    the flags.
 
-    `flags[position]` is, for the point just before operation `position` (`len(ops)`: the end), the set flags' values and the recipe to
-    compute them; flags not named there are as at the start of the trace, or as the last guard that set flags left them.
+    `flags[position]` is, for the point just before operation `position` (`len(ops)`: the end), the set flags' values
+    and the recipe to compute them; flags not named there are as at the start of the trace, or as the last guard that
+    set flags left them.
     """
 
     def __init__(self, ops: Sequence[Value], thunks: Thunks) -> None:

@@ -1,7 +1,7 @@
 """Rare modes and special instructions: one at a time, on the IR's evaluator.
 
-Non-flat segments, alignment checking, single-stepping (EFLAGS.TF), unmasked x87 exceptions and 16-bit code need checks that fast code does
-not have; INT n, segment loads, CPUID and their like leave the engine or act on the machine itself.
+Non-flat segments, alignment checking, single-stepping (EFLAGS.TF), unmasked x87 exceptions and 16-bit code need checks
+that fast code does not have; INT n, segment loads, CPUID and their like leave the engine or act on the machine itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ class RareModes:
         self._traces: dict[tuple[int, bytes, int], list[Value]] = {}
 
     def step(self, core: Core, *, first: bool) -> Exit | None:
-        """Execute one instruction; an exit where there is something to tell. `first`: a breakpoint here was resumed from."""
+        """Execute one instruction; an exit where there is something to tell.
+
+        `first`: a breakpoint here was resumed from.
+
+        """
         cpu = core.cpu
         address = cpu.eip
         if address == core.end_of_code:

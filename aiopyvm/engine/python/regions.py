@@ -1,9 +1,10 @@
 """Warm code: a region of blocks as one Python function, registers in locals.
 
-A region is a set of *chains*. A chain starts at a head and follows the likelier successor of each block, over branches, calls and
-predicted returns, as one trace of IR; every other way out is an edge: to another chain's head (`pc=k`), or out of the region. The function
-dispatches on `pc`; a chain that comes back to its own head loops in place. The budget `n` is checked at each chain's head for the
-whole chain, so that an exit falls on the exact instruction: too little left, and the cold tier goes on one by one.
+A region is a set of *chains*. A chain starts at a head and follows the likelier successor of each block, over
+branches, calls and predicted returns, as one trace of IR; every other way out is an edge: to another chain's head
+(`pc=k`), or out of the region. The function dispatches on `pc`; a chain that comes back to its own head loops in
+place. The budget `n` is checked at each chain's head for the whole chain, so that an exit falls on the exact
+instruction: too little left, and the cold tier goes on one by one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _REGISTERS: Final = ",".join(GPR32)
 class Region:
     """A compiled region. `make(M1, M2, M4, RD, WR, ld, st, pr)` gives `region(R, cpu, n, pc) -> (eip, n)`.
 
-    `heads` maps addresses to entries `pc`; `covered` are the (address, bytes) that it was made from; `sites` tells, by line, what to
-    restore after an exception.
+    `heads` maps addresses to entries `pc`; `covered` are the (address, bytes) that it was made from; `sites` tells, by
+    line, what to restore after an exception.
     """
 
     make: Callable[..., Callable[..., tuple[int, int]]]
@@ -54,7 +55,9 @@ class Region:
 
 @dataclass(slots=True)
 class _Chain:
-    """One chain: its operations, where it goes at the end (None: an indirect jump, or a jump written already), its length."""
+    """One chain: its operations, where it goes at the end (None: an indirect jump, or a jump written already), its
+    length.
+    """
 
     head: int
     ops: list[Value] = field(default_factory=list)
@@ -109,12 +112,11 @@ class ChainBuilder:
             return behind
         last = ops[-1]
         if last.op == "jump":
-            target = last.args[0]
-            if target.op == "const":
+            if last.args[0].op == "const":
                 if insn.row.name == "call":
                     calls.append(behind)
-                chain.followed[last] = target.attr
-                return int(target.attr)
+                chain.followed[last] = int(last.args[0].attr)
+                return chain.followed[last]
             if insn.row.name == "ret" and calls:
                 chain.predictions[last] = calls.pop()
                 return chain.predictions[last]
@@ -139,6 +141,7 @@ class ChainLowering(Lowering):
         super().__init__(chain.ops, region.thunks, region.scope, region.lines, depth)
         self._chain = chain
         self._region = region
+        self._after = chain.head  # the address behind the current instruction
 
     def read_register(self, op: Value) -> None:
         self.hold(op, op.attr)
@@ -200,10 +203,7 @@ class ChainLowering(Lowering):
     def leave_dirty(self, target: str | None) -> None:
         self.write_flags(self.position)
         self.write(f"n-={self.completed + 1}")
-        self.write(f"eip={target or hex(self._next_address())};pc=-1;break")
-
-    def _next_address(self) -> int:
-        return self._after
+        self.write(f"eip={target or hex(self._after)};pc=-1;break")
 
     def _begin_instruction(self, op: Value) -> None:
         super()._begin_instruction(op)
@@ -270,7 +270,7 @@ class RegionCompiler:
         source = "\n".join(self.lines)
         self.scope["HEADS"] = self.heads
         module = compile(source, f"<region {heads[0]:#x}>", "exec")
-        exec(module, self.scope)  # noqa: S102 - generated from the table
+        exec(module, self.scope)
         make = self.scope["make"]
         function_code = next(item for item in make.__code__.co_consts if isinstance(item, CodeType))
         covered = {block.start: block.code for chain in self._chains.values() for block in chain.blocks}

@@ -1,11 +1,12 @@
 """Cold code: one generated function per *shape* of instruction.
 
-A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Register numbers,
-displacements, immediates and branch targets are parameters. Its function is compiled once for all; binding it to one address space's
-views and to one instruction's parameters makes a handler `insn(R, cpu)` that returns None (go on behind it), a target, or a `Leave`.
+A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Register
+numbers, displacements, immediates and branch targets are parameters. Its function is compiled once for all; binding it
+to one address space's views and to one instruction's parameters makes a handler `insn(R, cpu)` that returns None (go
+on behind it), a target, or a `Leave`.
 
-`R` is the state that generated code works on: eight general registers, the flags' thunk as a tuple, and CF or None (`flagstate`).
-A handler that stores may raise `CodeChanged`, after the instruction is complete.
+`R` is the state that generated code works on: eight general registers, the flags' thunk as a tuple, and CF or None
+(`flagstate`). A handler that stores may raise `CodeChanged`, after the instruction is complete.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ Handler = Callable[[list[Any], Any], "int | Leave | None"]
 _SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
 
 
-class CodeChanged(Exception):  # noqa: N818 - an event, not an error
-    """An instruction overwrote translated code. It is complete; `target` is where it goes, None for the next instruction."""
+class CodeChanged(Exception):
+    """An instruction overwrote translated code.
+
+    It is complete; `target` is where it goes, None for the next instruction.
+
+    """
 
     def __init__(self, target: int | None) -> None:
         super().__init__(target)
@@ -41,7 +46,9 @@ class CodeChanged(Exception):  # noqa: N818 - an event, not an error
 
 
 class ShapeTracer(Tracer):
-    """Traces an instruction with its operands as parameters: `params` are their values for the instruction that was given."""
+    """Traces an instruction with its operands as parameters: `params` are their values for the instruction that was
+    given.
+    """
 
     def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int]) -> None:
         super().__init__()
@@ -52,7 +59,7 @@ class ShapeTracer(Tracer):
         self.address_used = False
 
     @property
-    def eip(self) -> int:  # type: ignore[override]
+    def eip(self) -> int:
         self.address_used = True
         return self.sentinels[0]
 
@@ -61,7 +68,7 @@ class ShapeTracer(Tracer):
         pass
 
     @property
-    def next_eip(self) -> int:  # type: ignore[override]
+    def next_eip(self) -> int:
         self.address_used = True
         return self.sentinels[1]
 
@@ -75,8 +82,7 @@ class ShapeTracer(Tracer):
 
     def _register(self, number: int) -> str:
         self.params.append(number)
-        name = f"${len(self.params) - 1}"
-        return name
+        return f"${len(self.params) - 1}"
 
     def get(self, register: str) -> Value:
         if register[0] == "$":
@@ -204,8 +210,8 @@ class ShapeLowering(Lowering):
 class Shape:
     """A compiled shape: `make(M1, M2, M4, RD, WR, ld, st, pr)` gives `bind(*parameters)`, which gives a handler.
 
-    `make` is None where the instruction acts on the machine itself: only the evaluator runs it. `sentinels`: two parameters more, EIP and
-    the next EIP. `special` and `ends_block` are as in `blocks`; `falls` tells that the next
+    `make` is None where the instruction acts on the machine itself: only the evaluator runs it. `sentinels`: two
+    parameters more, EIP and the next EIP. `special` and `ends_block` are as in `blocks`; `falls` tells that the next
     instruction may follow.
     """
 
@@ -217,7 +223,9 @@ class Shape:
     source: str
 
 
-_Use = tuple[Shape, tuple[int, ...], int | None]  # a shape, an instruction's parameters, its target relative to its address
+_Use = tuple[
+    Shape, tuple[int, ...], int | None
+]  # a shape, an instruction's parameters, its target relative to its address
 _USES: Final = 1 << 16
 
 
@@ -286,7 +294,7 @@ class Shapes:
         if any(op.op == "helper" and op.attr.machine for op in ops):
             return Shape(None, *kind, "")
         source, scope = self._source(tracer, count)
-        exec(compile(source, f"<shape {insn.row}>", "exec"), scope)  # noqa: S102 - generated from the table
+        exec(compile(source, f"<shape {insn.row}>", "exec"), scope)
         return Shape(scope["make"], *kind, source)
 
     def _source(self, tracer: Tracer, count: int) -> tuple[str, dict[str, Any]]:
@@ -305,8 +313,9 @@ class Shapes:
 
 
 def _parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
-    """The parameters of an instruction's shape in the order in which tracing meets them; a branch target, always last, as what is to be
-    added to the address (None: there is none)."""
+    """The parameters of an instruction's shape in the order in which tracing meets them; a branch target, always last,
+    as what is to be added to the address (None: there is none).
+    """
     values: list[int] = []
     if insn.lock and not lockable(insn):
         return (), None  # #UD before any operand is looked at
@@ -328,16 +337,26 @@ def _parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
 def base_scope() -> dict[str, Any]:
     """The names that any generated code may use."""
     return {
-        "PARITY": PARITY, "sdiv": sdiv, "srem": srem, "packed": packed, "force": force, "getfp": read_fp, "setfp": write_fp,
+        "PARITY": PARITY,
+        "sdiv": sdiv,
+        "srem": srem,
+        "packed": packed,
+        "force": force,
+        "getfp": read_fp,
+        "setfp": write_fp,
         "CodeChanged": CodeChanged,
-    }  # fmt: skip
+    }
 
 
 def _reads_flags(ops: list[Value]) -> bool:
     """Tell whether the code names the flags' locals: it reads flags, or sets some of them only."""
     written = {op.attr for op in ops if op.op == "set" and op.attr in ARITHMETIC}
     guarded = any(op.op == "when" for op in ops)
-    return any(op.op == "get" and op.attr in ARITHMETIC for op in ops) or 0 < len(written) < 6 or (guarded and bool(written))
+    return (
+        any(op.op == "get" and op.attr in ARITHMETIC for op in ops)
+        or 0 < len(written) < 6
+        or (guarded and bool(written))
+    )
 
 
 def _trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int]) -> ShapeTracer:
