@@ -144,6 +144,16 @@ class Inherited:
                     return granule
         return None
 
+    def forget(self, page: int) -> None:
+        """As `drop` of one page."""
+        number = page >> SHIFT
+        keep = ~(1 << (page & SIZE - 1))
+        kept = tuple([(granule, mask & keep) for granule, mask in self._sources[number] if mask & keep])
+        if kept:
+            self._sources[number] = kept
+        else:
+            del self._sources[number]
+
     def drop(self, start: int, end: int) -> None:
         """Forget the pages [start, end)."""
         low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1

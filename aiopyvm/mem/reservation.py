@@ -95,19 +95,15 @@ class Reservation:
             for at in range(start, end, 1 << 20):
                 self.view[at : min(at + (1 << 20), end)] = bytes(min(1 << 20, end - at))
 
-    def attach(self, start: int, end: int, extent: Extent, offset: int, *, shared: bool, more: bool = False) -> bool:
-        """Let [start, end) show `extent` from `offset` on; False where the host cannot or has too many mappings.
-
-        `more`: the continuation of the last attachment, which costs the host no further mapping.
-        """
-        taken = 0 if more else 2
-        if not _LINUX or extent.fd < 0 or not HOST_MAPPINGS.take(taken):
+    def attach(self, start: int, end: int, extent: Extent, offset: int, *, shared: bool) -> bool:
+        """Let [start, end) show `extent` from `offset` on; False where the host cannot or has too many mappings."""
+        if not _LINUX or extent.fd < 0 or not HOST_MAPPINGS.take(2):
             return False
         kind = (_MAP_SHARED if shared else _MAP_PRIVATE) | _MAP_FIXED | _MAP_NORESERVE
         if not self._map_over(start, end, kind, extent.fd, extent.offset + offset):
-            HOST_MAPPINGS.take(-taken)
+            HOST_MAPPINGS.take(-2)
             return False
-        self._taken += taken
+        self._taken += 2
         return True
 
     def detach(self, start: int, end: int) -> None:

@@ -21,11 +21,11 @@ from aiopyvm.mem.layout import (
     PAGE,
     PAGE_SHIFT,
     READ,
+    TASK_SIZE,
     THROUGH,
     TOUCHED,
     WRITE,
     count_touched,
-    page_up,
     used_runs,
 )
 from aiopyvm.mem.mappings import LOWEST, STACK_GUARD, Mapping, Mappings
@@ -175,7 +175,7 @@ class Residence:
             content = bytes(content).ljust(PAGE, b"\0")
         self._own(page, content, address, access)
         if granule is not None:
-            self._inherited.drop(page, page + 1)
+            self._inherited.forget(page)
         return True
 
     def _own(self, page: int, content: bytes | memoryview | None, address: int, access: Access) -> None:
@@ -272,23 +272,22 @@ class Residence:
         return None
 
     def _attach(self, mapping: Mapping) -> None:
-        """Let the host show what `mapping` maps where that saves copies, or slow accesses."""
+        """Let the host show what `mapping` maps where that saves copies, or slow accesses.
+
+        Of an image all the rest is attached, for the segments that are mapped next.
+        """
         backing = mapping.backing
         if backing is None or (extent := backing.extent) is None or mapping.shared != backing.attach_shared:
             return
-        end = min(mapping.end, mapping.start + page_up(max(0, extent.size - mapping.offset)))
-        if end <= mapping.start:
+        there = self._attached_at(mapping.start)
+        if there is not None and there.shows(mapping.start, extent, mapping.offset):
             return
-        new = Attachment(mapping.start, end, extent, mapping.offset, mapping.shared)
-        last = self._attachments[-1] if self._attachments else None
-        if last is not None and self._extends(last, new):
-            offset = new.offset - (new.start - last.end)
-            if self._reservation.attach(last.end, end, extent, offset, shared=False, more=True):
-                self._attachments[-1] = last._replace(end=end)
-            return
-        if any(a.start < end and new.start < a.end for a in self._attachments):
-            return
-        self._attach_new(new)
+        rest = mapping.start + extent.size - mapping.offset
+        mine = min(mapping.end, rest)
+        for end in (mine,) if mapping.shared else (min(rest, TASK_SIZE), mine):
+            if mapping.start < end and self._is_plain(mapping.start, end):
+                self._attach_new(Attachment(mapping.start, end, extent, mapping.offset, mapping.shared))
+                return
 
     def _attach_new(self, new: Attachment) -> None:
         if len(self._attachments) < MAX_ATTACHMENTS and self._reservation.attach(
@@ -296,15 +295,11 @@ class Residence:
         ):
             self._attachments.append(new)
 
-    def _extends(self, last: Attachment, new: Attachment) -> bool:
-        """One more part of the same image, close enough to be shown in one piece (with what is between)."""
-        if last.shared or not last.shows(new.start, new.extent, new.offset):
+    def _is_plain(self, start: int, end: int) -> bool:
+        """Nothing is attached to [start, end), and no private content is in it."""
+        if any(a.start < end and start < a.end for a in self._attachments):
             return False
-        if not 0 <= new.start - last.end <= 1 << 20:
-            return False
-        if any(a.start < new.end and last.end < a.end for a in self._attachments):
-            return False
-        return not count_touched(bytes(self.pages[last.end >> PAGE_SHIFT : new.end >> PAGE_SHIFT]))
+        return not count_touched(bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT]))
 
     def _detach(self, start: int, end: int) -> None:
         """[start, end) is no longer mapped: end the attachments that must not, or need not, be there."""
