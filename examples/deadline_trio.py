@@ -1,4 +1,4 @@
-"""Under trio: a deadline of trio's own ends guests at once, and what they had written is there."""
+"""Under trio: a deadline of trio's own ends a guest at once, and a nursery starts one."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ GUESTS = Path(__file__).parents[1] / "guests" / "bin"
 
 
 async def main() -> None:
-    with trio.move_on_after(0.3) as scope:
+    with trio.CancelScope() as scope:
         async with VM().open_elf(GUESTS / "spin") as process:
+            print(f"guest: {await process.stdout.receive()!r}")
+            scope.deadline = trio.current_time() + 0.2
             await process.wait()
-    print(f"cancelled: {scope.cancelled_caught}, {process.result.reason.name}, wrote {process.result.stdout!r}")
+    print(f"cancelled: {scope.cancelled_caught}, {process.result.reason.name}, status {process.returncode}")
 
     async with trio.open_nursery() as nursery:
         process = await nursery.start(VM().run_elf, GUESTS / "fib", "16")

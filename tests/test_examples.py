@@ -36,7 +36,12 @@ EXPECTED = {
         "stopped at fib, n = 10\n"
         "fib(10) = 8\n"
     ),
-    "deadline_trio": ("cancelled: True, CANCELLED, wrote b'spinning\\n'\nguest 1 runs in the nursery\nfib(16) = 987\n"),
+    "deadline_trio": (
+        "guest: b'spinning\\n'\n"
+        "cancelled: True, CANCELLED, status -9\n"
+        "guest 1 runs in the nursery\n"
+        "fib(16) = 987\n"
+    ),
     "ten_thousand": "30 guests wait for input\nall have left; the answers are right: True\n",
 }
 ARGUMENTS = {"ten_thousand": ["30"]}
