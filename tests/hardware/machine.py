@@ -9,10 +9,9 @@ import struct
 from dataclasses import fields
 from typing import Final
 
-from aiopyvm.mem.space import AddressSpace
-
 from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
 from aiopyvm.isa.state import GPR32, SEGMENTS, CpuState
+from aiopyvm.mem.space import AddressSpace
 from tests.hardware.wire import (
     CODE,
     DATA,

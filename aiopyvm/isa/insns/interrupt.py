@@ -54,10 +54,10 @@ def into(b: Tracer) -> None:
 @form("62 /r", "r16, m16&16")
 @form("62 /r", "r32, m32&32")
 def bound(b: Tracer, index: RegisterPlace, bounds: MemoryPlace) -> None:
-    """#BR unless lower bound <= index <= upper bound, signed."""
+    """#BR unless lower bound <= index <= upper bound, signed; the upper one is read when the lower one holds."""
     x = index.load()
-    lower, upper = bounds.load(x.bits), bounds.load(x.bits, at=x.bits // 8)
-    b.fault(BR, x.slt(lower) | upper.slt(x))
+    b.fault(BR, x.slt(bounds.load(x.bits)))
+    b.fault(BR, bounds.load(x.bits, at=x.bits // 8).slt(x))
 
 
 @insn("ud2", source="Intel SDM vol. 2B, UD")
