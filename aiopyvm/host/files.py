@@ -192,6 +192,18 @@ class HostDirectory:
         with self._directory(path[:-1]) as fd:
             yield fd, path[-1]
 
+    @contextmanager
+    def _attributed(self, path: HostPath) -> Iterator[tuple[int, bytes]]:
+        """Like `_parent`, for changing attributes: of the top too."""
+        if path:
+            with self._parent(path, change=True) as place:
+                yield place
+        elif not self._writable:
+            raise Errno(EROFS)
+        else:
+            with self._directory(()) as fd:
+                yield fd, b"."
+
     # --- looking ----------------------------------------------------------------------------------------------------
 
     @_translated
@@ -286,7 +298,7 @@ class HostDirectory:
     def set_mode(self, path: HostPath, mode: int) -> None:
         """Set permission bits, not of a symbolic link."""
         _need_plain_mode(mode)
-        with self._parent(path, change=True) as (fd, name):
+        with self._attributed(path) as (fd, name):
             self._chmod(fd, name, mode & 0o1777)
 
     @staticmethod
@@ -305,7 +317,7 @@ class HostDirectory:
     @_translated
     def set_times(self, path: HostPath, atime: int, mtime: int) -> None:
         """Set both times, in nanoseconds."""
-        with self._parent(path, change=True) as (fd, name):
+        with self._attributed(path) as (fd, name):
             os.utime(name, ns=(atime, mtime), dir_fd=fd, follow_symlinks=False)
 
     @_translated

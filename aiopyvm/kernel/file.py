@@ -53,6 +53,9 @@ class File:
         """Drop one reference; the last one closes the file."""
         self.refs -= 1
         if self.refs == 0:
+            if self.inode is not None and self.inode.locks is not None:
+                self.inode.locks.unflock(self)
+                self.inode.locks.drop_owner(self)
             self.close()
 
     def close(self) -> None:

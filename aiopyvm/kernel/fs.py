@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
-from aiopyvm.abi.fcntl import R_OK, W_OK, X_OK
+from aiopyvm.abi.errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
+from aiopyvm.abi.fcntl import PATH_MAX, R_OK, W_OK, X_OK
 from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IXUGO, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -159,12 +159,17 @@ class Directory(Inode):
         return self.lookup(name, ctx)
 
     def path(self, root: Directory) -> bytes:
-        """Return the absolute path as seen from `root`. Raises Errno(ENOENT) when the directory was removed."""
+        """Return the absolute path as seen from `root`.
+
+        Raises Errno: ENOENT when the directory was removed, ENAMETOOLONG when it is nested too deeply for any path.
+        """
         parts: list[bytes] = []
         here = self
         while here is not root and here.parent is not here:
             if here.removed:
                 raise Errno(ENOENT)
+            if len(parts) >= PATH_MAX // 2:
+                raise Errno(ENAMETOOLONG)
             parts.append(here.name)
             here = here.parent
         return b"/" + b"/".join(reversed(parts))

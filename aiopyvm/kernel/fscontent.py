@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiopyvm.abi.errno import ENOSPC, ENXIO, Errno
+from aiopyvm.abi.errno import ENOMEM, ENOSPC, ENXIO, EOPNOTSUPP, Errno
 from aiopyvm.kernel.ports import Budget
 
 PAGE = 4096
 SHIFT = 12
+MAX_PUNCHED = 16384  # pages of a base that one call covers with zeros
 Base = Callable[[int, int], bytes]  # (offset, size) -> at most size bytes
 
 
 class Content:
     """Bytes 0..size-1 of one file."""
 
-    __slots__ = ("_base", "_base_size", "_budget", "_charged", "_overlaid", "_pages", "_whole", "size")
+    __slots__ = ("_base", "_base_size", "_budget", "_charged", "_overlaid", "_pages", "_whole", "_whole_bytes", "size")
 
     def __init__(self, budget: Budget, whole: bytes = b"") -> None:
         self._budget = budget
         self._pages: dict[int, bytearray] = {}
         self._whole: bytes | None = whole  # all of the content as one object, where that is known
+        self._whole_bytes = 0  # what is charged for it
         self._base: Base | None = _reader(whole) if whole else None
         self._base_size = len(whole)
         self._overlaid = 0  # pages that hide a page of the base
@@ -82,10 +84,19 @@ class Content:
         return self._base(offset, there).ljust(n, b"\0")
 
     def snapshot(self) -> bytes:
-        """Return the whole content as one immutable object, the same until the next change."""
+        """Return the whole content as one immutable object, the same until the next change. Raises Errno(ENOMEM)."""
         if self._whole is None:
+            if not self._budget.charge(self.size):
+                raise Errno(ENOMEM)
+            self._whole_bytes = self.size
             self._whole = self.read(0, self.size)
         return self._whole
+
+    def _forget_whole(self) -> None:
+        self._whole = None
+        if self._whole_bytes:
+            self._budget.charge(-self._whole_bytes)
+            self._whole_bytes = 0
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -103,7 +114,7 @@ class Content:
                     raise Errno(ENOSPC)
                 break
             self._store(i, offset, data, n)
-        self._whole = None
+        self._forget_whole()
         self.size = max(self.size, offset + n)
         return n
 
@@ -129,7 +140,7 @@ class Content:
         if size < self.size:
             self._cut(size)
         if size != self.size:
-            self._whole = None
+            self._forget_whole()
             self.size = size
 
     def _cut(self, size: int) -> None:
@@ -160,6 +171,7 @@ class Content:
 
     def free(self) -> None:
         """Forget everything and give the memory back."""
+        self._forget_whole()
         self._budget.charge(-PAGE * self._charged)
         self._charged = self._overlaid = self._base_size = self.size = 0
         self._pages = {}
@@ -171,10 +183,12 @@ class Content:
     def punch(self, offset: int, length: int) -> None:
         """Make a range read as zeros; whole pages of it give their memory back (fallocate(2), PUNCH_HOLE).
 
-        Over a base the zeros are pages of their own: then Errno(ENOSPC) may be raised.
+        Over a base the zeros are pages of their own: then Errno(ENOSPC) may be raised, or Errno(EOPNOTSUPP) for more
+        than 64 MiB of them.
         """
         end = min(offset + length, self.size)
-        self._whole = None if offset < end else self._whole
+        if offset < end:
+            self._forget_whole()
         for i in self._pages_in(offset, end):
             start, stop = max(offset, i << SHIFT), min(end, (i + 1) << SHIFT)
             if stop - start == PAGE and i << SHIFT >= self._base_size:
@@ -184,6 +198,8 @@ class Content:
 
     def _pages_in(self, offset: int, end: int) -> list[int]:
         first, last = offset >> SHIFT, (end + PAGE - 1) >> SHIFT
+        if min(last, self._base_size >> SHIFT) - first > MAX_PUNCHED:
+            raise Errno(EOPNOTSUPP)
         based = range(first, min(last, (self._base_size + PAGE - 1) >> SHIFT))
         return sorted({*based, *(i for i in self._pages if first <= i < last)})
 
@@ -202,12 +218,12 @@ class Content:
         """Return the first offset >= `offset` without data, the end at last (SEEK_HOLE). Raises Errno(ENXIO)."""
         if offset >= self.size:
             raise Errno(ENXIO)
-        i = max(offset, min(self._base_size, self.size)) >> SHIFT if offset < self._base_size else offset >> SHIFT
-        if i not in self._pages and i << SHIFT >= self._base_size:
-            return max(offset, i << SHIFT)
-        while i in self._pages or i << SHIFT < self._base_size:
+        i = offset >> SHIFT
+        if offset < self._base_size:
+            i = (self._base_size + PAGE - 1) >> SHIFT
+        while i in self._pages:
             i += 1
-        return min(i << SHIFT, self.size)
+        return min(max(offset, i << SHIFT), self.size)
 
 
 def _reader(whole: bytes) -> Base:

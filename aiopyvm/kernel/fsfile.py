@@ -28,7 +28,7 @@ from aiopyvm.kernel.fs import Directory, Entry, Inode, Listing
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
 
-MAX_WHOLE = 256 << 20  # bytes of a file that is read whole (a program)
+MAX_WHOLE = 64 << 20  # bytes of a file that is read whole (a program)
 GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
 
 
@@ -90,9 +90,6 @@ class RegularFile(File):
     def close(self) -> None:
         """Tell the inode."""
         self.content.closed()
-        if self.inode is not None and self.inode.locks is not None:
-            self.inode.locks.unflock(self)
-            self.inode.locks.drop_owner(self)
 
     def read(self, n: int) -> bytes:
         """Return the bytes at the position and move it."""
@@ -223,8 +220,6 @@ class DirectoryFile(File):
         closed = getattr(self.directory, "closed", None)
         if closed is not None:
             closed()
-        if self.directory.locks is not None:
-            self.directory.locks.unflock(self)
 
     def read(self, n: int) -> bytes:
         """Raises Errno(EISDIR)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from aiopyvm.abi.errno import ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
+from aiopyvm.abi.errno import ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
 from aiopyvm.abi.stat import EXT4_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, ST_RDONLY, Stat, StatFs
 from aiopyvm.kernel.fs import Directory, FileSystem, Inode, Listing, Symlink, fixed_listing
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import HostFile, HostPath, HostTree
 
 NOBODY = 65534
+MAX_DEPTH = 256  # directories: each is opened anew at each access
 HOST_NUMBERS = 1 << 30  # the host's inode numbers are shown folded below this: old programs have 32 bits
 
 
@@ -73,12 +74,14 @@ class HostInode(Inode):
         self.removed = False
 
     def place(self) -> HostPath:
-        """Return where it is. Raises Errno(ENOENT) when the guest removed it."""
+        """Return where it is. Raises Errno: ENOENT when the guest removed it, ENAMETOOLONG below MAX_DEPTH."""
         parts: list[bytes] = []
         here: HostInode = self
         while here.above is not None:
             if here.removed:
                 raise Errno(ENOENT)
+            if len(parts) >= MAX_DEPTH:
+                raise Errno(ENAMETOOLONG)
             parts.append(here.name)
             here = here.above
         return tuple(reversed(parts))

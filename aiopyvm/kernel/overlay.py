@@ -258,18 +258,32 @@ class OverlayDirectory(Passing, MemDirectory):
 
     def take(self) -> None:
         """Make this directory ours, and with it those above. Raises Errno(ENOSPC)."""
-        if not self.taken:
-            parent = self.parent
-            assert isinstance(parent, OverlayDirectory)
-            parent.keep(self.name, self)
-            s = self.lower.stat() if self.lower is not None else super().stat()
-            self.mode, self.uid, self.gid = s.mode & 0o7777, s.uid, s.gid
-            self.atime, self.mtime, self.ctime = s.atime, s.mtime, s.ctime
-            self.taken = True
+        chain: list[OverlayDirectory] = []
+        here = self
+        while not here.taken:
+            chain.append(here)
+            above = here.parent
+            assert isinstance(above, OverlayDirectory)
+            here = above
+        for directory in reversed(chain):
+            here.enter(directory.name, directory)
+            directory.take_attributes()
+            here = directory
+
+    def take_attributes(self) -> None:
+        """Copy what the host has of this directory."""
+        s = self.lower.stat() if self.lower is not None else super().stat()
+        self.mode, self.uid, self.gid = s.mode & 0o7777, s.uid, s.gid
+        self.atime, self.mtime, self.ctime = s.atime, s.mtime, s.ctime
+        self.taken = True
 
     def keep(self, name: bytes, inode: Inode) -> None:
-        """Hold an inode of the host that becomes ours. Raises Errno(ENOSPC)."""
+        """Hold an inode of the host that becomes ours, in a directory that does. Raises Errno(ENOSPC)."""
         self.take()
+        self.enter(name, inode)
+
+    def enter(self, name: bytes, inode: Inode) -> None:
+        """Hold an inode of the host under its name. Raises Errno(ENOSPC)."""
         if name not in self._entries:
             self.fs.charge(NAME_BYTES + len(name))
             self.put(name, inode)

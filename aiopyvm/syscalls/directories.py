@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from aiopyvm.abi.dirent import pack_dirent, pack_dirent64, pack_old_dirent
-from aiopyvm.abi.errno import EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE, Errno
+from aiopyvm.abi.errno import EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE, Errno
 from aiopyvm.abi.fcntl import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -266,6 +266,8 @@ def getcwd(t: Thread, buf: OutBuffer, size: Size) -> int:
     """Store the working directory's path; return its length with the NUL."""
     ctx = t.process.fs
     path = ctx.cwd.path(ctx.root) + b"\0"
+    if len(path) > PATH_MAX:
+        raise Errno(ENAMETOOLONG)
     if len(path) > size:
         raise Errno(ERANGE)
     t.memory.write(buf, path)

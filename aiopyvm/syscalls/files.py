@@ -33,7 +33,7 @@ from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
 from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.kernel.wait import Cause, Restart, Wait
 from aiopyvm.syscalls.spec import (
     I32,
     I64,
@@ -98,7 +98,7 @@ def _open(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wa
     state = call_of(t).state
     end: PipeEnd | None = state.get("fifo")
     if end is not None:
-        return _fifo_opened(t, end, state["fd"], state["partners"])
+        return _fifo_opened(t, end)
     process = t.process
     file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
@@ -119,11 +119,17 @@ def _need_small(t: Thread, file: File, fd: int) -> None:
         raise Errno(EOVERFLOW)
 
 
-def _fifo_opened(t: Thread, end: PipeEnd, fd: int, partners: int) -> int | Wait:
-    queue, now = fifo_partner(end)
-    if now == partners:
-        return Wait((queue,), restart=Restart.SYS, reason="the other end of a FIFO")
-    return fd
+def _fifo_opened(t: Thread, end: PipeEnd) -> int | Wait:
+    """Go on waiting for a FIFO's other end; a signal takes back what was opened, so that the call may begin anew."""
+    call = call_of(t)
+    fd: int = call.state["fd"]
+    queue, partners = fifo_partner(end)
+    if partners != call.state["partners"]:
+        return fd
+    if call.woken is Cause.SIGNAL:
+        t.process.fds.close(fd)
+        del call.state["fifo"], call.state["fd"], call.state["partners"]
+    return Wait((queue,), restart=Restart.SYS, reason="the other end of a FIFO")
 
 
 @syscall(5, "open", man="open(2)")
