@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
-
-import sniffio
 
 VIRTUAL_EPOCH_NS: Final = 1_000_000_000 * 10**9  # 2001-09-09 01:46:40 UTC: where every virtual clock starts
 
 
 def loop_clock() -> Callable[[], int]:
     """Return the running event loop's clock in ns: the host's monotonic one, or the one of a trio test."""
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_run():
         return time.monotonic_ns
-    if library != "trio":
-        return time.monotonic_ns
-    import trio
-
     clock = trio.lowlevel.current_clock()
     if type(clock).__name__ == "SystemClock":
         return time.monotonic_ns
