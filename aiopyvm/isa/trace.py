@@ -85,8 +85,9 @@ class Tracer(Builder):
         elif segment in ("fs", "gs"):
             base = self.get(f"{segment}_base")
             self.fault(13, self.get(f"{segment}_access").bit(15) ^ 1)
-            if size > 1:
-                self.fault(13, self.const(-size, I32).ult(offset) & base.ne(0))
+            over = self.const(-size, I32).ult(offset)
+            if size > 1 and (over.op != "const" or over.attr):
+                self.fault(13, over & base.ne(0))
             offset = base + offset
         if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
             self.fault(17, (offset & (size - 1)).ne(0))
@@ -120,9 +121,9 @@ class Tracer(Builder):
 
     def push(self, value: Value) -> None:
         """Push a 16- or 32-bit value: one store, then ESP moves."""
-        size = value.bits // 8
-        self.stack(-size, value.bits).store(value)
-        self.set("esp", self.get("esp") - size)
+        top = self.get("esp") - value.bits // 8
+        self.memory("ss", top, value.bits).store(value)
+        self.set("esp", top)
 
     def pop(self, width: int) -> Value:
         """Pop `width` bits: one load, then ESP moves."""
