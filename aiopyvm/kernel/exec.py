@@ -83,7 +83,8 @@ def spawn(
         image = _find(ctx, path if path is not None else (argv[0] if argv else b""), list(argv), None, 0)
     else:
         name = path or (argv[0] if argv else b"")
-        image = Image(program_bytes, list(argv), name, name, *_as_file(ctx, program_bytes))
+        exe = name if name[:1] == b"/" else b"/" + name.rpartition(b"/")[2]
+        image = Image(program_bytes, list(argv), name, exe, *_as_file(ctx, program_bytes))
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, uid, uid, uid, gid, gid, gid, gid)
     try:

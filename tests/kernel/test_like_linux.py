@@ -1,0 +1,23 @@
+"""Programs that print what each call returned and what each handler saw: the host first, then the guest; same bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiopyvm import VM
+from tests.native import NativeRun, glibc_path
+
+
+@pytest.mark.native
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["memorycalls", "signalcalls", "processcalls"])
+async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
+    path = glibc_path(name)
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    expected = native(path, argv0=name)
+    result = await VM(root={"tmp": {}}).run_elf(path, argv0=name)
+    assert result.ok == (expected.returncode == 0), f"{result.reason} {result.detail}"
+    assert result.stdout.decode().splitlines() == expected.stdout.decode().splitlines()
+    assert result.returncode == expected.returncode
+    assert not result.unknown_syscalls
