@@ -10,11 +10,17 @@ from typing import Final
 VIRTUAL_EPOCH_NS: Final = 1_000_000_000 * 10**9  # 2001-09-09 01:46:40 UTC: where every virtual clock starts
 
 
+def under_trio() -> bool:
+    """Tell whether the caller runs in trio's event loop."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
 def loop_clock() -> Callable[[], int]:
     """Return the running event loop's clock in ns: the host's monotonic one, or the one of a trio test."""
-    trio = sys.modules.get("trio")
-    if trio is None or not trio.lowlevel.in_trio_run():
+    if not under_trio():
         return time.monotonic_ns
+    trio = sys.modules["trio"]
     clock = trio.lowlevel.current_clock()
     if type(clock).__name__ == "SystemClock":
         return time.monotonic_ns
