@@ -187,8 +187,9 @@ class Content:
         than 64 MiB of them.
         """
         end = min(offset + length, self.size)
-        if offset < end:
-            self._forget_whole()
+        if offset >= end:
+            return
+        self._forget_whole()
         for i in self._pages_in(offset, end):
             start, stop = max(offset, i << SHIFT), min(end, (i + 1) << SHIFT)
             if stop - start == PAGE and i << SHIFT >= self._base_size:
