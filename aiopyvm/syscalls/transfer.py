@@ -151,8 +151,8 @@ def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], in
         call.done += n
         t.moved += n
         step += n
-        if not total or (n < len(data) and file.flags & O_NONBLOCK):
-            break
+        if not total or (n < len(data) and (file.flags & O_NONBLOCK or isinstance(file, RegularFile))):
+            break  # a regular file that takes less is full: the next call says why
         if step >= STEP and call.done < total:
             return again(t)
     return call.done
@@ -379,7 +379,7 @@ def _transfer(t: Thread, source: File, start: int, target: File, put: Callable[[
         call.done += n
         t.moved += n
         step += n
-        if n < len(data) and target.flags & O_NONBLOCK:
+        if n < len(data) and (target.flags & O_NONBLOCK or isinstance(target, RegularFile)):
             break
         if step >= STEP:
             return again(t)
