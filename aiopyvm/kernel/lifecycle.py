@@ -153,16 +153,16 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
         _detach(thread, wake_joiner=shared_memory)
     process.real_timer.cancel()
     leave_vfork(process)
-    if process is kernel.init:
-        kernel.ended = True
+    ends_run = process is kernel.init and not kernel.ended
+    kernel.ended = kernel.ended or ends_run
     process.hold_exe(None, None)
     process.fds.release()
     process.mm.release()
     kernel.budget.charge(-process.charged)
     process.charged = 0
-    if kernel.ended:
+    if ends_run:
         _end_all(kernel, EndReason.RUN_ENDED, "")
-    else:
+    elif not kernel.ended:
         _reparent_children(process)
         _tell_parent(process)
     kernel.on_exit(process)

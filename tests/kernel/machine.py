@@ -4,8 +4,8 @@
     t = m.thread
     assert m.call(t, "getpid") == 1
 
-`call` returns EAX as a signed number, or None when the thread did not come back (parked, stopped or dead). `m.result(t)` is the
-same later. Scratch memory is at SCRATCH; signal handlers are mere addresses.
+`call` returns EAX as a signed number, or None when the thread did not come back (parked, stopped or dead). `m.result(t)`
+is the same later. Scratch memory is at SCRATCH; signal handlers are mere addresses.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Machine:
         self.kernel.on_runnable = self.runnable.append
         self.kernel.on_exit = self.exited.append
         files = files or [BytesInput(b"") for _ in range(3)]
-        self.process = self.kernel.spawn([b"prog"], program_bytes=code.ljust(0x1000, b"\x90"), flat=(CODE, CODE), files=files)
+        program = code.ljust(0x1000, b"\x90")
+        self.process = self.kernel.spawn([b"prog"], program_bytes=program, flat=(CODE, CODE), files=files)
         thread = self.process.main
         assert thread is not None
         self.thread = thread
@@ -148,7 +149,9 @@ class Machine:
 
     # --- signals ----------------------------------------------------------------------------------------------------
 
-    def handle(self, signo: int, flags: int = 0, handler: int = HANDLER, mask: int = 0, t: Thread | None = None) -> None:
+    def handle(
+        self, signo: int, flags: int = 0, handler: int = HANDLER, mask: int = 0, t: Thread | None = None
+    ) -> None:
         """Install an action by rt_sigaction."""
         at = self.put(struct.pack("<IIIQ", handler, flags, 0, mask), SCRATCH + 0x3F000, t)
         assert self.call(t or self.thread, "rt_sigaction", signo, at, 0, 8) == 0

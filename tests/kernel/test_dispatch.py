@@ -18,7 +18,7 @@ from aiopyvm.kernel.process import EndReason, Life
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.syscalls import strace
-from aiopyvm.syscalls.spec import TABLE, CStr, Fd, Flags, I64, OptCStr, Ptr, Syscall, U64, syscall
+from aiopyvm.syscalls.spec import I64, TABLE, U64, CStr, Fd, Flags, OptCStr, Ptr, Syscall, syscall
 from aiopyvm.syscalls.table import FAMILIES
 from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, Machine
 

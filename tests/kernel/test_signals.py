@@ -9,13 +9,26 @@ import pytest
 
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import (
-    SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIGCHLD, SIGCONT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM, SIGTTIN,
-    SIGUSR1, SIGUSR2, SigInfo, bit,
+    SA_ONSTACK,
+    SA_RESETHAND,
+    SA_RESTORER,
+    SA_SIGINFO,
+    SIGCHLD,
+    SIGCONT,
+    SIGKILL,
+    SIGSEGV,
+    SIGSTOP,
+    SIGTERM,
+    SIGTTIN,
+    SIGUSR1,
+    SIGUSR2,
+    SigInfo,
+    bit,
 )  # fmt: skip
 from aiopyvm.engine.protocol import Exit, ExitReason
 from aiopyvm.kernel.process import EndReason, Life
 from aiopyvm.kernel.thread import RunState, Thread
-from tests.kernel.machine import CODE, HANDLER, SCRATCH, SECOND, Machine
+from tests.kernel.machine import HANDLER, SCRATCH, SECOND, Machine
 
 GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags")
 
@@ -340,4 +353,3 @@ def test_cpu_time_timers_count_instructions() -> None:
     assert m.in_handler(m.thread)
 
 
-_ = CODE

@@ -9,7 +9,6 @@ import pytest
 from aiopyvm.abi import errno
 from aiopyvm.abi.signal import SA_RESTART, SIGCHLD, SIGCONT, SIGPIPE, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2, SigInfo, bit
 from aiopyvm.kernel.thread import RunState, Thread
-
 from tests.kernel.machine import CODE, SCRATCH, SECOND, Machine
 
 RESTARTS = (0, SA_RESTART)
