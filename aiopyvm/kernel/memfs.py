@@ -223,6 +223,12 @@ class MemFile(MemInode):
         """Return the whole content, the same object until it changes."""
         return self.content.snapshot()
 
+    def show(self, data: bytes) -> None:
+        """Make `data` the content, shared with whoever holds it: only pages that are written are copied and charged."""
+        self.content.free()
+        self.content = Content(self.fs.budget, data)
+        self.modified()
+
     def sync(self) -> None:
         """Nothing is anywhere else."""
 

@@ -10,7 +10,7 @@ from aiopyvm.abi.errno import EEXIST, Errno
 from aiopyvm.abi.fcntl import O_CREAT, O_EXCL, O_WRONLY
 from aiopyvm.abi.stat import S_IFDIR, S_ISVTX
 from aiopyvm.kernel.devices import DeviceFs
-from aiopyvm.kernel.memfs import MemFs
+from aiopyvm.kernel.memfs import MemFile, MemFs
 from aiopyvm.runtime.hostdir import HostDir
 from aiopyvm.runtime.program import guest_error, to_bytes
 
@@ -128,6 +128,9 @@ def write_file(vfs: Vfs, user: FsContext, path: bytes, data: bytes) -> None:
     mode = 0o755 if data.startswith((b"\x7fELF", b"#!")) else 0o644
     file = vfs.open(user, path, O_WRONLY | O_CREAT | O_EXCL, mode).hold()
     try:
+        if isinstance(file.inode, MemFile):
+            file.inode.show(data)
+            return
         view = memoryview(data)
         while view:
             view = view[file.write(bytes(view[:WRITE_BYTES])) :]

@@ -39,7 +39,8 @@ class Caller:
         self.kernel = SimpleNamespace(clock=Clock(), send_signal=lambda t, info: self.signals.append(info.signo))
 
     def install(self, file: File) -> int:
-        return self.process.fds.install(file)
+        fd: int = self.process.fds.install(file)
+        return fd
 
     def enter(self, handler: Any, *args: Any) -> Any:
         """Call for the first time."""
