@@ -60,18 +60,20 @@ def _eq(type_: Type, x: Value, y: Value) -> Value | None:
         return x.builder.const(1, type_)
     if y.op == "const" and y.attr == 0 and x.op in ("sub", "xor"):
         return x.args[0].eq(x.args[1])
+    if y.op == "const" and _is(x, "add") and x.args[1].op == "const":
+        return x.args[0].eq(int(y.attr) - int(x.args[1].attr))
     return None
 
 
 def _sub(type_: Type, x: Value, y: Value) -> Value | None:
+    if y.op == "const":  # sums of constants fold, whichever way they are written
+        return x + (-int(y.attr) & type_.mask)
     return x.builder.const(0, type_) if x is y else None
 
 
 def _add(type_: Type, x: Value, y: Value) -> Value | None:
     if y.op == "const" and _is(x, "add") and x.args[1].op == "const":
         return x.args[0] + (int(x.args[1].attr) + int(y.attr))
-    if y.op == "const" and _is(x, "sub") and x.args[1].op == "const":
-        return x.args[0] + (int(y.attr) - int(x.args[1].attr))
     return y + x if x.op == "const" and y.op != "const" else None
 
 

@@ -20,7 +20,8 @@ class Block:
 
     `handlers` are bound to one address space. A `special` block is one instruction that leaves the engine or that no
     region may contain; its handler is None where only the evaluator can run it. `successors` are the addresses known
-    beforehand where control may go. `count`: how often the block was entered.
+    beforehand where control may go. `count`: how often the block was
+    entered; at `warm_at` a region is made around it.
     """
 
     start: int
@@ -31,6 +32,7 @@ class Block:
     successors: tuple[int, ...]
     special: bool
     count: int = 0
+    warm_at: int = 0
     valid: bool = True
 
 

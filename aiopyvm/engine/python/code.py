@@ -22,6 +22,7 @@ from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.space import AddressSpace
 
 _WINDOW: Final = 144  # bytes looked at for a block
+NEVER_AGAIN: Final = -(1 << 40)  # a link that no count brings to a merge: the region had no room for its target
 LINKED: Final = 16  # times that one region was left for another before they are merged with their neighbours
 _SHARED_BLOCKS: Final = 1 << 16  # decoded blocks kept for spaces to come
 
@@ -60,10 +61,11 @@ class SharedCode:
 class Code:
     """The code of one address space, up to `stop` (exclusive; -1: no end)."""
 
-    def __init__(self, space: AddressSpace, shared: SharedCode, stop: int) -> None:
+    def __init__(self, space: AddressSpace, shared: SharedCode, stop: int, warm_after: int) -> None:
         self.space = space
         self.shared = shared
         self.stop = stop
+        self.warm_after = warm_after  # entries of a block before a region is made around it
         self.blocks: dict[int, Block] = {}
         self.entries: dict[int, tuple[BoundRegion, int]] = {}  # address -> region and `pc`
         self.changed = False
@@ -170,7 +172,9 @@ class Code:
         handlers = [self._handler(shape, parameters) for shape, parameters in decoded.shapes]
         end = address + len(decoded.code)
         special = decoded.shapes[-1][0].special
-        return Block(address, end, decoded.code, decoded.insns, tuple(handlers), decoded.successors, special)
+        return Block(
+            address, end, decoded.code, decoded.insns, tuple(handlers), decoded.successors, special, 0, self.warm_after
+        )
 
     def _handler(self, shape: Shape, parameters: tuple[int, ...]) -> Any:
         if shape.make is None:
@@ -199,13 +203,14 @@ class Code:
                     seen.add(id(entry[0]))
                     queue.append(entry[0])
         if len(seen) > 1:
-            self._compile(list(seeds), minimum)
+            merged = self._compile(list(seeds), minimum)
+            merged.links.update((address, NEVER_AGAIN) for address in seeds if address not in merged.region.heads)
 
-    def _compile(self, heads: list[int], minimum: int) -> None:
+    def _compile(self, heads: list[int], minimum: int) -> BoundRegion:
         region = RegionCompiler(self.shared.thunks, self.blocks.get, minimum).compile(heads)
         self.shared.regions.setdefault(heads[0], []).append(region)
         self.shared.counters["regions"] += 1
-        self._enter(region)
+        return self._enter(region)
 
     def _adopt(self, address: int) -> None:
         """Use a region that another space compiled, where all its bytes are here too."""
@@ -215,7 +220,7 @@ class Code:
                 self._enter(region)
                 return
 
-    def _enter(self, region: Region) -> None:
+    def _enter(self, region: Region) -> BoundRegion:
         bound = BoundRegion(region, region.make(*self._views))
         for address, code in region.covered:
             if address not in self.blocks:
@@ -227,6 +232,10 @@ class Code:
             known = self.entries.get(address)
             if known is None or pc == 0 or len(known[0].region.heads) <= len(region.heads):
                 self.entries[address] = (bound, pc)
+        for address, _ in region.covered:
+            block = self.blocks[address]
+            block.warm_at = block.count + 16 * self.warm_after  # it was warm, and has a region now
+        return bound
 
     # -- invalidation --------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class PythonEngine:
 
     def __init__(self, tier: Tier = "auto", warm_after: int = WARM_AFTER) -> None:
         self.tier = tier
-        self._warm_after = {"cold": NEVER, "evaluator": NEVER, "warm": 1}.get(tier, warm_after)
+        self._warm_after = {"cold": NEVER, "evaluator": NEVER, "warm": 0}.get(tier, warm_after)
         self._shared = SharedCode()
         self._rare = RareModes()
         self._exits = dict.fromkeys(ExitReason, 0)
@@ -98,7 +98,7 @@ class PythonEngine:
         key = (self, core.end_of_code)
         code = core.memory.translations.get(key)
         if code is None:
-            code = core.memory.translations[key] = Code(core.memory, self._shared, core.end_of_code)
+            code = core.memory.translations[key] = Code(core.memory, self._shared, core.end_of_code, self._warm_after)
         assert isinstance(code, Code)
         return code
 
@@ -160,9 +160,10 @@ class _Run:
                 if exit_ is not None or self.cpu.mode:
                     return exit_
                 continue
-            block.count += 1
-            if block.count == warm_after and eip not in entries:
-                code.promote(block, max(1, warm_after // 8))
+            if self.left != self.counted:  # not where the last run was cut
+                block.count += 1
+            if block.count == block.warm_at and use_regions and eip not in entries:
+                code.promote(block, warm_after // 8)
                 continue
             exit_ = self._block(block)
             if exit_ is not None:
@@ -227,7 +228,7 @@ class _Run:
         if self.eip in self.code.entries:
             count = bound.links[self.eip] = bound.links.get(self.eip, 0) + 1
             if count == MERGE_AFTER:
-                self.code.merge(bound, max(1, self.warm_after // 8))
+                self.code.merge(bound, self.warm_after // 8)
         return None
 
     def _recover(self, region: Region, traceback: TracebackType | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiopyvm.engine.python.expressions import expression
 from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
-from aiopyvm.engine.python.plan import Plan, guard_sets_flags, opening, sets_arithmetic_flag
+from aiopyvm.engine.python.plan import Group, Plan, guard_sets_flags, opening, sets_arithmetic_flag
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import FLOAT
 from aiopyvm.ir.helpers import Fault
@@ -84,6 +84,7 @@ class Lowering:
         self._pending: dict[Value, _Pending] = {}
         self._holders: dict[str, set[Value]] = {}  # registers' locals that stand for a value
         self._stored = False
+        self._guards = 0
         self._address = 0
         self._fast: dict[
             Value, tuple[str, int]
@@ -341,6 +342,7 @@ class Lowering:
             self.save_holders(register)
         self.write(f"if {self.text(op.args[0])}:")
         self.depth += 1
+        self._guards += 1
 
     def _op_end(self, op: Value) -> None:
         start = opening(self.ops, self.position)
@@ -352,6 +354,7 @@ class Lowering:
             self._holders.pop(register, None)
         self._pending.clear()
         self.depth -= 1
+        self._guards -= 1
 
     def _registers_set(self, start: int) -> set[str]:
         """The general registers that the guard that opens at `start` sets."""
@@ -389,7 +392,23 @@ class Lowering:
     def _is_fast(self, address: Value, bits: int, pages: str) -> str:
         """The text of the test whether an access may use a view: a probe's outcome where there was one."""
         name, probed = self._fast.get(address, ("", 0))
-        return name if probed == bits else f"{self._address_atom(address)}&{_FAST[bits]:#x} in {pages}"
+        if probed == bits:
+            return name
+        test = f"{self._address_atom(address)}&{_FAST[bits]:#x} in {pages}"
+        group = self.plan.groups.get(address)
+        if group is None or bits != 32:
+            return test
+        if not group.local and self._guards == 0:
+            group.local = self._test_group(group)
+        return f"{group.local} or {test}" if group.local else test
+
+    def _test_group(self, group: Group) -> str:
+        """Write the one test for all words of a group; its outcome's local."""
+        low = f"{self.atom(group.base)}{group.low:+d}" if group.low else self.atom(group.base)
+        name, pages = f"v{len(self.lines)}", "WR" if group.write else "RD"
+        room = 0xFFC - (group.high - group.low)
+        self.write(f"{name}={low}&{_FAST[32]:#x} in {pages} and {low}&4095<={room}")
+        return name
 
     def _op_load(self, op: Value) -> None:
         address = self._address_atom(op.args[0])

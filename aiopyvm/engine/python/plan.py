@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Recipe, Thunks
 from aiopyvm.ir.builder import Value
@@ -17,6 +18,24 @@ _LEAVING = frozenset({"load", "store", "probe", "fault", "jump", "exit"})
 def sets_arithmetic_flag(op: Value) -> bool:
     """Tell whether `op` writes one of the six flags that thunks stand for."""
     return op.op == "set" and op.attr in ARITHMETIC
+
+
+@dataclass(slots=True)
+class Group:
+    """Aligned words near one another, `base + low` to `base + high`: where they are on one fast page, one test is
+    enough for all. `write`: one of them is written. `local` is that test's outcome, once it is written.
+    """
+
+    base: Value
+    low: int
+    high: int
+    write: bool
+    accesses: int
+    local: str = ""
+
+
+_GROUP_SPAN = 1024  # bytes
+_GROUP_WORTH = 3  # accesses
 
 
 class Plan:
@@ -40,6 +59,32 @@ class Plan:
         self._mark_needed()
         self._plan_flags()
         self._count_uses()
+        self.groups = self._find_groups()
+
+    def _find_groups(self) -> dict[Value, Group]:
+        """The group of each address that has one."""
+        groups: dict[Value, Group] = {}
+        addresses: dict[Value, Group] = {}
+        first: dict[Value, int] = {}
+        for position, op in enumerate(self.ops):
+            size = _access_size(op)
+            if size != 4 or op.args[0].op == "const":
+                continue
+            base, offset = _base_and_offset(op.args[0])
+            group = groups.get(base)
+            if group is None:
+                group = groups[base] = Group(base, offset, offset, False, 0)
+            low, high = min(group.low, offset), max(group.high, offset)
+            if high - low <= _GROUP_SPAN and (offset - group.low) % 4 == 0:
+                group.low, group.high, group.accesses = low, high, group.accesses + 1
+                group.write = group.write or op.op == "store"
+                addresses[op.args[0]] = group
+                first.setdefault(op.args[0], position)
+        found = {address: group for address, group in addresses.items() if group.accesses >= _GROUP_WORTH}
+        for address, group in found.items():
+            self.needed.add(group.base)
+            self._use(group.base, first[address])
+        return found
 
     def _mark_needed(self) -> None:
         stack: list[Value] = []
@@ -109,6 +154,19 @@ class Plan:
     def _use(self, value: Value, position: int) -> None:
         self.uses[value] = self.uses.get(value, 0) + 1
         self.last_use[value] = max(self.last_use.get(value, -1), position)
+
+
+def _access_size(op: Value) -> int:
+    """Bytes of a load or store; 0 for any other operation."""
+    return op.bits // 8 if op.op == "load" else op.args[1].bits // 8 if op.op == "store" else 0
+
+
+def _base_and_offset(address: Value) -> tuple[Value, int]:
+    """An address as a base and a signed offset."""
+    if address.op == "add" and address.args[1].op == "const":
+        offset = int(address.args[1].attr)
+        return address.args[0], offset - (1 << 32) if offset >> 31 else offset
+    return address, 0
 
 
 def opening(ops: Sequence[Value], position: int) -> int:

@@ -24,6 +24,7 @@ from aiopyvm.isa.state import GPR32
 from aiopyvm.isa.trace import Tracer, trace
 
 MAX_CHAIN: Final = 48  # instructions
+SHORT_CHAIN: Final = 16
 MAX_REGION: Final = 384
 _REGISTERS: Final = ",".join(GPR32)
 
@@ -72,9 +73,9 @@ class _Chain:
 class ChainBuilder:
     """Traces one chain from a head, choosing successors by how often their blocks ran."""
 
-    def __init__(self, blocks: Callable[[int], Block | None], heads: dict[int, int]) -> None:
+    def __init__(self, blocks: Callable[[int], Block | None], seeds: list[int]) -> None:
         self._block = blocks
-        self._heads = heads
+        self._seeds = set(seeds)  # chains of their own: only short ones are repeated in others
 
     def build(self, head: int) -> _Chain:
         """The chain from `head`, whose block exists."""
@@ -87,7 +88,8 @@ class ChainBuilder:
         while address is not None:
             block = self._block(address)
             full = block is None or chain.length + len(block.insns) > MAX_CHAIN
-            if block is None or (chain.length and (full or address == head or address in seen)):
+            joins = address in self._seeds and chain.length >= SHORT_CHAIN
+            if block is None or (chain.length and (full or joins or address == head or address in seen)):
                 chain.next = address
                 break
             seen.add(address)
@@ -280,12 +282,11 @@ class RegionCompiler:
         """Build chains from `heads` and from the warm targets of their edges, until the region is large enough."""
         queue = list(heads)
         total = 0
-        builder = ChainBuilder(self._warm, self.heads)
+        builder = ChainBuilder(self._warm, heads)
         while queue and total < MAX_REGION:
             address = queue.pop(0)
-            if address in self.heads or (block := self._warm(address)) is None:
+            if address in self.heads or self._warm(address) is None:
                 continue
-            del block
             chain = builder.build(address)
             self.heads[address] = len(self.heads)
             self._chains[address] = chain

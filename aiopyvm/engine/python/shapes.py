@@ -113,7 +113,9 @@ class ShapeTracer(Tracer):
                 return place
             case Memory():
                 wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
-                return MemoryPlace(self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width, wrap)
+                return MemoryPlace(
+                    self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width, wrap
+                )
             case Immediate(value, width) if index not in self.insn.row.static and not self._fixed:
                 return ImmediatePlace(self._param(value, integer(width)))
             case Relative(displacement, _):
