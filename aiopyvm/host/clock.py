@@ -20,7 +20,8 @@ def loop_clock() -> Callable[[], int]:
     """Return the running event loop's clock in ns: the host's monotonic one, or the one of a trio test."""
     if not under_trio():
         return time.monotonic_ns
-    trio = sys.modules["trio"]
+    import trio
+
     clock = trio.lowlevel.current_clock()
     if type(clock).__name__ == "SystemClock":
         return time.monotonic_ns

@@ -10,6 +10,7 @@ import anyio.to_thread
 
 CACHED_FILES: Final = 64
 CACHED_BYTES: Final = 64 << 20
+SMALL_BYTES: Final = 4 << 20  # read at once: going through a thread costs more
 
 _cache: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
 
@@ -20,7 +21,8 @@ async def read_program(path: str | os.PathLike[str]) -> bytes:
     key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     data = _cache.get(key)
     if data is None:
-        data = await anyio.to_thread.run_sync(_read, os.fspath(path))
+        name = os.fspath(path)
+        data = _read(name) if status.st_size <= SMALL_BYTES else await anyio.to_thread.run_sync(_read, name)
         _remember(key, data)
     else:
         _cache.move_to_end(key)

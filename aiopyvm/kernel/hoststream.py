@@ -202,8 +202,8 @@ class MeteredEnd(PipeEnd):
         self.elastic: int | None = None  # see `stretch`
 
     def stretch(self) -> None:
-        """Take each write wholly while less than the pipe's capacity is there, so that how fast Python reads decides nothing
-        that the guest can see. Whoever runs the guest stops it while the pipe is `overfull`."""
+        """Take each write wholly while less than the pipe's capacity is there, so that how fast Python reads decides
+        nothing that the guest can see. Whoever runs the guest stops it while the pipe is `overfull`."""
         self.elastic = self.pipe.capacity
         self.pipe.slots = 1 << 20
 

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import anyio.lowlevel
 
+from aiopyvm.host.clock import under_trio
+
 if TYPE_CHECKING:
     from aiopyvm.runtime.block import Block
 
-TURN_NS: Final = 3_000_000  # guests run this long between two passes of the event loop
+TURN_NS: Final = 1_500_000  # guests run this long between two passes of the event loop
+ASYNCIO_PASSES: Final = 3  # the task of a timer that is due comes in the second pass, and behind us
 
 
 class Work(Protocol):
@@ -98,10 +101,12 @@ class Driver:
     async def lead(self, host: Host, until: Callable[[], bool]) -> None:
         """Step the guests until `until()`, the host has left or nothing is alive. Passes the lead on, also when
         cancelled."""
+        passes = 1 if under_trio() else ASYNCIO_PASSES
         try:
             while self._leader is host and not until() and self._work.alive():
                 if self._work.turn(time.monotonic_ns() + TURN_NS):
-                    await anyio.lowlevel.checkpoint()
+                    for _ in range(passes):
+                        await anyio.lowlevel.checkpoint()
                 elif self._leader is host and not until():
                     await self._nap()
         finally:

@@ -2,12 +2,12 @@
 
 How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice
 was spent (the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when
-an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), DONE when the slice is over. A slice is `run.quantum` of cost: instructions,
-and what system calls cost.
+an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), DONE when the slice
+is over. A slice is `run.quantum` of cost: instructions, and what system calls cost.
 
-Instructions are given to the engine in chunks that take about a millisecond at the speed last seen, so that a slow
-guest cannot hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never
-at a pause.
+Instructions are given to the engine in chunks that take about CHUNK_NS at the speed last seen, so that a slow guest
+cannot hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never at a
+pause.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DONE: Final = 1
 HELD: Final = 2
 FROZEN: Final = 3
 
-CHUNK_NS: Final = 1_000_000
+CHUNK_NS: Final = 500_000
 FIRST_CHUNK: Final = 200
 LEAST_CHUNK: Final = 20
 MOST_CHUNK: Final = 20_000

@@ -264,10 +264,10 @@ class Run:
         if self.result is None and self.ready:
             self.scheduler.ready(self)
 
-    # --- freezing -------------------------------------------------------------------------------------------------------
+    # --- freezing -----------------------------------------------------------------------------------------------------
 
     def freezes(self, thread: Thread) -> bool:
-        """The lane has to wait: `thread` waits for the host while others of the lane could run, or output is overfull."""
+        """The lane has to wait: output is overfull, or `thread` waits for the host while others could run."""
         if not self.patience or self.result is not None:
             return False
         if any(output.overfull for output in self.outputs):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aiopyvm.runtime.deadlock import find_deadlock
 from aiopyvm.runtime.driver import Driver
 from aiopyvm.runtime.fair import FairQueue
+from aiopyvm.runtime.gate import Gate
 from aiopyvm.runtime.lane import Lane
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Scheduler:
         self._graces: dict[Lane, int] = {}
         self._frozen: dict[Lane, int] = {}
         self.turns = 0
+        self.gate = Gate(self._needs_turn)
 
     # --- what the driver asks -----------------------------------------------------------------------------------------
 
@@ -50,6 +52,8 @@ class Scheduler:
     def turn(self, until_ns: int) -> bool:
         """Run guests until `until_ns` (time.monotonic_ns) or nothing is runnable; True: call again soon."""
         self.turns += 1
+        if len(self.gate):
+            self.gate.refill()
         self._expire()
         while True:
             lane = self._current or self._lanes.pop()
@@ -84,6 +88,7 @@ class Scheduler:
     def remove(self, run: Run) -> None:
         """Drop a run that has ended; those that it was joined with may be stuck now."""
         self.runs.pop(run, None)
+        self._forget_stale_timers()
         run.lane.remove(run)
         if not run.lane.frozen:
             self._frozen.pop(run.lane, None)
@@ -92,6 +97,8 @@ class Scheduler:
             run.lane.queued = False
         for peer in run.peers():
             self.look_at(peer)
+        if not self.runs:
+            self.gate.refill()
 
     def ready(self, run: Run) -> None:
         """A guest of `run` can run."""
@@ -156,6 +163,13 @@ class Scheduler:
 
     # --- timers -------------------------------------------------------------------------------------------------------
 
+    def _forget_stale_timers(self) -> None:
+        """An ended run is not held until its deadline: the heap never has many more entries than there are runs."""
+        timers = self._timers
+        if len(timers) > 2 * len(self.runs) + 64:
+            timers[:] = [entry for entry in timers if entry[2] in self.runs and entry[0] == entry[2].timer_ns]
+            heapq.heapify(timers)
+
     def _expire(self) -> None:
         timers = self._timers
         if not timers:
@@ -219,7 +233,14 @@ class Scheduler:
                 deadline = lane.next_deadline()
                 if deadline is not None:
                     self._jump(lane, deadline)
-        return bool(self._graces) or len(self._lanes) > 0
+        return bool(self._graces) or len(self._lanes) > 0 or len(self.gate) > 0
+
+    def _needs_turn(self) -> None:
+        """Somebody waits at the gate."""
+        if self.runs:
+            self.driver.wake()
+        else:
+            self.gate.refill()
 
     def look_at(self, run: Run) -> None:
         """`run` has nothing to do: end it, and all that it waits for, if nobody can ever wake them."""

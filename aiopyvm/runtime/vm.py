@@ -399,7 +399,10 @@ class VM:
 
     async def _run(self, program: Program, options: RunOptions) -> Result:
         await anyio.lowlevel.checkpoint()
-        process = self.start(program, options, collect=True)
+        gate = current_scheduler().gate
+        await gate.wait()
+        with gate.passing():
+            process = self.start(program, options, collect=True)
         run = process.runs[0]
         try:
             if "task_status" in options:
@@ -435,7 +438,10 @@ class VM:
         async def start(block: Block) -> Process:
             found = await program()
             await anyio.lowlevel.checkpoint()
-            process = self.start(found, options, collect=False, paused=options.get("paused", False))
+            gate = current_scheduler().gate
+            await gate.wait()
+            with gate.passing():
+                process = self.start(found, options, collect=False, paused=options.get("paused", False))
             process.runs[0].python_may_signal = True
             for pump in process.tasks:
                 block.start(pump_task(process.runs[0], pump), name="aiopyvm pump")

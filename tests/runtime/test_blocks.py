@@ -98,7 +98,7 @@ async def test_the_generator_of_a_cancelled_block_is_closed_in_its_task(guest: G
 
 async def test_open_is_no_awaitable(guest: GuestPaths) -> None:
     with pytest.raises(TypeError, match="async with"):
-        await VM().open_elf(guest("hello"))  # type: ignore[misc]
+        await VM().open_elf(guest("hello"))
 
 
 async def test_a_program_that_cannot_start_leaves_nothing(guest: GuestPaths) -> None:
@@ -190,7 +190,7 @@ async def test_a_received_part_goes_along_when_an_end_moves(guest: GuestPaths) -
 
 
 async def test_pipeline(guest: GuestPaths) -> None:
-    stages = [guest("seq"), "1000"], [guest("sort"), "-rn"], [guest("head"), "-3"]
+    stages: list[list[str | Path]] = [[guest("seq"), "1000"], [guest("sort"), "-rn"], [guest("head"), "-3"]]
     async with VM().pipeline(*stages) as pipeline:
         lines = [line async for line in out(pipeline).lines("utf-8")]
     assert lines == ["1000", "999", "998"]

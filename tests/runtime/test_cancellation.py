@@ -24,7 +24,7 @@ async def feed() -> AsyncIterator[bytes]:
 
 
 async def scenario(guest: GuestPaths, seen: list[Process]) -> list[bytes]:
-    """Awaits in every way: a pipeline with a generator, a guest in a guest's block, a run in a task, a sleeping guest."""
+    """Awaits in every way: a pipeline with a generator, a question in a block, a run in a task."""
     vm = VM()
     lines = []
     async with vm.pipeline([guest("cat")], [guest("sort"), "-rn"], [guest("head"), "-3"], stdin=feed()) as pipeline:

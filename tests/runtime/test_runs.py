@@ -1,4 +1,4 @@
-"""`run_*`: results, reasons, limits, streams of every kind. Guests are the committed ones; nothing here depends on time."""
+"""`run_*`: results, reasons, limits, streams of every kind."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_an_enclosing_runtime_is_used_and_waits(guest: GuestPaths) -> None
 async def test_kill_all(guest: GuestPaths) -> None:
     async with Runtime() as runtime, VM().open_elf(guest("spin")) as process:
         assert runtime.processes() == [process]
-        await process.stdout.receive_until(b"\n")  # type: ignore[union-attr]
+        await process.stdout.receive_until(b"\n")
         runtime.kill_all()
         assert await process.wait() == -9
     assert process.result.reason is Reason.KILLED
@@ -275,9 +275,7 @@ async def test_task_status_gives_the_process(guest: GuestPaths) -> None:
 
 async def test_task_status_with_stdin(guest: GuestPaths) -> None:
     async with anyio.create_task_group() as tasks:
-        process: Process = await tasks.start(
-            lambda **options: VM().run_elf(guest("cat"), stdin=PIPE, **options)
-        )
+        process: Process = await tasks.start(lambda **options: VM().run_elf(guest("cat"), stdin=PIPE, **options))
         assert process.stdin is not None
         await process.stdin.send(b"one\n")
         await process.stdin.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -102,7 +103,7 @@ async def test_host_input_that_is_slow_is_no_deadlock(guest: GuestPaths) -> None
         yield b"late\n"
 
     for clock in ("real", "virtual"):
-        result = await VM(clock=clock).run_elf(guest("cat"), stdin=slow())  # type: ignore[arg-type]
+        result = await VM(clock=clock).run_elf(guest("cat"), stdin=slow())
         assert result.stdout == b"late\n"
 
 
@@ -117,7 +118,7 @@ async def test_same_seed_same_run(guest: GuestPaths) -> None:
     transcripts = set()
     for _ in range(3):
         lines: list[str] = []
-        stages = [guest("seq"), "300"], [guest("sort"), "-rn"], [guest("head"), "-5"]
+        stages: list[list[str | Path]] = [[guest("seq"), "300"], [guest("sort"), "-rn"], [guest("head"), "-5"]]
         vm = VM(seed=7, clock="virtual", quantum=500)
         async with vm.pipeline(*stages, strace=lines.append) as pipeline:
             assert pipeline.stdout is not None
