@@ -17,12 +17,13 @@ counts first, then the fixed byte before the range (NOP is not XCHG EAX, EAX); n
 
 A row's operands are the manual's "Instruction" column without the mnemonic: `r8 r16 r32 r/m8 r/m16 r/m32 r32/m16 imm8
 imm16 imm32 rel8 rel16 rel32 ptr16:16 ptr16:32 m m8 m16 m32 m64 m80 m16:16 m16:32 m16&16 m32&32 moffs8 moffs16 moffs32
-Sreg CR0-CR7 DR0-DR7 ST(0) ST(i) al ax eax cl dx .. es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int m64int
-m80dec m14/28byte m94/108byte m2byte`. A memory form alone (m..) excludes registers, a register alone excludes memory.
-`imm8` beside a wider first operand is sign-extended to that operand's width, alone under `o16` or `o32` to that size,
-unless the row's `zero_extend` says otherwise. `static` names operands (by position) whose value shapes the IR: the
-function may call `int()` on them. The attribute "alias" marks a row that encodes what another row encodes better: it is
-decoded, and assembled only where no other row fits.
+Sreg CR0-CR7 DR0-DR7 ST(0) ST(i) al ax eax cl dx .. es cs ss ds fs gs 1 3`, and `m32fp m64fp m80fp m16int m32int
+m64int m80dec m14/28byte m94/108byte m2byte`. A memory form alone (m..) excludes registers, a register alone excludes
+memory. `imm8` beside a wider first operand is sign-extended to that operand's width, alone under `o16` or `o32` to
+that size, unless the row's `zero_extend` says otherwise. `static` names operands (by position) whose value shapes the
+IR: the function may call `int()` on an immediate, and ask which base register a memory operand has. The attribute
+"alias" marks a row that encodes what another row encodes better: it is decoded, and assembled only where no other row
+fits.
 
 `isa/notation.py` compiles rows; new operand names are entries of its tables.
 

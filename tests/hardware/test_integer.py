@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from aiopyvm.engine.python import PythonEngine
 from aiopyvm.isa.decode import decode
 from aiopyvm.isa.spec import table
 from aiopyvm.mem.space import AddressSpace
@@ -116,6 +117,18 @@ def test_several_stores_are_all_or_none(machine: Machine, code: str, esp: int) -
     assert state.vector == 14
     assert state.changes == ()
     assert state.regs == registers(esp=esp, ebp=DATA + 64)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_pop_into_memory_sees_esp_after_the_pop_and_other_bases_as_they_were(machine: Machine, first: int) -> None:
+    """[esp+16] and [ebp+16] are one shape of operand and two meanings, whichever comes first."""
+    codes = ("8f442410", "8f4510", "8f442510")
+    cold = Machine(PythonEngine("cold"), AddressSpace())
+    for code in codes[first:] + codes[:first]:
+        case = Case(bytes.fromhex(code), registers(ebp=DEFAULT_ESP))
+        assert cold.run(case) == machine.run(case)
+    popped = machine.run(Case(b"\x8f\x44\x24\x10", registers(), patches=((DEFAULT_ESP, b"\1\2\3\4" + bytes(24)),)))
+    assert popped.changes == ((DEFAULT_ESP + 20, b"\1\2\3\4"),)
 
 
 def test_a_load_of_ss_ends_no_case(machine: Machine) -> None:

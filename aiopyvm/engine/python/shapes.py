@@ -132,7 +132,7 @@ def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
         case Memory():
             return (
                 "mem", operand.segment, operand.base >= 0, operand.index >= 0, operand.scale, operand.displacement != 0,
-                operand.address_size, operand.width,
+                operand.address_size, operand.width, operand.base if static else None,
             )  # fmt: skip
         case Immediate(value, width):
             return ("imm", width, value if static else None)

@@ -52,8 +52,8 @@ def pop(b: Tracer, dst: RegisterPlace) -> None:
 
 
 @insn("pop", source="Intel SDM vol. 2B, POP")
-@form("8F /0", "r/m16")
-@form("8F /0", "r/m32")
+@form("8F /0", "r/m16", static=(0,))
+@form("8F /0", "r/m32", static=(0,))
 def pop_rm(b: Tracer, dst: Destination) -> None:
     """Pop into dst; an address that is based on ESP sees it after the pop."""
     size = dst.width // 8
