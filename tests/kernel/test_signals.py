@@ -28,7 +28,7 @@ from aiopyvm.abi.signal import (
 from aiopyvm.engine.protocol import Exit, ExitReason
 from aiopyvm.kernel.process import EndReason, Life
 from aiopyvm.kernel.thread import RunState, Thread
-from tests.kernel.machine import HANDLER, SCRATCH, SECOND, Machine
+from tests.kernel.machine import HANDLER, SCRATCH, SECOND, Machine, state
 
 GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags")
 
@@ -274,7 +274,7 @@ def test_stop_and_continue_are_told_to_the_parent_once() -> None:
     assert m.words(SCRATCH, 1) == (SIGSTOP << 8 | 0x7F,)
     assert m.call(m.thread, "waitpid", -1, SCRATCH, 3) == 0
     m.kernel.send_signal(child.process, SigInfo(SIGCONT))
-    assert child.state is RunState.RUNNABLE
+    assert state(child) is RunState.RUNNABLE
     assert m.call(m.thread, "waitpid", -1, SCRATCH, 8 | 1) == child.process.pid
     assert m.words(SCRATCH, 1) == (0xFFFF,)
 

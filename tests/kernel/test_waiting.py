@@ -9,7 +9,7 @@ import pytest
 from aiopyvm.abi import errno
 from aiopyvm.abi.signal import SA_RESTART, SIGCHLD, SIGCONT, SIGPIPE, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2, SigInfo, bit
 from aiopyvm.kernel.thread import RunState, Thread
-from tests.kernel.machine import CODE, SCRATCH, SECOND, Machine
+from tests.kernel.machine import CODE, SCRATCH, SECOND, Machine, state
 
 RESTARTS = (0, SA_RESTART)
 
@@ -29,7 +29,7 @@ def stop_and_continue(m: Machine, t: Thread) -> None:
     m.kernel.resume(t)
     assert t.state is RunState.STOPPED
     signal(m, t, SIGCONT)
-    assert t.state is RunState.RUNNABLE
+    assert state(t) is RunState.RUNNABLE
     m.kernel.resume(t)
 
 
