@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import EINVAL, ENOSPC, ENXIO, Errno
 from aiopyvm.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
-from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, makedev
+from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, Stat, makedev
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.memfs import MemFs, MemInode
+from aiopyvm.kernel.memfs import MemDirectory, MemFs, MemInode
 from aiopyvm.kernel.ports import Budget, Clock, Entropy
+from aiopyvm.kernel.tty import ATTRIBUTES
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -108,6 +109,14 @@ class DeviceNode(MemInode):
         return self._opener(ctx, flags, self)
 
 
+class TerminalNode(DeviceNode):
+    """/dev/pts/0, the name of the standard streams' terminal (ttyname(3))."""
+
+    def stat(self) -> Stat:
+        """The terminal's own attributes."""
+        return ATTRIBUTES
+
+
 class DeviceFs(MemFs):
     """The file system for /dev."""
 
@@ -128,6 +137,9 @@ class DeviceFs(MemFs):
             (b"stderr", b"/proc/self/fd/2"),
         ):
             self.root.make(link, S_IFLNK | 0o777, 0, 0, target=target)
+        pts = self.root.make(b"pts", S_IFDIR | 0o755, 0, 0)
+        assert isinstance(pts, MemDirectory)
+        pts.attach(b"0", TerminalNode(self, 0o666, ATTRIBUTES.rdev, _open_terminal))
         self.root.make(b"shm", S_IFDIR | S_ISVTX | 0o777, 0, 0)
 
     def _add(self, name: bytes, major: int, minor: int, opener: Opener) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.wait import WaitQueue
 
 ROWS, COLUMNS = 24, 80
+PATH = b"/dev/pts/0"
+ATTRIBUTES = Stat(ino=3, mode=S_IFCHR | 0o666, rdev=makedev(136, 0), dev=24, blksize=1024)  # also of the node at PATH
 
 
 class Terminal(File):
@@ -28,7 +30,7 @@ class Terminal(File):
 
     tty = True
 
-    def __init__(self, source: File, sink: File, *, rows: int = ROWS, columns: int = COLUMNS, number: int = 0) -> None:
+    def __init__(self, source: File, sink: File, *, rows: int = ROWS, columns: int = COLUMNS) -> None:
         super().__init__(O_RDWR)
         self._source = source.hold()
         self._sink = sink.hold()
@@ -36,8 +38,7 @@ class Terminal(File):
         self.termios = abi.INIT_TERMIOS
         self.winsize = abi.WINSIZE.pack(rows, columns, 0, 0)
         self.foreground = 0  # process group; 0: not set yet
-        self.number = number
-        self.name = b"/dev/pts/%d" % number
+        self.name = PATH
 
     def close(self) -> None:
         """Let go of both files."""
@@ -70,7 +71,7 @@ class Terminal(File):
 
     def stat(self) -> Stat:
         """A character device's attributes."""
-        return Stat(ino=3 + self.number, mode=S_IFCHR | 0o620, rdev=makedev(136, self.number), blksize=1024)
+        return ATTRIBUTES
 
     def control(self, t: Thread, request: int, arg: int) -> int:
         """ioctl_tty(2). Raises Errno: ENOTTY for an unknown request, EPERM and ESRCH for a group of another session."""

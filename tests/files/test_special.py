@@ -1,0 +1,157 @@
+"""/dev, /proc and terminals, as a shell sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from aiopyvm import STDOUT, VM
+from aiopyvm.abi import termios as abi
+from aiopyvm.abi.errno import EINVAL, ENOSPC, ENOTTY, ENXIO, Errno
+from aiopyvm.abi.fcntl import O_RDONLY, O_RDWR, SEEK_SET
+from aiopyvm.abi.poll import READABLE, WRITABLE
+from aiopyvm.kernel.devices import DeviceFs
+from aiopyvm.kernel.file import File
+from aiopyvm.kernel.hoststream import BytesInput, Collector
+from aiopyvm.kernel.procfs import ProcFs
+from aiopyvm.kernel.tty import Terminal
+from aiopyvm.kernel.vfs import Vfs
+from aiopyvm.mem.budget import Unlimited
+from aiopyvm.mem.space import AddressSpace
+from tests.files.fakes import Budget, Clock
+from tests.native import busybox_path
+
+AT = 0x10000
+
+
+@pytest.fixture
+def vfs() -> Vfs:
+    vfs = Vfs(clock=Clock(), budget=Budget())
+    vfs.mount(b"/dev", DeviceFs(vfs.clock, vfs.budget))
+    vfs.mount(b"/proc", ProcFs(vfs))
+    return vfs
+
+
+def opened(vfs: Vfs, path: bytes, flags: int = O_RDWR) -> File:
+    return vfs.open(vfs.context(), path, flags).hold()
+
+
+def test_null_zero_full(vfs: Vfs) -> None:
+    null, zero, full = (opened(vfs, b"/dev/" + name) for name in (b"null", b"zero", b"full"))
+    assert (null.read(9), zero.read(9), full.read(9)) == (b"", bytes(9), bytes(9))
+    assert (null.write(b"xyz"), zero.write(b"xyz")) == (3, 3)
+    with pytest.raises(Errno) as caught:
+        full.write(b"x")
+    assert caught.value.number == ENOSPC
+    assert null.seek(77, SEEK_SET) == 0
+    assert len(zero.read(1 << 30)) == 1 << 20
+    assert null.poll() == READABLE | WRITABLE
+
+
+def test_without_a_process_there_is_no_entropy_no_terminal_and_no_self(vfs: Vfs) -> None:
+    for path in (b"/dev/urandom", b"/dev/tty"):
+        with pytest.raises(Errno) as caught:
+            opened(vfs, path)
+        assert caught.value.number == ENXIO
+    for path in (b"/dev/stdin", b"/proc/self/exe", b"/proc/1"):
+        with pytest.raises(Errno, match="ENOENT"):
+            opened(vfs, path, O_RDONLY)
+
+
+class Caller:
+    """As much of a thread as a terminal looks at."""
+
+    def __init__(self) -> None:
+        self.memory = AddressSpace(Unlimited())
+        self.memory.map(AT, 4096, 3)
+        self.process = SimpleNamespace(group=5, session=5)
+        self.kernel = SimpleNamespace(processes={5: self.process, 6: SimpleNamespace(group=6, session=6)})
+
+
+def test_a_terminal_keeps_its_settings() -> None:
+    t, terminal = Caller(), Terminal(BytesInput(b"typed"), Collector(lambda n: n))
+    control = lambda request: terminal.control(t, request, AT)  # type: ignore[arg-type]  # noqa: E731
+    control(abi.TCGETS)
+    settings = t.memory.read(AT, abi.TERMIOS.size)
+    assert settings == abi.INIT_TERMIOS
+    raw = abi.TERMIOS.pack(0, 0, abi.CS8, 0, 0, bytes(19))
+    t.memory.write(AT, raw)
+    control(abi.TCSETSW)
+    t.memory.write(AT, bytes(64))
+    control(abi.TCGETS)
+    assert t.memory.read(AT, abi.TERMIOS.size) == raw
+    control(abi.TIOCGWINSZ)
+    assert abi.WINSIZE.unpack(t.memory.read(AT, 8)) == (24, 80, 0, 0)
+    t.memory.write(AT, abi.WINSIZE.pack(50, 132, 0, 0))
+    control(abi.TIOCSWINSZ)
+    t.memory.write(AT, bytes(8))
+    control(abi.TIOCGWINSZ)
+    assert abi.WINSIZE.unpack(t.memory.read(AT, 8)) == (50, 132, 0, 0)
+    with pytest.raises(Errno) as caught:
+        control(0x5499)
+    assert caught.value.number == ENOTTY
+    assert terminal.read(9) == b"typed"
+
+
+def test_a_terminal_knows_its_foreground_group() -> None:
+    t, terminal = Caller(), Terminal(BytesInput(b""), Collector(lambda n: n))
+    control = lambda request: terminal.control(t, request, AT)  # type: ignore[arg-type]  # noqa: E731
+    control(abi.TIOCGPGRP)
+    assert t.memory.load(AT, 4) == 5
+    for group, error in ((6, "EPERM"), (99, "ESRCH")):
+        t.memory.write(AT, group.to_bytes(4, "little"))
+        with pytest.raises(Errno, match=error):
+            control(abi.TIOCSPGRP)
+
+
+busybox = busybox_path()
+needs_busybox = pytest.mark.skipif(busybox is None, reason="no busybox")
+
+
+def shell(script: str, *, tty: bool = False, stdin: bytes = b"") -> str:
+    async def run() -> str:
+        vm = VM(root={"bin/busybox": Path(busybox or "").read_bytes()}, env={"PATH": "/bin"}, clock="virtual")
+        result = await vm.run("/bin/busybox", "sh", "-c", script, tty=tty, stdin=stdin, stderr=STDOUT)
+        assert not result.unknown_syscalls
+        return result.stdout.decode()
+
+    return anyio.run(run)
+
+
+@needs_busybox
+def test_a_process_sees_itself() -> None:
+    script = "readlink /proc/self/exe; cat /proc/self/comm; cd /proc; readlink self/cwd; cat </proc/self/fd/0"
+    assert shell(script, stdin=b"in") == "/bin/busybox\ncat\n/proc\nin"
+
+
+@needs_busybox
+def test_standard_streams_by_name() -> None:
+    assert shell("echo a >/dev/stdout; echo b >/dev/fd/1; echo c >/proc/self/fd/1; cat /dev/stdin", stdin=b"d") == (
+        "a\nb\nc\nd"
+    )
+
+
+@needs_busybox
+def test_deleted_files_are_marked() -> None:
+    script = "cd /tmp; exec 3>f 4>g; rm f; readlink /proc/self/fd/3; readlink /proc/self/fd/4; echo x >/proc/self/fd/3"
+    assert shell(script) == "/tmp/f (deleted)\n/tmp/g\n"
+
+
+@needs_busybox
+def test_a_terminal_has_a_name_and_a_size() -> None:
+    script = "tty; stty size; test -t 0 && test -t 1 && echo yes; echo here >/dev/tty; cat /dev/tty"
+    assert shell(script, tty=True, stdin=b"in\n") == "/dev/pts/0\n24 80\nyes\nhere\nin\n"
+    assert shell("tty; test -t 0 || echo no") == "not a tty\nno\n"
+
+
+def test_seeking_proc_files(vfs: Vfs) -> None:
+    file = opened(vfs, b"/proc/filesystems", O_RDONLY)
+    text = file.read(1000)
+    assert file.seek(6, SEEK_SET) == 6
+    assert file.read(1000) == text[6:]
+    with pytest.raises(Errno) as caught:
+        file.seek(-1, SEEK_SET)
+    assert caught.value.number == EINVAL
