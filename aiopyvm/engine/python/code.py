@@ -234,7 +234,8 @@ class Code:
                 self.entries[address] = (bound, pc)
         for address, _ in region.covered:
             block = self.blocks[address]
-            block.warm_at = block.count + 16 * self.warm_after  # it was warm, and has a region now
+            block.count = max(block.count, self.warm_after)  # warm in the space that made the region, if not here
+            block.warm_at = block.count + 16 * self.warm_after  # it has a region now
         return bound
 
     # -- invalidation --------------------------------------------------------------------------------------------------
