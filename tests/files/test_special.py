@@ -73,7 +73,10 @@ class Caller:
 
 def test_a_terminal_keeps_its_settings() -> None:
     t, terminal = Caller(), Terminal(BytesInput(b"typed"), Collector(lambda n: n))
-    control = lambda request: terminal.control(t, request, AT)  # type: ignore[arg-type]  # noqa: E731
+
+    def control(request: int) -> None:
+        terminal.control(t, request, AT)  # type: ignore[arg-type]
+
     control(abi.TCGETS)
     settings = t.memory.read(AT, abi.TERMIOS.size)
     assert settings == abi.INIT_TERMIOS
@@ -98,7 +101,10 @@ def test_a_terminal_keeps_its_settings() -> None:
 
 def test_a_terminal_knows_its_foreground_group() -> None:
     t, terminal = Caller(), Terminal(BytesInput(b""), Collector(lambda n: n))
-    control = lambda request: terminal.control(t, request, AT)  # type: ignore[arg-type]  # noqa: E731
+
+    def control(request: int) -> None:
+        terminal.control(t, request, AT)  # type: ignore[arg-type]
+
     control(abi.TIOCGPGRP)
     assert t.memory.load(AT, 4) == 5
     for group, error in ((6, "EPERM"), (99, "ESRCH")):
@@ -112,8 +118,10 @@ needs_busybox = pytest.mark.skipif(busybox is None, reason="no busybox")
 
 
 def shell(script: str, *, tty: bool = False, stdin: bytes = b"") -> str:
+    program = Path(busybox or "").read_bytes()
+
     async def run() -> str:
-        vm = VM(root={"bin/busybox": Path(busybox or "").read_bytes()}, env={"PATH": "/bin"}, clock="virtual")
+        vm = VM(root={"bin/busybox": program}, env={"PATH": "/bin"}, clock="virtual")
         result = await vm.run("/bin/busybox", "sh", "-c", script, tty=tty, stdin=stdin, stderr=STDOUT)
         assert not result.unknown_syscalls
         return result.stdout.decode()
