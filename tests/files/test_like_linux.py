@@ -278,7 +278,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @given(st.lists(operations, min_size=1, max_size=25))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sequences_of_operations(kind: str, steps: list[tuple[Any, ...]]) -> None:
     old_umask = os.umask(0o022)
     top = tempfile.mkdtemp()

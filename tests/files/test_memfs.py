@@ -63,7 +63,7 @@ changes = st.lists(
 
 
 @given(st.binary(max_size=20000), changes, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_content_is_a_bytearray_with_holes(base: bytes, steps: list[tuple[str, int, bytes]], lower: bool) -> None:
     budget = Budget()
     reader = lambda offset, n: base[offset : offset + n]  # noqa: E731

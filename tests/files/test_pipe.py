@@ -74,7 +74,7 @@ def attempt(what: Any, *args: Any) -> Any:
 
 
 @given(steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_writes_and_reads(steps: list[tuple[str, int]]) -> None:
     budget = Budget()
     real = Real()

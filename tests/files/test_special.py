@@ -15,7 +15,7 @@ from aiopyvm.abi.fcntl import O_RDONLY, O_RDWR, SEEK_SET
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.hoststream import BytesInput, Collector
+from aiopyvm.kernel.hoststream import BytesInput
 from aiopyvm.kernel.procfs import ProcFs
 from aiopyvm.kernel.tty import Terminal
 from aiopyvm.kernel.vfs import Vfs
@@ -72,7 +72,7 @@ class Caller:
 
 
 def test_a_terminal_keeps_its_settings() -> None:
-    t, terminal = Caller(), Terminal(BytesInput(b"typed"), Collector(lambda n: n))
+    t, terminal = Caller(), Terminal(BytesInput(b"typed"), File(O_RDWR))
 
     def control(request: int) -> None:
         terminal.control(t, request, AT)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_a_terminal_keeps_its_settings() -> None:
 
 
 def test_a_terminal_knows_its_foreground_group() -> None:
-    t, terminal = Caller(), Terminal(BytesInput(b""), Collector(lambda n: n))
+    t, terminal = Caller(), Terminal(BytesInput(b""), File(O_RDWR))
 
     def control(request: int) -> None:
         terminal.control(t, request, AT)  # type: ignore[arg-type]
