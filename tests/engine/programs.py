@@ -24,6 +24,7 @@ class Program:
     registers: tuple[int, ...]
     eflags: int
     seed: int
+    x87: int = 0  # the control word, where the x87 registers are filled too
 
     def core(self) -> Core:
         """A fresh machine: code, a data area of three pages (the last one read-only), nothing else."""
@@ -38,6 +39,13 @@ class Program:
             setattr(cpu, name, value)
         cpu.eflags = self.eflags
         cpu.eip = CODE
+        random_ = random.Random(self.seed)
+        if self.x87:
+            cpu.fcw = self.x87
+            cpu.ftop = random_.randrange(8)
+            cpu.fvalid = random_.getrandbits(8) | random_.choice((0, 0xFF))
+            for register in cpu.fpr:
+                register[:10] = list(random_.choice((_double, _any_float))(random_))
         return Core(cpu, space, end_of_code=CODE + len(self.code))
 
 
@@ -65,6 +73,44 @@ def instruction(random_: random.Random) -> bytes:
             return decode(code).code
         except (DecodeFault, NeedMore):
             continue
+
+
+def _double(random_: random.Random) -> bytes:
+    """An ordinary number as 80 bits."""
+    exponent = 16383 + random_.randrange(-70, 70) | random_.getrandbits(1) << 15
+    return (1 << 63 | random_.getrandbits(63)).to_bytes(8, "little") + exponent.to_bytes(2, "little")
+
+
+def _any_float(random_: random.Random) -> bytes:
+    """80 bits, special ones often."""
+    exponent = random_.choice((0, 1, 0x3FFF, 0x7FFE, 0x7FFF)) | random_.getrandbits(1) << 15
+    significand = random_.choice((0, 1 << 63, 3 << 62, 5 << 61, random_.getrandbits(64)))
+    return significand.to_bytes(8, "little") + exponent.to_bytes(2, "little")
+
+
+def x87_instruction(random_: random.Random) -> bytes:
+    """The bytes of some x87 instruction, or sometimes of any."""
+    while True:
+        if random_.random() < 0.2:
+            return instruction(random_)
+        if random_.random() < 0.5:
+            code = bytes([random_.randrange(0xD8, 0xE0), random_.randrange(0xC0, 0x100)])
+        else:
+            code = bytes([random_.randrange(0xD8, 0xE0)]) + random_.randbytes(8)
+        try:
+            return decode(code).code
+        except (DecodeFault, NeedMore):
+            continue
+
+
+def x87_program(random_: random.Random, length: int, loop: bool) -> Program:
+    """As `program`, x87 instructions mostly; in a few programs exceptions are unmasked."""
+    made = program(random_, 1, loop)
+    code = b"".join(x87_instruction(random_) for _ in range(length))
+    if loop and len(code) < 120:
+        code += b"\x4f\x75" + bytes([(-len(code) - 3) & 0xFF])
+    control = random_.choice((0x37F, 0x37F, 0x27F, 0xC7F, 0x340))
+    return Program(code, made.registers, made.eflags, made.seed, control)
 
 
 def program(random_: random.Random, length: int = 12, loop: bool = False, itself: bool = False) -> Program:

@@ -61,7 +61,7 @@ class PythonEngine:
 
     def __init__(self, tier: Tier = "auto", warm_after: int = WARM_AFTER) -> None:
         self.tier = tier
-        self._warm_after = {"cold": NEVER, "evaluator": NEVER, "warm": 0}.get(tier, warm_after)
+        self.warm_after = {"cold": NEVER, "evaluator": NEVER, "warm": 0}.get(tier, warm_after)
         self._shared = SharedCode()
         self._rare = RareModes()
         self._exits = dict.fromkeys(ExitReason, 0)
@@ -88,7 +88,7 @@ class PythonEngine:
             elif core.breakpoints:
                 exit_ = self._step_to_breakpoint(core, left, first=left == budget)
             else:
-                exit_ = _Run(core, self._code(core), self._warm_after).go(left, self._rare)
+                exit_ = _Run(core, self._code(core), self.warm_after).go(left, self._rare)
             left = budget - (core.cpu.instructions - before)
         self._instructions += core.cpu.instructions - before
         self._exits[exit_.reason] += 1
@@ -98,13 +98,13 @@ class PythonEngine:
         key = (self, core.end_of_code)
         code = core.memory.translations.get(key)
         if code is None:
-            code = core.memory.translations[key] = Code(core.memory, self._shared, core.end_of_code, self._warm_after)
+            code = core.memory.translations[key] = Code(core.memory, self._shared, core.end_of_code, self.warm_after)
         assert isinstance(code, Code)
         return code
 
     def _step_to_breakpoint(self, core: Core, left: int, *, first: bool) -> Exit | None:
         """One instruction, unless EIP is at a breakpoint that was not just resumed from."""
-        if not first and core.cpu.eip in core.breakpoints:
+        if not first and core.cpu.eip in core.breakpoints and core.cpu.eip != core.end_of_code:
             return Exit(ExitReason.BREAKPOINT)
         return _Run(core, self._code(core), NEVER).go(1, self._rare)
 
@@ -162,7 +162,7 @@ class _Run:
                 continue
             if self.left != self.counted:  # not where the last run was cut
                 block.count += 1
-            if block.count == block.warm_at and use_regions and eip not in entries:
+            if use_regions and block.count >= block.warm_at and eip not in entries:
                 code.promote(block, warm_after // 8)
                 continue
             exit_ = self._block(block)
