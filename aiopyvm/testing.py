@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from subprocess import PIPE
 from typing import Any
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from aiopyvm import PIPE, VM, Process, Result
+from aiopyvm.runtime.process import Process
+from aiopyvm.runtime.result import Result
+from aiopyvm.runtime.vm import VM
 
 SEED = 20010909
 

@@ -82,16 +82,17 @@ async def _pipe(arguments: Any) -> int:
 
 def split_pipeline(line: str) -> list[list[Any]]:
     """Return the stages of 'a | b | c', each split as a shell would. Raises ValueError."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer = shlex.shlex(line, posix=False, punctuation_chars="|&;<>()")
     lexer.whitespace_split = True
+    lexer.commenters = ""
     stages: list[list[Any]] = [[]]
-    for word in lexer:
-        if word == "|":
+    for token in lexer:  # quotes are still there, so that a quoted | is none
+        if token == "|":
             stages.append([])
-        elif word and set(word) <= set("|&;<>()"):
-            raise ValueError(f"only | joins programs here, not {word!r}: use a shell inside the guest")
+        elif set(token) <= set("|&;<>()"):
+            raise ValueError(f"only | joins programs here, not {token!r}: use a shell inside the guest")
         else:
-            stages[-1].append(word)
+            stages[-1] += shlex.split(token)
     if not all(stages):
         raise ValueError(f"a program is missing in {line!r}")
     return stages

@@ -13,7 +13,7 @@ from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
 from aiopyvm.runtime.hostdir import HostDir
-from aiopyvm.runtime.program import guest_error
+from aiopyvm.runtime.program import guest_error, refusal
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
@@ -83,8 +83,11 @@ def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget:
     """
     from aiopyvm.runtime.trees import attach, root_file_system
 
-    vfs = Vfs(clock=clock, budget=budget, root=root_file_system(root, clock, budget))
-    attach(vfs, root, mounts)
+    try:
+        vfs = Vfs(clock=clock, budget=budget, root=root_file_system(root, clock, budget))
+        attach(vfs, root, mounts)
+    except Errno as error:
+        raise refusal(error, "the guest's file system") from None
     return vfs
 
 

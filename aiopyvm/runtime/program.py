@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopyvm.abi.errno import EACCES, ENOENT, ENOTDIR, Errno
+from aiopyvm.abi.errno import EACCES, ENOENT, ENOMEM, ENOSPC, ENOTDIR, Errno
 from aiopyvm.abi.stat import S_IFMT, S_IFREG
+from aiopyvm.errors import HostRefusedError
 from aiopyvm.host.programs import read_program
 
 if TYPE_CHECKING:
@@ -130,6 +131,13 @@ def find_in_guest(vfs: Vfs, name: bytes, search: str | bytes, cwd: bytes) -> byt
     has = os.path.exists(name)
     hint = "; the host has one: use run_elf(), or pass a pathlib.Path" if has else "; neither has the host"
     raise FileNotFoundError(errno.ENOENT, f"no such guest file{where}{hint}", shown)
+
+
+def refusal(error: Errno, what: str) -> OSError:
+    """Return what a caller gets whose own tree could not be put into the guest's file system."""
+    if error.number in (ENOSPC, ENOMEM):
+        return HostRefusedError(errno.ENOMEM, f"the memory limit leaves no room for {what}")
+    return guest_error(error, what)
 
 
 def guest_error(error: Errno, path: bytes | str) -> OSError:

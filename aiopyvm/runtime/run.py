@@ -473,6 +473,8 @@ class Run:
         self.condemn(Reason.END_OF_CODE, "")
 
     def _exited(self, process: GuestProcess) -> None:
+        if process.fds.refused:
+            self._limits_hit.add("open_files")
         if process.failure is not None:
             self.failure = self.failure or process.failure
 

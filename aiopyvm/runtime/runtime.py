@@ -39,11 +39,17 @@ class Runtime:
     """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
 
     Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest);
-    `wall_time` counts from the start of each guest. `engine` and `quantum` are the default of its VMs. Leaving the
+    `wall_time` counts from the start of each guest. `workers` is how many threads of the host may run guests at most;
+    the Python engine, which holds the GIL, uses one. `engine` and `quantum` are the default of its VMs. Leaving the
     block waits until all guests have ended; with an exception it kills them first.
     """
 
-    def __init__(self, *, engine: str = "auto", quantum: int = 10_000, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, engine: str = "auto", workers: int = 1, quantum: int = 10_000, limits: Limits | None = None
+    ) -> None:
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers is a number of threads, at least 1, not {workers!r}")
+        self.workers = workers
         self.engine = engine
         self.quantum = quantum
         self.limits = limits

@@ -12,7 +12,7 @@ from aiopyvm.abi.stat import S_IFDIR, S_ISVTX
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.memfs import MemFile, MemFs
 from aiopyvm.runtime.hostdir import HostDir
-from aiopyvm.runtime.program import guest_error, to_bytes
+from aiopyvm.runtime.program import refusal, to_bytes
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import FileSystem
@@ -33,11 +33,8 @@ def root_file_system(root: Any, clock: Clock, budget: Budget) -> FileSystem | No
 def attach(vfs: Vfs, root: Any, mounts: Mapping[Any, Any]) -> None:
     """Fill and mount everything: /dev and /proc, `root`'s files, `mounts`, a /tmp. Raises TypeError, ValueError,
     OSError."""
-    try:
-        vfs.mount(b"/dev", DeviceFs(vfs.clock, vfs.budget))
-        vfs.mount(b"/proc", _process_file_system(vfs))
-    except Errno as error:
-        raise guest_error(error, "/dev or /proc") from None
+    vfs.mount(b"/dev", DeviceFs(vfs.clock, vfs.budget))
+    vfs.mount(b"/proc", _process_file_system(vfs))
     user = vfs.context(umask=0)
     if isinstance(root, Mapping):
         fill(vfs, user, b"", root)
@@ -50,7 +47,7 @@ def attach(vfs: Vfs, root: Any, mounts: Mapping[Any, Any]) -> None:
             vfs.make(user, b"/tmp", S_IFDIR | S_ISVTX | 0o777)
         except Errno as error:
             if error.number != EEXIST:
-                raise guest_error(error, "/tmp") from None
+                raise
 
 
 def _process_file_system(vfs: Vfs) -> FileSystem:
@@ -69,7 +66,7 @@ def _mount(vfs: Vfs, user: FsContext, path: bytes, tree: Any) -> None:
         else:
             vfs.mount(path, host_file_system(as_host_dir(tree, "ro"), vfs.clock, vfs.budget))
     except Errno as error:
-        raise guest_error(error, path) from None
+        raise refusal(error, os.fsdecode(path)) from None
 
 
 def as_host_dir(tree: Any, mode: Any) -> HostDir:
@@ -109,7 +106,7 @@ def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:
             else:
                 _mount(vfs, user, path, value)
         except Errno as error:
-            raise guest_error(error, path) from None
+            raise refusal(error, os.fsdecode(path)) from None
 
 
 def make_directories(vfs: Vfs, user: FsContext, path: bytes) -> None:

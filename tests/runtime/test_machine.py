@@ -13,10 +13,12 @@ from aiopyvm import (
     CodeHook,
     GuestMemoryError,
     HostDir,
+    HostRefusedError,
     Limits,
     MemoryHook,
     Process,
     Reason,
+    Runtime,
     Step,
     SyscallHook,
     assemble,
@@ -306,6 +308,32 @@ async def test_refusals_of_limits_are_counted() -> None:
     result = await VM(limits=Limits(memory=16 << 20)).run_bytes(exit_after(mmap2 + "int 0x80; neg eax; "))
     assert result.returncode == 12  # ENOMEM
     assert "memory" in result.limits_hit
+
+
+async def test_every_limit_is_counted_where_it_refuses(guest: GuestPaths) -> None:
+    pipes = "again: mov eax, 42; mov ebx, 0x800; int 0x80; test eax, eax; jz again; neg eax; "
+    result = await VM(limits=Limits(open_files=10)).run_bytes(exit_after(pipes))
+    assert result.returncode == 24  # EMFILE
+    assert "open_files" in result.limits_hit
+    forks = "again: mov eax, 2; int 0x80; test eax, eax; jns again; neg eax; "
+    result = await VM(limits=Limits(processes=5, instructions=100_000)).run_bytes(exit_after(forks))
+    assert result.returncode == 11  # EAGAIN
+    assert "processes" in result.limits_hit
+
+
+async def test_memory_that_cannot_be_backed_ends_the_run() -> None:
+    mmap2 = "mov eax, 192; xor ebx, ebx; mov ecx, 0x800000; mov edx, 3; mov esi, 0x22; mov edi, -1; xor ebp, ebp; "
+    touch = "int 0x80; mov edi, eax; mov ecx, 0x200000; xor eax, eax; rep stosd; "
+    async with Runtime(limits=Limits(memory=4 << 20)) as runtime:
+        result = await runtime.vm().run_bytes(exit_after(mmap2 + touch))
+        assert runtime.statistics()["memory"] == 0
+    assert (result.reason, result.returncode) == (Reason.MEMORY_LIMIT, -9)
+
+
+async def test_a_limit_too_small_to_start(guest: GuestPaths) -> None:
+    for memory in (1, 4096, 65536):
+        with pytest.raises(HostRefusedError):
+            await VM(limits=Limits(memory=memory)).run_elf(guest("hello"))
 
 
 async def test_unknown_system_calls_are_counted() -> None:
