@@ -33,7 +33,6 @@ class Block:
     special: bool
     count: int = 0
     warm_at: int = 0
-    valid: bool = True
 
 
 def is_special(ops: Sequence[Value]) -> bool:

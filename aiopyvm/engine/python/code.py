@@ -13,18 +13,25 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiopyvm.engine.python.blocks import MAX_BLOCK, Block
+from aiopyvm.engine.python.fetch import fetch_insn
 from aiopyvm.engine.python.flagstate import Thunks
 from aiopyvm.engine.python.regions import Region, RegionCompiler
-from aiopyvm.engine.python.shapes import Shape, Shapes
+from aiopyvm.engine.python.shapes import MOST_SHAPES, Shape, Shapes
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn, Relative
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import EXEC, PAGE
 from aiopyvm.mem.space import AddressSpace
 
-_WINDOW: Final = 144  # bytes looked at for a block
+_WINDOW: Final = 144  # bytes looked at for a block, in one page
 NEVER_AGAIN: Final = -(1 << 40)  # a link that no count brings to a merge: the region had no room for its target
 LINKED: Final = 16  # times that one region was left for another before they are merged with their neighbours
-_SHARED_BLOCKS: Final = 1 << 16  # decoded blocks kept for spaces to come
+MOST_DECODED: Final = 1 << 15  # instructions of decoded blocks kept for spaces to come
+MOST_SHARED: Final = 1 << 14  # instructions of regions kept for spaces to come
+MOST_CODE: Final = 1 << 15  # instructions translated for one space; a region's count four times
+_ALIKE: Final = 4  # regions kept for one address
+_CHURN: Final = 12  # doublings of the entries that a block needs to become warm, one each time it was overwritten
+_MOST_CHURN: Final = 1 << 12  # addresses for which that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +44,57 @@ class _Decoded:
     successors: tuple[int, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class BoundRegion:
     """A region bound to one space. `links` counts, by address, how often it was left for another region."""
 
     region: Region
     function: Callable[..., tuple[int, int]]
     links: dict[int, int] = field(default_factory=dict)
-    valid: bool = True
+    entries: int = 0  # addresses that lead here
 
 
 class SharedCode:
-    """Shapes, thunks, decoded blocks and regions, for every address space of the process."""
+    """Shapes, thunks, decoded blocks and regions, for every address space of the process.
+
+    Bounded: what guests make it hold is dropped, the oldest first, and made again when it is needed.
+    """
 
     def __init__(self) -> None:
         self.thunks = Thunks()
         self.shapes = Shapes(self.thunks)
-        self.decoded: dict[tuple[int, int], _Decoded] = {}
-        self.regions: dict[int, list[Region]] = {}
+        self._decoded: dict[tuple[int, int], _Decoded] = {}
+        self._decoded_length = 0
+        self._regions: dict[tuple[int, int], list[Region]] = {}
+        self._regions_length = 0
         self.counters = {"blocks": 0, "regions": 0, "regions_adopted": 0, "invalidations": 0}
+
+    def decoded(self, address: int, stop: int) -> _Decoded | None:
+        """The block that was decoded last at `address`, where code ended at `stop`."""
+        return self._decoded.get((address, stop))
+
+    def keep_decoded(self, address: int, stop: int, decoded: _Decoded) -> None:
+        """Keep a block for other spaces."""
+        if self._decoded_length >= MOST_DECODED:
+            self._decoded.clear()
+            self._decoded_length = 0
+        self._decoded[address, stop] = decoded
+        self._decoded_length += len(decoded.insns)
+
+    def regions(self, address: int, stop: int) -> list[Region]:
+        """The regions that begin at `address`, where code ended at `stop`; the last one made first."""
+        return self._regions.get((address, stop), [])[::-1]
+
+    def keep_region(self, address: int, stop: int, region: Region) -> None:
+        """Keep a region for other spaces."""
+        alike = self._regions.setdefault((address, stop), [])
+        alike.append(region)
+        self._regions_length += region.length
+        if len(alike) > _ALIKE:
+            self._regions_length -= alike.pop(0).length
+        while self._regions_length > MOST_SHARED and len(self._regions) > 1:
+            oldest = self._regions.pop(next(iter(self._regions)))
+            self._regions_length -= sum(region.length for region in oldest)
 
 
 class Code:
@@ -70,7 +109,9 @@ class Code:
         self.entries: dict[int, tuple[BoundRegion, int]] = {}  # address -> region and `pc`
         self.changed = False
         self._pages: dict[int, set[Block]] = {}
-        self._bound: dict[int, BoundRegion] = {}  # by id of the Region
+        self._users: dict[int, list[BoundRegion]] = {}  # the regions that cover the block at an address
+        self._length = 0  # instructions, as MOST_CODE counts them, since everything was dropped
+        self._churn: dict[int, int] = {}  # how often the block at an address was overwritten
         self._views = (
             space.view,
             space.view16,
@@ -81,7 +122,7 @@ class Code:
             self.store,
             self.probe,
         )
-        self._binders: dict[int, Callable[..., Any]] = {}
+        self._binders: dict[Shape, Callable[..., Any]] = {}
         space.code_listeners.append(self._on_change)
 
     # -- memory, for generated code ------------------------------------------------------------------------------------
@@ -110,22 +151,26 @@ class Code:
         return block if block is not None else self._translate(address)
 
     def _translate(self, address: int) -> Block:
-        block = self._bind(address, self._decoded_at(address))
-        self.blocks[address] = block
-        self._track(block)
+        if self._length > MOST_CODE:
+            self._forget()
+        block = self._add(address)
         self.shared.counters["blocks"] += 1
         self._adopt(address)
         return block
 
+    def _add(self, address: int) -> Block:
+        block = self.blocks[address] = self._bind(address, self._decoded_at(address))
+        block.warm_at = self.warm_after << self._churn.get(address, 0)
+        self._length += len(block.insns)
+        self._track(block)
+        return block
+
     def _decoded_at(self, address: int) -> _Decoded:
         """The decoded block at `address`: a shared one where its bytes are the same here."""
-        key = (address, self.stop)
-        decoded = self.shared.decoded.get(key)
+        decoded = self.shared.decoded(address, self.stop)
         if decoded is None or not self._same(address, decoded.code):
             decoded = self._decode(address)
-            if len(self.shared.decoded) >= _SHARED_BLOCKS:
-                self.shared.decoded.clear()
-            self.shared.decoded[key] = decoded
+            self.shared.keep_decoded(address, self.stop, decoded)
         return decoded
 
     def single(self, address: int) -> Block:
@@ -133,20 +178,25 @@ class Code:
         return self._bind(address, self._decode(address, 1))
 
     def _same(self, address: int, code: bytes) -> bool:
+        """Tell whether `code` is at `address`; no page is touched that running what is there would not touch."""
+        room = PAGE - (address & PAGE - 1)
         try:
-            return self.space.fetch(address, len(code)) == code
+            if self.space.fetch(address, min(room, len(code))) != code[:room]:
+                return False
+            return len(code) <= room or self.space.fetch(address + room, len(code) - room) == code[room:]
         except MemoryFault:
             return False
 
     def _decode(self, address: int, limit: int = MAX_BLOCK) -> _Decoded:
-        window = self.space.fetch(address, _WINDOW)
+        """Decode a block: instructions that lie in one page, or one that does not."""
+        window = self.space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))
         insns: list[tuple[int, Insn]] = []
         shapes: list[tuple[Shape, tuple[int, ...]]] = []
         at, offset = address, 0
-        while len(insns) < limit and (not insns or (at != self.stop and offset < _WINDOW - MAX_LENGTH)):
+        while len(insns) < limit and (not insns or (at != self.stop and offset < len(window))):
             try:
-                insn = self._decode_one(window[offset : offset + MAX_LENGTH], at)
-            except (DecodeFault, MemoryFault):
+                insn = decode(window[offset : offset + MAX_LENGTH]) if insns else fetch_insn(self.space, address)
+            except (DecodeFault, NeedMore):
                 if not insns:
                     raise
                 break
@@ -159,16 +209,12 @@ class Code:
             at = (at + insn.length) & 0xFFFFFFFF
             if shape.special or shape.ends_block:
                 break
-        return _Decoded(window[:offset], tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
-
-    def _decode_one(self, code: bytes, address: int) -> Insn:
-        try:
-            return decode(code)
-        except NeedMore:
-            self.space.fetch((address + len(code)) & 0xFFFFFFFF, 1)  # raises what the missing byte raises
-            raise MemoryFault((address + len(code)) & 0xFFFFFFFF, "x") from None
+        code = b"".join(insn.code for _, insn in insns)
+        return _Decoded(code, tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
 
     def _bind(self, address: int, decoded: _Decoded) -> Block:
+        if len(self._binders) > MOST_SHAPES:
+            self._binders.clear()
         handlers = [self._handler(shape, parameters) for shape, parameters in decoded.shapes]
         end = address + len(decoded.code)
         special = decoded.shapes[-1][0].special
@@ -179,16 +225,17 @@ class Code:
     def _handler(self, shape: Shape, parameters: tuple[int, ...]) -> Any:
         if shape.make is None:
             return None
-        binder = self._binders.get(id(shape))
+        binder = self._binders.get(shape)
         if binder is None:
-            binder = self._binders[id(shape)] = shape.make(*self._views)
+            binder = self._binders[shape] = shape.make(*self._views)
         return binder(*parameters)
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def promote(self, block: Block, minimum: int) -> None:
-        """Compile the region around a hot block; blocks that ran `minimum` times or more belong to it."""
-        self._compile([block.start], minimum)
+        """Make the region around a hot block; blocks that ran `minimum` times or more belong to it."""
+        if not self._adopt(block.start):
+            self._compile([block.start], minimum)
 
     def merge(self, bound: BoundRegion, minimum: int) -> None:
         """Compile one region of those that often follow one another, from `bound` on."""
@@ -208,41 +255,54 @@ class Code:
 
     def _compile(self, heads: list[int], minimum: int) -> BoundRegion:
         region = RegionCompiler(self.shared.thunks, self.blocks.get, minimum).compile(heads)
-        self.shared.regions.setdefault(heads[0], []).append(region)
+        self.shared.keep_region(heads[0], self.stop, region)
         self.shared.counters["regions"] += 1
         return self._enter(region)
 
-    def _adopt(self, address: int) -> None:
+    def _adopt(self, address: int) -> bool:
         """Use a region that another space compiled, where all its bytes are here too."""
-        for region in reversed(self.shared.regions.get(address, ())):  # the last one was made with the most experience
-            if all(self._same(at, code) for at, code in region.covered):
+        for region in self.shared.regions(address, self.stop):  # the last one was made with the most experience
+            if all(self._has(at, code) for at, code in region.covered):
                 self.shared.counters["regions_adopted"] += 1
                 self._enter(region)
-                return
+                return True
+        return False
+
+    def _has(self, address: int, code: bytes) -> bool:
+        """Tell whether a block that begins with `code` is at `address`, in pages that have been executed already."""
+        block = self.blocks.get(address)
+        if block is not None:
+            return block.code.startswith(code)
+        end = address + len(code)
+        touched = all(self.space.pages[page] & EXEC for page in (address >> 12, end - 1 >> 12))
+        if not touched or self.space.view[address:end] != code:
+            return False
+        return self._decoded_at(address).code.startswith(code)
 
     def _enter(self, region: Region) -> BoundRegion:
         bound = BoundRegion(region, region.make(*self._views))
-        for address, code in region.covered:
-            if address not in self.blocks:
-                self.blocks[address] = self._bind(address, self._decoded_at(address))
-                self._track(self.blocks[address])
-            del code
-        self._bound[id(region)] = bound
+        self._length += 4 * region.length
+        for address, _ in region.covered:
+            block = self.blocks.get(address) or self._add(address)
+            self._users.setdefault(address, []).append(bound)
+            block.count = max(block.count, self.warm_after)  # warm in the space that made the region, if not here
+            block.warm_at = block.count + 16 * self.warm_after  # it has a region now
         for address, pc in region.heads.items():
             known = self.entries.get(address)
             if known is None or pc == 0 or len(known[0].region.heads) <= len(region.heads):
                 self.entries[address] = (bound, pc)
-        for address, _ in region.covered:
-            block = self.blocks[address]
-            block.count = max(block.count, self.warm_after)  # warm in the space that made the region, if not here
-            block.warm_at = block.count + 16 * self.warm_after  # it has a region now
+                bound.entries += 1
+                if known is not None:
+                    known[0].entries -= 1
+                    if not known[0].entries:
+                        self._release(known[0])
         return bound
 
     # -- invalidation --------------------------------------------------------------------------------------------------
 
     def _track(self, block: Block) -> None:
         self.space.track_code(block.start, block.end - block.start)
-        for page in range(block.start >> 12, (block.end - 1 >> 12) + 1):
+        for page in _pages_of(block):
             self._pages.setdefault(page, set()).add(block)
 
     def _on_change(self, address: int, length: int) -> None:
@@ -256,23 +316,56 @@ class Code:
         if dropped:
             self.changed = True
             self.shared.counters["invalidations"] += len(dropped)
-            self._drop(dropped)
+            for block in dropped:
+                self._drop(block)
 
-    def _drop(self, dropped: set[Block]) -> None:
-        starts = set()
-        for block in dropped:
-            block.valid = False
-            starts.add(block.start)
-            if self.blocks.get(block.start) is block:
-                del self.blocks[block.start]
-            for page in range(block.start >> 12, (block.end - 1 >> 12) + 1):
-                self._pages[page].discard(block)
-        for key, bound in list(self._bound.items()):
-            if any(address in starts for address, _ in bound.region.covered):
-                bound.valid = False
-                del self._bound[key]
-                for address in [at for at, (owner, _) in self.entries.items() if owner is bound]:
+    def _drop(self, block: Block) -> None:
+        """Forget a block whose bytes have changed, and every region that covers it."""
+        del self.blocks[block.start]
+        if len(self._churn) >= _MOST_CHURN:
+            self._churn.clear()
+        self._churn[block.start] = min(self._churn.get(block.start, 0) + 1, _CHURN)
+        for page in _pages_of(block):
+            blocks = self._pages[page]
+            blocks.discard(block)
+            if not blocks:
+                del self._pages[page]
+                self._untrack(page)
+        for bound in list(self._users.get(block.start, ())):
+            for address in bound.region.heads:
+                entry = self.entries.get(address)
+                if entry is not None and entry[0] is bound:
                     del self.entries[address]
+            self._release(bound)
+
+    def _release(self, bound: BoundRegion) -> None:
+        """Forget a region that no entry leads to."""
+        for address, _ in bound.region.covered:
+            users = self._users[address]
+            users.remove(bound)
+            if not users:
+                del self._users[address]
+
+    def _forget(self) -> None:
+        """Drop all translations: there are too many."""
+        pages = list(self._pages)
+        self.blocks.clear()
+        self.entries.clear()
+        self._pages.clear()
+        self._users.clear()
+        self._binders.clear()
+        self._length = 0
+        for page in pages:
+            self._untrack(page)
+
+    def _untrack(self, page: int) -> None:
+        """Nothing is translated from `page` any more, unless by someone else: its stores may be fast again."""
+        if len(self.space.code_listeners) == 1:
+            self.space.untrack_code(page << 12, PAGE)
+
+
+def _pages_of(block: Block) -> range:
+    return range(block.start >> 12, (block.end - 1 >> 12) + 1)
 
 
 def space_load(space: AddressSpace) -> Callable[[int, int], int]:

@@ -34,21 +34,30 @@ def force(fk: Thunk, fa: Any, fb: Any, fc: Any, cf: int | None) -> int:
 
 
 class Recipe:
-    """How to compute some flags later: the name of a thunk function and the values to keep for it."""
+    """How to compute some flags later: a thunk function, its name, and the values to keep for it."""
 
-    __slots__ = ("leaves", "name")
+    __slots__ = ("function", "leaves", "name")
 
-    def __init__(self, name: str, leaves: tuple[Value, ...]) -> None:
+    def __init__(self, name: str, function: Thunk, leaves: tuple[Value, ...]) -> None:
         self.name = name
+        self.function = function
         self.leaves = leaves
 
 
 class Thunks:
-    """Compiled thunk functions by name, shared by everything that the engine generates."""
+    """Compiled thunk functions by what they compute, shared by everything that the engine generates.
+
+    No more than `MOST` are kept: guests make up constants without end. No name is ever given twice.
+    """
+
+    MOST: Final = 1 << 12
 
     def __init__(self) -> None:
-        self.functions: dict[str, Thunk] = {"packed": packed}
-        self._names: dict[str, str] = {}
+        self._functions: dict[str, tuple[str, Thunk]] = {}
+        self._made = 0
+
+    def __len__(self) -> int:
+        return len(self._functions)
 
     def make(self, flags: Mapping[str, Value], kept: Collection[Value]) -> Recipe:
         """The recipe for `flags` (name -> value), given values that are computed anyway."""
@@ -57,11 +66,14 @@ class Thunks:
         lines: list[str] = []
         parts = [self._part(name, value, kept, leaves, texts, lines) for name, value in flags.items()]
         body = "\n ".join([*lines, "return " + ("|".join(part for part in parts if part != "0") or "0")])
-        name = self._names.get(body)
-        if name is None:
-            name = self._names[body] = f"flags{len(self._names)}"
-            self.functions[name] = _lazily(name, body, len(leaves))
-        return Recipe(name, tuple(leaves))
+        known = self._functions.get(body)
+        if known is None:
+            if len(self._functions) >= self.MOST:
+                self._functions.clear()
+            name = f"flags{self._made}"
+            self._made += 1
+            known = self._functions[body] = (name, _lazily(name, body, len(leaves)))
+        return Recipe(*known, tuple(leaves))
 
     def _part(
         self, flag: str, value: Value, kept: Collection[Value], leaves: dict[Value, str],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiopyvm.engine.python.expressions import expression
-from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
+from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunk, Thunks
 from aiopyvm.engine.python.plan import Group, Plan, guard_sets_flags, opening, sets_arithmetic_flag
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import FLOAT
@@ -40,7 +40,7 @@ class FlagsAt:
     """Flags that were set since the thunk in the locals was made: their mask, and how to compute them from locals."""
 
     mask: int
-    thunk: str
+    thunk: Thunk
     leaves: tuple[str, ...]
 
 
@@ -72,7 +72,6 @@ class Lowering:
     ) -> None:
         self.ops = ops
         self.plan = Plan(ops, thunks)
-        self.thunks = thunks
         self.scope = scope
         self.lines = lines
         self.depth = depth
@@ -130,7 +129,7 @@ class Lowering:
             return None
         flags, recipe = point
         mask = sum(FLAG_BITS[name] for name in flags)
-        return FlagsAt(mask, recipe.name, tuple(self.atom(leaf) for leaf in recipe.leaves))
+        return FlagsAt(mask, recipe.function, tuple(self.atom(leaf) for leaf in recipe.leaves))
 
     def run(self) -> None:
         """Write all operations."""
@@ -310,7 +309,7 @@ class Lowering:
         leaves = [self.atom(leaf) for leaf in recipe.leaves]
         arguments = leaves if len(leaves) <= 3 else [*leaves[:2], f"({','.join(leaves[2:])})"]
         arguments += ["None"] * (3 - len(arguments))
-        self.scope[recipe.name] = self.thunks.functions[recipe.name]
+        self.scope[recipe.name] = recipe.function
         if names == {"cf"}:
             self.write(f"cf={recipe.name}({','.join(arguments)})")
         elif names == set(ARITHMETIC):

@@ -137,8 +137,12 @@ class Plan:
             self._points[position] = {name: state[name] for name in ARITHMETIC if name in state}
 
     def _count_uses(self) -> None:
+        recipes: dict[tuple[tuple[str, Value], ...], Recipe] = {}
         for position, flags in self._points.items():
-            recipe = self._thunks.make(flags, self.needed)
+            key = tuple(flags.items())
+            recipe = recipes.get(key)
+            if recipe is None:
+                recipe = recipes[key] = self._thunks.make(flags, self.needed)
             self.flags[position] = (flags, recipe)
             for leaf in recipe.leaves:
                 self.needed.add(leaf)

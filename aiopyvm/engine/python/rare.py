@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
+from aiopyvm.engine.python.fetch import fetch_insn
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.evaluate import Leave, evaluate
 from aiopyvm.ir.helpers import Fault
-from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
+from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import MODE_CODE16, TF
 from aiopyvm.isa.trace import Tracer, trace
 from aiopyvm.mem.faults import MemoryFault
 
-_CACHED: Final = 1 << 14
+_CACHED: Final = 1 << 11  # traces
 _DEBUG: Final = 1
 
 
@@ -47,7 +48,7 @@ class RareModes:
             return Exit(ExitReason.BREAKPOINT)
         stepping = cpu.system_flags & TF
         try:
-            insn = _fetch(core, address)
+            insn = fetch_insn(core.memory, address, bool(cpu.mode & MODE_CODE16))
             outcome = evaluate(self._trace(insn, address, cpu.mode), core)
         except MemoryFault as fault:
             return page_fault(fault)
@@ -77,14 +78,3 @@ def leave(outcome: Leave) -> Exit:
     if outcome.kind == "syscall":
         return Exit(ExitReason.SYSCALL)
     return Exit(ExitReason.FAULT, outcome.vector)
-
-
-def _fetch(core: Core, address: int) -> Insn:
-    """Decode the instruction at `address`; raises DecodeFault or MemoryFault."""
-    code = core.memory.fetch(address, MAX_LENGTH)
-    try:
-        return decode(code, bool(core.cpu.mode & MODE_CODE16))
-    except NeedMore:
-        missing = (address + len(code)) & 0xFFFFFFFF
-        core.memory.fetch(missing, 1)  # raises what the missing byte raises
-        raise MemoryFault(missing, "x") from None

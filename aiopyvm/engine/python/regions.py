@@ -38,20 +38,21 @@ class Region:
     """
 
     make: Callable[..., Callable[..., tuple[int, int]]]
-    thunks: Thunks
     heads: dict[int, int]
     covered: tuple[tuple[int, bytes], ...]
     sites: dict[int, Site]
     scope: dict[str, Any]
     source: str
     function_code: CodeType
+    length: int  # instructions
 
     def recompute(self, flags: FlagsAt, values: dict[str, Any]) -> int:
         """The flags that were set since the thunk in the locals `values` was made."""
-        leaves = [values[text] if text in values else int(text, 0) for text in flags.leaves]
+        leaves: list[Any] = [values[text] if text in values else int(text, 0) for text in flags.leaves]
         if len(leaves) > 3:
             leaves[2:] = [tuple(leaves[2:])]
-        return int(self.thunks.functions[flags.thunk](*leaves, *[None] * (3 - len(leaves))))
+        leaves += [None] * (3 - len(leaves))
+        return flags.thunk(*leaves)
 
 
 @dataclass(slots=True)
@@ -276,7 +277,9 @@ class RegionCompiler:
         make = self.scope["make"]
         function_code = next(item for item in make.__code__.co_consts if isinstance(item, CodeType))
         covered = {block.start: block.code for chain in self._chains.values() for block in chain.blocks}
-        return Region(make, self.thunks, self.heads, tuple(covered.items()), sites, self.scope, source, function_code)
+        length = sum(chain.length for chain in self._chains.values())
+        bytes_ = tuple(covered.items())
+        return Region(make, self.heads, bytes_, sites, self.scope, source, function_code, length)
 
     def _collect(self, heads: list[int]) -> None:
         """Build chains from `heads` and from the warm targets of their edges, until the region is large enough."""

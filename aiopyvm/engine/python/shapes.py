@@ -209,7 +209,7 @@ class ShapeLowering(Lowering):
             self.write("if dirty: raise CodeChanged(None)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shape:
     """A compiled shape: `make(M1, M2, M4, RD, WR, ld, st, pr)` gives `bind(*parameters)`, which gives a handler.
 
@@ -229,7 +229,8 @@ class Shape:
 _Use = tuple[
     Shape, tuple[int, ...], int | None
 ]  # a shape, an instruction's parameters, its target relative to its address
-_USES: Final = 1 << 16
+_USES: Final = 1 << 14
+MOST_SHAPES: Final = 1 << 12  # more are dropped and made again
 
 
 class Shapes:
@@ -248,6 +249,9 @@ class Shapes:
         """The shape of an instruction, compiled if it is new, and the parameters to bind it with."""
         use = self._uses.get(insn.code)
         if use is None:
+            if len(self._shapes) >= MOST_SHAPES:
+                self._shapes.clear()
+                self._uses.clear()
             use = self._use(insn, address)
             if use is None:
                 return self._concrete(insn, address), ()
