@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from aiopyvm.engine.python import PythonEngine
+from aiopyvm.engine.python.engine import Tier
 from tests.engine.programs import Outcome, Program, program, run, x87_program
 
 KINDS = ("straight", "loop", "itself", "loop itself", "x87", "x87 loop")
@@ -21,7 +22,8 @@ KINDS = ("straight", "loop", "itself", "loop itself", "x87", "x87 loop")
 
 def engines(number: int) -> dict[str, PythonEngine]:
     """The engines that are compared with the evaluator, fresh: no regions, and regions sooner or later."""
-    regions = (PythonEngine("auto", warm_after=3), PythonEngine("warm"), PythonEngine("auto", warm_after=16))[number % 3]
+    tiers: tuple[tuple[Tier, int], ...] = (("auto", 3), ("warm", 0), ("auto", 16))
+    regions = PythonEngine(*tiers[number % 3])
     return {"cold": PythonEngine("cold"), f"{regions.tier} {regions.warm_after}": regions}
 
 
