@@ -28,12 +28,12 @@ SILENT = ("ir", "isa", "mem", "engine", "abi", "kernel", "loader", "syscalls")  
 IMPURE = {"asyncio", "socket", "select", "selectors", "subprocess", "random", "secrets", "time"}
 
 
-def floors() -> list[str]:
-    """Return the packages and modules of ARCHITECTURE.md's table, lowest first."""
-    names: list[str] = []
-    for row in re.findall(r"^\| (`.*?) \|", ARCHITECTURE.read_text(), re.MULTILINE):
-        names += [name.removesuffix("/").removesuffix(".py") for name in re.findall(r"`([^`]+)`", row)]
-    return names
+def floors() -> dict[str, int]:
+    """Return the packages and modules of ARCHITECTURE.md's table with the number of their row, lowest first."""
+    rows = re.findall(r"^\| (`.*?) \|", ARCHITECTURE.read_text(), re.MULTILINE)
+    names = [(number, name) for number, row in enumerate(rows) for name in re.findall(r"`([^`]+)`", row)]
+    assert len(names) == len({name for _, name in names}), "a name stands in two rows"
+    return {name.removesuffix("/").removesuffix(".py"): number for number, name in names}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -65,14 +65,13 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_every_package_has_its_floor() -> None:
-    listed = floors()
-    assert len(listed) == len(set(listed))
+    listed = set(floors())
     found = {floor for floor, _ in modules()} - {"__main__"}
-    assert found <= set(listed), f"not in ARCHITECTURE.md's table: {sorted(found - set(listed))}"
+    assert found <= listed, f"not in ARCHITECTURE.md's table: {sorted(found - listed)}"
 
 
 def wrong_imports() -> Iterator[str]:
-    order = {name: number for number, name in enumerate(floors())}
+    order = floors()
     order["__main__"] = len(order)
     for floor, path in modules():
         for name, line in imports(path):
