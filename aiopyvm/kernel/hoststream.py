@@ -201,10 +201,10 @@ class MeteredEnd(PipeEnd):
         self.meter: Meter | None = meter
         self.elastic: int | None = None  # see `stretch`
 
-    def stretch(self) -> None:
-        """Take each write wholly while less than the pipe's capacity is there, so that how fast Python reads decides
+    def stretch(self, capacity: int) -> None:
+        """Take each write wholly while less than `capacity` bytes are there, so that how fast Python reads decides
         nothing that the guest can see. Whoever runs the guest stops it while the pipe is `overfull`."""
-        self.elastic = self.pipe.capacity
+        self.elastic = capacity
         self.pipe.slots = 1 << 20
 
     def settle(self) -> None:

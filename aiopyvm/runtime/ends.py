@@ -23,6 +23,7 @@ from aiopyvm.kernel.pipe import DEFAULT_CAPACITY, MAX_CAPACITY, PipeEnd
 from aiopyvm.kernel.pipe import Pipe as KernelPipe
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.hoststream import Meter
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.runtime.run import Run
 
@@ -192,10 +193,12 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
         finally:
             self._ahead = ahead + data
 
-    def another_writer(self) -> SendEnd:
-        """Make a further writing end of this pipe, for another guest that writes to it (a pipeline's standard
-        error)."""
-        return SendEnd(self._channel)
+    def share(self, run: Run, meter: Meter) -> MeteredEnd:
+        """Let a further guest write to this pipe (a pipeline's standard error); return its end."""
+        self._open_file()
+        self._channel.writers.append(run)
+        run.link(self._channel)
+        return _metered(self._channel, run, meter)
 
     def lines(self, encoding: str | None = None) -> Lines:
         """Iterate over lines without their newline: `str` when an encoding is given, else `bytes`."""
@@ -334,15 +337,26 @@ def pipe(capacity: int = DEFAULT_CAPACITY) -> Pipe:
     return Pipe(SendEnd(channel), ReceiveEnd(channel))
 
 
-def output_pipe(run: Run, meter: Any) -> tuple[PipeEnd, ReceiveEnd]:
+class Shared(NamedTuple):
+    """Stands for "the pipe that `end` reads" where an output is asked for."""
+
+    end: ReceiveEnd
+
+
+def _metered(channel: Channel, run: Run, meter: Meter) -> MeteredEnd:
+    file = MeteredEnd(channel.pipe, meter)
+    if run.ordered:
+        file.stretch(DEFAULT_CAPACITY)
+        run.outputs.append(file)
+    return file
+
+
+def output_pipe(run: Run, meter: Meter) -> tuple[PipeEnd, ReceiveEnd]:
     """Make a pipe from `run` to Python; return the guest's file and Python's end."""
     channel = Channel(KernelPipe())
     channel.writers.append(run)
-    channel.source = file = MeteredEnd(channel.pipe, meter)
+    channel.source = file = _metered(channel, run, meter)
     run.link(channel)
-    if run.ordered:
-        file.stretch()
-        run.outputs.append(file)
     return file, ReceiveEnd(channel)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.lowlevel
 
-from aiopyvm.runtime.ends import ReceiveEnd, pipe
+from aiopyvm.runtime.ends import ReceiveEnd, Shared, pipe
 from aiopyvm.runtime.process import Process, pump_task
 from aiopyvm.runtime.result import Reason, Result
 from aiopyvm.runtime.stdio import Stdio, check_stdio
@@ -117,7 +117,7 @@ class _Starter:
         if number + 1 < self._count:
             options["stdout"], following = pipe()
         if self.stdio.stderr is not None:
-            options["stderr"] = self.stdio.stderr.another_writer()
+            options["stderr"] = Shared(self.stdio.stderr)
         try:
             process = self._vm.start(program, options, collect=False, stream=number)
         except BaseException:

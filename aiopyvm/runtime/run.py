@@ -37,14 +37,18 @@ SECOND_NS = 1_000_000_000
 
 
 class Meter:
-    """Counts what a run writes to one standard stream, and keeps it where `keep` (a `hoststream.Meter`)."""
+    """Counts what a run writes to one standard stream, and keeps the last `keep` bytes of it (a `hoststream.Meter`).
 
-    __slots__ = ("_chunks", "_run", "keep")
+    `keep` is None where all is kept: there is a limit on output then, or the caller asked for it; 0 keeps nothing.
+    """
 
-    def __init__(self, run: Run, keep: bool) -> None:
+    __slots__ = ("_chunks", "_kept", "_run", "keep")
+
+    def __init__(self, run: Run, keep: int | None) -> None:
         self._run = run
         self.keep = keep
-        self._chunks: list[bytes] = []
+        self._chunks: deque[bytes] = deque()
+        self._kept = 0
 
     def allow(self, n: int) -> int:
         """How many of `n` bytes may be written; less means that the run is about to end."""
@@ -52,19 +56,21 @@ class Meter:
         if room is None or room >= n:
             return n
         self._run.condemn(Reason.OUTPUT_LIMIT, f"more than {self._run.output_limit} bytes of output", "output")
-        return room
+        return max(0, room)
 
     def wrote(self, data: bytes) -> None:
         """`data` was written."""
         self._run.output.spend(len(data))
-        if self.keep:
-            self._chunks.append(data)
+        if self.keep == 0:
+            return
+        self._chunks.append(data)
+        self._kept += len(data)
+        while self.keep is not None and self._kept - len(self._chunks[0]) >= self.keep:
+            self._kept -= len(self._chunks.popleft())
 
-    def value(self) -> bytes:
-        """All that was written, where it is kept."""
-        if len(self._chunks) > 1:
-            self._chunks = [b"".join(self._chunks)]
-        return self._chunks[0] if self._chunks else b""
+    def value(self) -> bytes | None:
+        """What is kept; None where nothing is to be."""
+        return None if self.keep == 0 else b"".join(self._chunks)
 
 
 class Run:
@@ -517,8 +523,8 @@ class Run:
         return Result(
             self.args,
             -9 if code is None else code,
-            self.stdout.value() if self.stdout is not None and self.stdout.keep else None,
-            self.stderr.value() if self.stderr is not None and self.stderr.keep else None,
+            self.stdout.value() if self.stdout is not None else None,
+            self.stderr.value() if self.stderr is not None else None,
             reason=reason,
             detail=detail,
             instructions=self.executed_instructions,

@@ -16,7 +16,7 @@ from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
 from aiopyvm.kernel.tty import Terminal
-from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, input_pipe, output_pipe
+from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, Shared, input_pipe, output_pipe
 from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump
 from aiopyvm.runtime.run import Meter, Run
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
 
 NAMES: Final = ("stdin", "stdout", "stderr")
+UNBOUNDED_KEEPS: Final = 1 << 20  # bytes of streamed output that a result has where output is not limited
 
 
 @dataclass
@@ -65,9 +66,9 @@ def open_stdio(
     stdio = Stdio()
     try:
         _open_input(run, null, stdio, stdin)
-        run.stdout = Meter(run, _is(stdout, PIPE))
+        run.stdout = Meter(run, _kept(run, stdout, collect))
         _open_output(run, null, stdio, stdout, run.stdout, 1, collect)
-        run.stderr = Meter(run, _is(stderr, PIPE))
+        run.stderr = Meter(run, _kept(run, stderr, collect))
         if _is(stderr, STDOUT):
             stdio.files.append(stdio.files[1].hold())
         else:
@@ -79,6 +80,13 @@ def open_stdio(
         stdio.close_ends()
         raise
     return stdio
+
+
+def _kept(run: Run, value: Any, collect: bool) -> int | None:
+    """How many bytes of an output are kept for the result (None: all)."""
+    if not _is(value, PIPE) and not isinstance(value, Shared):
+        return 0
+    return None if collect or run.limits.output is not None else UNBOUNDED_KEEPS
 
 
 def _become_terminals(stdio: Stdio) -> None:
@@ -141,6 +149,8 @@ def _open_output(run: Run, null: Null, stdio: Stdio, value: Any, meter: Meter, n
         file = null(O_WRONLY).hold()
     elif isinstance(value, SendEnd):
         file = value.move(run)
+    elif isinstance(value, Shared):
+        file = value.end.share(run, meter).hold()
     else:
         sink = open_sink(value, number)
         file = stream = HostOutput(meter, f"pipe:[{name}]", _direct(run, sink))

@@ -10,7 +10,7 @@ from signal import SIGTERM
 import anyio
 import pytest
 
-from aiopyvm import PIPE, VM, AiopyvmError, Process, Reason, ReceiveEnd, Runtime, pipe
+from aiopyvm import PIPE, VM, AiopyvmError, Limits, Process, Reason, ReceiveEnd, Runtime, pipe
 from aiopyvm.runtime.runtime import IMPLICIT, current_scheduler
 from tests.conftest import GuestPaths
 
@@ -231,6 +231,25 @@ async def test_a_pipeline_with_a_stage_that_is_not_there(guest: GuestPaths) -> N
         VM().pipeline("ls")
     with pytest.raises(ValueError, match="stage"):
         VM().pipeline()
+
+
+async def test_the_stages_of_a_pipeline_share_standard_error(guest: GuestPaths) -> None:
+    stages = [guest("echo")], [guest("echo")], [guest("echo")]
+    async with VM().pipeline(*stages) as pipeline:
+        assert pipeline.stderr is not None
+        said = b"".join([chunk async for chunk in pipeline.stderr])
+    results = [result.stderr or b"" for result in pipeline.results]
+    assert results == [b"end of input\n"] * 3
+    assert said == b"end of input\n" * 3
+
+
+async def test_a_stream_without_a_limit_is_not_kept_without_bound(guest: GuestPaths) -> None:
+    async with VM(limits=Limits(output=None)).open_elf(guest("flood")) as process:
+        size = 0
+        while size < 3 << 20:
+            size += len(await out(process).receive())
+        process.kill()
+    assert 1 << 20 <= len(process.result.stdout or b"") < 2 << 20
 
 
 async def test_pipeline_with_stdin_pipe_and_ask(guest: GuestPaths) -> None:
