@@ -81,6 +81,14 @@ def _not(type_: Type, x: Value) -> Value | None:
     return x.args[0] if _is(x, "not") else None
 
 
+def _has_no_low_bits(x: Value, bits: int) -> bool:
+    """Tell whether the low `bits` of `x` are surely 0."""
+    known = x if x.op == "const" else x.args[1] if x.op in ("and", "shl") and x.args[1].op == "const" else None
+    if known is None:
+        return False
+    return bool(known.attr >= bits) if x.op == "shl" else known.attr & (1 << bits) - 1 == 0
+
+
 def _trunc(type_: Type, x: Value) -> Value | None:
     """Low bits of a widened, narrowed, masked or patched value: look through what does not touch them."""
     mask = type_.mask
@@ -95,7 +103,7 @@ def _trunc(type_: Type, x: Value) -> Value | None:
         return x.args[0].trunc(type_.size)
     if _is(x, "or"):  # a byte or word just written into a register
         for kept, new in (x.args, x.args[::-1]):
-            if _is(kept, "and") and kept.args[1].op == "const" and kept.args[1].attr & mask == 0:
+            if _has_no_low_bits(kept, type_.size):
                 return new.trunc(type_.size)
     return None
 
