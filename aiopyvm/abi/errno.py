@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 
-class Errno(Exception):  # noqa: N818 - the man page's word
+class Errno(Exception):
     """A system call that fails with `number`; exactly one place turns it into a negative EAX."""
 
     __slots__ = ("number",)
