@@ -40,6 +40,7 @@ class Scheduler:
         self._timer_count = 0
         self._graces: dict[Lane, int] = {}
         self._frozen: dict[Lane, int] = {}
+        self._suspects: dict[Run, None] = {}  # may be stuck: looked at once a turn
         self.turns = 0
         self.gate = Gate(self._needs_turn)
 
@@ -58,6 +59,7 @@ class Scheduler:
         while True:
             lane = self._current or self._lanes.pop()
             if lane is None:
+                self._look_at_suspects()
                 return self._idle()
             self._current = lane
             whole = lane.step(until_ns)
@@ -68,6 +70,7 @@ class Scheduler:
                 if self._timers and self._timers[0][0] <= self.now_ns():
                     self._expire()
             if monotonic_ns() >= until_ns:
+                self._look_at_suspects()
                 return True
 
     def sleep_s(self) -> float | None:
@@ -201,14 +204,9 @@ class Scheduler:
 
     def rest(self, lane: Lane) -> None:
         """`lane` has nothing to run: let its time jump, or see whether it is stuck."""
-        if lane.timeline is None:
-            for run in tuple(lane.runs):
-                self.look_at(run)
-            return
-        deadline = lane.next_deadline()
+        deadline = lane.next_deadline() if lane.timeline is not None else None
         if deadline is None:
-            for run in tuple(lane.runs):
-                self.look_at(run)
+            self._suspects.update(dict.fromkeys(lane.runs))
         elif not any(run.held or run.waits_for_pump() for run in lane.runs):
             if any(run.waits_for_python() for run in lane.runs):
                 self._graces[lane] = self.turns + GRACE_TURNS
@@ -241,6 +239,13 @@ class Scheduler:
             self.driver.wake()
         else:
             self.gate.refill()
+
+    def _look_at_suspects(self) -> None:
+        if self._suspects:
+            suspects, self._suspects = self._suspects, {}
+            for run in suspects:
+                if not run.ready:
+                    self.look_at(run)
 
     def look_at(self, run: Run) -> None:
         """`run` has nothing to do: end it, and all that it waits for, if nobody can ever wake them."""
