@@ -37,10 +37,7 @@ EXPECTED = {
         "fib(10) = 8\n"
     ),
     "deadline_trio": (
-        "guest: b'spinning\\n'\n"
-        "cancelled: True, CANCELLED, status -9\n"
-        "guest 1 runs in the nursery\n"
-        "fib(16) = 987\n"
+        "guest: b'spinning\\n'\ncancelled: True, CANCELLED, status -9\nguest 1 runs in the nursery\nfib(16) = 987\n"
     ),
     "ten_thousand": "30 guests wait for input\nall have left; the answers are right: True\n",
 }
