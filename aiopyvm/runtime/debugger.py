@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, MutableSet
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import anyio
 import anyio.lowlevel
 
 from aiopyvm.engine.protocol import ExitReason
+from aiopyvm.errors import LoadError
 from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.loader.elf import parse_elf
 from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.instruments import instruments_of
 from aiopyvm.runtime.steps import Observer, Step
@@ -71,8 +74,8 @@ class Debugger:
 
     @property
     def symbols(self) -> dict[str, int]:
-        """The program's symbols: name to address."""
-        return self._run.symbols()
+        """The program's symbols: name to address, where it was loaded; empty where it has none."""
+        return symbols_of(self._run)
 
     def set_breakpoints(self, addresses: set[int]) -> None:
         """Take over a changed set."""
@@ -179,3 +182,21 @@ class Debugger:
                 self._event = None
                 run.not_when_done(event.set)
         return None if run.result is not None else self._stopped_at
+
+
+def symbols_of(run: Run) -> dict[str, int]:
+    """Return the symbols of the program that `run` was started with."""
+    if run.program_bytes is None:
+        return {}
+    try:
+        image = parse_elf(run.program_bytes)
+        symbols = image.symbols
+    except LoadError:  # a flat binary, or a damaged table
+        return {}
+    bias = 0
+    if image.position_independent:
+        name = os.fsdecode(run.process.exe)
+        bias = (
+            min((m.start for m in run.process.memory.mappings() if m.name == name), default=image.start) - image.start
+        )
+    return {symbol: address + bias & 0xFFFFFFFF for symbol, address in symbols.items()}

@@ -116,7 +116,10 @@ def advance(guest: Guest, left: int) -> int:
         return 0
     before = cpu.instructions
     started = monotonic_ns()
-    left_by = run.engine.run(core, budget)
+    try:
+        left_by = run.engine.run(core, budget)
+    except Exception as error:
+        raise InternalError(f"the engine failed at eip {cpu.eip:#010x}: {error!r}; please report it") from error
     done: int = cpu.instructions - before
     if done >= budget or done >= 1000:
         guest.adapt(done, monotonic_ns() - started)

@@ -17,8 +17,9 @@ from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
 from aiopyvm.kernel.tty import Terminal
 from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, Shared, input_pipe, output_pipe
+from aiopyvm.runtime.meter import Meter
 from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump
-from aiopyvm.runtime.run import Meter, Run
+from aiopyvm.runtime.run import Run
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
