@@ -18,6 +18,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.protocol import ExitReason
+from aiopyvm.errors import InternalError
 from aiopyvm.kernel.thread import RunState, Thread
 
 if TYPE_CHECKING:
