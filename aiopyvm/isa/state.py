@@ -44,7 +44,150 @@ FIRST_TLS_ENTRY: Final = 12
 TLS_ENTRIES: Final = 3
 
 # Mode bits of a block's key: anything but 0 runs on the evaluator alone.
-MODE_NON
+MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readable; or FS or GS is limited
+MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
+MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
+MODE_CODE16: Final = 8  # CS.D = 0
+MODE_X87: Final = 16  # an x87 exception is unmasked (only then can one be pending)
+MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: setting one of these may change it
+    {"system_flags", "fcw", *(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))}
+)
+
+
+class Descriptor(ctypes.Structure):
+    """A segment descriptor, unpacked.
+
+    `access` is the descriptor's second word, bits 8-23 with base and limit cleared (as LAR).
+    """
+
+    _fields_ = (("base", ctypes.c_uint32), ("limit", ctypes.c_uint32), ("access", ctypes.c_uint32))
+
+
+class CpuState(ctypes.Structure):
+    """Registers of one IA-32 thread. All fields may be read and written; `eflags`, `mode`, `tag_word` are derived."""
+
+    _fields_ = (
+        # The first 48 bytes are what generated code loads and stores at once: struct format "<9I7B5x".
+        ("eax", ctypes.c_uint32),
+        ("ecx", ctypes.c_uint32),
+        ("edx", ctypes.c_uint32),
+        ("ebx", ctypes.c_uint32),
+        ("esp", ctypes.c_uint32),
+        ("ebp", ctypes.c_uint32),
+        ("esi", ctypes.c_uint32),
+        ("edi", ctypes.c_uint32),
+        ("eip", ctypes.c_uint32),
+        ("cf", ctypes.c_uint8),
+        ("pf", ctypes.c_uint8),
+        ("af", ctypes.c_uint8),
+        ("zf", ctypes.c_uint8),
+        ("sf", ctypes.c_uint8),
+        ("of", ctypes.c_uint8),
+        ("df", ctypes.c_uint8),
+        ("_pad", ctypes.c_uint8 * 5),
+        ("instructions", ctypes.c_uint64),  # executed so far, exact
+        ("system_flags", ctypes.c_uint32),  # the EFLAGS bits of SYSTEM_FLAGS
+        # Segment registers: selectors and their hidden parts, in SEGMENTS' order.
+        ("es", ctypes.c_uint16),
+        ("cs", ctypes.c_uint16),
+        ("ss", ctypes.c_uint16),
+        ("ds", ctypes.c_uint16),
+        ("fs", ctypes.c_uint16),
+        ("gs", ctypes.c_uint16),
+        ("es_base", ctypes.c_uint32),
+        ("cs_base", ctypes.c_uint32),
+        ("ss_base", ctypes.c_uint32),
+        ("ds_base", ctypes.c_uint32),
+        ("fs_base", ctypes.c_uint32),
+        ("gs_base", ctypes.c_uint32),
+        ("es_limit", ctypes.c_uint32),
+        ("cs_limit", ctypes.c_uint32),
+        ("ss_limit", ctypes.c_uint32),
+        ("ds_limit", ctypes.c_uint32),
+        ("fs_limit", ctypes.c_uint32),
+        ("gs_limit", ctypes.c_uint32),
+        ("es_access", ctypes.c_uint32),
+        ("cs_access", ctypes.c_uint32),
+        ("ss_access", ctypes.c_uint32),
+        ("ds_access", ctypes.c_uint32),
+        ("fs_access", ctypes.c_uint32),
+        ("gs_access", ctypes.c_uint32),
+        ("tls", Descriptor * TLS_ENTRIES),  # the GDT entries FIRST_TLS_ENTRY.. (set_thread_area(2)); access 0 = empty
+        # x87 (Intel SDM vol. 1, "x87 FPU Execution Environment").
+        ("fcw", ctypes.c_uint16),  # control word
+        ("fsw", ctypes.c_uint16),  # status word without TOP
+        ("ftop", ctypes.c_uint8),  # TOP, 0..7
+        ("fvalid", ctypes.c_uint8),  # bit n: physical register n is not empty
+        ("fop", ctypes.c_uint16),  # last opcode, 11 bits
+        ("fip", ctypes.c_uint32),
+        ("fcs", ctypes.c_uint16),
+        ("fds", ctypes.c_uint16),
+        ("fdp", ctypes.c_uint32),
+        ("_fpad", ctypes.c_uint32),
+        ("fpr", (ctypes.c_uint8 * 16) * 8),  # 80 bits each, little-endian, physical order
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the state in which Linux starts a 32-bit program: all zero, flat segments, x87 after FNINIT."""
+        ctypes.memset(ctypes.addressof(self), 0, ctypes.sizeof(self))
+        self.system_flags = IF
+        for name in SEGMENTS[:4]:
+            set_flat(self, name)
+        self.fcw = 0x37F
+
+    @property
+    def eflags(self) -> int:
+        """EFLAGS as one 32-bit word; bit 1 reads as 1."""
+        word: int = self.system_flags | 2
+        for name, bit in FLAG_BITS.items():
+            if getattr(self, name):
+                word |= bit
+        return word
+
+    @eflags.setter
+    def eflags(self, word: int) -> None:
+        for name, bit in FLAG_BITS.items():
+            setattr(self, name, 1 if word & bit else 0)
+        self.system_flags = word & SYSTEM_FLAGS
+
+    @property
+    def mode(self) -> int:
+        """The MODE_* bits that a block translated for this state is keyed by."""
+        hidden = _hidden_parts(self, _HIDDEN)
+        mode = _segment_modes.get(hidden)
+        if mode is None:
+            mode = self._segment_mode()
+            if len(_segment_modes) < _MOST_SEGMENT_MODES:
+                _segment_modes[hidden] = mode
+        flags = self.system_flags
+        if flags & (AC | TF):
+            mode |= (MODE_ALIGNMENT_CHECK if flags & AC else 0) | (MODE_SINGLE_STEP if flags & TF else 0)
+        return mode if self.fcw & 0x3F == 0x3F else mode | MODE_X87
+
+    def _segment_mode(self) -> int:
+        """The MODE_* bits that come from the segment registers' hidden parts."""
+        limited = is_limited(self, "fs") or is_limited(self, "gs")
+        flat = not limited and all(is_flat(self, name) for name in SEGMENTS[:4])
+        return (0 if flat else MODE_NON_FLAT) | (0 if self.cs_access >> 22 & 1 else MODE_CODE16)
+
+    def copy(self) -> CpuState:
+        """Return an independent copy."""
+        other = CpuState.__new__(CpuState)
+        ctypes.memmove(ctypes.addressof(other), ctypes.addressof(self), ctypes.sizeof(self))
+        return other
+
+
+_HIDDEN: Final = CpuState.es_base.offset
+_hidden_parts: Final = struct.Struct("<4I8x12I").unpack_from  # bases of ES, CS, SS, DS; all limits and access rights
+_segment_modes: Final[dict[tuple[int, ...], int]] = {}  # of hidden parts that were met
+_MOST_SEGMENT_MODES: Final = 256
+DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
+_IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"
+CODE_ACCESS: Final = 0x00C0FB00  # present, DPL 3, execute/read code, accessed, 32-bit, page-granular
 
 
 def set_flat(cpu: CpuState, segment: str) -> None:
