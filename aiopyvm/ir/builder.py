@@ -175,6 +175,49 @@ class Value:
         return describe(self)
 
 
+class _Stack:
+    """What is known of the x87 registers: values by distance from one base, where no two distances are one register."""
+
+    __slots__ = ("base", "values")
+
+    def __init__(self, base: Value | None = None, values: dict[int, Value] | None = None) -> None:
+        self.base = base
+        self.values = values or {}
+
+    def copy(self) -> _Stack:
+        return _Stack(self.base, self.values.copy())
+
+    def clear(self) -> None:
+        self.values.clear()
+
+    def get(self, index: Value) -> Value | None:
+        base, distance = _split(index)
+        return self.values.get(distance) if base is self.base else None
+
+    def set(self, index: Value, value: Value) -> None:
+        """Know `value`; a register of another base may be any of those that were known."""
+        base, distance = _split(index)
+        if base is not self.base:
+            self.base = base
+            self.values.clear()
+        self.values[distance] = value
+
+
+def _split(index: Value) -> tuple[Value | None, int]:
+    """A register number as a base and a distance (0..7) modulo 8; a constant has no base."""
+    distance = 0
+    while True:
+        if index.op == "const":
+            return None, distance + int(index.attr) & 7
+        if index.op == "and" and index.args[1].op == "const" and index.args[1].attr == 7:
+            index = index.args[0]
+        elif index.op == "add" and index.args[1].op == "const":
+            distance += int(index.args[1].attr)
+            index = index.args[0]
+        else:
+            return index, distance & 7
+
+
 class Builder:
     """Appends operations to `ops`, the trace."""
 
@@ -182,7 +225,8 @@ class Builder:
         self.ops: list[Value] = []
         self._memo: dict[tuple[Any, ...], Value] = {}  # pure operations that may be used here
         self._known: dict[str, Value] = {}  # registers whose value is known here
-        self._guards: list[tuple[dict[tuple[Any, ...], Value], dict[str, Value], set[str]]] = []
+        self._known_fp = _Stack()
+        self._guards: list[tuple[dict[tuple[Any, ...], Value], dict[str, Value], set[str], _Stack]] = []
 
     # -- the three ways to append --------------------------------------------------------------------------------------
 
@@ -239,6 +283,8 @@ class Builder:
     def set(self, register: str, value: Value | int) -> None:
         """Write a register of `REGISTERS`."""
         new = self.lift(value, integer(REGISTERS[register]))
+        if self._known.get(register) is new:
+            return  # it has that value
         self.emit("set", None, (new,), register)
         self._known[register] = new
         if self._guards:
@@ -248,14 +294,24 @@ class Builder:
         """Drop what is known of `registers` (none named: of all): something else may have changed them."""
         for register in registers or tuple(self._known):
             self._known.pop(register, None)
+        if not registers:
+            self._known_fp.clear()
 
     def getfp(self, index: Value) -> Value:
         """Read physical x87 register `index` (i8)."""
-        return self.emit("getfp", F80, (index,))
+        known = self._known_fp.get(index)
+        if known is None:
+            known = self.emit("getfp", F80, (index,))
+            self._known_fp.set(index, known)
+        return known
 
     def setfp(self, index: Value, value: Value) -> None:
         """Write physical x87 register `index` (i8)."""
-        self.emit("setfp", None, (index, self.lift(value, F80)))
+        new = self.lift(value, F80)
+        self.emit("setfp", None, (index, new))
+        self._known_fp.set(index, new)
+        if self._guards:
+            self._guards[-1][2].add("fpr")
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -284,11 +340,13 @@ class Builder:
     def when(self, condition: Value) -> Iterator[None]:
         """Guard the operations of the block; no value computed inside may be used outside."""
         self.emit("when", None, (self.lift(condition, I1),))
-        self._guards.append((self._memo, self._known, set()))
-        self._memo, self._known = self._memo.copy(), self._known.copy()
+        self._guards.append((self._memo, self._known, set(), self._known_fp))
+        self._memo, self._known, self._known_fp = self._memo.copy(), self._known.copy(), self._known_fp.copy()
         yield
         self.emit("end", None)
-        self._memo, self._known, written = self._guards.pop()
+        self._memo, self._known, written, self._known_fp = self._guards.pop()
+        if "fpr" in written:
+            self._known_fp.clear()
         if written:
             self.forget(*written)
         if self._guards:

@@ -98,6 +98,9 @@ def direct(op: str, result: Type, argument: Type) -> Callable[..., Outcome]:
     """The function of `op`'s arguments alone, for a result and a first argument of these types."""
     if argument.kind == "f" and argument.bits == 80 and op in _EXTENDED_ARITHMETIC:
         return _EXTENDED_ARITHMETIC[op]
+    if op == "fconvert" and result.bits == 80 and argument.bits != 80:
+        size = argument.bits
+        return lambda a, control: conversion.extend(a, size)
     function: Any = FLOAT[op]
     return lambda *arguments: function(result, argument, *arguments)
 

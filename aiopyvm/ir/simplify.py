@@ -36,6 +36,10 @@ def _xor(type_: Type, x: Value, y: Value) -> Value | None:
 def _or(type_: Type, x: Value, y: Value) -> Value | None:
     if x is y:
         return x
+    if _is(x, "or") and y in x.args:
+        return x
+    if _is(y, "or") and x in y.args:
+        return y
     for a, b in ((x, y), (y, x)):
         if a.op in ("ult", "slt") and _is(b, "eq") and set(a.args) == set(b.args):
             return a.builder.pure("ule" if a.op == "ult" else "sle", type_, a.args)
@@ -52,7 +56,16 @@ def _and(type_: Type, x: Value, y: Value) -> Value | None:
             return y
         if _is(x, "and") and x.args[1].op == "const":
             return x.args[0] & (int(x.args[1].attr) & int(y.attr))
-    return None
+        if _is(x, "add") and _is_masked_by(x.args[0], int(y.attr)):  # ((x & 7) + n) & 7: a register number
+            return (x.args[0].args[0] + x.args[1]) & y
+    if _is(x, "or") and y in x.args:  # (a | b) & b = b
+        return y
+    return x if _is(y, "or") and x in y.args else None
+
+
+def _is_masked_by(x: Value, mask: int) -> bool:
+    """Tell whether `x` is something & `mask`, all ones from bit 0."""
+    return _is(x, "and") and x.args[1].op == "const" and x.args[1].attr == mask and mask & (mask + 1) == 0
 
 
 def _eq(type_: Type, x: Value, y: Value) -> Value | None:

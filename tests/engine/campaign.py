@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
-from tests.engine.programs import Outcome, Program, program, run, x87_program
+from tests.engine.programs import Outcome, Program, flag_program, program, run, x87_program
 
-KINDS = ("straight", "loop", "itself", "loop itself", "x87", "x87 loop")
+KINDS = ("straight", "loop", "itself", "loop itself", "x87", "x87 loop", "flags loop")
 
 
 def engines(number: int) -> dict[str, PythonEngine]:
@@ -34,6 +34,8 @@ def case(seed: int, number: int) -> tuple[Program, list[int]]:
     length = random_.randrange(1, 16)
     if "x87" in kind:
         made = x87_program(random_, length, "loop" in kind)
+    elif "flags" in kind:
+        made = flag_program(random_, 3 * length, "loop" in kind)
     else:
         made = program(random_, length, "loop" in kind, "itself" in kind)
     cut = random_.choice(((1, 2, 3, 7, 61, 500), (500,), (61, 500), (2, 61)))

@@ -88,6 +88,25 @@ def _any_float(random_: random.Random) -> bytes:
     return significand.to_bytes(8, "little") + exponent.to_bytes(2, "little")
 
 
+_FLAG_CODES = [
+    bytes.fromhex(code)
+    for code in (
+        "f5 f8 f9 9e 9f d6 40 4b fec4 11d8 19da 10fc 18c4 d0d4 d1d8 d1d3 d3e0 d2ec c1d009 c0dc03 0fa4d807 "
+        "0fadc3 0f92c1 0f9fc4 0f42c3 0fa3d0 0fbbd0 0fbcc3 0fafc3 27 37 d40a 39d8 85c0 f7d8 f7e3 9c58 7201f5 "
+        "7000 e301f9 0fb1d8"
+    ).split()
+]
+
+
+def flag_program(random_: random.Random, length: int, loop: bool) -> Program:
+    """As `program`, of instructions that read and write flags, one after another."""
+    made = program(random_, 1, loop)
+    code = b"".join(random_.choice(_FLAG_CODES) for _ in range(length))
+    if loop and len(code) < 120:
+        code += b"\x4f\x75" + bytes([(-len(code) - 3) & 0xFF])
+    return Program(code, made.registers, made.eflags, made.seed)
+
+
 def x87_instruction(random_: random.Random) -> bytes:
     """The bytes of some x87 instruction, or sometimes of any."""
     while True:

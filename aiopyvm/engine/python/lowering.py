@@ -19,7 +19,7 @@ from aiopyvm.engine.python.expressions import expression
 from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunk, Thunks
 from aiopyvm.engine.python.plan import Group, Plan, guard_sets_flags, opening, sets_arithmetic_flag
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.float import FLOAT
+from aiopyvm.ir.float import direct
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.ir.ops import FLOAT_OPS
 from aiopyvm.ir.pure import PURE
@@ -416,6 +416,9 @@ class Lowering:
         if bits in _VIEW:
             view, shift = _VIEW[bits]
             text = f"{view}[{address}{shift}] if {self._is_fast(op.args[0], bits, 'RD')} else {slow}"
+        elif bits == 64:
+            words = f"M4[{address}>>2]|M4[({address}>>2)+1]<<32"
+            text = f"{words} if {_two_words(address, 'RD')} else {slow}"
         else:
             text = slow
         self.flags_at(self.position)
@@ -430,6 +433,12 @@ class Lowering:
             self.write(f"if {self._is_fast(op.args[0], bits, 'WR')}: {view}[{address}{shift}]={text}")
             self.mark_site()
             self.write(f"elif st({address},{bits // 8},{text}): dirty=1")
+        elif bits == 64:
+            self.flags_at(self.position)
+            words = f"M4[{address}>>2]={text}&0xffffffff;M4[({address}>>2)+1]={text}>>32"
+            self.write(f"if {_two_words(address, 'WR')}: {words}")
+            self.mark_site()
+            self.write(f"elif st({address},8,{text}): dirty=1")
         else:
             self.mark_site()
             self.write(f"if st({address},{bits // 8},{text}): dirty=1")
@@ -455,17 +464,15 @@ class Lowering:
         self.temporary(op, f"{name}({arguments})", op.bits)
 
     def _float(self, op: Value) -> None:
-        self.scope[f"float_{op.op}"] = FLOAT[op.op]
-        types = [self._type_name(op.type), self._type_name(op.args[0].type)]
-        arguments = ",".join([*types, *(self.text(arg) for arg in op.args)])
+        argument = op.args[0].type
+        assert op.type is not None
+        assert argument is not None
+        function = f"{op.op}_{op.type.kind}{op.type.bits}_{argument.kind}{argument.bits}"
+        self.scope[function] = direct(op.op, op.type, argument)
+        arguments = ",".join([self.text(arg) for arg in op.args])
         name = f"v{len(self.lines)}"
-        self.write(f"{name},{name}x=float_{op.op}({arguments})")
+        self.write(f"{name},{name}x={function}({arguments})")
         self._define(op, name, op.bits)
-
-    def _type_name(self, type_: Any) -> str:
-        name = f"type_{type_.kind}{type_.bits}_{type_.lanes}"
-        self.scope[name] = type_
-        return name
 
     def _op_fexc(self, op: Value) -> None:
         self._define(op, f"{self._names[op.args[0]]}x", 8)
@@ -489,3 +496,8 @@ class Lowering:
 
     def _op_exit(self, op: Value) -> None:
         self.leave(*op.attr)
+
+
+def _two_words(address: str, pages: str) -> str:
+    """The text of the test whether two aligned words at `address` may use a view."""
+    return f"{address}&{_FAST[32]:#x} in {pages} and {address}+4&{_FAST[32]:#x} in {pages}"

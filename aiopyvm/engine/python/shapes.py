@@ -19,9 +19,10 @@ from aiopyvm.engine.python.blocks import ends_block, is_special
 from aiopyvm.engine.python.bulk import is_bulk
 from aiopyvm.engine.python.expressions import PARITY, sdiv, srem
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Thunks, force, packed
+from aiopyvm.engine.python.fpregisters import read_fp, write_fp
 from aiopyvm.engine.python.lowering import Lowering
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.evaluate import Leave, read_fp, write_fp
+from aiopyvm.ir.evaluate import Leave
 from aiopyvm.ir.registers import GENERAL
 from aiopyvm.ir.types import I32, integer
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative

@@ -1,0 +1,24 @@
+"""The x87 data registers, read and written in one piece of the CPU's buffer: `getfp` and `setfp` of generated code."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from aiopyvm.isa.state import CpuState
+
+_OFFSET: Final = CpuState.fpr.offset
+_UNPACK: Final = struct.Struct("<QH").unpack_from
+_PACK: Final = struct.Struct("<QH").pack_into
+_SIGNIFICAND: Final = (1 << 64) - 1
+
+
+def read_fp(cpu: Any, index: int) -> int:
+    """The 80 bits of physical x87 register `index` (0..7)."""
+    significand, exponent = _UNPACK(cpu, _OFFSET + 16 * index)
+    return int(exponent << 64 | significand)
+
+
+def write_fp(cpu: Any, index: int, value: int) -> None:
+    """Set the 80 bits of physical x87 register `index` (0..7)."""
+    _PACK(cpu, _OFFSET + 16 * index, value & _SIGNIFICAND, value >> 64)
