@@ -19,7 +19,7 @@ from aiopyvm.errors import LoadError
 from tests.hostile.inputs import Input, inputs
 
 MEMORY = 32 << 20
-LIMITS = Limits(instructions=1_000_000, memory=MEMORY, output=1 << 20, wall_time=60.0, processes=32, open_files=64)
+LIMITS = Limits(instructions=1_000_000, memory=MEMORY, output=1 << 20, wall_time=600.0, processes=32, open_files=64)
 ROOM = 20 << 20  # what the process may grow beyond a guest's budget
 TYPED = frozenset(Reason) - {Reason.CANCELLED, Reason.KILLED, Reason.TIME_LIMIT}
 
