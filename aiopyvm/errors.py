@@ -14,7 +14,7 @@ What a guest sees (errno, faults, signals) is never one of these: see `aiopyvm.a
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.result import Result
@@ -39,6 +39,9 @@ class GuestFailedError(AiopyvmError, subprocess.CalledProcessError):
     def __init__(self, result: Result) -> None:
         super().__init__(result.returncode, result.args, result.stdout, result.stderr)
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.result,)
 
     def __str__(self) -> str:
         detail = f": {self.result.detail}" if self.result.detail else ""

@@ -172,6 +172,18 @@ def _is_pollable(fd: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
 
 
+def _has_read_ahead(file: Any, fd: int) -> bool:
+    """Tell whether `file` holds bytes that its descriptor, which has nothing to read now, knows nothing of."""
+    if not isinstance(file, io.BufferedReader):
+        return False
+    blocking = os.get_blocking(fd)
+    os.set_blocking(fd, False)
+    try:
+        return bool(file.peek(1))
+    finally:
+        os.set_blocking(fd, blocking)
+
+
 def _file_source(file: Any) -> Source:
     read: Callable[[int], bytes | None] = getattr(file, "read1", file.read)
     fd = _descriptor_of(file)
@@ -180,7 +192,8 @@ def _file_source(file: Any) -> Source:
         if fd is None:
             data = read(n)
         elif _is_pollable(fd):
-            await anyio.wait_readable(fd)
+            if not _ready_now(fd, select.POLLIN) and not _has_read_ahead(file, fd):
+                await anyio.wait_readable(fd)
             data = read(n)
         else:
             data = await anyio.to_thread.run_sync(read, n)
@@ -202,9 +215,9 @@ def _descriptor_source(fd: int) -> Source:
     return Source(receive)
 
 
-def _writable_now(fd: int) -> bool:
+def _ready_now(fd: int, events: int) -> bool:
     poller = select.poll()
-    poller.register(fd, select.POLLOUT)
+    poller.register(fd, events)
     return bool(poller.poll(0))
 
 
@@ -216,7 +229,7 @@ def _file_sink(file: Any) -> Sink:
     def direct(data: bytes) -> int:
         done = 0
         while done < len(data):
-            if pollable and fd is not None and not _writable_now(fd):
+            if pollable and fd is not None and not _ready_now(fd, select.POLLOUT):
                 break
             piece = data[done : done + PIPE_BUF] if pollable else data[done:]
             done += file.write(piece) or 0
@@ -231,7 +244,7 @@ def _descriptor_sink(fd: int) -> Sink:
 
     def direct(data: bytes) -> int:
         done = 0
-        while done < len(data) and (not pollable or _writable_now(fd)):
+        while done < len(data) and (not pollable or _ready_now(fd, select.POLLOUT)):
             done += os.write(fd, data[done : done + PIPE_BUF] if pollable else data[done:])
         return done
 

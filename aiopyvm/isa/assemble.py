@@ -32,8 +32,13 @@ _MOST_PASSES: Final = 256
 def assemble(text: str, address: int = 0) -> bytes:
     """Return the machine code of `text` for `address` (0..2**32-1), 32-bit code.
 
-    Raises AssemblyError, which names the line and the statement, where the text is wrong.
+    Raises AssemblyError, which names the line and the statement, where the text is wrong; TypeError, ValueError for
+    arguments that are none.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"assembly is str, not {type(text).__name__}")
+    if not 0 <= address <= 0xFFFFFFFF:
+        raise ValueError(f"an address has 32 bits, not {address:#x}")
     return _table_assembler().assemble(text, address)
 
 

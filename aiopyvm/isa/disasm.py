@@ -31,8 +31,12 @@ class Line:
 def disassemble(code: bytes | bytearray | memoryview, address: int = 0) -> str:
     """Return the text of all of `code`, one instruction per line; a byte that begins none is `db 0x..`.
 
-    `address` (0..2**32-1) is that of the first byte.
+    `address` (0..2**32-1) is that of the first byte. Raises TypeError, ValueError for arguments that are none.
     """
+    if not isinstance(code, (bytes, bytearray, memoryview)):
+        raise TypeError(f"code is bytes, not {type(code).__name__}")
+    if not 0 <= address <= 0xFFFFFFFF:
+        raise ValueError(f"an address has 32 bits, not {address:#x}")
     return "\n".join(line.text for line in iter_disassemble(code, address))
 
 

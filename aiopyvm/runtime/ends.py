@@ -9,6 +9,7 @@ none are lost.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -160,8 +161,15 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
                 run.answered()
 
     async def receive_exactly(self, nbytes: int) -> bytes:
-        """Return exactly `nbytes` bytes. Raises anyio's IncompleteRead at an earlier end; what was there is kept."""
+        """Return exactly `nbytes` bytes.
+
+        Raises ValueError for a negative number, anyio's IncompleteRead at an earlier end (what was there is kept),
+        ClosedResourceError, BusyResourceError.
+        """
+        if nbytes < 0:
+            raise ValueError(f"nbytes must not be negative: {nbytes}")
         await anyio.lowlevel.checkpoint()
+        self._open_file()
         while len(self._ahead) < nbytes:
             await self._read_ahead()
         data, self._ahead = self._ahead[:nbytes], self._ahead[nbytes:]
@@ -170,9 +178,13 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
     async def receive_until(self, delimiter: bytes, max_bytes: int = 65536) -> bytes:
         """Return the bytes before `delimiter`, which is read too.
 
-        Raises anyio's DelimiterNotFound when it is not among the next `max_bytes`, IncompleteRead at an earlier end.
+        Raises ValueError for an empty delimiter, anyio's DelimiterNotFound when it is not among the next `max_bytes`,
+        IncompleteRead at an earlier end, ClosedResourceError, BusyResourceError.
         """
+        if not delimiter:
+            raise ValueError("a delimiter is at least one byte")
         await anyio.lowlevel.checkpoint()
+        self._open_file()
         start = 0
         while (at := self._ahead.find(delimiter, start)) < 0:
             if len(self._ahead) >= max_bytes:
@@ -201,7 +213,12 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
         return _metered(self._channel, run, meter)
 
     def lines(self, encoding: str | None = None) -> Lines:
-        """Iterate over lines without their newline: `str` when an encoding is given, else `bytes`."""
+        """Iterate over lines without their newline: `str` when an encoding is given, else `bytes`.
+
+        Raises LookupError for an encoding that does not exist.
+        """
+        if encoding is not None:
+            codecs.lookup(encoding)
         return Lines(self, encoding)
 
     async def _line(self) -> bytes:
@@ -329,8 +346,10 @@ def pipe(capacity: int = DEFAULT_CAPACITY) -> Pipe:
     """Make a pipe of at least `capacity` bytes (a power of two of pages). Its ends are for Python, for guests, or one
     for each.
 
-    Raises ValueError unless 1 <= capacity <= 1 MiB.
+    Raises ValueError unless 1 <= capacity <= 1 MiB, TypeError for what is no integer.
     """
+    if not isinstance(capacity, int):
+        raise TypeError(f"a pipe's capacity is a number of bytes, not {capacity!r}")
     if not 1 <= capacity <= MAX_CAPACITY:
         raise ValueError(f"a pipe's capacity is 1 to {MAX_CAPACITY} bytes, not {capacity}")
     channel = Channel(KernelPipe(None, capacity))

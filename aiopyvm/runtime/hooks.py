@@ -56,13 +56,35 @@ class Event:
 HookFunction = Callable[[Event], "Awaitable[Any] | Any"]
 
 
+def _check_range(start: object, end: object) -> None:
+    for address in (start, end):
+        if not isinstance(address, int):
+            raise TypeError(f"an address is a number, not {address!r}")
+        if not 0 <= address <= 1 << 32:
+            raise ValueError(f"an address has 32 bits, not {address:#x}")
+    if not start < end:  # type: ignore[operator]  # both are int, as seen
+        raise ValueError(f"nothing is in [{start:#x}, {end:#x})")
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"a hook's function can be called, {function!r} cannot")
+
+
 @dataclass(frozen=True, slots=True)
 class CodeHook:
-    """Calls `function` before each instruction in [start, end) is executed; at `start` alone when `end` is None."""
+    """Calls `function` before each instruction in [start, end) is executed; at `start` alone when `end` is None.
+
+    Raises TypeError, ValueError for arguments that are none, as the other hooks do.
+    """
 
     start: int
     function: HookFunction
     end: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(self.start, self.start + 1 if self.end is None else self.end)
+        _check_function(self.function)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +96,12 @@ class MemoryHook:
     function: HookFunction
     access: Literal["r", "w", "rw"] = "rw"
 
+    def __post_init__(self) -> None:
+        _check_range(self.start, self.end)
+        _check_function(self.function)
+        if self.access not in ("r", "w", "rw"):
+            raise ValueError(f'access is "r", "w" or "rw", not {self.access!r}')
+
 
 @dataclass(frozen=True, slots=True)
 class SyscallHook:
@@ -82,6 +110,11 @@ class SyscallHook:
 
     function: HookFunction
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_function(self.function)
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"a system call's name is str, not {self.name!r}")
 
 
 Hook = CodeHook | MemoryHook | SyscallHook

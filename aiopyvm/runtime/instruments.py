@@ -80,13 +80,14 @@ class Instruments:
         run.advance = self.advance
 
     def add_hooks(self, hooks: Iterable[Hook]) -> None:
-        """Take in the caller's hooks. Raises TypeError for what is none."""
+        """Take in the caller's hooks. Raises TypeError for what is none, ValueError for no system call's name."""
         for hook in hooks:
             if isinstance(hook, CodeHook):
                 self._code.append(hook)
             elif isinstance(hook, MemoryHook):
                 self._memory.append(hook)
             elif isinstance(hook, SyscallHook):
+                _check_call_name(hook.name)
                 self._syscall.append(hook)
             else:
                 raise TypeError(f"a hook is a CodeHook, MemoryHook or SyscallHook, not {type(hook).__name__}")
@@ -187,7 +188,9 @@ class Instruments:
                     event = Event("syscall", thread, cpu.eip, number=number, name=name, args=args)
                     answer = yield from self._call(hook.function, event)
                     if answer is not None:
-                        cpu.eax = int(answer) & 0xFFFFFFFF
+                        if not isinstance(answer, int):
+                            raise TypeError(f"a system-call hook answers with a number or None, not {answer!r}")
+                        cpu.eax = answer & 0xFFFFFFFF
                         run.cost += HOOK_COST
                         return HOOK_COST
         return guests.leave(guest, left_by)
@@ -229,6 +232,13 @@ class Instruments:
         while not answers:
             yield
         return answers[0]
+
+
+def _check_call_name(name: str | None) -> None:
+    from aiopyvm.syscalls.table import TABLE
+
+    if name is not None and not any(row.name == name for row in TABLE.values()):
+        raise ValueError(f"no system call is called {name!r}")
 
 
 def _call_name(number: int) -> str:

@@ -6,6 +6,7 @@ runtime's), and a charge is taken by all of the chain or by none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -73,8 +74,8 @@ def _check(name: str, value: object) -> None:
     kinds = (int, float) if name in ("wall_time", "guest_time") else (int,)
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise ValueError(f"{name} must be a positive {kinds[-1].__name__}, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite (None: no limit), not {value!r}")
 
 
 LIMIT_NAMES: Final = tuple(entry.name for entry in fields(Limits) if not entry.name.startswith("_"))

@@ -34,10 +34,15 @@ _engines: dict[str, Engine] = {}
 _syscalls: list[SystemCalls] = []
 
 
-def get_engine(name: str) -> Engine:
-    """Return the process's engine of that name; all guests share it. Raises ValueError for a name that is none."""
+def check_engine(name: str) -> None:
+    """Raise ValueError for what is no engine."""
     if name not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+
+
+def get_engine(name: str) -> Engine:
+    """Return the process's engine of that name; all guests share it. Raises ValueError for a name that is none."""
+    check_engine(name)
     key = "python" if name == "auto" else name
     engine = _engines.get(key)
     if engine is None:

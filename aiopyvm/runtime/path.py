@@ -186,11 +186,15 @@ class GuestPath:
 
     async def write_text(self, data: str, encoding: str = "utf-8", errors: str = "strict") -> int:
         """Replace the file's content with text; return the number of characters."""
+        if not isinstance(data, str):
+            raise TypeError(f"write_text takes str, not {type(data).__name__}")
         await self._write(data.encode(encoding, errors), O_TRUNC)
         return len(data)
 
     async def append_bytes(self, data: bytes) -> int:
         """Add to the file's content, making it if there is none; return the length added."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"append_bytes takes bytes, not {type(data).__name__}")
         return await self._write(bytes(data), O_APPEND)
 
     async def _write(self, data: bytes, how: int) -> int:

@@ -16,8 +16,9 @@ from aiopyvm.runtime.stdio import Stdio, check_stdio
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.block import Block
+    from aiopyvm.runtime.options import OpenOptions
     from aiopyvm.runtime.run import Run
-    from aiopyvm.runtime.vm import VM, OpenOptions
+    from aiopyvm.runtime.vm import VM
 
 
 class Pipeline(Process):

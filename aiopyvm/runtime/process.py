@@ -85,8 +85,12 @@ class Process(anyio.abc.Process):
         return self.result.returncode
 
     def send_signal(self, signal: int) -> None:
-        """Send it a signal, as kill(2) from outside; nothing happens when it has ended. Raises ValueError for no
-        signal."""
+        """Send it a signal, as kill(2) from outside; nothing happens when it has ended.
+
+        Raises TypeError, ValueError for what is no signal.
+        """
+        if not isinstance(signal, int):
+            raise TypeError(f"a signal is a number, not {signal!r}")
         if not 1 <= signal <= 64:
             raise ValueError(f"a signal is 1 to 64, not {signal!r}")
         run = self._run

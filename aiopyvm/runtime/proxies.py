@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from aiopyvm.isa.state import FLAG_BITS, GPR8, GPR16, GPR32, SEGMENTS
+from aiopyvm.isa.state import FLAG_BITS, GPR8, GPR16, GPR32, SEGMENTS, CpuState
 
 if TYPE_CHECKING:
-    from aiopyvm.isa.state import CpuState
     from aiopyvm.kernel.thread import Thread
 
 _PARTS: Final = {
@@ -35,6 +34,9 @@ class Registers:
 
     def __init__(self, cpu: CpuState) -> None:
         object.__setattr__(self, "_cpu", cpu)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registers_from, (bytes(self._cpu),)
 
     def _get(self, name: str) -> int:
         cpu = self._cpu
@@ -97,6 +99,11 @@ class Registers:
 
     def __repr__(self) -> str:
         return "<Registers " + " ".join(f"{name}={value:#010x}" for name, value in self.as_dict().items()) + ">"
+
+
+def _registers_from(state: bytes) -> Registers:
+    """Return registers that are a copy: what pickling and copying a `Result` gives."""
+    return Registers(CpuState.from_buffer_copy(state))
 
 
 class Memory:

@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from aiopyvm.host.clock import loop_clock
 from aiopyvm.runtime.limits import LIMIT_NAMES, Account, Limits
+from aiopyvm.runtime.machine import check_engine
 from aiopyvm.runtime.result import Reason
 from aiopyvm.runtime.scheduler import Scheduler
 
@@ -35,13 +36,20 @@ def current_scheduler() -> Scheduler:
         return scheduler
 
 
+def check_quantum(quantum: object) -> None:
+    """Raise ValueError for what is no number of instructions."""
+    if isinstance(quantum, bool) or not isinstance(quantum, int) or quantum < 1:
+        raise ValueError(f"quantum is a number of instructions, at least 1, not {quantum!r}")
+
+
 class Runtime:
     """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
 
     Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest);
     `wall_time` counts from the start of each guest. `workers` is how many threads of the host may run guests at most;
     the Python engine, which holds the GIL, uses one. `engine` and `quantum` are the default of its VMs. Leaving the
-    block waits until all guests have ended; with an exception it kills them first.
+    block waits until all guests have ended; with an exception it kills them first. Raises TypeError, ValueError for
+    arguments that are none.
     """
 
     def __init__(
@@ -49,6 +57,10 @@ class Runtime:
     ) -> None:
         if not isinstance(workers, int) or workers < 1:
             raise ValueError(f"workers is a number of threads, at least 1, not {workers!r}")
+        check_engine(engine)
+        check_quantum(quantum)
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits is a Limits, not {limits!r}")
         self.workers = workers
         self.engine = engine
         self.quantum = quantum
@@ -66,7 +78,7 @@ class Runtime:
         self._token: Token[Runtime | None] | None = None
 
     def vm(self, **options: Any) -> VM:
-        """Return a `VM` whose guests belong to this runtime; options as in `VM`."""
+        """Return a `VM` whose guests belong to this runtime; options as in `VM`. Raises what `VM` raises."""
         from aiopyvm.runtime.vm import VM
 
         options.setdefault("engine", self.engine)

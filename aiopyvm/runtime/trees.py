@@ -84,7 +84,10 @@ def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
     from aiopyvm.kernel.hostfs import HostFs
     from aiopyvm.kernel.overlay import OverlayFs
 
-    lower = HostFs(open_host_tree(tree.path, writable=tree.mode == "rw"))
+    try:
+        lower = HostFs(open_host_tree(tree.path, writable=tree.mode == "rw"))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(tree.path)) from None
     return OverlayFs(lower, clock, budget) if tree.mode == "cow" else lower
 
 
@@ -103,6 +106,10 @@ def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:
             elif isinstance(value, (bytes, bytearray, memoryview)):
                 make_directories(vfs, user, path.rpartition(b"/")[0])
                 write_file(vfs, user, path, bytes(value))
+            elif isinstance(value, str):
+                raise TypeError(
+                    f"{os.fsdecode(path)} is given as str: a file's content is bytes, a directory a HostDir"
+                )
             else:
                 _mount(vfs, user, path, value)
         except Errno as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from subprocess import PIPE
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.abc
@@ -26,6 +27,15 @@ from aiopyvm.runtime.machine import (
     make_kernel,
     open_null,
 )
+from aiopyvm.runtime.options import (
+    Argument,
+    Env,
+    OpenOptions,
+    PausedOptions,
+    RunOptions,
+    check_kind,
+    check_options,
+)
 from aiopyvm.runtime.process import Opening, Process, pump_task
 from aiopyvm.runtime.program import (
     Program,
@@ -40,7 +50,7 @@ from aiopyvm.runtime.program import (
 )
 from aiopyvm.runtime.result import Result
 from aiopyvm.runtime.run import SECOND_NS, Run
-from aiopyvm.runtime.runtime import IMPLICIT, Runtime, current_runtime, current_scheduler
+from aiopyvm.runtime.runtime import IMPLICIT, Runtime, check_quantum, current_runtime, current_scheduler
 from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
 
 if TYPE_CHECKING:
@@ -49,48 +59,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
-    from aiopyvm.runtime.hooks import Hook
     from aiopyvm.runtime.path import GuestPath
     from aiopyvm.runtime.pipeline import Pipeline
-
-Env = Mapping[str, str | bytes]
-Argument = str | bytes | os.PathLike[str]
-
-
-class OpenOptions(TypedDict, total=False):
-    """What every way to run a program takes.
-
-    `argv0`: what the guest sees as its name. `env` is laid over the VM's, `cwd` replaces it, `limits` that are named
-    override. `stdin`, `stdout`, `stderr`: see the package's docstring. `tty`: the standard streams are terminals for
-    the guest. `strace` is called with a line of text for each system call, `trace` with a `Step` for each instruction.
-    `hooks`: see `aiopyvm.runtime.hooks`.
-    """
-
-    argv0: str | bytes
-    env: Env
-    cwd: Argument
-    stdin: Any
-    stdout: Any
-    stderr: Any
-    limits: Limits
-    tty: bool
-    name: str
-    strace: Callable[[str], object]
-    trace: Callable[[Any], object]
-    hooks: Sequence[Hook]
-
-
-class RunOptions(OpenOptions, total=False):
-    """Also: `check` raises GuestFailedError unless the guest ended well; `task_status` is told the Process."""
-
-    check: bool
-    task_status: anyio.abc.TaskStatus[Any]
-
-
-class PausedOptions(OpenOptions, total=False):
-    """Also: `paused` starts without executing anything, for `Process.step` and `resume`."""
-
-    paused: bool
 
 
 class VM:
@@ -124,10 +94,19 @@ class VM:
             raise ValueError(f'clock is "real" or "virtual", not {clock!r}')
         if cpu != "default":
             raise ValueError(f'cpu must be "default", not {cpu!r}')
-        if not isinstance(quantum, int) or quantum < 1:
-            raise ValueError(f"quantum is a number of instructions, at least 1, not {quantum!r}")
-        if not weight > 0:
-            raise ValueError(f"weight must be positive, not {weight!r}")
+        check_quantum(quantum)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ValueError(f"weight is a positive number, not {weight!r}")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str, bytes))):
+            raise TypeError(f"seed is int, str or bytes, not {seed!r}")
+        for what, value, kind, words in (
+            ("limits", limits, Limits, "a Limits"),
+            ("env", env, Mapping, "a mapping of names to str or bytes"),
+            ("name", name, str, "str"),
+            ("runtime", runtime, Runtime, "a Runtime"),
+        ):
+            if value is not None:
+                check_kind(what, value, kind, words)
         self._engine = get_engine(engine)
         self._root = root
         self._mounts = mounts or {}
@@ -171,6 +150,7 @@ class VM:
         Raises FileNotFoundError and other OSErrors of the host, LoadError, TypeError, ValueError; with `check`,
         GuestFailedError.
         """
+        check_options("run_elf", options, RunOptions)
         return await self._run(await self._elf(source, args, options), options)
 
     async def run_flat(
@@ -178,12 +158,14 @@ class VM:
     ) -> Result:
         """Run a flat binary, a host file or its content, loaded at `load_at`; it starts at `entry` (`load_at` when
         None)."""
+        check_options("run_flat", options, RunOptions)
         return await self._run(await self._flat(source, args, load_at, entry, options), options)
 
     async def run_bytes(
         self, code: bytes, *, load_at: int = 0, entry: int | None = None, **options: Unpack[RunOptions]
     ) -> Result:
         """Run raw machine code; going past its last byte ends it with reason END_OF_CODE and return code 0."""
+        check_options("run_bytes", options, RunOptions)
         return await self._run(self._bytes(code, load_at, entry, options), options)
 
     async def run(self, *argv: Argument, **options: Unpack[RunOptions]) -> Result:
@@ -191,12 +173,14 @@ class VM:
 
         Where argv[0] is a `pathlib` path, it is a host file. Raises FileNotFoundError, PermissionError, LoadError.
         """
+        check_options("run", options, RunOptions)
         return await self._run(await self._guest(argv, options), options)
 
     # --- running in a block -------------------------------------------------------------------------------------------
 
     def open_elf(self, source: Source, *args: Argument, **options: Unpack[PausedOptions]) -> Opening[Process]:
         """Like `run_elf`, as `async with vm.open_elf(...) as process`."""
+        check_options("open_elf", options, PausedOptions)
         return self._opening(lambda: self._elf(source, args, options), options, "open_elf")
 
     def open_flat(
@@ -208,12 +192,15 @@ class VM:
         **options: Unpack[PausedOptions],
     ) -> Opening[Process]:
         """Like `run_flat`, as a block."""
+        check_options("open_flat", options, PausedOptions)
         return self._opening(lambda: self._flat(source, args, load_at, entry, options), options, "open_flat")
 
     def open_bytes(
         self, code: bytes, *, load_at: int = 0, entry: int | None = None, **options: Unpack[PausedOptions]
     ) -> Opening[Process]:
         """Like `run_bytes`, as a block."""
+
+        check_options("open_bytes", options, PausedOptions)
 
         async def program() -> Program:
             return self._bytes(code, load_at, entry, options)
@@ -222,6 +209,7 @@ class VM:
 
     def open(self, *argv: Argument, **options: Unpack[PausedOptions]) -> Opening[Process]:
         """Like `run`, as a block."""
+        check_options("open", options, PausedOptions)
         return self._opening(lambda: self._guest(argv, options), options, "open")
 
     def pipeline(self, *stages: Sequence[Argument], **options: Unpack[OpenOptions]) -> Opening[Pipeline]:
@@ -231,6 +219,7 @@ class VM:
         """
         from aiopyvm.runtime.pipeline import start_pipeline
 
+        check_options("pipeline", options, OpenOptions)
         if not stages:
             raise ValueError("a pipeline has at least one stage")
         for stage in stages:
@@ -357,6 +346,11 @@ class VM:
         run.on_close.append(memory.close)
         kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), memory, limits)
         env = environment({**self._env, **options.get("env", {})})
+        cwd = self._cwd_of(options)
+        try:
+            self._vfs.context(cwd=cwd)
+        except Errno as error:
+            raise guest_error(error, cwd) from None
         try:
             process = kernel.spawn(
                 program.argv,
@@ -364,7 +358,7 @@ class VM:
                 flat=program.flat,
                 environ=environment_bytes(env),
                 files=stdio.files,
-                cwd=self._cwd_of(options),
+                cwd=cwd,
                 path=program.path,
             )
         except Errno as error:
