@@ -38,7 +38,8 @@ class Exit:
     """Why and where an engine stopped.
 
     `vector` is the exception's number (Intel SDM vol. 3A, "Exception and Interrupt Vectors") for FAULT, else -1.
-    `address` is the linear address of a #PF; `access` is "r", "w" or "x" there, else "".
+    `address` is the linear address of a #PF; `access` is "r", "w" or "x" there, else "". `stepped` tells a #DB that
+    follows an instruction because EFLAGS.TF was set before it, and not INT1.
 
     """
 
@@ -47,6 +48,7 @@ class Exit:
     error_code: int = 0
     address: int = 0
     access: str = ""
+    stepped: bool = False
 
 
 @dataclass(slots=True)

@@ -208,9 +208,17 @@ def trace_operations(b: Tracer, insn: Insn) -> None:
     insn.row.semantics(b, *map(b.place, insn.operands))
 
 
+def holds_trap_back(insn: Insn) -> bool:
+    """Tell whether no single-step trap comes behind the instruction, but behind the next one: MOV and POP to SS.
+
+    Intel SDM vol. 3A, "Masking Exceptions and Interrupts When Switching Stacks". LSS does not.
+    """
+    return insn.row.name in ("mov", "pop") and insn.operands[0] == Register("sreg", SEGMENTS.index("ss"), 16)
+
+
 def lockable(insn: Insn) -> bool:
     """Tell whether a LOCK prefix is legal: the row allows it, the destination is memory (Intel SDM vol. 2A, LOCK)."""
     return insn.row.lock and bool(insn.operands) and isinstance(insn.operands[0], Memory)
 
 
-__all__ = ["FLAG_NAMES", "Tracer", "lockable", "trace", "trace_operations"]
+__all__ = ["FLAG_NAMES", "Tracer", "holds_trap_back", "lockable", "trace", "trace_operations"]

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
-from aiopyvm.isa.state import TF
 from aiopyvm.kernel import lifecycle, send
 from aiopyvm.kernel.process import EndReason, Fault
 from aiopyvm.kernel.thread import Thread
@@ -59,7 +58,7 @@ def _fault(t: Thread, exit: Exit) -> None:
     elif vector == UD:
         info = SigInfo(SIGILL, abi.ILL_ILLOPN, address=cpu.eip)
     elif vector == DB:
-        info = SigInfo(SIGTRAP, abi.TRAP_TRACE if cpu.system_flags & TF else abi.TRAP_BRKPT, address=cpu.eip)
+        info = SigInfo(SIGTRAP, abi.TRAP_TRACE if exit.stepped else abi.TRAP_BRKPT, address=cpu.eip)
     elif vector == MF:
         info = SigInfo(SIGFPE, _x87_code(cpu.fsw & ~cpu.fcw), address=cpu.eip)
     elif vector == AC:

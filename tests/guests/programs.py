@@ -85,4 +85,5 @@ GLIBC: Final = (
     Program("files", glibc=True, slow=True),
     Program("polling", glibc=True, slow=True),
     Program("selfmod", glibc=True, slow=True),
+    Program("steps", glibc=True),
 )

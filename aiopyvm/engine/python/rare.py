@@ -16,7 +16,7 @@ from aiopyvm.ir.helpers import Fault
 from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import MODE_CODE16, TF
-from aiopyvm.isa.trace import Tracer, trace
+from aiopyvm.isa.trace import Tracer, holds_trap_back, trace
 from aiopyvm.mem.faults import MemoryFault
 
 _CACHED: Final = 1 << 11  # traces
@@ -59,7 +59,7 @@ class RareModes:
         cpu.eip = outcome if isinstance(outcome, int) else behind & (0xFFFF if cpu.mode & MODE_CODE16 else 0xFFFFFFFF)
         if isinstance(outcome, Leave):
             return leave(outcome)
-        return Exit(ExitReason.FAULT, _DEBUG) if stepping else None
+        return Exit(ExitReason.FAULT, _DEBUG, stepped=True) if stepping and not holds_trap_back(insn) else None
 
     def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
         key = (address, insn.code, mode)
