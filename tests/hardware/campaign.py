@@ -83,9 +83,7 @@ def explain(row: Row, hardware: State, ours: State) -> tuple[State, State]:
     return hardware, ours
 
 
-def compare(
-    pairs: Iterable[tuple[Row, Case, State]], machine: Machine
-) -> Iterator[tuple[Row, Case, list[str], bool]]:
+def compare(pairs: Iterable[tuple[Row, Case, State]], machine: Machine) -> Iterator[tuple[Row, Case, list[str], bool]]:
     """Yield the cases that differ, with how, and whether it is in undefined flags alone."""
     for row, case, hardware in pairs:
         expected, ours = explain(row, hardware, machine.run(case))

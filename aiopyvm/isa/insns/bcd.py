@@ -94,5 +94,3 @@ def daa(b: Tracer) -> None:
 def das(b: Tracer) -> None:
     """Adjust AL after the subtraction of two packed numbers."""
     _adjust_packed(b, subtract=True)
-
-

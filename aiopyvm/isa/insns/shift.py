@@ -212,5 +212,3 @@ def shrd(b: Tracer, dst: Destination, src: RegisterPlace, count: Source) -> None
     dst.store(result)
     carry = (joined >> (n - 1)).trunc(1)
     _unless_zero(b, n, lambda: _set_shift_flags(b, result, carry, x.msb ^ y.trunc(1)))
-
-

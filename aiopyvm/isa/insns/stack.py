@@ -190,5 +190,3 @@ def leave(b: Tracer) -> None:
     value = b.memory("ss", frame, width).load()
     b.set("esp", frame + width // 8)
     b.reg("ebp" if width == 32 else "bp").store(value)
-
-
