@@ -26,6 +26,7 @@ from aiopyvm.isa.trace import Tracer, trace
 MAX_CHAIN: Final = 48  # instructions
 SHORT_CHAIN: Final = 16
 MAX_REGION: Final = 384
+MAX_OPERATIONS: Final = 4000  # of a region: what compiling takes grows with them
 _REGISTERS: Final = ",".join(GPR32)
 
 
@@ -284,9 +285,9 @@ class RegionCompiler:
     def _collect(self, heads: list[int]) -> None:
         """Build chains from `heads` and from the warm targets of their edges, until the region is large enough."""
         queue = list(heads)
-        total = 0
+        total = operations = 0
         builder = ChainBuilder(self._warm, heads)
-        while queue and total < MAX_REGION:
+        while queue and total < MAX_REGION and operations < MAX_OPERATIONS:
             address = queue.pop(0)
             if address in self.heads or self._warm(address) is None:
                 continue
@@ -294,6 +295,7 @@ class RegionCompiler:
             self.heads[address] = len(self.heads)
             self._chains[address] = chain
             total += chain.length
+            operations += len(chain.ops)
             queue.extend(self._targets(chain))
 
     def _targets(self, chain: _Chain) -> list[int]:
