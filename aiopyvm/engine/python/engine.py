@@ -30,7 +30,7 @@ from aiopyvm.mem.faults import MemoryFault
 Tier = Literal["auto", "evaluator", "cold", "warm"]
 NEVER: Final = 1 << 62
 WARM_AFTER: Final = 256  # entries of a block before a region is made around it
-MERGE_AFTER: Final = 200  # times that a region is left for another before they become one
+MERGE_AFTER: Final = 5000  # times that a region is left for another before they become one
 _UNPACK: Final = struct.Struct("<9I6B").unpack_from
 _PACK: Final = struct.Struct("<9I6B").pack_into
 _ECX: Final = 1
