@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Final, NoReturn
 
 UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -95,10 +95,18 @@ def mount(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     wide = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
+    parser = Parser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
     parser.add_argument("--version", action="store_true", help="say which version this is")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run one program", description=RUN_HELP, formatter_class=wide)
@@ -139,7 +147,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
 
 
-def _add_code(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_code(commands: argparse._SubParsersAction[Parser]) -> None:
     disasm = commands.add_parser(
         "disasm",
         help="show code as Intel assembly",

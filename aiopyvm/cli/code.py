@@ -12,6 +12,7 @@ from aiopyvm import assemble
 def disasm_command(arguments: Any) -> int:
     """Print address, bytes and text of each instruction. Raises OSError, ValueError, LoadError."""
     code, start = _code_of(arguments.file)
+    names = _names(code)
     if arguments.address is not None:
         if code.startswith(b"\x7fELF"):
             code = _elf_bytes(code, arguments.address)
@@ -20,14 +21,25 @@ def disasm_command(arguments: Any) -> int:
         code, start = _elf_code(code)
     if arguments.length is not None:
         code = code[: arguments.length]
-    _print_lines(code, start)
+    _print_lines(code, start, names)
     return 0
 
 
-def _print_lines(code: bytes, start: int) -> None:
+def _names(data: bytes) -> dict[int, str]:
+    """Return the symbols of an ELF program by address; nothing for other code."""
+    if not data.startswith(b"\x7fELF"):
+        return {}
+    from aiopyvm.loader.elf import parse_elf
+
+    return {address: name for name, address in parse_elf(data).symbols.items()}
+
+
+def _print_lines(code: bytes, start: int, names: dict[int, str]) -> None:
     from aiopyvm.isa.disasm import iter_disassemble
 
     for line in iter_disassemble(code, start):
+        if line.address in names:
+            print(f"{names[line.address]}:")
         print(f"{line.address:08x}  {line.code.hex(' '):<32}  {line.text}")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiopyvm.cli.arguments import make_parser
 
@@ -15,12 +16,14 @@ INTERRUPTED: Final = 130
 
 
 def complain(text: str) -> None:
-    """Say what went wrong."""
-    print(f"aiopyvm: {text}", file=sys.stderr)
+    """Say what went wrong, where there is somewhere to say it."""
+    if sys.stderr is not None:
+        print(f"aiopyvm: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit (usage)."""
+    _occupy_standard_descriptors()
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.version:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 128 + 13
     except Exception as error:
-        return _failed(error)
+        return _failed(error, arguments)
 
 
 def _dispatch(command: str, arguments: object) -> int:
@@ -51,14 +54,32 @@ def _dispatch(command: str, arguments: object) -> int:
     return disasm_command(arguments) if command == "disasm" else asm_command(arguments)
 
 
-def _failed(error: Exception) -> int:
+def _occupy_standard_descriptors() -> None:
+    """Keep closed standard descriptors from becoming something else's: what stands there now gives EBADF."""
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest one that is free: this number
+
+
+def _names_program(error: OSError, arguments: Any) -> bool:
+    """Tell whether the file that is not there is a program, and not a directory that was to be mounted."""
+    if arguments.command not in ("run", "pipe"):
+        return True
+    from aiopyvm.cli.running import programs_of
+
+    return error.filename in programs_of(arguments)
+
+
+def _failed(error: Exception, arguments: Any) -> int:
     """Say in one line why there is no result; return the status for it. An error of ours keeps its traceback."""
     from aiopyvm.errors import AiopyvmError, InternalError, LoadError
 
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         complain(_os_error(error))
-        return NOT_FOUND
-    if isinstance(error, (LoadError, PermissionError)):
+        return NOT_FOUND if _names_program(error, arguments) else NOT_RUN
+    if isinstance(error, (LoadError, PermissionError, IsADirectoryError)):
         complain(_os_error(error) if isinstance(error, OSError) else str(error))
         return NOT_EXECUTABLE
     if isinstance(error, InternalError) or not isinstance(error, (AiopyvmError, OSError, ValueError)):
@@ -72,4 +93,4 @@ def _failed(error: Exception) -> int:
 
 
 def _os_error(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror or str(error)

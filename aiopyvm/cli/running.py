@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ from aiopyvm.cli.main import complain
 OUT_OF_TIME: Final = 124
 RUNTIME_ENDED: Final = 128 + 9
 SIGPIPE: Final = 13
+OPERATORS: Final = "|&;<>()"
+PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[|&;<>()]+|[^\\'"|&;<>()]+|.""", re.DOTALL)
+"""A quoted character or string, an operator, or other text; what is none (a quote left open) is one character."""
 
 
 def run_command(command: str, arguments: Any) -> int:
@@ -82,20 +86,26 @@ async def _pipe(arguments: Any) -> int:
 
 def split_pipeline(line: str) -> list[list[Any]]:
     """Return the stages of 'a | b | c', each split as a shell would. Raises ValueError."""
-    lexer = shlex.shlex(line, posix=False, punctuation_chars="|&;<>()")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    stages: list[list[Any]] = [[]]
-    for token in lexer:  # quotes are still there, so that a quoted | is none
-        if token == "|":
-            stages.append([])
-        elif set(token) <= set("|&;<>()"):
-            raise ValueError(f"only | joins programs here, not {token!r}: use a shell inside the guest")
+    texts = [""]
+    for part in PARTS.findall(line):
+        if part == "|":
+            texts.append("")
+        elif part[0] in OPERATORS:
+            raise ValueError(f"only | joins programs here, not {part!r}: use a shell inside the guest")
         else:
-            stages[-1] += shlex.split(token)
+            texts[-1] += part
+    try:
+        stages: list[list[Any]] = [shlex.split(text) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"{str(error).lower()} in {line!r}") from None
     if not all(stages):
         raise ValueError(f"a program is missing in {line!r}")
     return stages
+
+
+def programs_of(arguments: Any) -> list[str]:
+    """Return the names of the programs that the command line asks for. Raises ValueError."""
+    return [arguments.program] if hasattr(arguments, "program") else [s[0] for s in split_pipeline(arguments.line)]
 
 
 def status_of(result: Result) -> int:

@@ -12,7 +12,8 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import anyio
@@ -206,11 +207,25 @@ def _file_source(file: Any) -> Source:
     return Source(receive)
 
 
+_NAMES: Final = {0: "standard input", 1: "standard output", 2: "standard error"}
+
+
+@contextmanager
+def _named(fd: int) -> Iterator[None]:
+    """An error of descriptor `fd` says which it was."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or _NAMES.get(fd, fd)
+        raise
+
+
 def _descriptor_source(fd: int) -> Source:
     async def receive(n: int) -> bytes:
-        if _is_pollable(fd):
-            await anyio.wait_readable(fd)
-        return os.read(fd, n)
+        with _named(fd):
+            if _is_pollable(fd):
+                await anyio.wait_readable(fd)
+            return os.read(fd, n)
 
     return Source(receive)
 
@@ -240,12 +255,14 @@ def _file_sink(file: Any) -> Sink:
 
 
 def _descriptor_sink(fd: int) -> Sink:
-    pollable = _is_pollable(fd)
+    with _named(fd):
+        pollable = _is_pollable(fd)
 
     def direct(data: bytes) -> int:
         done = 0
-        while done < len(data) and (not pollable or _ready_now(fd, select.POLLOUT)):
-            done += os.write(fd, data[done : done + PIPE_BUF] if pollable else data[done:])
+        with _named(fd):
+            while done < len(data) and (not pollable or _ready_now(fd, select.POLLOUT)):
+                done += os.write(fd, data[done : done + PIPE_BUF] if pollable else data[done:])
         return done
 
     return Sink(_patient(direct, fd if pollable else None), direct)

@@ -33,6 +33,7 @@ class Program:
     flat: tuple[int, int] | None = None
     path: bytes | None = None
     ends_at: int | None = None  # raw bytes: running past here is the end
+    file: str = ""  # the host file that `data` came from
 
     @property
     def name(self) -> str:

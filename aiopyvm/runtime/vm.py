@@ -13,6 +13,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from aiopyvm.abi.errno import Errno
+from aiopyvm.errors import LoadError
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.runtime.driver import WaitingTask
 from aiopyvm.runtime.lane import Lane
@@ -261,7 +262,7 @@ class VM:
     ) -> Program:
         argv0 = to_bytes(options.get("argv0", name or self.name or "program"), "argv0")
         shown = name or os.fsdecode(argv0)
-        return Program((shown, *args), (argv0, *argument_bytes(args)), data, flat, None, ends_at)
+        return Program((shown, *args), (argv0, *argument_bytes(args)), data, flat, None, ends_at, name)
 
     async def _guest(self, argv: Sequence[Argument], options: OpenOptions) -> Program:
         if not argv:
@@ -363,6 +364,9 @@ class VM:
             )
         except Errno as error:
             raise guest_error(error, program.path or program.args[0]) from None
+        except LoadError as error:
+            file = program.file or os.fsdecode(program.path or b"")
+            raise LoadError(f"{file}: {error}" if file else str(error)) from None
         run.file_clock = self._file_clock
         if program.ends_at is not None and process.main is not None:
             process.main.core.end_of_code = program.ends_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -105,7 +106,9 @@ def test_pipe(run: Run, guest: GuestPaths) -> None:
     status, _, err = run("pipe", f"{guest('seq')} 3 |")
     assert (status, err.count("\n")) == (125, 1)
     assert split_pipeline("a 'b c' | d \"|\" e") == [["a", "b c"], ["d", "|", "e"]]
-    for wrong in ("a > b", "a && b", "| a", ""):
+    quoted = r"""a b\ c \| '' 'x'\''y' "\"|" # z|b"""
+    assert split_pipeline(quoted) == [["a", "b c", "|", "", "x'y", '"|', "#", "z"], ["b"]]
+    for wrong in ("a > b", "a && b", "| a", "", "a 'b", "a \\"):
         with pytest.raises(ValueError):
             split_pipeline(wrong)
 
@@ -118,6 +121,8 @@ def test_asm_and_disasm(run: Run, guest: GuestPaths) -> None:
     assert [line.split("  ")[-1].strip() for line in out.decode().splitlines()] == ["mov eax, 0x1", "int 0x80"]
     status, out, _ = run("disasm", guest("hello"), "--length", "2")
     assert out.startswith(b"080480a0  31 ed")
+    status, out, _ = run("disasm", guest("hello"), "--address", "0x080480a2", "--length", "2")
+    assert out.split() == [b"080480a2", b"89", b"e0", b"mov", b"eax,", b"esp"]
     status, _, err = run("asm", "frobnicate eax")
     assert (status, err.count("\n")) == (125, 1)
     assert run("disasm", "nothing-like-that")[0] == 127
@@ -139,7 +144,49 @@ def test_usage_errors(argv: list[str], capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_a_directory_that_is_not_there_is_no_missing_program(run: Run, guest: GuestPaths) -> None:
+    for options in (["--root", "/nonexistent"], ["--mount", "/nonexistent:/x"], ["--cwd", "/nonexistent"]):
+        status, _, err = run("run", *options, guest("hello"))
+        assert (status, err.count("\n")) == (125, 1)
+        assert err.startswith("aiopyvm: /nonexistent: No such file")
+    status, _, err = run("run", "/")
+    assert (status, err) == (126, "aiopyvm: /: Is a directory\n")
+    status, _, err = run("pipe", f"{guest('seq')} 3 | {__file__}")
+    assert (status, err.count("\n")) == (126, 1)
+    assert f"{__file__}: not an ELF program" in err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        ("<&-", 125, "aiopyvm: standard input: Bad file descriptor\n"),
+        (">&-", 125, "aiopyvm: standard output: Bad file descriptor\n"),
+        (">/dev/full", 125, "aiopyvm: standard output: No space left on device\n"),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_streams_that_cannot_be_used(guest: GuestPaths, redirection: str, status: int, said: str) -> None:
+    command = f"{sys.executable} -m aiopyvm run {guest('cat')} {redirection} {'' if '<' in redirection else '<<< text'}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=60, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_ends_it_and_its_guests(guest: GuestPaths, number: int, status: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "aiopyvm", "run", guest("spin")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"spinning\n"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == status
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
