@@ -25,7 +25,8 @@ from aiopyvm.isa.trace import Tracer, trace
 
 MAX_CHAIN: Final = 48  # instructions
 SHORT_CHAIN: Final = 16
-MAX_REGION: Final = 384
+FIRST_REGION: Final = 96  # instructions after which a region around one block takes no more chains
+MERGED_REGION: Final = 256  # the same for a region made of several; making it holds up the event loop
 MAX_OPERATIONS: Final = 4000  # of a region: what compiling takes grows with them
 _REGISTERS: Final = ",".join(GPR32)
 
@@ -269,7 +270,7 @@ class RegionCompiler:
 
     def compile(self, heads: list[int]) -> Region:
         """The region around the blocks at `heads`; the first one is entered with `pc` 0."""
-        self._collect(heads)
+        self._collect(heads, FIRST_REGION if len(heads) == 1 else MERGED_REGION)
         sites = self._write()
         source = "\n".join(self.lines)
         self.scope["HEADS"] = self.heads
@@ -282,12 +283,12 @@ class RegionCompiler:
         bytes_ = tuple(covered.items())
         return Region(make, self.heads, bytes_, sites, self.scope, source, function_code, length)
 
-    def _collect(self, heads: list[int]) -> None:
-        """Build chains from `heads` and from the warm targets of their edges, until the region is large enough."""
+    def _collect(self, heads: list[int], enough: int) -> None:
+        """Build chains from `heads` and from the warm targets of their edges, until they have `enough` instructions."""
         queue = list(heads)
         total = operations = 0
         builder = ChainBuilder(self._warm, heads)
-        while queue and total < MAX_REGION and operations < MAX_OPERATIONS:
+        while queue and total < enough and operations < MAX_OPERATIONS:
             address = queue.pop(0)
             if address in self.heads or self._warm(address) is None:
                 continue
