@@ -7,7 +7,20 @@ cannot run.
 from __future__ import annotations
 
 from aiopyvm.abi import signal as abi
-from aiopyvm.abi.signal import SI_KERNEL, SIG_DFL, SIG_IGN, SIGKILL, SIGSEGV, SIGSTOP, KernelSigaction, SigInfo, bit
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CPU
+from aiopyvm.abi.signal import (
+    SI_KERNEL,
+    SIG_DFL,
+    SIG_IGN,
+    SIGKILL,
+    SIGSEGV,
+    SIGSTOP,
+    SIGXCPU,
+    KernelSigaction,
+    SigInfo,
+    bit,
+)
+from aiopyvm.abi.time import NS
 from aiopyvm.kernel import lifecycle, send, sigframe
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import RunState, Thread
@@ -30,11 +43,24 @@ def resume(t: Thread) -> int:
 
 
 def poll_cpu_timers(process: Process) -> None:
-    """Send what ITIMER_VIRTUAL and ITIMER_PROF are due to send."""
+    """Send what ITIMER_VIRTUAL, ITIMER_PROF and RLIMIT_CPU are due to send."""
+    if process.limits[RLIMIT_CPU][0] != RLIM_INFINITY:
+        _check_cpu_limit(process)
     if process.virtual_timer.armed and process.virtual_timer.poll(process.user_ns):
         send.send_signal(process, SigInfo(process.virtual_timer.signal, SI_KERNEL))
     if process.profile_timer.armed and process.profile_timer.poll(process.user_ns + process.system_ns):
         send.send_signal(process, SigInfo(process.profile_timer.signal, SI_KERNEL))
+
+
+def _check_cpu_limit(process: Process) -> None:
+    """SIGXCPU at the soft limit and each second after it, SIGKILL at the hard one (setrlimit(2))."""
+    soft, hard = process.limits[RLIMIT_CPU]
+    used = (process.user_ns + process.system_ns) // NS
+    if used >= max(hard, 1):
+        send.send_signal(process, SigInfo(SIGKILL, SI_KERNEL))
+    elif used >= max(soft, 1):
+        process.limits[RLIMIT_CPU] = (used + 1, hard)
+        send.send_signal(process, SigInfo(SIGXCPU, SI_KERNEL))
 
 
 def deliver(t: Thread) -> None:

@@ -26,6 +26,7 @@ class Device(File):
     """A character device without state; the position moves nowhere."""
 
     seekable = False
+    endless = True
 
     def seek(self, offset: int, whence: int) -> int:
         """Always at 0 (null_lseek). Raises Errno(EINVAL)."""

@@ -273,7 +273,9 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     cpu.instructions = instructions
     cpu.eip, cpu.esp = memory.loaded.entry, memory.esp
     t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
-    process.exe, process.argv, process.environ = image.exe, tuple(image.argv), tuple(envp)
+    process.exe = image.exe
+    process.arguments = b"".join([text + b"\0" for text in image.argv])
+    process.environment = b"".join([text + b"\0" for text in envp])
     same = image.inode is not None and image.inode is process.exe_inode
     process.hold_exe(image.inode, process.exe_file if same else image.file)
     if memory.loaded.read_implies_exec:

@@ -73,6 +73,12 @@ class FdTable:
         self._put(fd, file, cloexec)
         return fd
 
+    def need_free(self) -> None:
+        """Raise Errno(EMFILE) when `install` would."""
+        if self._lowest_free(0) >= self.limit:
+            self.refused += 1
+            raise Errno(EMFILE)
+
     def install_at(self, fd: int, file: File, *, cloexec: bool = False) -> None:
         """Make `fd` refer to `file`, closing what it was (dup2(2)). Raises Errno(EBADF) at the limit."""
         if not 0 <= fd < self.limit:

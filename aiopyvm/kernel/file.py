@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from aiopyvm.abi.errno import EBADF, EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Directory, Entry, Inode
+    from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.mem.backing import Backing
 
@@ -31,8 +32,10 @@ class File:
     """
 
     seekable = False
+    endless = False  # a read that got all it asked for may go on: a device, or a pipe, without a position
     tty = False
     host = False
+    cost = 1024  # bytes of the budget for an open file description made by a guest
 
     def __init__(self, flags: int = 0, inode: Inode | None = None) -> None:
         self.flags = flags
@@ -41,6 +44,8 @@ class File:
         self.refs = 0
         self.name = b""  # what /proc/self/fd shows, for files that have no path
         self.place: tuple[Directory, bytes] | None = None  # where it was opened
+        self._payer: Budget | None = None
+        self._paid = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -57,6 +62,20 @@ class File:
                 self.inode.locks.unflock(self)
                 self.inode.locks.drop_owner(self)
             self.close()
+            if self._payer is not None:
+                self._payer.charge(-self._paid)
+                self._paid = 0
+
+    def charge(self, budget: Budget, size_bytes: int) -> None:
+        """Charge `size_bytes` more (negative: fewer) for as long as it is open, always to the first `budget` named.
+
+        Raises Errno(ENFILE) when that is refused.
+        """
+        payer = self._payer or budget
+        if not payer.charge(size_bytes):
+            raise Errno(ENFILE)
+        self._payer = payer
+        self._paid += size_bytes
 
     def close(self) -> None:
         """Called once, when the last reference is dropped."""

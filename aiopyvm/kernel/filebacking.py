@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import Errno
@@ -19,11 +18,6 @@ class FileBacking(Backing):
         self._file = file.hold()
         self._content = file.content
         self.writable = file.writable
-        inode = file.inode
-        assert inode is not None
-        if inode.backings is None:
-            inode.backings = weakref.WeakSet()
-        inode.backings.add(self)
 
     def size(self) -> int:
         """The file's size now; 0 when the host lost it."""

@@ -13,7 +13,10 @@ _TOP: Final = 7 << 11
 
 
 def fsave_image(cpu: CpuState) -> bytes:
-    """Return the FSAVE image; the state stays."""
+    """Return the FSAVE image; the state stays.
+
+    As a 64-bit kernel makes it for a signal frame: the selectors are the task's CS and DS, there is no opcode.
+    """
     status = status_word(cpu)
     tags = sum(_tag(cpu, n) << 2 * n for n in range(8))
     environment = _ENVIRONMENT.pack(
@@ -21,9 +24,9 @@ def fsave_image(cpu: CpuState) -> bytes:
         status | 0xFFFF0000,
         tags | 0xFFFF0000,
         cpu.fip,
-        cpu.fcs | (cpu.fop & 0x7FF) << 16,
+        cpu.cs,
         cpu.fdp,
-        cpu.fds | 0xFFFF0000,
+        cpu.ds | 0xFFFF0000,
     )
     return environment + b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10] for i in range(8))
 
@@ -36,13 +39,13 @@ def status_word(cpu: CpuState) -> int:
 
 def restore_fsave_image(cpu: CpuState, image: bytes) -> None:
     """Load an FSAVE image, whatever its bytes are (FRSTOR)."""
-    control, status, tags, fip, fcs_fop, fdp, fds = _ENVIRONMENT.unpack_from(image)
+    control, status, tags, fip, fcs_fop, fdp, _ = _ENVIRONMENT.unpack_from(image)
     cpu.fcw = control & 0x1F7F | 0x40
     cpu.ftop = top = status >> 11 & 7
     pending = status & ~cpu.fcw & 0x3F  # ES and B follow from flags and masks, whatever the image says
     cpu.fsw = status & 0x477F | (0x8080 if pending else 0)
     cpu.fvalid = sum(1 << n for n in range(8) if tags >> 2 * n & 3 != 3)
-    cpu.fip, cpu.fcs, cpu.fop, cpu.fdp, cpu.fds = fip, fcs_fop & 0xFFFF, fcs_fop >> 16 & 0x7FF, fdp, fds & 0xFFFF
+    cpu.fip, cpu.fop, cpu.fdp = fip, fcs_fop >> 16 & 0x7FF, fdp  # selectors are deprecated: the CPU keeps none
     for i in range(8):
         cpu.fpr[top + i & 7][:10] = image[28 + 10 * i : 38 + 10 * i]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
@@ -33,14 +34,21 @@ class Entry(NamedTuple):
 
 
 Listing = Callable[[int], Iterator[Entry]]  # the entries whose cookie is greater than the argument, in order
+ENTRY_BYTES = 256  # what an entry costs that an open directory keeps, its name left out
 
 FIRST_COOKIE = 3  # 1 and 2 are "." and ".."
 
 
-def fixed_listing(entries: Iterable[tuple[int, int, bytes]]) -> Listing:
-    """Return a listing that never changes, of (inode number, DT_* kind, name)."""
-    fixed = [Entry(n, ino, kind, name) for n, (ino, kind, name) in enumerate(entries, FIRST_COOKIE)]
-    return lambda cookie: iter(fixed[max(0, cookie - FIRST_COOKIE + 1) :])
+class FixedListing:
+    """A listing that never changes, of (inode number, DT_* kind, name); it holds `size_bytes` of memory."""
+
+    def __init__(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
+        self._entries = [Entry(n, ino, kind, name) for n, (ino, kind, name) in enumerate(entries, FIRST_COOKIE)]
+        self.size_bytes = sum(ENTRY_BYTES + len(entry.name) for entry in self._entries)
+
+    def __call__(self, cookie: int) -> Iterator[Entry]:
+        """Iterate over the entries after `cookie`."""
+        return islice(self._entries, max(0, cookie - FIRST_COOKIE + 1), None)
 
 
 class FileSystem:
@@ -66,7 +74,7 @@ class Inode:
     fs: FileSystem
     kind = S_IFREG
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
-    backings: weakref.WeakSet[FileBacking] | None = None  # what maps it now
+    backings: weakref.WeakValueDictionary[bool, FileBacking] | None = None  # what maps it now, by `writable`
 
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno where a host's file vanished."""
@@ -96,6 +104,17 @@ class Inode:
     def truncate(self, size: int) -> None:
         """Set the size of a regular file."""
         raise Errno(EINVAL)
+
+    def resize(self, size: int) -> None:
+        """Set the size of a regular file, and tell whoever maps it."""
+        old = self.stat().size
+        self.truncate(size)
+        self.changed_bytes(min(old, size), abs(old - size))
+
+    def changed_bytes(self, offset: int, length: int) -> None:
+        """Tell whoever maps the file that bytes of it may have changed."""
+        for backing in tuple(self.backings.values()) if self.backings else ():
+            backing.changed(offset, length)
 
     def readlink(self, ctx: FsContext) -> bytes:
         """Return a symbolic link's target. Raises Errno(EINVAL) for other types."""
@@ -221,10 +240,10 @@ __all__ = [
     "Directory",
     "Entry",
     "FileSystem",
+    "FixedListing",
     "Inode",
     "Listing",
     "Symlink",
-    "fixed_listing",
     "may",
     "need",
     "need_directory",

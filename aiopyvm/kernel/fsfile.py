@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,7 @@ from aiopyvm.abi.fcntl import (
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
-from aiopyvm.kernel.fs import Directory, Entry, Inode, Listing
+from aiopyvm.kernel.fs import Directory, Entry, FixedListing, Inode, Listing
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -125,8 +126,7 @@ class RegularFile(File):
     def _changed(self, offset: int, n: int) -> None:
         """Tell whoever maps the file."""
         if self.inode is not None and self.inode.backings:
-            for backing in self.inode.backings:
-                backing.changed(offset, n)
+            self.inode.changed_bytes(offset, n)
 
     def seek(self, offset: int, whence: int) -> int:
         """Move the position. Raises Errno: EINVAL, ENXIO."""
@@ -186,8 +186,15 @@ class RegularFile(File):
         return max(0, self.content.size - self.offset)
 
     def mmap_backing(self) -> FileBacking:
-        """Return the content as a backing that keeps the file open."""
-        return FileBacking(self)
+        """Return the content as a backing that keeps the file open: one for all who map it."""
+        inode = self.inode
+        assert inode is not None
+        if inode.backings is None:
+            inode.backings = weakref.WeakValueDictionary()
+        backing = inode.backings.get(self.writable)
+        if backing is None:
+            backing = inode.backings[self.writable] = FileBacking(RegularFile(inode, self.flags))
+        return backing
 
     def mmap_content(self) -> bytes:
         """Return the whole content. Raises Errno: ENOMEM for more than MAX_WHOLE bytes, or as its file system."""
@@ -206,6 +213,7 @@ class DirectoryFile(File):
         self.directory = inode
         self._ctx = ctx
         self._listing: Listing | None = None
+        self._kept = 0  # bytes charged for it
         self.directory_opened()
 
     def directory_opened(self) -> None:
@@ -251,13 +259,26 @@ class DirectoryFile(File):
         """Raises Errno(EBADF): a directory is never open for writing."""
         raise Errno(EBADF)
 
+    def _keep(self, listing: Listing) -> None:
+        """Hold a listing until the next, and charge for what it holds. Raises Errno(ENOMEM)."""
+        size = listing.size_bytes if isinstance(listing, FixedListing) else 0
+        if size != self._kept and self.refs:
+            try:
+                self.charge(self._ctx.vfs.budget, size - self._kept)
+            except Errno:
+                raise Errno(ENOMEM) from None
+            self._kept = size
+        self._listing = listing
+
     def entries(self) -> Iterator[Entry]:
         """Iterate over ".", "..", the names, and what is mounted here."""
         directory = self.directory
         if directory.removed:
             return
         if self.offset == 0 or self._listing is None:
-            self._listing = directory.listing(self._ctx)
+            self._keep(directory.listing(self._ctx))
+        listing = self._listing
+        assert listing is not None
         if self.offset < 1:
             yield Entry(1, directory.stat().ino, 4, b".")
         if self.offset < 2:
@@ -265,7 +286,7 @@ class DirectoryFile(File):
             yield Entry(2, up.stat().ino, 4, b"..")
         grafts = dict(directory.grafts or {})
         if self.offset < GRAFT_COOKIE:
-            for entry in self._listing(self.offset):
+            for entry in listing(self.offset):
                 if entry.name not in grafts:
                     yield entry
         for n, (name, inode) in enumerate(grafts.items(), GRAFT_COOKIE + 1):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiopyvm.abi.errno import EAGAIN, EDEADLK, ENOLCK, Errno
 from aiopyvm.abi.fcntl import F_UNLCK, F_WRLCK, LOCK_EX
+from aiopyvm.kernel.ports import Budget
 from aiopyvm.kernel.wait import Call, WaitQueue
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 END = 1 << 63  # past every file offset: a lock to the end of the file
 MAX_LOCKS = 4096  # record locks of one inode
+RECORD_BYTES = 256  # what a record lock is charged
 
 
 class Record(NamedTuple):
@@ -47,7 +49,8 @@ class Blocked(NamedTuple):
 class Locks:
     """All advisory locks of one inode."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget
         self.records: list[Record] = []
         self.flocks: dict[Hashable, int] = {}
         self.queue = WaitQueue("file lock")
@@ -73,10 +76,17 @@ class Locks:
                     kept.append(lock._replace(start=request.end))
         if request.type != F_UNLCK:
             kept.append(request)
-        if len(kept) > max(MAX_LOCKS, len(self.records)):
+        if len(kept) > max(MAX_LOCKS, len(self.records)) or not self._replace(kept):
             raise Errno(ENOLCK)
-        self.records = kept
         self.queue.wake()
+
+    def _replace(self, records: list[Record]) -> bool:
+        """Hold `records`, charged; False, and nothing changed, when the budget refuses."""
+        more = len(records) - len(self.records)
+        if self._budget is not None and more and not self._budget.charge(more * RECORD_BYTES):
+            return False
+        self.records = records
+        return True
 
     def flock(self, owner: Hashable, kind: int) -> None:
         """Take or convert a BSD lock (LOCK_SH, LOCK_EX). Raises Errno(EAGAIN); a converted lock is lost then."""
@@ -98,7 +108,7 @@ class Locks:
         """Drop the record locks of `owner`."""
         kept = [lock for lock in self.records if lock.owner is not owner]
         if len(kept) != len(self.records):
-            self.records = kept
+            self._replace(kept)
             self.queue.wake()
 
 

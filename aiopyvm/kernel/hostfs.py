@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiopyvm.abi.errno import ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
 from aiopyvm.abi.stat import EXT4_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, ST_RDONLY, Stat, StatFs
-from aiopyvm.kernel.fs import Directory, FileSystem, Inode, Listing, Symlink, fixed_listing
+from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
 from aiopyvm.kernel.fsfile import DirectoryFile, RegularFile
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class HostDirectoryInode(HostInode, Directory):
 
     def listing(self, ctx: FsContext) -> Listing:
         """The names that the host has now, sorted."""
-        return fixed_listing(self.fs.tree.names(self.place()))
+        return FixedListing(self.fs.tree.names(self.place()))
 
     # --- changes ----------------------------------------------------------------------------------------------------
 

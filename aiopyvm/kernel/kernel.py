@@ -30,6 +30,7 @@ from aiopyvm.kernel import delivery, lifecycle, send, trap
 from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
 from aiopyvm.kernel.process import EndReason, Life, Process
+from aiopyvm.kernel.signals import QueueRoom
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
@@ -102,6 +103,7 @@ class Kernel:
         self.init: Process | None = None
         self.ended = False
         self.timers = Timers()
+        self.queue_room = QueueRoom()
         self.futexes = FutexTable()
         self.calls: Counter[int] = Counter()
         self.unknown_syscalls: Counter[int] = Counter()

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi import clone as abi
-from aiopyvm.abi.errno import EINVAL, ENOMEM, EPERM, Errno
+from aiopyvm.abi.errno import EAGAIN, EINVAL, ENOMEM, EPERM, Errno
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
 from aiopyvm.abi.signal import (
+    ALL,
     CLD_EXITED,
     CLD_KILLED,
+    NSIG,
     SA_NOCLDWAIT,
     SI_KERNEL,
     SI_USER,
@@ -26,7 +29,7 @@ from aiopyvm.abi.signal import (
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import robust, segments
 from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
-from aiopyvm.kernel.send import child_info, send_signal
+from aiopyvm.kernel.send import child_info, notify, send_signal
 from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 
@@ -41,6 +44,7 @@ def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, in
     """
     _check_flags(flags)
     kernel = t.kernel
+    _check_process_limit(t)
     tid = kernel.new_pid()
     as_thread = bool(flags & abi.CLONE_THREAD)
     size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES
@@ -68,6 +72,15 @@ def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, in
     process.threads[tid] = thread
     kernel.threads[tid] = thread
     return thread
+
+
+def _check_process_limit(t: Thread) -> None:
+    """Raise Errno(EAGAIN) when the user has RLIMIT_NPROC threads already; root may have more."""
+    limit, who = t.process.limits[RLIMIT_NPROC][0], t.process.credentials
+    if limit == RLIM_INFINITY or who.uid == 0:
+        return
+    if sum(thread.process.credentials.uid == who.uid for thread in t.kernel.threads.values()) >= limit:
+        raise Errno(EAGAIN)
 
 
 def _check_flags(flags: int) -> None:
@@ -99,7 +112,7 @@ def _new_process(t: Thread, flags: int, pid: int) -> Process:
         old.fs,
         actions=old.actions if flags & abi.CLONE_SIGHAND else old.actions.copy(),
         limits=list(old.limits),
-        exit_signal=flags & abi.CSIGNAL,
+        exit_signal=old.exit_signal if flags & abi.CLONE_PARENT else flags & abi.CSIGNAL,
         vfork_done=not flags & abi.CLONE_VFORK,
         started_ns=kernel.clock.monotonic_ns(),
     )
@@ -110,7 +123,7 @@ def _new_process(t: Thread, flags: int, pid: int) -> Process:
         credentials.uid, credentials.euid, credentials.suid, credentials.fsuid,
         credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid, credentials.groups,
     )  # fmt: skip
-    process.exe, process.argv, process.environ = old.exe, old.argv, old.environ
+    process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
     process.hold_exe(old.exe_inode, old.exe_file)
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
     process.no_new_privs = old.no_new_privs
@@ -121,10 +134,14 @@ def _new_process(t: Thread, flags: int, pid: int) -> Process:
 
 def end_thread(t: Thread, status: int) -> None:
     """exit(2): end one thread; the last one ends the process with `status` (wait(2)'s word)."""
-    if len(t.process.threads) > 1:
-        _detach(t, wake_joiner=True)
-    else:
-        end_process(t.process, status, EndReason.EXITED)
+    process = t.process
+    if len(process.threads) == 1:
+        end_process(process, status, EndReason.EXITED)
+        return
+    _detach(t, wake_joiner=True)
+    for other in process.threads.values():  # what `t` was to take is for the others now
+        if other.pending_bits():
+            notify(other, 0)
 
 
 def end_other_threads(t: Thread) -> None:
@@ -151,6 +168,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     shared_memory = process.mm.users > 1
     for thread in tuple(process.threads.values()):
         _detach(thread, wake_joiner=shared_memory)
+    process.pending.flush(ALL)
     process.real_timer.cancel()
     leave_vfork(process)
     ends_run = process is kernel.init and not kernel.ended
@@ -214,6 +232,7 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     kernel.leave_queues(t)
     t.state = RunState.DEAD
     t.call = t.interrupted = None
+    t.pending.flush(ALL)
     if t.robust_list:
         robust.release(t)
     if wake_joiner and t.clear_child_tid:
@@ -268,7 +287,7 @@ def _tell_parent(process: Process) -> None:
     info = child_info(process, CLD_KILLED if killed else CLD_EXITED, killed or status >> 8)
     action = parent.actions[SIGCHLD]
     unwanted = process.exit_signal == SIGCHLD and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT)
-    if process.exit_signal and not (unwanted and action.handler == SIG_IGN):
+    if 1 <= process.exit_signal <= NSIG and not (unwanted and action.handler == SIG_IGN):
         send_signal(parent, info._replace(signo=process.exit_signal))
     if unwanted:
         reap(process)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENOENT, Errno
 from aiopyvm.abi.stat import OVERLAYFS_MAGIC, S_IFDIR, S_IFLNK, Stat, StatFs
-from aiopyvm.kernel.fs import Directory, Inode, Listing, fixed_listing
+from aiopyvm.kernel.fs import Directory, FixedListing, Inode, Listing
 from aiopyvm.kernel.fscontent import Content
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.hostfs import HOST_NUMBERS, HostDirectoryInode, HostFs, HostInode, HostRegular
@@ -232,7 +232,7 @@ class OverlayDirectory(Passing, MemDirectory):
         """Our names and those of the host that are not hidden, as they are now."""
         if self.lower is None:
             return super().listing(ctx)
-        return fixed_listing(list(self._all_names()))
+        return FixedListing(list(self._all_names()))
 
     def _all_names(self) -> Iterator[tuple[int, int, bytes]]:
         for name, (_, inode) in self._entries.items():

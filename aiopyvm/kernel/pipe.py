@@ -235,6 +235,9 @@ class Pipe:
 class PipeEnd(File):
     """A reading, writing or (a FIFO opened O_RDWR) two-way end of a pipe."""
 
+    endless = True
+    cost = 2048  # with half of the pipe
+
     def __init__(self, pipe: Pipe, flags: int, fifo: MemFifo | None = None) -> None:
         super().__init__(flags, fifo)
         self.pipe = pipe

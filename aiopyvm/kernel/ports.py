@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from aiopyvm.abi.stat import Stat, StatFs
+from aiopyvm.mem.budget import Budget  # what the kernel charges its own objects to, too
 
 
 class Clock(Protocol):
@@ -28,14 +29,6 @@ class Entropy(Protocol):
 
     def bytes(self, n: int) -> bytes:
         """Return `n` random bytes (n >= 0)."""
-        ...
-
-
-class Budget(Protocol):
-    """Counts what a VM holds; refuses what is beyond its limit."""
-
-    def charge(self, size_bytes: int) -> bool:
-        """Take `size_bytes` (may be negative: give back); False, and nothing taken, when that is over the limit."""
         ...
 
 
@@ -139,3 +132,6 @@ class HostTree(Protocol):
     def statfs(self) -> StatFs:
         """Return what statfs(2) tells."""
         ...
+
+
+__all__ = ["Budget", "Clock", "Entropy", "HostFile", "HostPath", "HostTree"]

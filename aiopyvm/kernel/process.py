@@ -104,7 +104,7 @@ class Process:
     fds: FdTable
     fs: FsContext
     actions: Actions = field(default_factory=Actions)
-    pending: Pending = field(default_factory=Pending)
+    pending: Pending = field(init=False)
     threads: dict[int, Thread] = field(default_factory=dict)
     children: dict[int, Process] = field(default_factory=dict)
     credentials: Credentials = field(default_factory=Credentials)
@@ -123,8 +123,8 @@ class Process:
     exe: bytes = b""  # the program's path
     exe_inode: Inode | None = None  # and the program itself
     exe_file: File | None = None  # held where the program is a file without a name
-    argv: tuple[bytes, ...] = ()
-    environ: tuple[bytes, ...] = ()
+    arguments: bytes = b""  # argv and the environment as the program got them, each string with its NUL (proc(5))
+    environment: bytes = b""
     personality: int = 0
     nice: int = 0
     dumpable: int = 1
@@ -143,6 +143,7 @@ class Process:
     profile_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGPROF))
 
     def __post_init__(self) -> None:
+        self.pending = Pending(self.kernel.queue_room)
         self.real_timer = RealTimer(self)
 
     def __repr__(self) -> str:

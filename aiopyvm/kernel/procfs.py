@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENXIO, Errno
+from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOMEM, ENXIO, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY, SEEK_CUR, SEEK_SET
 from aiopyvm.abi.stat import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFREG, Stat, StatFs
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.fs import Directory, FileSystem, Inode, Listing, Symlink, fixed_listing
+from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
 from aiopyvm.kernel.fsfile import DirectoryFile
 from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Content
 
@@ -92,13 +92,26 @@ class ProcFile(File):
     def __init__(self, flags: int, inode: ProcText, ctx: FsContext) -> None:
         super().__init__(flags, inode)
         self._make = partial(inode.content, ctx, inode.process)
+        self._budget = ctx.vfs.budget
         self._text: bytes | None = None
+        self._kept = 0  # bytes charged for it
 
     def pread(self, n: int, offset: int) -> bytes:
         """Return a part of the text."""
         if self._text is None or offset == 0:
-            self._text = self._make()
+            self._keep(self._make())
+        assert self._text is not None
         return self._text[offset : offset + n]
+
+    def _keep(self, text: bytes) -> None:
+        """Hold a text, charged. Raises Errno(ENOMEM)."""
+        if self.refs:
+            try:
+                self.charge(self._budget, len(text) - self._kept)
+            except Errno:
+                raise Errno(ENOMEM) from None
+            self._kept = len(text)
+        self._text = text
 
     def read(self, n: int) -> bytes:
         """Return the next part of the text."""
@@ -195,7 +208,7 @@ class ProcDirectory(ProcInode, Directory):
 
     def listing(self, ctx: FsContext) -> Listing:
         """The names of this moment."""
-        return fixed_listing(self.names(ctx))
+        return FixedListing(self.names(ctx))
 
     def empty(self) -> bool:
         """Never: nothing here can be removed."""

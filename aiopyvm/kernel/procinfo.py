@@ -106,12 +106,12 @@ MACHINE_FILES: dict[bytes, Content] = {
 
 def _cmdline(ctx: FsContext, process: Process | None) -> bytes:
     process = _need(process)
-    return b"".join(argument + b"\0" for argument in process.argv) if process.life is Life.ALIVE else b""
+    return process.arguments if process.life is Life.ALIVE else b""
 
 
 def _environ(ctx: FsContext, process: Process | None) -> bytes:
     process = _need(process)
-    return b"".join(text + b"\0" for text in process.environ) if process.life is Life.ALIVE else b""
+    return process.environment if process.life is Life.ALIVE else b""
 
 
 def _comm(ctx: FsContext, process: Process | None) -> bytes:

@@ -10,16 +10,26 @@ from typing import Final
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import KernelSigaction, SigInfo
 
-MAX_QUEUED: Final = 1024  # RLIMIT_SIGPENDING, for each pending set
+MAX_QUEUED: Final = 1024  # real-time signals that wait in one kernel: RLIMIT_SIGPENDING, which counts by user
 DEFAULT_ACTION: Final = KernelSigaction(abi.SIG_DFL, 0, 0, 0)
+
+
+class QueueRoom:
+    """How many real-time signals wait in one kernel."""
+
+    __slots__ = ("used",)
+
+    def __init__(self) -> None:
+        self.used = 0
 
 
 class Pending:
     """Signals that were sent and not yet delivered, to one thread or to one process."""
 
-    __slots__ = ("_queue", "bits")
+    __slots__ = ("_queue", "_room", "bits")
 
-    def __init__(self) -> None:
+    def __init__(self, room: QueueRoom) -> None:
+        self._room = room
         self.bits = 0
         self._queue: list[SigInfo] = []
 
@@ -29,8 +39,10 @@ class Pending:
         if self.bits & bit and info.signo < abi.SIGRTMIN:
             return True
         self.bits |= bit
-        if len(self._queue) >= MAX_QUEUED:
-            return False
+        if info.signo >= abi.SIGRTMIN:
+            if self._room.used >= MAX_QUEUED:
+                return False
+            self._room.used += 1
         self._queue.append(info)
         return True
 
@@ -44,13 +56,19 @@ class Pending:
         matches = [n for n, info in enumerate(self._queue) if info.signo == signo]
         if len(matches) <= 1:
             self.bits &= ~abi.bit(signo)
-        return self._queue.pop(matches[0]) if matches else SigInfo(signo)
+        if not matches:
+            return SigInfo(signo)
+        self._room.used -= signo >= abi.SIGRTMIN
+        return self._queue.pop(matches[0])
 
     def flush(self, signals: int) -> None:
         """Forget all pending signals of the set `signals`."""
         if self.bits & signals:
             self.bits &= ~signals
-            self._queue = [info for info in self._queue if not signals & abi.bit(info.signo)]
+            kept = [info for info in self._queue if not signals & abi.bit(info.signo)]
+            real_time = sum(info.signo >= abi.SIGRTMIN for info in self._queue)
+            self._room.used -= real_time - sum(info.signo >= abi.SIGRTMIN for info in kept)
+            self._queue = kept
 
 
 class Actions:

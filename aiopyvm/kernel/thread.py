@@ -77,7 +77,7 @@ class Thread:
         self.timer: Timer | None = None  # of wait.deadline
         self.attention = False  # a signal may be deliverable
         self.mask = 0  # blocked signals
-        self.pending = Pending()
+        self.pending = Pending(kernel.queue_room)
         self.alt_sp = 0
         self.alt_size = 0
         self.alt_flags = 0

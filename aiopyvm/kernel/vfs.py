@@ -210,7 +210,13 @@ class Vfs:
         else:
             file = inode.open(ctx, flags & ~CREATION_FLAGS)
             if flags & O_TRUNC and inode.kind == S_IFREG:
-                inode.truncate(0)
+                file.hold()
+                try:
+                    inode.resize(0)
+                except Errno:
+                    file.release()
+                    raise
+                file.refs -= 1
         if file.place is None and found is not None and inode.kind != S_IFDIR:
             file.place = (found.directory, found.name)
         return file

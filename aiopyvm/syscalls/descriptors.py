@@ -195,7 +195,7 @@ def _record_lock(t: Thread, file: File, cmd: int, address: int) -> int | Wait:
     request = Record(start, end, lock.type, owner, -1 if open_lock else t.process.pid)
     inode = inode_of(file)
     if inode.locks is None:
-        inode.locks = Locks()
+        inode.locks = Locks(t.kernel.vfs.budget)
     if cmd in (F_GETLK, F_GETLK64, F_OFD_GETLK):
         if lock.type not in (F_RDLCK, F_WRLCK):
             raise Errno(EINVAL)
@@ -267,7 +267,7 @@ def flock(t: Thread, fd: Fd, operation: FlockFlags) -> int | Wait:
         raise Errno(EINVAL)
     inode = inode_of(file)
     if inode.locks is None:
-        inode.locks = Locks()
+        inode.locks = Locks(t.kernel.vfs.budget)
     if kind == LOCK_UN:
         inode.locks.unflock(file)
         return 0

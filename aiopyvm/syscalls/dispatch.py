@@ -23,6 +23,9 @@ from aiopyvm.syscalls.table import TABLE
 CALL_COST: Final = 200  # virtual instructions that a call costs
 MOVED_SHIFT: Final = 4  # and one for each 16 bytes that it moves
 
+MAX_UNKNOWN: Final = 256  # unknown numbers that are counted one by one
+OTHER_UNKNOWN: Final = -1  # and all others together
+
 INT80_SIZE: Final = 2
 
 
@@ -37,7 +40,8 @@ class Dispatcher:
         row = TABLE.get(number)
         args = (cpu.ebx, cpu.ecx, cpu.edx, cpu.esi, cpu.edi, cpu.ebp)
         if row is None:
-            kernel.unknown_syscalls[number] += 1
+            unknown = kernel.unknown_syscalls
+            unknown[number if number in unknown or len(unknown) < MAX_UNKNOWN else OTHER_UNKNOWN] += 1
             cpu.eax = -ENOSYS & 0xFFFFFFFF
             if kernel.strace is not None:
                 kernel.strace(t, strace.unknown(number, args))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from aiopyvm.abi.errno import EBADF, EINVAL, EISDIR, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, EOVERFLOW, ESPIPE, Errno
 from aiopyvm.abi.fcntl import (
     AT_FDCWD,
+    FALLOC_FL_KEEP_SIZE,
     MAX_NON_LFS,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
     O_ACCMODE,
     O_CLOEXEC,
     O_CREAT,
+    O_DIRECTORY,
     O_LARGEFILE,
     O_NONBLOCK,
     O_PATH,
@@ -27,9 +29,11 @@ from aiopyvm.abi.fcntl import (
     SEEK_SET,
     W_OK,
 )
+from aiopyvm.abi.resource import RLIMIT_FSIZE
 from aiopyvm.abi.stat import S_IFDIR, S_IFREG
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
+from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
 from aiopyvm.kernel.thread import Thread
@@ -50,7 +54,7 @@ from aiopyvm.syscalls.spec import (
     read_string,
     syscall,
 )
-from aiopyvm.syscalls.transfer import call_of
+from aiopyvm.syscalls.transfer import call_of, raise_signal
 
 OpenFlags = Annotated[int, Flags({name: value for value, name in OPEN_NAMES.items()}, zero="O_RDONLY")]
 Whence = Annotated[
@@ -84,8 +88,11 @@ def inode_of(file: File) -> Inode:
 
 def give(t: Thread, file: File, *, cloexec: bool = False) -> int:
     """Return a new descriptor for a newly opened file; it is closed when there is none (EMFILE)."""
+    fresh = not file.refs  # /dev/stdin, /proc/self/fd: the same open file description again
     file.hold()
     try:
+        if fresh:
+            file.charge(t.kernel.budget, file.cost)
         return t.process.fds.install(file, cloexec=cloexec)
     finally:
         file.release()
@@ -100,6 +107,8 @@ def _open(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wa
     if end is not None:
         return _fifo_opened(t, end)
     process = t.process
+    if path and flags & (O_CREAT | O_DIRECTORY) != O_CREAT | O_DIRECTORY:
+        process.fds.need_free()  # before anything is created
     file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
     if isinstance(file, PipeEnd) and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
@@ -183,6 +192,13 @@ def llseek(t: Thread, fd: Fd, high: Hex, low: Hex, result: Out[I64], whence: Whe
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
+def need_file_size(t: Thread, size: int) -> None:
+    """Raise Errno(EFBIG), and SIGXFSZ, for a size past RLIMIT_FSIZE (setrlimit(2))."""
+    if size > t.process.limits[RLIMIT_FSIZE][0]:
+        raise_signal(t, EFBIG)
+        raise Errno(EFBIG)
+
+
 def _truncate(t: Thread, path: bytes, size: int) -> int:
     if size < 0:
         raise Errno(EINVAL)
@@ -194,7 +210,8 @@ def _truncate(t: Thread, path: bytes, size: int) -> int:
         raise Errno(EINVAL)
     need(inode, ctx, W_OK)
     t.kernel.vfs.need_writable(inode)
-    inode.truncate(size)
+    need_file_size(t, size)
+    inode.resize(size)
     return 0
 
 
@@ -210,22 +227,26 @@ def truncate64(t: Thread, path: CStr, length: I64) -> int:
     return _truncate(t, path, length)
 
 
+def _ftruncate(t: Thread, fd: int, size: int) -> int:
+    file = t.process.fds.get(fd)
+    if size < 0 or not file.writable:
+        raise Errno(EINVAL)
+    if isinstance(file, RegularFile):
+        need_file_size(t, size)
+    file.truncate(size)
+    return 0
+
+
 @syscall(93, "ftruncate", man="truncate(2)")
 def ftruncate(t: Thread, fd: Fd, length: I32) -> int:
     """Set the size of an open file."""
-    if length < 0:
-        raise Errno(EINVAL)
-    t.process.fds.get(fd).truncate(length)
-    return 0
+    return _ftruncate(t, fd, length)
 
 
 @syscall(194, "ftruncate64", man="truncate(2)")
 def ftruncate64(t: Thread, fd: Fd, length: I64) -> int:
     """Set the size of an open file."""
-    if length < 0:
-        raise Errno(EINVAL)
-    t.process.fds.get(fd).truncate(length)
-    return 0
+    return _ftruncate(t, fd, length)
 
 
 @syscall(324, "fallocate", man="fallocate(2)")
@@ -233,6 +254,8 @@ def fallocate(t: Thread, fd: Fd, mode: Hex, offset: I64, length: I64) -> int:
     """Allocate, punch or zero a range."""
     file = t.process.fds.get(fd)
     file.need_writable()
+    if isinstance(file, RegularFile) and not mode & FALLOC_FL_KEEP_SIZE and min(offset, length) >= 0:
+        need_file_size(t, offset + length)
     file.allocate(offset, length, mode)
     return 0
 

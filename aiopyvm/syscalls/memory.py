@@ -22,7 +22,7 @@ from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, TASK_SIZE, page_up
 from aiopyvm.syscalls.spec import Choice, Fd, Flags, Hex, In, Ptr, Size, syscall
 
 READ_IMPLIES_EXEC: Final = 0x0400000
-MINCORE_PAGES: Final = 1 << 20
+_TOUCHED: Final = bytes(1 if entry else 0 for entry in range(256))  # mincore's byte for a page's bits
 
 Prot = Annotated[int, Flags(mman.PROT_NAMES, zero="PROT_NONE")]
 MapFlags = Annotated[int, Flags(mman.MAP_NAMES)]
@@ -60,6 +60,7 @@ def _grow_brk(t: Thread, old_end: int, new_end: int) -> None:
     if new_end > TASK_SIZE or not t.memory.is_free(old_end, new_end - old_end):
         raise Errno(ENOMEM)
     _admit(t, new_end - old_end)
+    _check_address_space(t, new_end - old_end)
     prot = mman.PROT_READ | mman.PROT_WRITE
     if process.personality & READ_IMPLIES_EXEC:
         prot |= mman.PROT_EXEC
@@ -292,6 +293,8 @@ def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: b
         raise Errno(EFAULT)
     if new > old and _is_accounted(mapping.prot, mapping.shared, mapping.backing):
         _admit(t, new - old)
+    if new > old:
+        _check_address_space(t, new - old)
     if to is None and addr + new <= TASK_SIZE and space.is_free(addr + old, new - old) and mapping.end == addr + old:
         _extend(t, addr, addr + old, new - old)
         return addr
@@ -438,6 +441,6 @@ def mincore(t: Thread, addr: Ptr, length: Size, vec: Ptr) -> int:
         raise Errno(ENOMEM)
     first = addr >> PAGE_SHIFT
     table = bytes(t.memory.pages[first : first + (size >> PAGE_SHIFT)])
-    t.memory.write(vec, bytes(1 if entry else 0 for entry in table))
-    t.moved += len(table) * 16
+    t.memory.write(vec, table.translate(_TOUCHED))
+    t.moved += len(table)
     return 0

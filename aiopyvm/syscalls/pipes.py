@@ -45,6 +45,8 @@ def _pipe(t: Thread, fds: Out[FdPair], flags: int) -> int:
     writer.hold()
     given: list[int] = []
     try:
+        for end in (reader, writer):
+            end.charge(t.kernel.budget, end.cost)
         given.append(table.install(reader, cloexec=cloexec))
         given.append(table.install(writer, cloexec=cloexec))
         fds.put(FdPair(*given))

@@ -14,6 +14,7 @@ from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.limits import rusage_of
 from aiopyvm.syscalls.spec import (
@@ -113,9 +114,9 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
     descriptor = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
     child = lifecycle.clone(t, flags, stack, tls=descriptor)
     if flags & clone_abi.CLONE_PARENT_SETTID:
-        t.memory.store(parent_tid, 4, child.tid)
+        _tell_tid(t, parent_tid, child.tid)
     if flags & clone_abi.CLONE_CHILD_SETTID:
-        child.memory.store(child_tid, 4, child.tid)
+        _tell_tid(child, child_tid, child.tid)
     if flags & clone_abi.CLONE_CHILD_CLEARTID:
         child.clear_child_tid = child_tid
     _start(t, child)
@@ -123,6 +124,15 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
         call.state["child"], call.state["tid"] = child.process, child.tid
         return _await_vfork(t, child.process, child.tid)
     return child.tid
+
+
+def _tell_tid(where: Thread, address: int, tid: int) -> None:
+    """Store a new thread's id; a bad address is the guest's own business, as on Linux: the thread is there."""
+    try:
+        where.memory.store(address, 4, tid)
+    except MemoryFault as fault:
+        if fault.out_of_memory:
+            lifecycle.end_run(where.kernel, EndReason.MEMORY_LIMIT, f"clone: no memory for {address:#010x}")
 
 
 def _start(t: Thread, child: Thread) -> Process:

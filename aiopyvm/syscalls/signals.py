@@ -44,10 +44,11 @@ MaskHow = Annotated[int, Choice({0: "SIG_BLOCK", 1: "SIG_UNBLOCK", 2: "SIG_SETMA
 @syscall(37, "kill", man="kill(2)")
 def kill(t: Thread, pid: Pid, sig: Signo) -> int:
     """Send a signal to a process, a process group (0, < -1) or all (-1)."""
-    _check_signal(sig)
     info = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
     if pid > 0:
-        _send(t, _process(t, pid), info)
+        target = _process(t, pid)
+        _check_signal(sig)
+        _send(t, target, info)
         return 0
     if pid == -1:
         targets = [p for p in t.kernel.processes.values() if p.pid > 1 and p is not t.process]
@@ -56,6 +57,7 @@ def kill(t: Thread, pid: Pid, sig: Signo) -> int:
         targets = [p for p in t.kernel.processes.values() if p.group == group]
     if not targets:
         raise Errno(ESRCH)
+    _check_signal(sig)
     allowed = [p for p in targets if _may_signal(t.process, p, sig)]
     if not allowed:
         raise Errno(EPERM)
@@ -113,13 +115,13 @@ def _queued_info(sig: int, info: In[SiginfoBytes]) -> SigInfo:
 def _queue(t: Thread, info: SigInfo, tgid: int, tid: int) -> int:
     if (info.code >= 0 or info.code == SI_TKILL) and t.process.pid != tgid:
         raise Errno(EPERM)
-    _check_signal(info.signo)
     target: Process | Thread = _process(t, tgid)
     if tid:
         thread = t.kernel.threads.get(tid)
         if thread is None or thread.process.pid != tgid:
             raise Errno(ESRCH)
         target = thread
+    _check_signal(info.signo)
     if not _send(t, target, info) and info.signo >= abi.SIGRTMIN:
         raise Errno(EAGAIN)
     return 0

@@ -23,12 +23,15 @@ CPUCLOCK_WHICH: Final = 3
 CPUCLOCK_SCHED: Final = 2
 CPUCLOCK_PERTHREAD: Final = 4
 COARSE_NS: Final = 4_000_000
-_REALTIME: Final = (abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_REALTIME_ALARM, abi.CLOCK_TAI)
+_REALTIME: Final = (abi.CLOCK_REALTIME, abi.CLOCK_REALTIME_COARSE, abi.CLOCK_TAI)
 _MONOTONIC: Final = (
-    abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_MONOTONIC_COARSE, abi.CLOCK_BOOTTIME,
-    abi.CLOCK_BOOTTIME_ALARM,
+    abi.CLOCK_MONOTONIC, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_MONOTONIC_COARSE, abi.CLOCK_BOOTTIME
 )  # fmt: skip
 _COARSE: Final = (abi.CLOCK_REALTIME_COARSE, abi.CLOCK_MONOTONIC_COARSE)
+_SLEEPLESS: Final = (  # nobody can sleep by them; the alarm clocks are of a device that is not there
+    *_COARSE, abi.CLOCK_MONOTONIC_RAW, abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_ID,
+    abi.CLOCK_REALTIME_ALARM, abi.CLOCK_BOOTTIME_ALARM,
+)  # fmt: skip
 
 AnyTimespec = Timespec32 | Timespec64
 
@@ -216,10 +219,10 @@ def _sleep(
     absolute = bool(flags & abi.TIMER_ABSTIME)
     now = t.kernel.clock.monotonic_ns()
     if call.deadline is None:
-        if clock not in _REALTIME and clock not in _MONOTONIC:
-            raise Errno(ENOTSUP if clock == abi.CLOCK_PROCESS_CPUTIME_ID else EINVAL)
-        if clock in _COARSE:
+        if clock in _SLEEPLESS:
             raise Errno(ENOTSUP)
+        if clock not in _REALTIME and clock not in _MONOTONIC:
+            raise Errno(EINVAL)
         wanted = _duration(req.get())
         call.deadline = now + wanted - (_now(t, clock) if absolute else 0)
     if call.woken is Cause.TIMEOUT or call.deadline <= now:

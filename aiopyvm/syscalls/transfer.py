@@ -90,7 +90,7 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
             if call.done:
                 return call.done
             raise Errno(EFAULT)
-        if not file.seekable or len(data) < PIECE or call.done >= total:
+        if len(data) < PIECE or call.done >= total or not (file.seekable or file.endless):
             return call.done
         if step >= STEP:
             return again(t)

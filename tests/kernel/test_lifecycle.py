@@ -214,7 +214,7 @@ def test_scripts_run_their_interpreters_with_the_paths_in_between() -> None:
     put_file(m, b"/one", b"#!/hello -x  y\n")
     put_file(m, b"/two", b"#! /one\n")
     assert execute(m, b"/two", b"zero", b"arg") == 0
-    assert m.process.argv == (b"/hello", b"-x  y", b"/one", b"/two", b"arg")
+    assert m.process.arguments == b"/hello\0-x  y\0/one\0/two\0arg\0"
     assert m.process.exe == b"/hello"
     assert m.thread.name == b"two"
 
@@ -235,7 +235,7 @@ def test_execve_fails_as_linux_does_and_changes_nothing() -> None:
     assert execute(m, b"/") == -errno.EACCES
     assert execute(m, b"/text/x") == -errno.ENOTDIR
     assert m.thread.memory is memory
-    assert m.process.argv == (b"prog",)
+    assert m.process.arguments == b"prog\0"
     m.put(b"a" * 0x30000, SCRATCH + 0x2000)
     m.put(struct.pack("<II", SCRATCH + 0x2000, 0))
     m.put(b"/text\0", SCRATCH + 0x1000)
