@@ -88,11 +88,14 @@ def test_the_kernel_changes_code_between_runs(tier: Tier, how: str) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_code_that_loses_its_permission_or_page_faults(tier: Tier) -> None:
-    for change in (lambda space: space.protect(BASE, 4096, RW), lambda space: space.unmap(BASE, 4096)):
+    for unmapped in (False, True):
         engine = engine_of(tier)
         core = machine(counting(1, 1000))
         engine.run(core, 601)
-        change(core.memory)
+        if unmapped:
+            core.memory.unmap(BASE, 4096)
+        else:
+            core.memory.protect(BASE, 4096, RW)
         exit_ = engine.run(core, 10)
         assert (exit_.vector, exit_.access, exit_.address) == (14, "x", core.cpu.eip)
         assert core.cpu.instructions == 601
@@ -237,3 +240,21 @@ def test_far_pointers_make_no_endless_shapes(monkeypatch: pytest.MonkeyPatch) ->
         core.cpu.eip = BASE
         engine.run(core, 1)
     assert engine.statistics()["shapes"] <= 50
+
+
+def test_stores_beside_code_are_told_only_to_the_blocks_near_by() -> None:
+    engine = PythonEngine("cold")
+    core = machine(b"\x90" * 3000 + b"\xf4", pages=1)
+    for offset in range(0, 3000, 3):
+        core.cpu.eip = BASE + offset
+        engine.run(core, 1)
+    code_ = translations(core)
+    before = len(code_.blocks)
+    core.memory.write(BASE + 3500, b"x")  # no code there
+    assert len(code_.blocks) == before
+    core.memory.write(BASE + 1500, b"\x90")
+    assert 0 < before - len(code_.blocks) <= 12
+    core.memory.write(BASE, b"\x90" * 4096)
+    assert not code_.blocks
+    assert not code_._lines
+    assert BASE in core.memory.writable

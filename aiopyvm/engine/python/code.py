@@ -8,7 +8,7 @@ executed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ LINKED: Final = 16  # times that one region was left for another before they are
 MOST_DECODED: Final = 1 << 15  # instructions of decoded blocks kept for spaces to come
 MOST_SHARED: Final = 1 << 14  # instructions of regions kept for spaces to come
 MOST_CODE: Final = 1 << 15  # instructions translated for one space; a region's count four times
+_LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
 _ALIKE: Final = 4  # regions kept for one address
 _CHURN: Final = 12  # doublings of the entries that a block needs to become warm, one each time it was overwritten
 _MOST_CHURN: Final = 1 << 12  # addresses for which that is known
@@ -108,7 +109,7 @@ class Code:
         self.blocks: dict[int, Block] = {}
         self.entries: dict[int, tuple[BoundRegion, int]] = {}  # address -> region and `pc`
         self.changed = False
-        self._pages: dict[int, set[Block]] = {}
+        self._lines: dict[int, set[Block]] = {}  # by number of a 64-byte line
         self._users: dict[int, list[BoundRegion]] = {}  # the regions that cover the block at an address
         self._length = 0  # instructions, as MOST_CODE counts them, since everything was dropped
         self._churn: dict[int, int] = {}  # how often the block at an address was overwritten
@@ -302,15 +303,18 @@ class Code:
 
     def _track(self, block: Block) -> None:
         self.space.track_code(block.start, block.end - block.start)
-        for page in _pages_of(block):
-            self._pages.setdefault(page, set()).add(block)
+        for line in _lines(block.start, block.end):
+            self._lines.setdefault(line, set()).add(block)
 
     def _on_change(self, address: int, length: int) -> None:
         end = address + length
+        changed: Iterable[int] = _lines(address, end)
+        if length >> _LINE_SHIFT > len(self._lines):
+            changed = self._lines
         dropped = {
             block
-            for page in range(address >> 12, (end - 1 >> 12) + 1)
-            for block in self._pages.get(page, ())
+            for line in changed
+            for block in self._lines.get(line, ())
             if block.start < end and address < block.end
         }
         if dropped:
@@ -325,12 +329,12 @@ class Code:
         if len(self._churn) >= _MOST_CHURN:
             self._churn.clear()
         self._churn[block.start] = min(self._churn.get(block.start, 0) + 1, _CHURN)
-        for page in _pages_of(block):
-            blocks = self._pages[page]
+        for line in _lines(block.start, block.end):
+            blocks = self._lines[line]
             blocks.discard(block)
             if not blocks:
-                del self._pages[page]
-                self._untrack(page)
+                del self._lines[line]
+                self._untrack(line)
         for bound in list(self._users.get(block.start, ())):
             for address in bound.region.heads:
                 entry = self.entries.get(address)
@@ -348,24 +352,25 @@ class Code:
 
     def _forget(self) -> None:
         """Drop all translations: there are too many."""
-        pages = list(self._pages)
+        lines = list(self._lines)
         self.blocks.clear()
         self.entries.clear()
-        self._pages.clear()
+        self._lines.clear()
         self._users.clear()
         self._binders.clear()
         self._length = 0
-        for page in pages:
-            self._untrack(page)
+        for line in lines:
+            self._untrack(line)
 
-    def _untrack(self, page: int) -> None:
-        """Nothing is translated from `page` any more, unless by someone else: its stores may be fast again."""
+    def _untrack(self, line: int) -> None:
+        """Nothing is translated from `line` any more, unless by someone else: stores to it may be fast again."""
         if len(self.space.code_listeners) == 1:
-            self.space.untrack_code(page << 12, PAGE)
+            self.space.untrack_code(line << _LINE_SHIFT, 1)
 
 
-def _pages_of(block: Block) -> range:
-    return range(block.start >> 12, (block.end - 1 >> 12) + 1)
+def _lines(start: int, end: int) -> range:
+    """The lines that have a byte of [start, end)."""
+    return range(start >> _LINE_SHIFT, (end - 1 >> _LINE_SHIFT) + 1)
 
 
 def space_load(space: AddressSpace) -> Callable[[int, int], int]:
