@@ -82,7 +82,10 @@ def glibc_path(name: str) -> Path | None:
     """
     if not _compiler_works():
         return None
-    return _compiled((GLIBC_SOURCES / f"{name}.c").read_bytes(), name)
+    source = (GLIBC_SOURCES / f"{name}.c").read_bytes()
+    for header in sorted(GLIBC_SOURCES.glob("*.h")):
+        source = source.replace(b'#include "%b"\n' % os.fsencode(header.name), header.read_bytes())
+    return _compiled(source, name)
 
 
 @functools.cache

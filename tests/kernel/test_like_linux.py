@@ -10,13 +10,13 @@ from tests.native import NativeRun, glibc_path
 
 @pytest.mark.native
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["memorycalls", "signalcalls", "processcalls"])
+@pytest.mark.parametrize("name", ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls"])
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
     path = glibc_path(name)
     if path is None:
         pytest.skip("gcc -m32 is not there")
     expected = native(path, argv0=name)
-    result = await VM(root={"tmp": {}}).run_elf(path, argv0=name)
+    result = await VM(root={"tmp": {}}, clock="virtual").run_elf(path, argv0=name)
     assert result.ok == (expected.returncode == 0), f"{result.reason} {result.detail}"
     assert result.stdout.decode().splitlines() == expected.stdout.decode().splitlines()
     assert result.returncode == expected.returncode
