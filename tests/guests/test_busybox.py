@@ -87,6 +87,11 @@ SCRIPTS: dict[str, str] = {
     "read": "while IFS=';' read -r a b c; do [ $((a % 10)) = 0 ] && echo \"$b-$c\"; done < table",
     "files": "mkdir -p d/e; for i in 3 1 2; do echo $i > d/e/$i; done; find d -type f | sort | xargs cat; rm -r d",
     "compress": "gzip -c table | gunzip -c | cmp - table && tar -cf - words table | tar -tf - | sort",
+    "documents": "x=5; cat <<'A' - <<B\nraw $x\nA\nB\ncat <<-E\n\ttab $x $((x + 1))\n\tE",
+    "descriptors": "exec 3>o; echo a >&3; exec 3>&-; exec 4<o; read l <&4; echo $l; cat <&4; ls no 2>&1 | wc -c",
+    "fifo": "mkfifo f; (for i in 1 2 3; do echo $i; done >f) & while read x; do echo got $x; done <f; wait; rm f",
+    "jobs": "sleep 9 & p=$!; kill -STOP $p; kill -CONT $p; kill -TERM $p; wait $p; echo $?; sleep 0.1 & wait; echo $?",
+    "links": "mkdir -p a/b; seq 9 >a/b/x; ln -s x a/b/l; ln a/b/x a/b/h; tar -cf - a | (mkdir t; cd t; tar -x; ls a/b)",
     "long": "seq 60 | while read n; do echo $n; done | awk '{ s += $1 } END { print s }'",
 }
 
@@ -111,7 +116,7 @@ def program(busybox: Path) -> bytes:
 
 
 def _applets() -> list[str]:
-    return sorted({"sh", "echo", "cat", "sleep", "true", "rm", "mkdir", "kill", *APPLETS})
+    return sorted({"sh", "echo", "cat", "sleep", "true", "rm", "mkdir", "kill", "mkfifo", "ln", *APPLETS})
 
 
 async def _machine(program: bytes) -> VM:

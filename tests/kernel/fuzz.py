@@ -32,9 +32,9 @@ from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, SECOND, Machine
 HELLO: Final = (Path(__file__).parents[2] / "guests" / "bin" / "hello").read_bytes()
 PATHS: Final = (
     b"/", b".", b"..", b"/tmp", b"/tmp/a", b"/tmp/b", b"/tmp/d", b"/tmp/d/e", b"/tmp/link", b"/tmp/fifo", b"/bin/hello",
-    b"/bin/script", b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/urandom", b"/dev/tty", b"/dev/stdin", b"/proc/self",
+    b"/bin/script", b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/urandom", b"/dev/tty", b"/dev/stdin", b"/proc",
     b"/proc/self/maps", b"/proc/self/fd", b"/proc/self/fd/3", b"/proc/self/exe", b"/proc/self/status", b"/proc/1/stat",
-    b"/proc/self/cwd/a", b"/proc/self/task", b"/proc/meminfo", b"a", b"d/../a", b"", b"x" * 300, b"/tmp/" + b"y/" * 2000,
+    b"/proc/self/cwd/a", b"/proc/self/task", b"/proc/meminfo", b"a", b"d/../a", b"", b"x" * 300, b"/" + b"y/" * 2000,
 )  # fmt: skip
 ODD: Final = (0, 1, 2, 3, 7, 8, 63, 64, 255, 4095, 4096, 4097, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFE000, 0xFFFFFFFF)
 PATHS_AT: Final = SCRATCH + 0x20000
