@@ -86,4 +86,5 @@ GLIBC: Final = (
     Program("polling", glibc=True, slow=True),
     Program("selfmod", glibc=True, slow=True),
     Program("steps", glibc=True),
+    Program("segments", glibc=True, slow=True),
 )
