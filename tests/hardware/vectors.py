@@ -15,6 +15,7 @@ from tests.hardware.harness import run_cases
 from tests.hardware.wire import Case, State, split_records
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
+OTHER_MAKER = "another maker's CPU than that of the vectors: steps of FPREM, x87 pointers, PUSH of segments differ"
 
 
 def record(name: str, cases: Iterable[Case], note: str) -> int:
@@ -43,6 +44,15 @@ def load(name: str) -> Iterator[tuple[Case, State]]:
 def names() -> list[str]:
     """Return the names of all recorded sets, sorted."""
     return sorted(path.stem for path in DIRECTORY.glob("*.xz"))
+
+
+def same_maker() -> bool:
+    """Whether this host's CPU and that of all recorded sets have one maker: what manuals leave open is equal then."""
+    makers = {cpu_name().split()[0]}
+    for name in names():
+        header, _, _ = lzma.decompress((DIRECTORY / f"{name}.xz").read_bytes()).partition(b"\n")
+        makers.add(json.loads(header)["cpu"].split()[0])
+    return len(makers) == 1
 
 
 def cpu_name() -> str:

@@ -48,7 +48,8 @@ static void handler(int number, siginfo_t *info, void *context) {
     V(test_bit, "btl %ecx, %fs:(%ebx)") V(set_bit, "btsl %ecx, %fs:(%ebx)")                                     \
     V(exchange8, "cmpxchg8b %fs:(%ebx)") V(far_load, "lgs %fs:(%ebx), %ecx") V(bounds, "boundl %eax, %fs:(%ebx)")\
     V(load80, "fldt %fs:(%ebx)\n fstps segments_float") V(store80, "fstpt %fs:(%ebx)")                          \
-    V(environment, "fnstenv %fs:(%ebx)\n fldenv %fs:(%ebx)") V(save, "fnsave %fs:(%ebx)\n frstor %fs:(%ebx)")   \
+    V(environment, "fninit\n fnstenv %fs:(%ebx)\n fldenv %fs:(%ebx)")                                           \
+    V(save, "fninit\n fnsave %fs:(%ebx)\n frstor %fs:(%ebx)")                                                   \
     V(pop_memory, "pushl %eax\n popl %fs:(%ebx)") V(push_memory, "pushl %fs:(%ebx)\n popl %eax")                \
     V(far_jump, "ljmp *%fs:(%ebx)") V(table, "xlat %fs:(%ebx)") V(prefetch, "clflush %fs:(%ebx)")               \
     V(scan, "movl %ebx, %edi\n movl $3, %ecx\n repne scasl") V(fill, "movl %ebx, %edi\n movl $3, %ecx\n rep stosl")\
@@ -61,8 +62,8 @@ static void handler(int number, siginfo_t *info, void *context) {
     V(set_bit_16, "btsl %ecx, %fs:(%bx)") V(set_bit16_16, "btsw %cx, %fs:(%bx)")                                \
     V(exchange8_16, "cmpxchg8b %fs:(%bx)") V(far_load_16, "lgs %fs:(%bx), %ecx")                                \
     V(far_load16_16, "lgsw %fs:(%bx), %cx") V(bounds_16, "boundl %eax, %fs:(%bx)")                              \
-    V(bounds16_16, "boundw %ax, %fs:(%bx)") V(environment_16, "fnstenv %fs:(%bx)\n fldenv %fs:(%bx)")           \
-    V(environment16_16, "fnstenvs %fs:(%bx)\n fldenvs %fs:(%bx)")                                               \
+    V(bounds16_16, "boundw %ax, %fs:(%bx)") V(environment_16, "fninit\n fnstenv %fs:(%bx)\n fldenv %fs:(%bx)")  \
+    V(environment16_16, "fninit\n fnstenvs %fs:(%bx)\n fldenvs %fs:(%bx)")                                      \
     V(pop_memory_16, "pushl %eax\n popl %fs:(%bx)") V(far_jump_16, "ljmp *%fs:(%bx)")                           \
     V(far_jump16_16, "ljmpw *%fs:(%bx)") V(table_16, "xlat %fs:(%bx)")                                          \
     V(address_16, "leal 5(%bx,%si), %eax") V(move_16, "movb %fs:0xffff, %al\n addr16 movl %fs:0xfffe, %eax")    \
