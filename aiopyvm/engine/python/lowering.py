@@ -12,12 +12,11 @@ and `st`; `st` tells (and `dirty` keeps) that code was overwritten, and then the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from aiopyvm.engine.python.expressions import expression
-from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunk, Thunks
-from aiopyvm.engine.python.plan import Group, Plan, guard_sets_flags, opening, sets_arithmetic_flag
+from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
+from aiopyvm.engine.python.plan import Group, guard_sets_flags, opening, sets_arithmetic_flag
+from aiopyvm.engine.python.values import Values
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import direct
 from aiopyvm.ir.helpers import Fault
@@ -27,40 +26,12 @@ from aiopyvm.ir.registers import GENERAL
 from aiopyvm.isa.state import FLAG_BITS
 
 # `address & mask in readable`: the page's fast bit, and that the access is aligned (it then straddles no page). Bits
-# above 32 miss too, so
-# that an address need not be wrapped before it is tried.
+# above 32 miss too, so that an address need not be wrapped before it is tried.
 _FAST: Final = {8: 0x1FFFFFFFFF000, 16: 0x1FFFFFFFFF001, 32: 0x1FFFFFFFFF003}
 _VIEW: Final = {8: ("M1", ""), 16: ("M2", ">>1"), 32: ("M4", ">>2")}
-_NAMES_TWICE: Final = frozenset({"ctz", "shl"})  # their text may name an argument more than once
-_LONG: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class FlagsAt:
-    """Flags that were set since the thunk in the locals was made: their mask, and how to compute them from locals."""
-
-    mask: int
-    thunk: Thunk
-    leaves: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What is known at a line that may raise: the instruction's address, how many were completed, and newer flags."""
-
-    address: int
-    completed: int
-    flags: FlagsAt | None
-
-
-@dataclass(slots=True)
-class _Pending:
-    text: str
-    bound: int
-    registers: frozenset[str]
-
-
-class Lowering:
+class Lowering(Values):
     """Writes one trace. A subclass says where registers live and how control leaves.
 
     `scope` collects the objects that the text names (helpers, thunks, types); `depth` is the indentation of the next
@@ -70,25 +41,11 @@ class Lowering:
     def __init__(
         self, ops: Sequence[Value], thunks: Thunks, scope: dict[str, Any], lines: list[str], depth: int
     ) -> None:
-        self.ops = ops
-        self.plan = Plan(ops, thunks)
+        super().__init__(ops, thunks, lines, depth)
         self.scope = scope
-        self.lines = lines
-        self.depth = depth
-        self.sites: dict[int, Site] = {}
-        self.completed = -1  # instructions completed before the current one
-        self.position = 0
-        self._names: dict[Value, str] = {}
-        self._bounds: dict[Value, int] = {}
-        self._pending: dict[Value, _Pending] = {}
-        self._holders: dict[str, set[Value]] = {}  # registers' locals that stand for a value
         self._stored = False
         self._guards = 0
-        self._address = 0
-        self._fast: dict[
-            Value, tuple[str, int]
-        ] = {}  # addresses that were probed: the outcome's local, and for how many bits
-        self._written: Value | None = None  # a `set` that stands already: with the operation whose value it takes
+        self._fast: dict[Value, tuple[str, int]] = {}  # probed addresses: the outcome's local, and for how many bits
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
 
@@ -111,25 +68,6 @@ class Lowering:
     def leave_dirty(self, target: str | None) -> None:
         """Leave after this instruction, because it overwrote code: for `target`, or (None) for the next instruction."""
         raise NotImplementedError
-
-    # -- writing -------------------------------------------------------------------------------------------------------
-
-    def write(self, text: str) -> None:
-        """Append one line."""
-        self.lines.append(" " * self.depth + text)
-
-    def mark_site(self) -> None:
-        """Note what is known at the line that comes next."""
-        self.sites[len(self.lines) + 1] = Site(self._address, self.completed, self.flags_at(self.position))
-
-    def flags_at(self, position: int) -> FlagsAt | None:
-        """The flags of `Plan.flags` as texts."""
-        point = self.plan.flags.get(position)
-        if point is None:
-            return None
-        flags, recipe = point
-        mask = sum(FLAG_BITS[name] for name in flags)
-        return FlagsAt(mask, recipe.function, tuple(self.atom(leaf) for leaf in recipe.leaves))
 
     def run(self) -> None:
         """Write all operations."""
@@ -169,101 +107,6 @@ class Lowering:
         self._fast.clear()
         self._address = op.attr[1]
 
-    # -- values --------------------------------------------------------------------------------------------------------
-
-    def _define(self, value: Value, text: str, bound: int) -> None:
-        self._names[value] = text
-        self._bounds[value] = bound
-
-    def hold(self, value: Value, register: str) -> None:
-        """`value` is what the local `register` has, until that is set."""
-        self._define(value, register, value.bits)
-        self._holders.setdefault(register, set()).add(value)
-
-    def temporary(self, value: Value, text: str, bound: int) -> None:
-        """Write `value` into a local of its own."""
-        following = self.ops[self.position + 1] if self.position + 1 < len(self.ops) else None
-        current = self.ops[self.position] is value
-        site = current and value.op == "load"
-        takes = current and following is not None and self._sets_register(following, value)
-        if takes and following is not None and self.assign_register(following, text):
-            self._written = following
-            return
-        name = f"v{len(self.lines)}"
-        if site:
-            self.mark_site()
-        self.write(f"{name}={text}")
-        self._define(value, name, bound)
-
-    @staticmethod
-    def _sets_register(op: Value, value: Value) -> bool:
-        return op.op == "set" and op.args[0] is value and op.attr in GENERAL
-
-    def assign_register(self, op: Value, text: str) -> bool:
-        """Write `text`, the value that `op` sets, straight into its register's local; False where there are no such
-        locals.
-        """
-        return False
-
-    def _registers(self, value: Value) -> frozenset[str]:
-        pending = self._pending.get(value)
-        if pending is not None:
-            return pending.registers
-        name = self._names.get(value, "")
-        return frozenset((name,)) if name in GENERAL else frozenset()
-
-    def text(self, value: Value) -> str:
-        """The text of a value at this point: a pending expression is consumed."""
-        pending = self._pending.pop(value, None)
-        if pending is not None:
-            self._bounds[value] = pending.bound
-            return pending.text
-        return self._names[value]
-
-    def atom(self, value: Value) -> str:
-        """The text of a value that may be written several times."""
-        if value in self._pending:
-            self._materialise(value)
-        return self._names[value]
-
-    def bound(self, value: Value) -> int:
-        """An upper limit of the value's bit length."""
-        pending = self._pending.get(value)
-        return pending.bound if pending is not None else self._bounds[value]
-
-    def _materialise(self, value: Value) -> None:
-        pending = self._pending.pop(value)
-        self.temporary(value, pending.text, pending.bound)
-
-    def _pure(self, op: Value) -> None:
-        if self._is_address(op):
-            return
-        bounds = [self.bound(arg) for arg in op.args]
-        registers = frozenset().union(*(self._registers(arg) for arg in op.args))
-        get = self.atom if op.op in _NAMES_TWICE else self.text
-        text, bound = expression(op, [get(arg) for arg in op.args], bounds)
-        if text == self._names.get(op.args[0]):  # a cast that changes nothing
-            self._define(op, text, bound)
-            if text in self._holders:
-                self._holders[text].add(op)
-        elif self.plan.uses.get(op, 0) == 1 and len(text) < _LONG:
-            self._pending[op] = _Pending(text, bound, registers)
-        else:
-            self.temporary(op, text, bound)
-
-    def _is_address(self, op: Value) -> bool:
-        """Write a sum that is only used as an address without wrapping it; tell whether `op` was one."""
-        uses = self.plan.uses.get(op, 0)
-        if op.op != "add" or uses == 0 or self.plan.address_uses.get(op, 0) != uses or op.bits != 32:
-            return False
-        x, y = op.args
-        if y.op == "const":
-            offset = y.attr - (1 << 32) if y.attr >> 31 else y.attr
-            self.temporary(op, f"{self.text(x)}{offset:+d}", 64)
-        else:
-            self.temporary(op, f"{self.text(x)}+{self.text(y)}", 64)
-        return True
-
     # -- registers and flags -------------------------------------------------------------------------------------------
 
     def _op_get(self, op: Value) -> None:
@@ -287,18 +130,6 @@ class Lowering:
             self.write_register(op)
         else:
             self.write(f"cpu.{op.attr}={self.text(op.args[0])}")
-
-    def save_holders(self, register: str) -> None:
-        """Before `register`'s local is set: keep what is still needed of its old value."""
-        for value in [value for value, pending in self._pending.items() if register in pending.registers]:
-            self._materialise(value)
-        holders = self._holders.pop(register, set())
-        needed = [value for value in holders if self.plan.last_use.get(value, -1) > self.position]
-        if needed:
-            name = f"v{len(self.lines)}"
-            self.write(f"{name}={register}")
-            for value in needed:
-                self._names[value] = name
 
     def write_flags(self, position: int) -> None:
         """Bring the flags' locals up to date with the flags just before operation `position`."""

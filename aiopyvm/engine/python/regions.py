@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from aiopyvm.engine.python.blocks import Block
 from aiopyvm.engine.python.flagstate import Thunks
-from aiopyvm.engine.python.lowering import FlagsAt, Lowering, Site
+from aiopyvm.engine.python.lowering import Lowering
 from aiopyvm.engine.python.shapes import base_scope
+from aiopyvm.engine.python.values import FlagsAt, Site
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import GPR32
