@@ -97,8 +97,10 @@ async def run_thread(guest: Guest) -> None:
             frozen = run.ordered and run.freezes(thread)
             if now >= until or run.held or frozen:
                 run.busy_ns += now - began
-                if left <= 0 and not run.held and not frozen:
-                    break
+                began = now
+                over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
+                if over and not run.held and not frozen:
+                    break  # not a pause: what comes meanwhile would prolong the slice
                 until = await give_way(HELD if run.held else FROZEN if frozen else PAUSED)
                 began = monotonic_ns()
         run.tick()
