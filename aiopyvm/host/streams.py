@@ -240,6 +240,7 @@ def _file_sink(file: Any) -> Sink:
     fd = _descriptor_of(file)
     flush: Callable[[], object] = getattr(file, "flush", lambda: None)
     pollable = fd is not None and _is_pollable(fd)
+    raw = isinstance(file, io.RawIOBase)
 
     def direct(data: bytes) -> int:
         done = 0
@@ -247,8 +248,13 @@ def _file_sink(file: Any) -> Sink:
             if pollable and fd is not None and not _ready_now(fd, select.POLLOUT):
                 break
             piece = data[done : done + PIPE_BUF] if pollable else data[done:]
-            done += file.write(piece) or 0
+            taken = file.write(piece)
+            if taken is None and not raw:
+                taken = len(piece)  # something with a `write` that does not count
             flush()
+            if not taken:
+                break
+            done += taken
         return done
 
     return Sink(_patient(direct, fd if pollable else None), direct)

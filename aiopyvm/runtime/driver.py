@@ -11,7 +11,7 @@ What always holds: at most one task is inside `lead`; while a guest is alive, so
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -185,5 +185,7 @@ class BlockTask:
         """Start the leading task."""
         self._block.start(self._lead, name="aiopyvm driver")
 
-    def _lead(self) -> Awaitable[None]:
-        return self._driver.lead(self, lambda: self._block.closing)
+    async def _lead(self) -> None:
+        # A cancelled body may still wait for its guests, in a shielded scope: what ends this task is `leave`.
+        with anyio.CancelScope(shield=True):
+            await self._driver.lead(self, lambda: self._block.closing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from aiopyvm.errors import GuestMemoryError
 from aiopyvm.isa.state import FLAG_BITS, GPR8, GPR16, GPR32, SEGMENTS, CpuState
 
 if TYPE_CHECKING:
@@ -125,13 +126,17 @@ class Memory:
         return self._thread.memory.peek(address, length)
 
     def write(self, address: int, data: bytes) -> None:
-        """Store `data` at `address`."""
+        """Store `data` at `address`. Raises TypeError for what is no bytes."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"memory takes bytes, not {type(data).__name__}")
         self._thread.memory.poke(address, bytes(data))
 
     def fill(self, address: int, length: int, value: int = 0) -> None:
         """Store `length` bytes `value` at `address`. Raises ValueError for a value that is no byte."""
         if length < 0 or not 0 <= value <= 255:
             raise ValueError(f"cannot fill {length} bytes with {value}")
+        if not self._thread.memory.is_mapped(address, length):
+            raise GuestMemoryError(f"{length} bytes at guest address {address:#010x} are not all mapped")
         self.write(address, bytes((value,)) * length)
 
     def read_u8(self, address: int) -> int:
