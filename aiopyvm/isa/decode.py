@@ -19,10 +19,9 @@ from aiopyvm.isa.decode_lengths import ESCAPES, MAPS, has_modrm, immediate_bytes
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.notation import Field, Pattern, best_match, compile_row
 from aiopyvm.isa.spec import Row, table
+from aiopyvm.isa.vectors import GP, UD
 
 MAX_LENGTH: Final = 15
-UD: Final = 6
-GP: Final = 13
 _INSN_LIMIT: Final = 1 << 14  # about 8 MB
 _LEAF_LIMIT: Final = 1 << 14
 _LEAVES_OF_A_LIST: Final = 4  # what an empty list of 256 weighs

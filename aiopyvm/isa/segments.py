@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from aiopyvm.ir.helpers import helper
 from aiopyvm.ir.types import integer
 from aiopyvm.isa.state import CODE_ACCESS, DATA_ACCESS, FIRST_TLS_ENTRY, TLS_ENTRIES, USER_CS, USER_DS
+from aiopyvm.isa.vectors import GP, NP, SS
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
-
-NP: Final = 11
-SS: Final = 12
-GP: Final = 13
 
 _LIMIT_BITS: Final = 0xF0000  # of the descriptor's second word: limit 19:16, which LAR shows too
 _DESCRIPTOR: Final = integer(96)

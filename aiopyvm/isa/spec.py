@@ -48,8 +48,8 @@ class Row:
 
     `undefined` flags get a value, the same on every engine, but no meaning. `lock` allows the LOCK prefix (with a
     memory destination). `rep` is "" (a rep prefix has no meaning), "rep" or "repe" (both REPE and REPNE, as for
-    CMPS). `restartable` excuses the row from the rule that nothing faults after an effect. `rare` keeps it off the
-    fast paths' generators.
+    CMPS). `restartable` excuses the row from the rule that nothing faults after an effect. `aliases` are further
+    mnemonics; `static`, `zero_extend` and `attributes` are told above.
     """
 
     name: str

@@ -27,6 +27,7 @@ from aiopyvm.isa.state import (
     SYSTEM_FLAGS,
     ZF,
 )  # fmt: skip
+from aiopyvm.isa.vectors import AC, GP, SS, UD
 
 FLAG_NAMES = {CF: "cf", PF: "pf", AF: "af", ZF: "zf", SF: "sf", OF: "of", DF: "df"}
 _BY_NAME = {
@@ -78,24 +79,24 @@ class Tracer(Builder):
         smaller limit is a mode of its own. Accesses over the end through a segment with base 0 are left to the pages.
         """
         if write and segment == "cs":
-            self.fault(13)  # code is never writable
+            self.fault(GP)  # code is never writable
         if self.mode & MODE_NON_FLAT:
             self._check_segment(segment, offset, size, write=write)
             offset = self.get(f"{segment}_base") + offset
         elif segment in ("fs", "gs"):
             base = self.get(f"{segment}_base")
-            self.fault(13, self.get(f"{segment}_access").bit(15) ^ 1)
+            self.fault(GP, self.get(f"{segment}_access").bit(15) ^ 1)
             over = self.const(-size, I32).ult(offset)
             if size > 1 and (over.op != "const" or over.attr):
-                self.fault(13, over & base.ne(0))
+                self.fault(GP, over & base.ne(0))
             offset = base + offset
         if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
-            self.fault(17, (offset & (size - 1)).ne(0))
+            self.fault(AC, (offset & (size - 1)).ne(0))
         return offset
 
     def _check_segment(self, segment: str, offset: Value, size: int, *, write: bool) -> None:
         """#GP(0) (#SS(0) for SS) outside the limit, for null, or for a wrong kind of access (SDM vol. 3A, 5.3-5.5)."""
-        vector = 12 if segment == "ss" else 13
+        vector = SS if segment == "ss" else GP
         access, limit = self.get(f"{segment}_access"), self.get(f"{segment}_limit")
         last = offset.zext(64) + (size - 1)
         expand_down = (access & 0xC00).eq(0x400)
@@ -203,7 +204,7 @@ def trace(b: Tracer, insn: Insn, address: int) -> None:
 def trace_operations(b: Tracer, insn: Insn) -> None:
     """Append the operations of `insn`, for a builder that knows its addresses already."""
     if insn.lock and not lockable(insn):
-        b.fault(6)
+        b.fault(UD)
         return
     insn.row.semantics(b, *map(b.place, insn.operands))
 

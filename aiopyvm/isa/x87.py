@@ -25,12 +25,12 @@ from aiopyvm.ir.floatformat import DE, IE, INDEFINITE, PE, ZE
 from aiopyvm.ir.types import F80, I8, I16, integer
 from aiopyvm.isa.places import MemoryPlace
 from aiopyvm.isa.state import MODE_ALIGNMENT_CHECK, MODE_X87
+from aiopyvm.isa.vectors import MF
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
 
-MF: Final = 16  # vector of the x87 floating-point error
 SF: Final = 0x40
 ROUNDED_UP: Final = 0x80  # C1, in the i8 of exceptions
 UNDERFLOW: Final = IE | SF

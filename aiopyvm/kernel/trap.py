@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
+from aiopyvm.isa.vectors import AC, BP, DB, DE, MF, NP, PF, SS, UD
 from aiopyvm.kernel import lifecycle, send
 from aiopyvm.kernel.process import EndReason, Fault
 from aiopyvm.kernel.thread import Thread
@@ -32,8 +33,7 @@ FAULT: Final = 2
 
 FAULT_COST: Final = 200  # virtual instructions
 
-DE, DB, BP, UD, PF, MF, AC = 0, 1, 3, 6, 14, 16, 17
-_PLAIN: Final = {3: SIGTRAP, 4: SIGSEGV, 5: SIGSEGV, 10: SIGSEGV, 11: SIGBUS, 12: SIGBUS, 13: SIGSEGV}
+_PLAIN: Final = {BP: SIGTRAP, NP: SIGBUS, SS: SIGBUS}  # SIGSEGV for the others
 
 
 def trap(t: Thread, exit: Exit) -> int:

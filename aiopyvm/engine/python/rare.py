@@ -17,15 +17,15 @@ from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import MODE_CODE16, TF
 from aiopyvm.isa.trace import Tracer, holds_trap_back, trace
+from aiopyvm.isa.vectors import DB, PF
 from aiopyvm.mem.faults import MemoryFault
 
 _CACHED: Final = 1 << 11  # traces
-_DEBUG: Final = 1
 
 
 def page_fault(fault: MemoryFault) -> Exit:
     """The exit of a #PF."""
-    return Exit(ExitReason.FAULT, 14, fault.error_code, fault.address, fault.access)
+    return Exit(ExitReason.FAULT, PF, fault.error_code, fault.address, fault.access)
 
 
 class RareModes:
@@ -59,7 +59,7 @@ class RareModes:
         cpu.eip = outcome if isinstance(outcome, int) else behind & (0xFFFF if cpu.mode & MODE_CODE16 else 0xFFFFFFFF)
         if isinstance(outcome, Leave):
             return leave(outcome)
-        return Exit(ExitReason.FAULT, _DEBUG, stepped=True) if stepping and not holds_trap_back(insn) else None
+        return Exit(ExitReason.FAULT, DB, stepped=True) if stepping and not holds_trap_back(insn) else None
 
     def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
         key = (address, insn.code, mode)

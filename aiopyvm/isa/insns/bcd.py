@@ -8,12 +8,11 @@ from aiopyvm.isa.flags import set_add_flags, set_result_flags
 from aiopyvm.isa.places import ImmediatePlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
+from aiopyvm.isa.vectors import DE
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
-
-DE = 0
 
 
 def _adjust_unpacked(b: Tracer, step: int) -> None:

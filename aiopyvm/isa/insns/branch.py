@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.isa.flags import CONDITIONS, condition
 from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, RegisterPlace, Source
-from aiopyvm.isa.segments import GP, check_code_selector
+from aiopyvm.isa.segments import check_code_selector
 from aiopyvm.isa.spec import Semantics, form, insn
 from aiopyvm.isa.state import DF, NT, OSZAPC, USER_CS, USER_WRITABLE_FLAGS, ZF
+from aiopyvm.isa.vectors import GP
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, RegisterPlace, Source
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.state import OF
+from aiopyvm.isa.vectors import BP, BR, DB, GP, UD
+from aiopyvm.isa.vectors import OF as OVERFLOW
 
 if TYPE_CHECKING:
     from aiopyvm.isa.trace import Tracer
 
-DB, BP, OVERFLOW, BR, UD, GP = 1, 3, 4, 5, 6, 13
 SYSCALL = 0x80
 
 

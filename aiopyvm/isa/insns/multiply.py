@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from aiopyvm.isa.places import RegisterPlace, Source
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
+from aiopyvm.isa.vectors import DE
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
 
-DE = 0
 SZAP = SF | ZF | AF | PF
 
 

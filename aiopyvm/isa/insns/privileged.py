@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm.isa.spec import forms, insn
+from aiopyvm.isa.vectors import GP, UD
 
 if TYPE_CHECKING:
     from aiopyvm.isa.trace import Tracer
-
-UD = 6
-GP = 13
 
 # Mnemonic, heading in the manual, rows.
 _PRIVILEGED: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (

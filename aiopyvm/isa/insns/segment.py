@@ -8,12 +8,11 @@ from aiopyvm.isa.places import Destination, MemoryPlace, RegisterPlace, SegmentP
 from aiopyvm.isa.segments import Descriptor, load_segment
 from aiopyvm.isa.spec import Semantics, form, insn
 from aiopyvm.isa.state import ZF
+from aiopyvm.isa.vectors import UD
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
-
-UD = 6
 
 
 @insn("mov", source="Intel SDM vol. 2B, MOV")
@@ -80,14 +79,14 @@ _define_query("lar", "0F 02 /r", "dst := the access rights of a visible segment,
 _define_query("lsl", "0F 03 /r", "dst := the limit in bytes of a visible segment, and ZF tells.")
 
 
-@insn("verr", source="Intel SDM vol. 2B, VERR/VERW", writes=ZF)
+@insn("verr", source="Intel SDM vol. 2C, VERR/VERW", writes=ZF)
 @form("o* 0F 00 /4", "r/m16")
 def verr(b: Tracer, src: Source) -> None:
     """ZF := the segment can be read."""
     b.set_flag(ZF, _segment(b, src).readable)
 
 
-@insn("verw", source="Intel SDM vol. 2B, VERR/VERW", writes=ZF)
+@insn("verw", source="Intel SDM vol. 2C, VERR/VERW", writes=ZF)
 @form("o* 0F 00 /5", "r/m16")
 def verw(b: Tracer, src: Source) -> None:
     """ZF := the segment can be written."""

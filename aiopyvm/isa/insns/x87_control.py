@@ -89,7 +89,7 @@ def fninit(b: Tracer) -> None:
     _initialise(b)
 
 
-@insn("fwait", source="Intel SDM vol. 2A, WAIT/FWAIT", aliases=("wait",))
+@insn("fwait", source="Intel SDM vol. 2D, WAIT/FWAIT", aliases=("wait",))
 @form("9B")
 def fwait(b: Tracer) -> None:
     """#MF if an unmasked exception is pending."""
