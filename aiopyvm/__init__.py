@@ -4,12 +4,10 @@
 
 What a guest's standard streams may be:
 
-- stdin: bytes | PIPE | DEVNULL | a pipe's receive end | anyio or trio receive stream | asyncio.StreamReader | async
-iterable of
-  bytes | binary file | None (the host's own)
-- stdout, stderr: PIPE | DEVNULL | a pipe's send end | anyio or trio send stream | asyncio.StreamWriter | binary file |
-None;
-  stderr also STDOUT
+- stdin: bytes | PIPE | DEVNULL | a pipe's receive end | anyio or trio receive stream | asyncio.StreamReader |
+  async iterable of bytes | binary file | None (the host's own)
+- stdout, stderr: PIPE | DEVNULL | a pipe's send end | anyio or trio send stream | asyncio.StreamWriter |
+  binary file | None; stderr also STDOUT
 """
 
 from __future__ import annotations
