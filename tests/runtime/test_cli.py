@@ -179,14 +179,20 @@ def test_streams_that_cannot_be_used(guest: GuestPaths, redirection: str, status
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_a_signal_ends_it_and_its_guests(guest: GuestPaths, number: int, status: int) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "aiopyvm", "run", guest("spin")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "aiopyvm", "run", guest("spin")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores SIGINT
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"spinning\n"
-        process.send_signal(number)
-        assert process.wait(timeout=20) == status
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"spinning\n"
+            process.send_signal(number)
+            assert process.wait(timeout=20) == status
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
