@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,10 @@ def run_native(
     cwd: str | os.PathLike[str] | None = None,
     argv0: str | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `program` on the host with the environment that a guest gets, at most 60 s. `argv0` defaults to the path."""
+    """Run `program` on the host with the environment and the signal actions that a guest gets, at most 60 s.
+
+    `argv0` defaults to the path.
+    """
     argv: Sequence[str] = [argv0 if argv0 is not None else os.fspath(program), *args]
     return subprocess.run(
         argv,
@@ -71,7 +75,16 @@ def run_native(
         cwd=cwd,
         timeout=60,
         check=False,
+        preexec_fn=_default_signals,
     )
+
+
+def _default_signals() -> None:
+    """Undo what a shell's background job inherits: ignored and blocked signals."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @functools.cache
