@@ -27,9 +27,7 @@ RLIM_INFINITY: Final = 0xFFFFFFFFFFFFFFFF
 RLIM32_INFINITY: Final = 0xFFFFFFFF
 OLD_RLIM_INFINITY: Final = 0x7FFFFFFF  # what getrlimit (76) gives at most
 
-NAMES: Final[dict[int, str]] = {
-    value: name for name, value in list(globals().items()) if name.startswith("RLIMIT_")
-}
+NAMES: Final[dict[int, str]] = {value: name for name, value in list(globals().items()) if name.startswith("RLIMIT_")}
 
 RUSAGE_SELF: Final = 0
 RUSAGE_CHILDREN: Final = -1

@@ -62,7 +62,6 @@ class Zero(Null):
         """Zeros."""
         return bytes(min(n, MAX_READ))
 
-
     def mmap_backing(self) -> None:
         """Zeros (a shared mapping is one of its own)."""
         return

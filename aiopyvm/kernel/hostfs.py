@@ -113,9 +113,7 @@ class HostInode(Inode):
     def set_times(self, atime: int | None, mtime: int | None) -> None:
         """Set the times."""
         s = self.stat()
-        self.fs.tree.set_times(
-            self.place(), s.atime if atime is None else atime, s.mtime if mtime is None else mtime
-        )
+        self.fs.tree.set_times(self.place(), s.atime if atime is None else atime, s.mtime if mtime is None else mtime)
 
     def open(self, ctx: FsContext, flags: int) -> File:
         """Raises Errno(ENXIO): a FIFO, device or socket of the host is not opened."""

@@ -396,6 +396,3 @@ class OverlaySymlink(Passing, MemSymlink):
 def _take(inode: Inode) -> None:
     if isinstance(inode, (OverlayFile, OverlayDirectory, OverlaySymlink)):
         inode.take()
-
-
-

@@ -63,9 +63,7 @@ class ProcInode(Inode):
         uid, gid, mode = self.owner_and_mode()
         now = self.fs.vfs.clock.realtime_ns()
         nlink = 2 if self.kind == S_IFDIR else 1
-        return Stat(
-            self.number, self.kind | mode, nlink, uid, gid, 0, now, now, now, now, 0, 0, self.fs.device, 1024
-        )
+        return Stat(self.number, self.kind | mode, nlink, uid, gid, 0, now, now, now, now, 0, 0, self.fs.device, 1024)
 
 
 class ProcText(ProcInode):

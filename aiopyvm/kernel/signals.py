@@ -104,6 +104,4 @@ class Actions:
     def ignores(self, signo: int) -> bool:
         """Tell whether `signo` would be discarded: SIG_IGN, or SIG_DFL where that ignores."""
         handler = self[signo].handler
-        return handler == abi.SIG_IGN or (
-            handler == abi.SIG_DFL and bool(abi.IGNORED_BY_DEFAULT & abi.bit(signo))
-        )
+        return handler == abi.SIG_IGN or (handler == abi.SIG_DFL and bool(abi.IGNORED_BY_DEFAULT & abi.bit(signo)))

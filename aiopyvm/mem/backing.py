@@ -126,4 +126,3 @@ class SharedBacking(Backing):
     def __del__(self) -> None:
         for budget in self._charged.values():
             budget.charge(-PAGE)
-

@@ -97,9 +97,11 @@ class Lent:
     def held_pages(self, start: int, end: int) -> list[int]:
         """The pages of [start, end) that have holders."""
         low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
-        numbers = sorted(n for n in self._granules if low <= n < high) if high - low > len(self._granules) else [
-            n for n in range(low, high) if n in self._granules
-        ]
+        numbers = (
+            sorted(n for n in self._granules if low <= n < high)
+            if high - low > len(self._granules)
+            else [n for n in range(low, high) if n in self._granules]
+        )
         pages = (page for n in numbers for page in range(max(start, n << SHIFT), min(end, (n + 1) << SHIFT)))
         return [page for page in pages if self.holders(page)]
 

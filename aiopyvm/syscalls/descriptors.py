@@ -278,6 +278,3 @@ def flock(t: Thread, fd: Fd, operation: FlockFlags) -> int | Wait:
             raise
         return Wait((inode.locks.queue,), restart=Restart.SYS, reason="a file lock")
     return 0
-
-
-

@@ -283,5 +283,3 @@ def chroot(t: Thread, path: CStr) -> int:
         raise Errno(EPERM)
     ctx.root = directory
     return 0
-
-

@@ -336,6 +336,3 @@ def umask(t: Thread, mask: Mode) -> int:
     ctx = t.process.fs
     old, ctx.umask = ctx.umask, mask & 0o777
     return old
-
-
-

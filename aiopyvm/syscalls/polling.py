@@ -183,9 +183,7 @@ def _select(t: Thread, nfds: int, addresses: tuple[int, int, int], timeout: int 
     return ready
 
 
-def _timed_select(
-    t: Thread, nfds: int, addresses: tuple[int, int, int], tp: int, fmt: str, unit: int
-) -> int | Wait:
+def _timed_select(t: Thread, nfds: int, addresses: tuple[int, int, int], tp: int, fmt: str, unit: int) -> int | Wait:
     timeout = _read_timeout(t, tp, fmt, unit) if _begins(t) else None
     result = _select(t, nfds, addresses, timeout)
     if not isinstance(result, Wait) or call_of(t).woken is Cause.SIGNAL:
@@ -229,5 +227,3 @@ def pselect6_time64(
 ) -> int | Wait:
     """Like pselect6, with 64-bit seconds."""
     return _pselect(t, nfds, (readfds, writefds, exceptfds), timeout, sigmask, TIMESPEC64)
-
-

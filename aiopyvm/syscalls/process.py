@@ -76,9 +76,7 @@ def vfork(t: Thread) -> int | Wait:
 
 
 @syscall(120, "clone", man="clone(2)")
-def clone(
-    t: Thread, flags: CloneFlags, stack: Ptr, parent_tid: Ptr, tls: Ptr, child_tid: Ptr
-) -> int | Wait:
+def clone(t: Thread, flags: CloneFlags, stack: Ptr, parent_tid: Ptr, tls: Ptr, child_tid: Ptr) -> int | Wait:
     """A process or a thread, sharing what `flags` say."""
     return _clone(t, flags, stack, parent_tid, tls, child_tid)
 
@@ -210,9 +208,7 @@ def waitpid(t: Thread, pid: Pid, status: Out[I32], options: WaitFlags) -> int | 
 
 
 @syscall(284, "waitid", man="waitid(2)")
-def waitid(
-    t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, usage: Out[Rusage]
-) -> int | Wait:
+def waitid(t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, usage: Out[Rusage]) -> int | Wait:
     """Wait for a child to change state; `infop` tells how."""
     allowed = WNOHANG | WNOWAIT | WEXITED | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL
     if options & ~allowed or not options & (WEXITED | WUNTRACED | WCONTINUED):
@@ -307,9 +303,7 @@ def setpgid(t: Thread, pid: Pid, pgid: Pid) -> int:
         raise Errno(ESRCH)
     if process.session == process.pid:
         raise Errno(EPERM)
-    if pgid != pid and not any(
-        p.group == pgid and p.session == caller.session for p in t.kernel.processes.values()
-    ):
+    if pgid != pid and not any(p.group == pgid and p.session == caller.session for p in t.kernel.processes.values()):
         raise Errno(EPERM)
     process.group = pgid
     return 0

@@ -303,9 +303,7 @@ def sigsuspend(t: Thread, unused1: Hex, unused2: Hex, mask: Hex) -> Wait:
 
 
 @syscall(177, "rt_sigtimedwait", man="sigtimedwait(2)")
-def rt_sigtimedwait(
-    t: Thread, set: In[Sigset], info: Ptr, timeout: In[Timespec32], sigsetsize: Size
-) -> int | Wait:
+def rt_sigtimedwait(t: Thread, set: In[Sigset], info: Ptr, timeout: In[Timespec32], sigsetsize: Size) -> int | Wait:
     """Wait for one of a set of signals, and take it."""
     return _sigtimedwait(t, set, info, timeout, sigsetsize)
 

@@ -493,5 +493,3 @@ def fstatfs64(t: Thread, fd: Fd, size: Size, buf: Ptr) -> int:
     _need_statfs64_size(size)
     t.memory.write(buf, pack_statfs64(_statfs_of(t.process.fds.get_any(fd))))
     return 0
-
-

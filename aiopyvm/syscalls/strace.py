@@ -30,9 +30,7 @@ Show = Callable[[Thread, Any, Call, int, "int | None"], str]  # thread, kind, ca
 
 def entry(t: Thread, call: Call, row: Syscall) -> list[str | None]:
     """Show the arguments that `call` takes, before it begins; None for those that it will give."""
-    return [
-        None if _is_output(kind) else _show(t, call, row, n, kind, None) for n, kind in enumerate(row.kinds)
-    ]
+    return [None if _is_output(kind) else _show(t, call, row, n, kind, None) for n, kind in enumerate(row.kinds)]
 
 
 def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
@@ -42,8 +40,7 @@ def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
         arguments = ", ".join(hex(word) for word in call.args[: sum(kind.slots for kind in row.kinds)])
     else:
         arguments = ", ".join(
-            text if text is not None else _show(t, call, row, n, row.kinds[n], result)
-            for n, text in enumerate(shown)
+            text if text is not None else _show(t, call, row, n, row.kinds[n], result) for n, text in enumerate(shown)
         )
     return f"{row.name}({arguments}) = {_result(row, result)}"
 

@@ -461,6 +461,3 @@ def copy_file_range(
         else:
             file.offset = start + call.done
     return result
-
-
-

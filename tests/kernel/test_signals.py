@@ -351,5 +351,3 @@ def test_cpu_time_timers_count_instructions() -> None:
     m.thread.core.cpu.instructions += 1
     m.kernel.resume(m.thread)
     assert m.in_handler(m.thread)
-
-
