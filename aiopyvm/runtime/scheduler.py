@@ -231,6 +231,9 @@ class Scheduler:
                 deadline = lane.next_deadline()
                 if deadline is not None:
                     self._jump(lane, deadline)
+                else:  # the last timer woke nobody
+                    self._suspects.update(dict.fromkeys(lane.runs))
+        self._look_at_suspects()
         return bool(self._graces) or len(self._lanes) > 0 or len(self.gate) > 0
 
     def _needs_turn(self) -> None:

@@ -53,6 +53,14 @@ async def test_waiting_for_a_signal_that_nobody_can_send_is_a_deadlock() -> None
     assert "pause" in result.detail
 
 
+async def test_a_timer_that_wakes_nobody_leaves_a_deadlock() -> None:
+    """SIGALRM is ignored, an alarm is set, the guest pauses: once the alarm has gone off, nothing can wake it."""
+    code = program(call("signal", 14, 1) + call("alarm", 7) + call("pause"))
+    with anyio.fail_after(30):
+        result = await VM(clock="virtual").run_bytes(code)
+    assert result.reason is Reason.DEADLOCK
+
+
 async def test_in_a_block_python_may_send_it() -> None:
     async with VM().open_bytes(program(call("pause"))) as process:
         await anyio.sleep(0.02)
