@@ -5,9 +5,8 @@ from __future__ import annotations
 from aiopyvm import assemble
 
 SYSCALLS = {
-    "exit": 1, "fork": 2, "read": 3, "write": 4, "waitpid": 7, "time": 13, "getpid": 20, "alarm": 27, "pause": 29, "pipe": 42,
-    "signal": 48,
-    "nanosleep": 162, "clock_gettime": 265,
+    "exit": 1, "fork": 2, "read": 3, "write": 4, "waitpid": 7, "time": 13, "getpid": 20, "alarm": 27, "pause": 29,
+    "pipe": 42, "signal": 48, "nanosleep": 162, "clock_gettime": 265,
 }  # fmt: skip
 
 
