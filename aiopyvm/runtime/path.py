@@ -6,6 +6,7 @@ acts as the guest's administrator; what it creates belongs to the guest's user. 
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat as stat_bits
 from collections.abc import AsyncIterator
@@ -86,6 +87,11 @@ class GuestPath:
         """The directory above."""
         return self._other(self._path.parent)
 
+    @property
+    def parents(self) -> tuple[GuestPath, ...]:
+        """The directories above, the nearest first."""
+        return tuple(self._other(path) for path in self._path.parents)
+
     def joinpath(self, *names: str | PurePosixPath) -> GuestPath:
         """Return the path below this one."""
         return self._other(self._path.joinpath(*names))
@@ -146,6 +152,47 @@ class GuestPath:
         """Iterate over the paths in the directory, in no order."""
         for name in await self._names():
             yield self / name
+
+    async def glob(self, pattern: str) -> AsyncIterator[GuestPath]:
+        """Iterate over the paths below this directory that match a relative `pattern` (`*`, `?`, `[..]`; `**`: any
+        number of directories, symbolic links to directories left out). Raises ValueError for any other pattern.
+        """
+        parts = PurePosixPath(pattern).parts
+        if not parts or pattern.startswith("/"):
+            raise ValueError(f"glob takes a relative pattern, not {pattern!r}")
+        seen: set[GuestPath] = set()
+        async for found in self._matching(parts):
+            if found not in seen:
+                seen.add(found)
+                yield found
+
+    async def rglob(self, pattern: str) -> AsyncIterator[GuestPath]:
+        """`glob` of `pattern` in this directory and all below it."""
+        async for found in self.glob(f"**/{pattern}"):
+            yield found
+
+    async def _matching(self, parts: tuple[str, ...]) -> AsyncIterator[GuestPath]:
+        first, rest = parts[0], parts[1:]
+        if first == "**":
+            if rest:
+                async for found in self._matching(rest):
+                    yield found
+            else:
+                yield self
+        if not await self.is_dir():
+            return
+        for name in sorted(await self._names()):
+            child = self / name
+            if first == "**":
+                if await child.is_dir() and not await child.is_symlink():
+                    async for found in child._matching(parts):
+                        yield found
+            elif fnmatch.fnmatchcase(name, first):
+                if not rest:
+                    yield child
+                else:
+                    async for found in child._matching(rest):
+                        yield found
 
     async def _names(self) -> list[str]:
         directory = await self._find()
