@@ -174,10 +174,6 @@ class Code:
             self.shared.keep_decoded(address, self.stop, decoded)
         return decoded
 
-    def single(self, address: int) -> Block:
-        """A block of the one instruction at `address`; not kept."""
-        return self._bind(address, self._decode(address, 1))
-
     def _same(self, address: int, code: bytes) -> bool:
         """Tell whether `code` is at `address`; no page is touched that running what is there would not touch."""
         room = PAGE - (address & PAGE - 1)

@@ -306,10 +306,7 @@ class RegionCompiler:
         for block in chain.blocks:
             targets.extend(block.successors)
         inside = {block.start for block in chain.blocks[1:]}
-        return [target for target in targets if target not in inside or self._is_edge(chain, target)]
-
-    def _is_edge(self, chain: _Chain, target: int) -> bool:
-        return target == chain.next
+        return [target for target in targets if target not in inside or target == chain.next]
 
     def _write(self) -> dict[int, Site]:
         self.lines += [
