@@ -1,0 +1,171 @@
+"""Shapes: what instructions share that differ only in register numbers, displacements, immediates and targets.
+
+A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Its trace
+has `param` operations, and registers named "$n", where an operand's value would stand; the values of an instruction's
+parameters are in the order in which tracing meets them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.registers import GENERAL
+from aiopyvm.ir.types import I32, integer
+from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace
+from aiopyvm.isa.state import SEGMENTS
+from aiopyvm.isa.trace import Tracer, lockable, trace_operations
+
+SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
+
+
+class ShapeTracer(Tracer):
+    """Traces an instruction with its operands as parameters: `params` are their values for the instruction that was
+    given.
+    """
+
+    def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int]) -> None:
+        super().__init__()
+        self.params: list[int] = []
+        self._operands = iter(range(len(insn.operands)))
+        self._fixed = fixed_immediates
+        self.sentinels = sentinels
+        self.address_used = False
+
+    @property
+    def eip(self) -> int:
+        self.address_used = True
+        return self.sentinels[0]
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        pass
+
+    @property
+    def next_eip(self) -> int:
+        self.address_used = True
+        return self.sentinels[1]
+
+    @next_eip.setter
+    def next_eip(self, value: int) -> None:
+        pass
+
+    def _param(self, value: int, type_: Any = I32) -> Value:
+        self.params.append(value)
+        return self.emit("param", type_, (), len(self.params) - 1)
+
+    def _register(self, number: int) -> str:
+        self.params.append(number)
+        return f"${len(self.params) - 1}"
+
+    def get(self, register: str) -> Value:
+        if register[0] == "$":
+            return self.emit("get", I32, (), register)
+        return super().get(register)
+
+    def set(self, register: str, value: Value | int) -> None:
+        if register[0] == "$":
+            self.emit("set", None, (self.lift(value, I32),), register)
+            self.forget(*GENERAL)
+        else:
+            super().set(register, value)
+
+    def effective_address(self, operand: Memory) -> Value:
+        total = self._param(operand.displacement) if operand.displacement else self.const(0)
+        if operand.index >= 0:
+            total = (self.get(self._register(operand.index)) << (operand.scale.bit_length() - 1)) + total
+        if operand.base >= 0:
+            total = self.get(self._register(operand.base)) + total
+        return total & 0xFFFF if operand.address_size == 16 else total
+
+    def place(self, operand: Operand) -> Place:
+        index = next(self._operands)
+        match operand:
+            case Register("gpr", number, width):
+                place = RegisterPlace(self, number, width)
+                place.name = self._register(number & 3 if width == 8 else number)
+                return place
+            case Memory():
+                wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
+                return MemoryPlace(
+                    self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width, wrap
+                )
+            case Immediate(value, width) if index not in self.insn.row.static and not self._fixed:
+                return ImmediatePlace(self._param(value, integer(width)))
+            case Relative(displacement, _):
+                return ImmediatePlace(self._param(displacement))  # bound as a target
+        return super().place(operand)
+
+
+def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
+    match operand:
+        case Register("gpr", number, 8):
+            return ("gpr", 8, number >= 4)
+        case Register("gpr", _, width):
+            return ("gpr", width)
+        case Memory():
+            return (
+                "mem", operand.segment, operand.base >= 0, operand.index >= 0, operand.scale, operand.displacement != 0,
+                operand.address_size, operand.width, operand.base if static else None,
+            )  # fmt: skip
+        case Immediate(value, width):
+            return ("imm", width, value if static else None)
+        case Relative():
+            return ("rel",)
+    return ("fixed", operand)
+
+
+def shape_key(insn: Insn, fixed_immediates: bool) -> tuple[Any, ...]:
+    """What two instructions must share to share a handler's code."""
+    keys = [_operand_key(op, fixed_immediates or i in insn.row.static) for i, op in enumerate(insn.operands)]
+    return (id(insn.row), insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock, *keys)
+
+
+def parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
+    """The parameters of an instruction's shape in the order in which tracing meets them; a branch target, always last,
+    as what is to be added to the address (None: there is none).
+    """
+    values: list[int] = []
+    if insn.lock and not lockable(insn):
+        return (), None  # #UD before any operand is looked at
+    for index, operand in enumerate(insn.operands):
+        match operand:
+            case Register("gpr", number, width):
+                values.append(number & 3 if width == 8 else number)
+            case Memory():
+                if operand.displacement:
+                    values.append(operand.displacement)
+                values.extend(number for number in (operand.index, operand.base) if number >= 0)
+            case Immediate(value, _) if index not in insn.row.static and not fixed:
+                values.append(value)
+            case Relative(displacement, _):
+                return tuple(values), insn.length + displacement
+    return tuple(values), None
+
+
+def trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int]) -> ShapeTracer:
+    """Trace `insn` as if EIP and the next EIP were the sentinels."""
+    tracer = ShapeTracer(insn, fixed, sentinels)
+    tracer.insn = insn
+    tracer.emit("insn", None, (), (insn, sentinels[0]))
+    trace_operations(tracer, insn)
+    return tracer
+
+
+def replace_sentinels(first: ShapeTracer, second: ShapeTracer) -> bool:
+    """Turn the constants that are EIP or the next EIP into parameters; TypeError where they were computed with."""
+    if len(first.ops) != len(second.ops):
+        raise TypeError("the trace's shape depends on the address")
+    base = len(first.params)
+    used = False
+    for a, b in zip(first.ops, second.ops, strict=True):
+        if a.op != b.op or a.type != b.type:
+            raise TypeError("the trace's shape depends on the address")
+        if a.op == "const" and a.attr != b.attr:
+            if a.attr not in first.sentinels or second.sentinels[first.sentinels.index(a.attr)] != b.attr:
+                raise TypeError("a constant was computed from the address")
+            a.attr = base + first.sentinels.index(a.attr)
+            a.op = "param"
+            used = True
+    return used
