@@ -1,0 +1,1 @@
+"""The native engine: code generated through LLVM from the definitions that the Python engine uses."""
