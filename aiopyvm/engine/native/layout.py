@@ -45,10 +45,7 @@ class Record(ctypes.LittleEndianStructure):
         ("registers", ctypes.c_uint8 * 3),  # parameters: offsets in CpuState (4 * number)
         ("length", ctypes.c_uint8),  # bytes of the instruction: the next EIP is eip + length
         ("values", ctypes.c_uint32 * 2),  # parameters: displacements and immediates
-        (
-            "link",
-            ctypes.c_int32,
-        ),  # address of the target's record - address of this one; without a target: a third value
+        ("link", ctypes.c_int32),  # address of the target's record - address of this one; no target: a third value
     )
 
 
@@ -59,10 +56,7 @@ class Context(ctypes.Structure):
     """One core's side of `run(context)`: where to go on, and why it came back."""
 
     _fields_ = (
-        (
-            "rec",
-            ctypes.c_uint64,
-        ),  # address of the record to begin with; after: to go on with, 0: unknown (see EIP)
+        ("rec", ctypes.c_uint64),  # address of the record to begin with; after: to go on with; 0: find it by EIP
         ("cpu", ctypes.c_uint64),  # address of the CpuState
         ("mem", ctypes.c_uint64),  # host address of guest address 0
         ("budget", ctypes.c_int64),  # instructions; after: those left
