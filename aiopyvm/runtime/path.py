@@ -1,135 +1,128 @@
 """`GuestPath`: the files of a guest machine from Python, with the methods of `anyio.Path`.
 
 What always holds. A path is the guest's: it is looked up in the guest's tree alone, symbolic links included. Python
-acts as the guest's administrator; what it creates belongs to the guest's user. Relative paths start at "/".
+acts as the guest's administrator; what it creates belongs to the guest's user. Relative paths start at "/". What
+depends on whose home or working directory is meant (`home`, `expanduser`, `cwd`) is not there.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import io
 import os
+import posixpath
 import stat as stat_bits
 from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import anyio.lowlevel
 
-from aiopyvm.abi.errno import EEXIST, EINVAL, ENOENT, ENOTDIR, Errno
-from aiopyvm.abi.fcntl import O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC, O_WRONLY
-from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT
-from aiopyvm.kernel.fs import Inode, need_directory
+from aiopyvm.abi.errno import (
+    EACCES,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ENOENT,
+    EPERM,
+    Errno,
+)
+from aiopyvm.abi.fcntl import O_APPEND, O_CREAT, O_EXCL, O_LARGEFILE, O_RDONLY, O_TRUNC, O_WRONLY
+from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from aiopyvm.kernel.fs import Directory, Inode, need_directory
+from aiopyvm.kernel.vfswalk import Found, resolve
+from aiopyvm.runtime.guestfile import GuestFile, RawGuestFile, open_flags, open_stream
+from aiopyvm.runtime.pathglob import matching
+from aiopyvm.runtime.pathname import NOT_THERE, PathName
 from aiopyvm.runtime.program import guest_error, to_bytes
+from aiopyvm.runtime.trees import content_mode
 
 if TYPE_CHECKING:
+    from _typeshed import OpenBinaryMode, OpenTextMode
+
     from aiopyvm.abi.stat import Stat
+    from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
-    from aiopyvm.kernel.vfs import Vfs
-
-CHUNK = 1 << 20
 
 
-class GuestPath:
+class GuestPath(PathName):
     """A path in a guest machine. It is no `os.PathLike`: it means nothing to the host. Methods raise OSErrors, as
     `pathlib`."""
 
-    __slots__ = ("_path", "_vfs")
-
-    def __init__(self, vfs: Vfs, path: str | PurePosixPath) -> None:
-        self._vfs = vfs
-        self._path = PurePosixPath("/", path)
-
-    # --- the path itself ----------------------------------------------------------------------------------------------
-
-    def __str__(self) -> str:
-        return str(self._path)
-
-    def __repr__(self) -> str:
-        return f"GuestPath({str(self._path)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, GuestPath) and (self._vfs, self._path) == (other._vfs, other._path)
-
-    def __hash__(self) -> int:
-        return hash((id(self._vfs), self._path))
-
-    def __lt__(self, other: GuestPath) -> bool:
-        return self._path < other._path
-
-    def __truediv__(self, name: str | PurePosixPath) -> GuestPath:
-        return self._other(self._path / name)
-
-    def _other(self, path: PurePosixPath) -> GuestPath:
-        return GuestPath(self._vfs, path)
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-        return self._path.name
-
-    @property
-    def stem(self) -> str:
-        """The last part without its suffix."""
-        return self._path.stem
-
-    @property
-    def suffix(self) -> str:
-        """The last part's suffix."""
-        return self._path.suffix
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """All parts."""
-        return self._path.parts
-
-    @property
-    def parent(self) -> GuestPath:
-        """The directory above."""
-        return self._other(self._path.parent)
-
-    @property
-    def parents(self) -> tuple[GuestPath, ...]:
-        """The directories above, the nearest first."""
-        return tuple(self._other(path) for path in self._path.parents)
-
-    def joinpath(self, *names: str | PurePosixPath) -> GuestPath:
-        """Return the path below this one."""
-        return self._other(self._path.joinpath(*names))
-
-    def with_name(self, name: str) -> GuestPath:
-        """Return the path with another last part."""
-        return self._other(self._path.with_name(name))
-
-    def with_suffix(self, suffix: str) -> GuestPath:
-        """Return the path with another suffix."""
-        return self._other(self._path.with_suffix(suffix))
+    __slots__ = ()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def exists(self) -> bool:
         """There is such a file."""
-        return await self._kind(follow=True) != 0
+        return await self.kind(follow=True) != 0
 
     async def is_file(self) -> bool:
         """It is a regular file, or a link to one."""
-        return stat_bits.S_ISREG(await self._kind(follow=True))
+        return stat_bits.S_ISREG(await self.kind(follow=True))
 
     async def is_dir(self) -> bool:
         """It is a directory, or a link to one."""
-        return stat_bits.S_ISDIR(await self._kind(follow=True))
+        return stat_bits.S_ISDIR(await self.kind(follow=True))
 
     async def is_symlink(self) -> bool:
         """It is a symbolic link."""
-        return stat_bits.S_ISLNK(await self._kind(follow=False))
+        return stat_bits.S_ISLNK(await self.kind(follow=False))
 
-    async def _kind(self, *, follow: bool) -> int:
+    async def is_fifo(self) -> bool:
+        """It is a FIFO, or a link to one."""
+        return stat_bits.S_ISFIFO(await self.kind(follow=True))
+
+    async def is_socket(self) -> bool:
+        """It is a socket, or a link to one."""
+        return stat_bits.S_ISSOCK(await self.kind(follow=True))
+
+    async def is_char_device(self) -> bool:
+        """It is a character device, or a link to one."""
+        return stat_bits.S_ISCHR(await self.kind(follow=True))
+
+    async def is_block_device(self) -> bool:
+        """It is a block device, or a link to one."""
+        return stat_bits.S_ISBLK(await self.kind(follow=True))
+
+    async def is_mount(self) -> bool:
+        """A file system is mounted here."""
+        await anyio.lowlevel.checkpoint()
+        return self._bytes() in [path for path, _ in self._vfs.mounts]
+
+    async def kind(self, *, follow: bool) -> int:
+        """Return its type, an S_IFMT value; 0 where no path leads to such a file."""
         await anyio.lowlevel.checkpoint()
         try:
             return self._vfs.lookup(self._admin(), self._bytes(), follow=follow).kind
         except Errno as error:
-            if error.number in (ENOENT, ENOTDIR, EINVAL):
+            if error.number in NOT_THERE:
                 return 0
             raise guest_error(error, str(self)) from None
+
+    async def samefile(self, other: str | GuestPath) -> bool:
+        """It and `other` are the same file, by whatever names."""
+        return await self._find() is await self._target(other)._find()
+
+    async def absolute(self) -> GuestPath:
+        """Return the path, which is absolute."""
+        return self
+
+    async def resolve(self, strict: bool = False) -> GuestPath:
+        """Return the path without symbolic links and "..". What is not there (or, in a loop, cannot be) is kept as it
+        is; `strict` makes that FileNotFoundError or OSError."""
+        await anyio.lowlevel.checkpoint()
+        for known in (self, *self.parents):
+            try:
+                found = resolve(self._admin(), known._bytes())
+                top = _place(found, self._vfs.root)
+                if strict and found.inode is None:
+                    raise Errno(ENOENT)
+            except Errno as error:
+                if strict or error.number not in NOT_THERE:
+                    raise guest_error(error, str(self)) from None
+                continue
+            return self._other(PurePosixPath(posixpath.normpath(posixpath.join(top, self.relative_to(known)))))
+        raise AssertionError("the root is there")
 
     async def stat(self) -> os.stat_result:
         """Return its attributes, or those of what it links to."""
@@ -140,7 +133,7 @@ class GuestPath:
         return _stat_result((await self._find(follow=False)).stat())
 
     async def readlink(self) -> GuestPath:
-        """Return where the symbolic link leads."""
+        """Return where the symbolic link leads; a relative target is one from the link's directory."""
         await anyio.lowlevel.checkpoint()
         try:
             target = self._vfs.readlink(self._admin(), self._bytes())
@@ -161,7 +154,7 @@ class GuestPath:
         if not parts or pattern.startswith("/"):
             raise ValueError(f"glob takes a relative pattern, not {pattern!r}")
         seen: set[GuestPath] = set()
-        async for found in self._matching(parts):
+        async for found in matching(self, parts):
             if found not in seen:
                 seen.add(found)
                 yield found
@@ -170,29 +163,6 @@ class GuestPath:
         """`glob` of `pattern` in this directory and all below it."""
         async for found in self.glob(f"**/{pattern}"):
             yield found
-
-    async def _matching(self, parts: tuple[str, ...]) -> AsyncIterator[GuestPath]:
-        first, rest = parts[0], parts[1:]
-        if first == "**":
-            if rest:
-                async for found in self._matching(rest):
-                    yield found
-            else:
-                yield self
-        if not await self.is_dir():
-            return
-        for name in sorted(await self._names()):
-            child = self / name
-            if first == "**":
-                if await child.is_dir() and not await child.is_symlink():
-                    async for found in child._matching(parts):
-                        yield found
-            elif fnmatch.fnmatchcase(name, first):
-                if not rest:
-                    yield child
-                else:
-                    async for found in child._matching(rest):
-                        yield found
 
     async def _names(self) -> list[str]:
         directory = await self._find()
@@ -207,63 +177,102 @@ class GuestPath:
 
     # --- contents -----------------------------------------------------------------------------------------------------
 
-    async def read_bytes(self) -> bytes:
-        """Return the file's content."""
+    @overload
+    async def open(
+        self,
+        mode: OpenTextMode = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> GuestFile[str]: ...
+    @overload
+    async def open(self, mode: OpenBinaryMode, buffering: int = -1) -> GuestFile[bytes]: ...
+    @overload
+    async def open(
+        self,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> GuestFile[Any]: ...
+    async def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> GuestFile[Any]:
+        """Open the regular file, with the arguments of Python's own `open` (text is UTF-8 unless said otherwise):
+        `async with await path.open() as file`. Anything else than a regular file is an OSError (EINVAL).
+        """
+        flags = open_flags(mode)
         await anyio.lowlevel.checkpoint()
-        file = self._open(O_RDONLY)
-        parts: list[bytes] = []
-        try:
-            while data := file.read(CHUNK):
-                parts.append(data)
-        except Errno as error:
-            raise guest_error(error, str(self)) from None
-        finally:
-            file.release()
-        return b"".join(parts)
+        raw = RawGuestFile(self._open(flags, 0o666), str(self))
+        stream = open_stream(raw, mode, buffering, encoding, errors, newline)
+        return GuestFile(stream, getattr(self._vfs.budget, "limit", None))
 
-    async def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the file's content as text."""
-        return (await self.read_bytes()).decode(encoding, errors)
+    async def read_bytes(self) -> bytes:
+        """Return the file's content. Raises OSError (EFBIG) when it is more than the machine's memory limit."""
+        async with await self.open("rb", 0) as file:
+            return await file.read()
+
+    async def read_text(
+        self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> str:
+        """Return the file's content as text, as `open` makes it."""
+        async with await self.open("r", -1, encoding, errors, newline) as file:
+            return await file.read()
 
     async def write_bytes(self, data: bytes) -> int:
-        """Replace the file's content, making it if there is none; return the length."""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"write_bytes takes bytes, not {type(data).__name__}")
-        return await self._write(bytes(data), O_TRUNC)
+        """Replace the file's content, making it if there is none (executable, where it is a program); return the
+        length."""
+        return await self._write(data, O_WRONLY | O_CREAT | O_TRUNC)
 
-    async def write_text(self, data: str, encoding: str = "utf-8", errors: str = "strict") -> int:
+    async def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
         """Replace the file's content with text; return the number of characters."""
         if not isinstance(data, str):
             raise TypeError(f"write_text takes str, not {type(data).__name__}")
-        await self._write(data.encode(encoding, errors), O_TRUNC)
+        text = io.BytesIO()
+        with io.TextIOWrapper(text, encoding or "utf-8", errors, newline) as writer:
+            writer.write(data)
+            writer.flush()
+            await self.write_bytes(text.getvalue())
         return len(data)
 
     async def append_bytes(self, data: bytes) -> int:
         """Add to the file's content, making it if there is none; return the length added."""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"append_bytes takes bytes, not {type(data).__name__}")
-        return await self._write(bytes(data), O_APPEND)
+        return await self._write(data, O_WRONLY | O_CREAT | O_APPEND)
 
-    async def _write(self, data: bytes, how: int) -> int:
+    async def _write(self, data: bytes, flags: int) -> int:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a file's content is bytes, not {type(data).__name__}")
+        data = bytes(data)
         await anyio.lowlevel.checkpoint()
-        program = data.startswith((b"\x7fELF", b"#!"))
-        file = self._open(O_WRONLY | O_CREAT | how, 0o755 if program else 0o644)
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[file.write(bytes(view[:CHUNK])) :]
-        except Errno as error:
-            raise guest_error(error, str(self)) from None
-        finally:
-            file.release()
+        with RawGuestFile(self._open(flags, content_mode(data)), str(self)) as file:
+            done = 0
+            while done < len(data):
+                done += file.write(memoryview(data)[done:])
         return len(data)
 
     # --- changing names -----------------------------------------------------------------------------------------------
 
     async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make an empty file, or let it be."""
+        """Make an empty file; what is there (FileExistsError unless `exist_ok`) only gets the present time."""
         await anyio.lowlevel.checkpoint()
-        self._open(O_WRONLY | O_CREAT | (0 if exist_ok else O_EXCL), mode & 0o777).release()
+        now = self._vfs.clock.realtime_ns()
+        try:
+            if exist_ok:
+                self._vfs.lookup(self._admin(), self._bytes()).set_times(now, now)
+                return
+        except Errno as error:
+            if error.number != ENOENT:
+                raise guest_error(error, str(self)) from None
+        self._open(O_WRONLY | O_CREAT | (0 if exist_ok else O_EXCL), mode & 0o777).hold().release()
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory."""
@@ -293,29 +302,29 @@ class GuestPath:
             if not missing_ok:
                 raise
 
-    async def rename(self, target: str | GuestPath) -> GuestPath:
+    async def rename(self, target: str | PurePosixPath | GuestPath) -> GuestPath:
         """Move it; what is at `target` is replaced. Returns the new path."""
-        new = target if isinstance(target, GuestPath) else self._other(PurePosixPath(target))
+        new = self._target(target)
         await self._do(lambda: self._vfs.rename(self._admin(), self._bytes(), new._bytes()))
         return new
 
     replace = rename
 
-    async def symlink_to(self, target: str | GuestPath) -> None:
-        """Make it a symbolic link to `target`."""
+    async def symlink_to(self, target: str | PurePosixPath | GuestPath, target_is_directory: bool = False) -> None:
+        """Make it a symbolic link to `target` (whether that is a directory does not matter here)."""
         text = to_bytes(str(target), "a link's target")
         await self._do(
             lambda: self._as_user(lambda ctx: self._vfs.make(ctx, self._bytes(), S_IFLNK | 0o777, target=text))
         )
 
-    async def hardlink_to(self, target: str | GuestPath) -> None:
+    async def hardlink_to(self, target: str | PurePosixPath | GuestPath) -> None:
         """Make it another name of `target`."""
-        inode = await self.joinpath(str(target))._find()
+        inode = await self._target(target)._find(follow=False)
         await self._do(lambda: self._vfs.link(self._admin(), inode, self._bytes()))
 
-    async def chmod(self, mode: int) -> None:
+    async def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
         """Set the permission bits."""
-        inode = await self._find()
+        inode = await self._find(follow=follow_symlinks)
         await self._do(lambda: inode.set_mode(mode & 0o7777))
 
     # --- how ----------------------------------------------------------------------------------------------------------
@@ -340,20 +349,39 @@ class GuestPath:
         except Errno as error:
             raise guest_error(error, str(self)) from None
 
-    def _open(self, flags: int, mode: int = 0) -> Any:
+    def _target(self, path: str | PurePosixPath | GuestPath) -> GuestPath:
+        return self.joinpath("/", path)
+
+    def _open(self, flags: int, mode: int = 0) -> File:
+        """Open the regular file; whoever calls this holds it."""
         try:
-            return self._as_user(lambda ctx: self._vfs.open(ctx, self._bytes(), flags, mode)).hold()
+            self._need_regular(flags)
+            file: File = self._as_user(lambda ctx: self._vfs.open(ctx, self._bytes(), flags | O_LARGEFILE, mode))
         except Errno as error:
             raise guest_error(error, str(self)) from None
+        return file
+
+    def _need_regular(self, flags: int) -> None:
+        """Raise Errno unless a regular file is there, or nothing."""
+        found = resolve(self._admin(), self._bytes(), create=bool(flags & O_CREAT)).inode
+        if found is not None and found.kind != S_IFREG and not flags & O_EXCL:
+            raise Errno(EISDIR if found.kind == S_IFDIR else EINVAL)
 
     def _as_user(self, action: Any) -> Any:
         """Do it as the guest's user, so that what is made belongs to it; where that is forbidden, as administrator."""
         try:
             return action(self._vfs.context())
         except Errno as error:
-            if error.number not in (1, 13):  # EPERM, EACCES
+            if error.number not in (EPERM, EACCES):
                 raise
             return action(self._admin())
+
+
+def _place(found: Found, root: Directory) -> str:
+    """Return the canonical path of what a walk found. Raises Errno."""
+    if isinstance(found.inode, Directory):
+        return os.fsdecode(found.inode.path(root))
+    return posixpath.join(os.fsdecode(found.directory.path(root)), os.fsdecode(found.name))
 
 
 def _stat_result(s: Stat) -> os.stat_result:

@@ -127,10 +127,14 @@ def make_directories(vfs: Vfs, user: FsContext, path: bytes) -> None:
                 raise
 
 
+def content_mode(data: bytes) -> int:
+    """Return the permission bits for a new file with this content: programs and scripts are executable."""
+    return 0o755 if data.startswith((b"\x7fELF", b"#!")) else 0o644
+
+
 def write_file(vfs: Vfs, user: FsContext, path: bytes, data: bytes) -> None:
     """Make a file; programs and scripts are executable. Raises Errno."""
-    mode = 0o755 if data.startswith((b"\x7fELF", b"#!")) else 0o644
-    file = vfs.open(user, path, O_WRONLY | O_CREAT | O_EXCL, mode).hold()
+    file = vfs.open(user, path, O_WRONLY | O_CREAT | O_EXCL, content_mode(data)).hold()
     try:
         if isinstance(file.inode, MemFile):
             file.inode.show(data)

@@ -42,6 +42,16 @@ async def test_as_pathlib(pattern: str, tmp_path: Path) -> None:
     assert len(found) == len(set(found))
 
 
+async def test_links(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for link, target in (("d/loop", "loop"), ("d/up", ".."), ("d/nowhere", "x"), ("l", "d")):
+        (tmp_path / link).symlink_to(target)
+    vm = VM(mounts={"/t": tmp_path})
+    for pattern in ("*/*", "d/*/*", "**/up", "**/l", "l/*", "d/loop/*"):
+        found = {str(path.relative_to("/t")) async for path in vm.path("/t").glob(pattern)}
+        assert found == _found_by_pathlib(tmp_path, pattern), pattern
+
+
 async def test_below_and_above() -> None:
     path = VM(root={"t": TREE}).path("/t")
     assert sorted([str(found) async for found in path.rglob("x.*")]) == ["/t/d/e/x.c"]
