@@ -67,7 +67,12 @@ class Context(ctypes.Structure):
         ("vector", ctypes.c_uint32),  # FAULT, TRAP
         ("error_code", ctypes.c_uint32),  # FAULT
         ("links", ctypes.c_uint64),  # address of the space's table of compiled regions' link slots
+        ("address", ctypes.c_uint32),  # STEP: guest address of the access whose page is slow
+        ("access", ctypes.c_uint32),  # STEP: its bytes, + ACCESS_WRITE for a store; 0: it was no access
     )
+
+
+ACCESS_WRITE: Final = 1 << 16
 
 
 class JumpEntry(ctypes.Structure):
