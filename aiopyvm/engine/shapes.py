@@ -25,8 +25,8 @@ class ShapeTracer(Tracer):
     given.
     """
 
-    def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int]) -> None:
-        super().__init__()
+    def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int], mode: int = 0) -> None:
+        super().__init__(mode)
         self.params: list[int] = []
         self._operands = iter(range(len(insn.operands)))
         self._fixed = fixed_immediates
@@ -144,9 +144,9 @@ def parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
     return tuple(values), None
 
 
-def trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int]) -> ShapeTracer:
-    """Trace `insn` as if EIP and the next EIP were the sentinels."""
-    tracer = ShapeTracer(insn, fixed, sentinels)
+def trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int], mode: int = 0) -> ShapeTracer:
+    """Trace `insn` for a mode (MODE_* bits), as if EIP and the next EIP were the sentinels."""
+    tracer = ShapeTracer(insn, fixed, sentinels, mode)
     tracer.insn = insn
     tracer.emit("insn", None, (), (insn, sentinels[0]))
     trace_operations(tracer, insn)

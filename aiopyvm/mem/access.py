@@ -183,8 +183,9 @@ class Accesses(Residence):
         """From now on a change of [address, address+length) calls `code_listeners` with (address, length) of the
         change.
 
-        A change is a store, a copy or a poke (the listener may be told of bytes near by: lines of 64 are tracked), or
-        that the pages were unmapped, mapped over or protected: then nothing in them is tracked any more.
+        A change is a store, a copy or a poke of other bytes than were there (the listener may be told of bytes near
+        by: lines of 64 are tracked), or that the pages were unmapped, mapped over or protected: then nothing in them
+        is tracked any more.
         """
         for page in self._code.add(address, length):
             mapping = self._maps.find(page << PAGE_SHIFT)
@@ -233,11 +234,14 @@ class Accesses(Residence):
     def _put(self, address: int, data: bytes | bytearray | memoryview, seen: int) -> None:
         """Store `data` where `_ready(..., "w")` saw the bits `seen`."""
         end = address + len(data)
+        hit = seen & HELD and self._code.hit(address, end - address)
         if seen & THROUGH:
             self._scatter(address, memoryview(data))
+        elif hit and self.view[address:end] == data:
+            return  # the same bytes: the code is as it was
         else:
             self.view[address:end] = data
-        if seen & HELD and self._code.hit(address, end - address):
+        if hit:
             self._tell(address, end - address)
 
     def _scatter(self, address: int, data: memoryview) -> None:

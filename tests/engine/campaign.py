@@ -17,7 +17,10 @@ from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
 from tests.engine.programs import Outcome, Program, flag_program, program, run, x87_program
 
-KINDS = ("straight", "loop", "itself", "loop itself", "x87", "x87 loop", "flags loop")
+KINDS = (
+    "straight", "loop", "itself", "loop itself", "x87", "x87 loop", "flags loop",
+    "rare", "rare loop itself", "rare x87 loop",
+)  # fmt: skip
 
 
 def engines(number: int) -> dict[str, PythonEngine]:
@@ -38,6 +41,8 @@ def case(seed: int, number: int) -> tuple[Program, list[int]]:
         made = flag_program(random_, 3 * length, "loop" in kind)
     else:
         made = program(random_, length, "loop" in kind, "itself" in kind)
+    if "rare" in kind:
+        made = replace(made, rare=True)
     cut = random_.choice(((1, 2, 3, 7, 61, 500), (500,), (61, 500), (2, 61)))
     return made, [random_.choice(cut) for _ in range(20)]
 

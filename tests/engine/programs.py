@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiopyvm.engine.protocol import Core, Exit
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
-from aiopyvm.isa.state import GPR32, CpuState
+from aiopyvm.isa.state import AC, GPR32, CpuState
 from aiopyvm.mem.space import AddressSpace
 
 CODE = 0x1000
@@ -25,6 +25,7 @@ class Program:
     eflags: int
     seed: int
     x87: int = 0  # the control word, where the x87 registers are filled too
+    rare: bool = False  # alignment checks, segments with bases and limits
 
     def core(self) -> Core:
         """A fresh machine: code, a data area of three pages (the last one read-only), nothing else."""
@@ -46,7 +47,24 @@ class Program:
             cpu.fvalid = random_.getrandbits(8) | random_.choice((0, 0xFF))
             for register in cpu.fpr:
                 register[:10] = list(random_.choice((_double, _any_float))(random_))
+        if self.rare:
+            _make_rare(cpu, random_)
         return Core(cpu, space, end_of_code=CODE + len(self.code))
+
+
+_ACCESSES = (0, 0xC0F300, 0xC0F300, 0xC0F100, 0xC0F700, 0x40F300, 0xC0FB00, 0xC0F900)  # of segments, as LAR has them
+
+
+def _make_rare(cpu: CpuState, random_: random.Random) -> None:
+    """Alignment checking, or a few segments that are not flat, or both."""
+    if random_.random() < 0.4:
+        cpu.system_flags |= AC
+        if random_.random() < 0.5:
+            return
+    for name in random_.sample(("es", "ss", "ds", "ds", "fs", "gs"), random_.randrange(1, 4)):
+        setattr(cpu, f"{name}_base", random_.choice((0, 0, 1, 0x10, 0x1000, 0xFFFFF000)))
+        setattr(cpu, f"{name}_limit", random_.choice((0xFFFFFFFF, 0xFFFFFFFF, DATA + 0x800, DATA + 0xFFF, CODE)))
+        setattr(cpu, f"{name}_access", random_.choice(_ACCESSES))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine, code, shapes
 from aiopyvm.engine.python.code import Code
 from aiopyvm.engine.python.engine import Tier
-from aiopyvm.isa.state import CpuState
+from aiopyvm.isa.state import AC, CpuState
 from aiopyvm.mem.budget import Unlimited
 from aiopyvm.mem.space import AddressSpace
 
@@ -252,9 +252,43 @@ def test_stores_beside_code_are_told_only_to_the_blocks_near_by() -> None:
     before = len(code_.blocks)
     core.memory.write(BASE + 3500, b"x")  # no code there
     assert len(code_.blocks) == before
-    core.memory.write(BASE + 1500, b"\x90")
+    core.memory.write(BASE + 1500, b"\x90")  # as it is
+    assert len(code_.blocks) == before
+    core.memory.write(BASE + 1500, b"\x91")
     assert 0 < before - len(code_.blocks) <= 12
-    core.memory.write(BASE, b"\x90" * 4096)
+    core.memory.write(BASE, b"\x91" * 4096)
     assert not code_.blocks
     assert not code_._lines
     assert BASE in core.memory.writable
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_one_address_has_a_block_for_each_mode(tier: Tier) -> None:
+    engine = engine_of(tier)
+    core = machine(b"\xa1" + struct.pack("<I", BASE + 4097) + b"\xeb\xf9")  # mov eax, [BASE + 4097]; jmp to it
+    for _ in range(3):
+        core.cpu.system_flags &= ~AC
+        assert engine.run(core, 40) == Exit(ExitReason.BUDGET)
+        core.cpu.system_flags |= AC
+        assert engine.run(core, 40) == Exit(ExitReason.FAULT, 17, 0)
+    core.memory.write(BASE + 1, struct.pack("<I", BASE + 4100))  # aligned now, in either mode
+    for flags in (AC, 0, AC):
+        core.cpu.system_flags = flags
+        assert engine.run(core, 40) == Exit(ExitReason.BUDGET)
+    if tier != "evaluator":
+        core.memory.write(BASE, b"\x91" * 16)
+        code_ = translations(core)
+        assert not code_.blocks
+        assert not any(code_.blocks_of(mode) for mode in range(32))
+        assert BASE in core.memory.writable
+
+
+def test_a_rare_mode_translates_a_long_run_of_zeros_once() -> None:
+    engine = PythonEngine()
+    core = machine(b"", pages=64)
+    core.cpu.system_flags |= AC
+    core.cpu.eax = BASE + 65 * 2048
+    assert engine.run(core, 60_000) == Exit(ExitReason.BUDGET)  # add [eax], al
+    assert core.cpu.eip == BASE + 120_000
+    assert engine.statistics()["shapes"] == 1
+    assert engine.statistics()["invalidations"] == 0

@@ -55,6 +55,17 @@ def test_a_change_of_tracked_bytes_is_told_after_it_happened(
     assert listener.seen == [b"\x55"]
 
 
+@pytest.mark.parametrize("length", [1, 4, 300])
+def test_a_store_of_the_same_bytes_is_no_change(space: AddressSpace, length: int) -> None:
+    space.track_code(CODE + 0x80, 20)
+    listener = Listener(space)
+    space.write(CODE + 0x7F, bytes(length))
+    space.store(CODE + 0x80, 4, 0)
+    assert listener.told == []
+    space.write(CODE + 0x7F, bytes(length) + b"\1")
+    assert listener.told == [(CODE + 0x7F, length + 1)]
+
+
 def test_stores_to_other_lines_of_the_page_call_nobody(space: AddressSpace) -> None:
     space.track_code(CODE + 0x80, 20)
     listener = Listener(space)

@@ -18,10 +18,10 @@ class Block:
     """Instructions from `start` to `end` (`end` is behind the last byte), one way in, ending where control may go
     elsewhere.
 
-    `handlers` are bound to one address space. A `special` block is one instruction that leaves the engine or that no
-    region may contain; its handler is None where only the evaluator can run it. `successors` are the addresses known
-    beforehand where control may go. `count`: how often the block was
-    entered; at `warm_at` a region is made around it.
+    `handlers` are bound to one address space, for one `mode` (MODE_* bits). A `special` block is one instruction that
+    leaves the engine or that no region may contain; its handler is None where only the evaluator can run it.
+    `successors` are the addresses known beforehand where control may go. `count`: how often the block was entered; at
+    `warm_at` a region is made around it.
     """
 
     start: int
@@ -31,6 +31,7 @@ class Block:
     handlers: tuple[Any, ...]
     successors: tuple[int, ...]
     special: bool
+    mode: int = 0
     count: int = 0
     warm_at: int = 0
 

@@ -64,22 +64,22 @@ class SharedCode:
     def __init__(self) -> None:
         self.thunks = Thunks()
         self.shapes = Shapes(self.thunks)
-        self._decoded: dict[tuple[int, int], _Decoded] = {}
+        self._decoded: dict[tuple[int, int, int], _Decoded] = {}
         self._decoded_length = 0
         self._regions: dict[tuple[int, int], list[Region]] = {}
         self._regions_length = 0
         self.counters = {"blocks": 0, "regions": 0, "regions_adopted": 0, "invalidations": 0}
 
-    def decoded(self, address: int, stop: int) -> _Decoded | None:
-        """The block that was decoded last at `address`, where code ended at `stop`."""
-        return self._decoded.get((address, stop))
+    def decoded(self, address: int, stop: int, mode: int) -> _Decoded | None:
+        """The block that was decoded last at `address` for `mode`, where code ended at `stop`."""
+        return self._decoded.get((address, stop, mode))
 
-    def keep_decoded(self, address: int, stop: int, decoded: _Decoded) -> None:
+    def keep_decoded(self, address: int, stop: int, mode: int, decoded: _Decoded) -> None:
         """Keep a block for other spaces."""
         if self._decoded_length >= MOST_DECODED:
             self._decoded.clear()
             self._decoded_length = 0
-        self._decoded[address, stop] = decoded
+        self._decoded[address, stop, mode] = decoded
         self._decoded_length += len(decoded.insns)
 
     def regions(self, address: int, stop: int) -> list[Region]:
@@ -106,7 +106,8 @@ class Code:
         self.shared = shared
         self.stop = stop
         self.warm_after = warm_after  # entries of a block before a region is made around it
-        self.blocks: dict[int, Block] = {}
+        self.blocks: dict[int, Block] = {}  # for the flat mode
+        self._rare_blocks: dict[int, dict[int, Block]] = {}  # by other modes
         self.entries: dict[int, tuple[BoundRegion, int]] = {}  # address -> region and `pc`
         self.changed = False
         self._lines: dict[int, set[Block]] = {}  # by number of a 64-byte line
@@ -142,36 +143,37 @@ class Code:
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
-    def block(self, address: int) -> Block:
-        """The block at `address`, translated if it is new.
+    def blocks_of(self, mode: int) -> dict[int, Block]:
+        """The blocks that are translated for a mode, by address."""
+        return self._rare_blocks.setdefault(mode, {}) if mode else self.blocks
+
+    def translate(self, address: int, mode: int) -> Block:
+        """Translate the block at `address`.
 
         Raises MemoryFault or DecodeFault of its first instruction.
 
         """
-        block = self.blocks.get(address)
-        return block if block is not None else self._translate(address)
-
-    def _translate(self, address: int) -> Block:
         if self._length > MOST_CODE:
             self._forget()
-        block = self._add(address)
+        block = self._add(address, mode)
         self.shared.counters["blocks"] += 1
-        self._adopt(address)
+        if not mode:
+            self._adopt(address)
         return block
 
-    def _add(self, address: int) -> Block:
-        block = self.blocks[address] = self._bind(address, self._decoded_at(address))
+    def _add(self, address: int, mode: int = 0) -> Block:
+        block = self.blocks_of(mode)[address] = self._bind(address, mode, self._decoded_at(address, mode))
         block.warm_at = self.warm_after << self._churn.get(address, 0)
         self._length += len(block.insns)
         self._track(block)
         return block
 
-    def _decoded_at(self, address: int) -> _Decoded:
+    def _decoded_at(self, address: int, mode: int = 0) -> _Decoded:
         """The decoded block at `address`: a shared one where its bytes are the same here."""
-        decoded = self.shared.decoded(address, self.stop)
+        decoded = self.shared.decoded(address, self.stop, mode)
         if decoded is None or not self._same(address, decoded.code):
-            decoded = self._decode(address)
-            self.shared.keep_decoded(address, self.stop, decoded)
+            decoded = self._decode(address, mode)
+            self.shared.keep_decoded(address, self.stop, mode, decoded)
         return decoded
 
     def _same(self, address: int, code: bytes) -> bool:
@@ -184,40 +186,46 @@ class Code:
         except MemoryFault:
             return False
 
-    def _decode(self, address: int, limit: int = MAX_BLOCK) -> _Decoded:
+    def _decode(self, address: int, mode: int) -> _Decoded:
         """Decode a block: instructions that lie in one page, or one that does not."""
         window = self.space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))
-        insns: list[tuple[int, Insn]] = []
-        shapes: list[tuple[Shape, tuple[int, ...]]] = []
-        at, offset = address, 0
-        while len(insns) < limit and (not insns or (at != self.stop and offset < len(window))):
-            try:
-                insn = decode(window[offset : offset + MAX_LENGTH]) if insns else fetch_insn(self.space, address)
-            except (DecodeFault, NeedMore):
-                if not insns:
-                    raise
-                break
-            shape, parameters = self.shared.shapes.find(insn, at)
-            if shape.special and insns:
-                break
+        find = self.shared.shapes.find
+        insn = fetch_insn(self.space, address)
+        use = find(insn, address, mode)
+        insns, uses = [(address, insn)], [use]
+        offset = insn.length
+        at = address + offset & 0xFFFFFFFF
+        last = use[0].special or use[0].ends_block
+        while not last and len(insns) < MAX_BLOCK and offset < len(window) and at != self.stop:
+            if not (use[0].anywhere and window.startswith(insn.code, offset)):  # a run of the same is decoded once
+                try:
+                    insn = decode(window[offset : offset + MAX_LENGTH])
+                except (DecodeFault, NeedMore):
+                    break
+                following = find(insn, at, mode)
+                if following[0].special:
+                    break
+                use, last = following, following[0].ends_block
             insns.append((at, insn))
-            shapes.append((shape, parameters))
+            uses.append(use)
             offset += insn.length
-            at = (at + insn.length) & 0xFFFFFFFF
-            if shape.special or shape.ends_block:
-                break
-        code = b"".join(insn.code for _, insn in insns)
-        return _Decoded(code, tuple(insns), tuple(shapes), _successors(at, insns[-1][1], shapes[-1][0]))
+            at = at + insn.length & 0xFFFFFFFF
+        code = b"".join([insn.code for _, insn in insns])
+        return _Decoded(code, tuple(insns), tuple(uses), _successors(at, insns[-1][1], uses[-1][0]))
 
-    def _bind(self, address: int, decoded: _Decoded) -> Block:
+    def _bind(self, address: int, mode: int, decoded: _Decoded) -> Block:
         if len(self._binders) > MOST_SHAPES:
             self._binders.clear()
-        handlers = [self._handler(shape, parameters) for shape, parameters in decoded.shapes]
+        handlers: list[Any] = []
+        bound: tuple[Shape, tuple[int, ...]] | None = None
+        for use in decoded.shapes:
+            if use is not bound:
+                handler = self._handler(*use)
+                bound = use
+            handlers.append(handler)
         end = address + len(decoded.code)
         special = decoded.shapes[-1][0].special
-        return Block(
-            address, end, decoded.code, decoded.insns, tuple(handlers), decoded.successors, special, 0, self.warm_after
-        )
+        return Block(address, end, decoded.code, decoded.insns, tuple(handlers), decoded.successors, special, mode)
 
     def _handler(self, shape: Shape, parameters: tuple[int, ...]) -> Any:
         if shape.make is None:
@@ -321,7 +329,7 @@ class Code:
 
     def _drop(self, block: Block) -> None:
         """Forget a block whose bytes have changed, and every region that covers it."""
-        del self.blocks[block.start]
+        del self.blocks_of(block.mode)[block.start]
         if len(self._churn) >= _MOST_CHURN:
             self._churn.clear()
         self._churn[block.start] = min(self._churn.get(block.start, 0) + 1, _CHURN)
@@ -331,6 +339,8 @@ class Code:
             if not blocks:
                 del self._lines[line]
                 self._untrack(line)
+        if block.mode:
+            return
         for bound in list(self._users.get(block.start, ())):
             for address in bound.region.heads:
                 entry = self.entries.get(address)
@@ -349,7 +359,8 @@ class Code:
     def _forget(self) -> None:
         """Drop all translations: there are too many."""
         lines = list(self._lines)
-        self.blocks.clear()
+        for blocks in (self.blocks, *self._rare_blocks.values()):
+            blocks.clear()
         self.entries.clear()
         self._lines.clear()
         self._users.clear()

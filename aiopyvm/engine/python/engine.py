@@ -1,5 +1,5 @@
-"""The run loop of the Python engine: regions where there are any, blocks of handlers otherwise, the evaluator in rare
-modes.
+"""The run loop of the Python engine: regions where there are any, blocks of handlers otherwise, the evaluator for what
+is done one instruction at a time.
 
 `R`, the state that generated code works on, is loaded from `core.cpu` when a run begins and written back when it ends,
 whatever ends it.
@@ -17,7 +17,7 @@ from aiopyvm.engine.python.blocks import Block
 from aiopyvm.engine.python.bulk import is_bulk, iterations
 from aiopyvm.engine.python.code import BoundRegion, Code, SharedCode
 from aiopyvm.engine.python.flagstate import force, packed
-from aiopyvm.engine.python.rare import RareModes, leave, page_fault
+from aiopyvm.engine.python.rare import STEPPED, RareModes, leave, page_fault
 from aiopyvm.engine.python.regions import Region
 from aiopyvm.engine.python.shapes import CodeChanged
 from aiopyvm.errors import InternalError
@@ -83,12 +83,12 @@ class PythonEngine:
         while exit_ is None:
             if left <= 0:
                 exit_ = Exit(ExitReason.BUDGET)
-            elif core.cpu.mode or self.tier == "evaluator":
+            elif (mode := core.cpu.mode) & STEPPED or self.tier == "evaluator":
                 exit_ = self._rare.step(core, first=left == budget)
             elif core.breakpoints:
-                exit_ = self._step_to_breakpoint(core, left, first=left == budget)
+                exit_ = self._step_to_breakpoint(core, mode, first=left == budget)
             else:
-                exit_ = _Run(core, self._code(core), self.warm_after).go(left, self._rare)
+                exit_ = _Run(core, self._code(core), mode, self.warm_after).go(left, self._rare)
             left = budget - (core.cpu.instructions - before)
         self._instructions += core.cpu.instructions - before
         self._exits[exit_.reason] += 1
@@ -102,21 +102,22 @@ class PythonEngine:
         assert isinstance(code, Code)
         return code
 
-    def _step_to_breakpoint(self, core: Core, left: int, *, first: bool) -> Exit | None:
+    def _step_to_breakpoint(self, core: Core, mode: int, *, first: bool) -> Exit | None:
         """One instruction, unless EIP is at a breakpoint that was not just resumed from."""
         if not first and core.cpu.eip in core.breakpoints and core.cpu.eip != core.end_of_code:
             return Exit(ExitReason.BREAKPOINT)
-        return _Run(core, self._code(core), NEVER).go(1, self._rare)
+        return _Run(core, self._code(core), mode, NEVER).go(1, self._rare)
 
 
 class _Run:
-    """One run in the flat mode: until the budget is spent, something is to be told, or the mode may have changed."""
+    """One run in one mode: until the budget is spent, something is to be told, or the mode has changed."""
 
-    def __init__(self, core: Core, code: Code, warm_after: int) -> None:
+    def __init__(self, core: Core, code: Code, mode: int, warm_after: int) -> None:
         self.core = core
         self.cpu = core.cpu
         self.code = code
-        self.warm_after = warm_after
+        self.mode = mode
+        self.warm_after = NEVER if mode else warm_after  # regions are made for the flat mode alone
         self.state, self.eip = load_state(core.cpu)
         self.left = 0
         self.counted = 0  # `left` when cpu.instructions was last brought up to date
@@ -136,7 +137,7 @@ class _Run:
 
     def _loop(self, rare: RareModes) -> Exit | None:
         code, warm_after = self.code, self.warm_after
-        entries, blocks, stop = code.entries, code.blocks, code.stop
+        entries, blocks, stop = code.entries, code.blocks_of(self.mode), code.stop
         use_regions = warm_after < NEVER
         while self.left > 0:
             eip = self.eip
@@ -150,14 +151,14 @@ class _Run:
             if eip == stop:
                 return Exit(ExitReason.END_OF_CODE)
             try:
-                block = blocks.get(eip) or code.block(eip)
+                block = blocks.get(eip) or code.translate(eip, self.mode)
             except MemoryFault as fault:
                 return page_fault(fault)
             except DecodeFault as fault:
                 return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
             if block.special:
                 exit_ = self._special(block, rare)
-                if exit_ is not None or self.cpu.mode:
+                if exit_ is not None or self.cpu.mode != self.mode:
                     return exit_
                 continue
             if self.left != self.counted:  # not where the last run was cut
@@ -200,8 +201,10 @@ class _Run:
 
     def _special(self, block: Block, rare: RareModes) -> Exit | None:
         """One instruction that leaves the engine, acts on the machine itself, or may change the mode."""
-        insn = block.insns[0][1]
-        if is_bulk(insn) and (done := iterations(insn, self.state, self.cpu, self.core.memory, self.left)):
+        done = 0
+        if not self.mode and is_bulk(insn := block.insns[0][1]):
+            done = iterations(insn, self.state, self.cpu, self.core.memory, self.left)
+        if done:
             self.left -= done
             if not self.state[_ECX]:
                 self.eip = block.end

@@ -1,7 +1,7 @@
-"""Rare modes and special instructions: one at a time, on the IR's evaluator.
+"""The rarest modes and special instructions: one at a time, on the IR's evaluator.
 
-Non-flat segments, alignment checking, single-stepping (EFLAGS.TF), unmasked x87 exceptions and 16-bit code need checks
-that fast code does not have; INT n, segment loads, CPUID and their like leave the engine or act on the machine itself.
+Single-stepping (EFLAGS.TF) and 16-bit code are the modes that only the evaluator runs; INT n, segment loads, CPUID and
+their like leave the engine or act on the machine itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from aiopyvm.ir.evaluate import Leave, evaluate
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
-from aiopyvm.isa.state import MODE_CODE16, TF
+from aiopyvm.isa.state import MODE_CODE16, MODE_SINGLE_STEP, TF
 from aiopyvm.isa.trace import Tracer, holds_trap_back, trace
 from aiopyvm.isa.vectors import DB, PF
 from aiopyvm.mem.faults import MemoryFault
 
-_CACHED: Final = 1 << 11  # traces
+STEPPED: Final = MODE_CODE16 | MODE_SINGLE_STEP
+_MOST_OPERATIONS: Final = 1 << 15  # of the traces that are kept
+_NO_ADDRESS: Final = -1
 
 
 def page_fault(fault: MemoryFault) -> Exit:
@@ -29,10 +31,15 @@ def page_fault(fault: MemoryFault) -> Exit:
 
 
 class RareModes:
-    """Executes single instructions exactly as the evaluator defines them; keeps traces by address, bytes and mode."""
+    """Executes single instructions exactly as the evaluator defines them.
+
+    Traces are kept by bytes and mode, and by address where they depend on it.
+
+    """
 
     def __init__(self) -> None:
         self._traces: dict[tuple[int, bytes, int], list[Value]] = {}
+        self._operations = 0
 
     def step(self, core: Core, *, first: bool) -> Exit | None:
         """Execute one instruction; an exit where there is something to tell.
@@ -62,15 +69,41 @@ class RareModes:
         return Exit(ExitReason.FAULT, DB, stepped=True) if stepping and not holds_trap_back(insn) else None
 
     def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
-        key = (address, insn.code, mode)
-        ops = self._traces.get(key)
+        traces, code = self._traces, insn.code
+        ops = traces.get((_NO_ADDRESS, code, mode)) or traces.get((address, code, mode))
         if ops is None:
-            if len(self._traces) >= _CACHED:
-                self._traces.clear()
-            tracer = Tracer(mode)
+            if self._operations >= _MOST_OPERATIONS:
+                traces.clear()
+                self._operations = 0
+            tracer = _AddressTracer(mode)
             trace(tracer, insn, address)
-            ops = self._traces[key] = tracer.ops
+            ops = traces[address if tracer.address_used else _NO_ADDRESS, code, mode] = tracer.ops
+            self._operations += len(ops)
         return ops
+
+
+class _AddressTracer(Tracer):
+    """A tracer that knows whether the trace depends on the instruction's address."""
+
+    address_used = False
+
+    @property
+    def eip(self) -> int:
+        self.address_used = True
+        return self._eip
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self._eip = value
+
+    @property
+    def next_eip(self) -> int:
+        self.address_used = True
+        return self._next_eip
+
+    @next_eip.setter
+    def next_eip(self, value: int) -> None:
+        self._next_eip = value
 
 
 def leave(outcome: Leave) -> Exit:

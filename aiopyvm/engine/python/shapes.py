@@ -110,12 +110,14 @@ class Shape:
     """A compiled shape: `make(M1, M2, M4, RD, WR, ld, st, pr)` gives `bind(*parameters)`, which gives a handler.
 
     `make` is None where the instruction acts on the machine itself: only the evaluator runs it. `sentinels`: two
-    parameters more, EIP and the next EIP. `special` and `ends_block` are as in `blocks`; `falls` tells that the next
+    parameters more, EIP and the next EIP. `anywhere`: what it does to the state does not depend on EIP, but for a
+    jump's target. `special` and `ends_block` are as in `blocks`; `falls` tells that the next
     instruction may follow.
     """
 
     make: Callable[..., Callable[..., Handler]] | None
     sentinels: bool
+    anywhere: bool
     special: bool
     ends_block: bool
     falls: bool
@@ -135,25 +137,28 @@ class Shapes:
     def __init__(self, thunks: Thunks) -> None:
         self._thunks = thunks
         self._shapes: dict[tuple[Any, ...], Shape] = {}
-        self._uses: dict[bytes, _Use] = {}  # by an instruction's bytes
+        self._uses: dict[bytes | tuple[bytes, int], _Use] = {}  # by an instruction's bytes, and its mode if not flat
         self._fixed_rows: set[int] = set()  # rows whose immediates shape their IR without being marked static
 
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def find(self, insn: Insn, address: int) -> tuple[Shape, tuple[int, ...]]:
-        """The shape of an instruction, compiled if it is new, and the parameters to bind it with."""
-        use = self._uses.get(insn.code)
+    def find(self, insn: Insn, address: int, mode: int = 0) -> tuple[Shape, tuple[int, ...]]:
+        """The shape of an instruction in a mode (MODE_* bits), compiled if it is new, and the parameters to bind it
+        with.
+        """
+        key = (insn.code, mode) if mode else insn.code
+        use = self._uses.get(key)
         if use is None:
             if len(self._shapes) >= MOST_SHAPES:
                 self._shapes.clear()
                 self._uses.clear()
-            use = self._use(insn, address)
+            use = self._use(insn, mode)
             if use is None:
-                return self._concrete(insn, address), ()
+                return self._concrete(insn, address, mode), ()
             if len(self._uses) >= _USES:
                 self._uses.clear()
-            self._uses[insn.code] = use
+            self._uses[key] = use
         shape, values, relative = use
         if relative is not None:
             values = (*values, address + relative & (0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF))
@@ -161,39 +166,40 @@ class Shapes:
             values = (*values, address, address + insn.length & 0xFFFFFFFF)
         return shape, values
 
-    def _use(self, insn: Insn, address: int) -> _Use | None:
+    def _use(self, insn: Insn, mode: int) -> _Use | None:
         """How an instruction uses its shape; None where its IR depends on its address."""
         fixed = id(insn.row) in self._fixed_rows
-        key = shape_key(insn, fixed)
+        key = (mode, *shape_key(insn, fixed))
         shape = self._shapes.get(key)
         if shape is None:
             try:
-                shape = self._shapes[key] = self._compile(insn, fixed)
+                shape = self._shapes[key] = self._compile(insn, fixed, mode)
             except TypeError:
                 if fixed:
                     return None
                 self._fixed_rows.add(id(insn.row))
-                return self._use(insn, address)
+                return self._use(insn, mode)
         return shape, *parameters(insn, fixed)
 
-    def _concrete(self, insn: Insn, address: int) -> Shape:
+    def _concrete(self, insn: Insn, address: int, mode: int) -> Shape:
         """For the few instructions whose IR depends on their address: a shape of one."""
-        key = (insn.code, address)
+        key = (mode, insn.code, address)
         shape = self._shapes.get(key)
         if shape is None:
-            tracer = Tracer()
+            tracer = Tracer(mode)
             trace(tracer, insn, address)
-            shape = self._shapes[key] = self._finish(insn, tracer, 0, False)
+            shape = self._shapes[key] = self._finish(insn, tracer, 0, False, False)
         return shape
 
-    def _compile(self, insn: Insn, fixed: bool) -> Shape:
-        first = trace_shape(insn, fixed, SENTINELS[0])
-        used = first.address_used and replace_sentinels(first, trace_shape(insn, fixed, SENTINELS[1]))
-        return self._finish(insn, first, len(first.params) + (2 if used else 0), used)
+    def _compile(self, insn: Insn, fixed: bool, mode: int) -> Shape:
+        first = trace_shape(insn, fixed, SENTINELS[0], mode)
+        used = first.address_used and replace_sentinels(first, trace_shape(insn, fixed, SENTINELS[1], mode))
+        return self._finish(insn, first, len(first.params) + (2 if used else 0), used, not used)
 
-    def _finish(self, insn: Insn, tracer: Tracer, count: int, sentinels: bool) -> Shape:
+    def _finish(self, insn: Insn, tracer: Tracer, count: int, sentinels: bool, anywhere: bool) -> Shape:
         ops = tracer.ops
-        kind = (sentinels, is_special(ops) or is_bulk(insn), ends_block(ops), ops[-1].op not in ("jump", "exit"))
+        special, falls = is_special(ops) or is_bulk(insn), ops[-1].op not in ("jump", "exit")
+        kind = (sentinels, anywhere, special, ends_block(ops), falls)
         if any(op.op == "helper" and op.attr.machine for op in ops):
             return Shape(None, *kind, "")
         source, scope = self._source(tracer, count)
