@@ -79,6 +79,10 @@ def spawn(
     if any(b"\0" in text for text in (*argv, *environ, path or b"")):
         raise ValueError("embedded null byte in an argument, the environment or the path")
     ctx = kernel.vfs.context(cwd=cwd)
+    try:
+        pid = kernel.new_pid()
+    except Errno:
+        raise HostRefusedError(errno.EAGAIN, "no more processes: the limit is reached") from None
     if program_bytes is None:
         image = _find(ctx, path if path is not None else (argv[0] if argv else b""), list(argv), None, 0)
     else:
@@ -95,7 +99,6 @@ def spawn(
     if not kernel.charge(size):
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
-    pid = kernel.new_pid()
     mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
     process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials=credentials)
     ctx.process = process

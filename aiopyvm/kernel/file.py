@@ -46,6 +46,7 @@ class File:
         self.place: tuple[Directory, bytes] | None = None  # where it was opened
         self._payer: Budget | None = None
         self._paid = 0
+        self._count: Budget | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -65,6 +66,9 @@ class File:
             if self._payer is not None:
                 self._payer.charge(-self._paid)
                 self._paid = 0
+            if self._count is not None:
+                self._count.charge(-1)
+                self._count = None
 
     def charge(self, budget: Budget, size_bytes: int) -> None:
         """Charge `size_bytes` more (negative: fewer) for as long as it is open, always to the first `budget` named.
@@ -76,6 +80,12 @@ class File:
             raise Errno(ENFILE)
         self._payer = payer
         self._paid += size_bytes
+
+    def count(self, files: Budget) -> None:
+        """Be one of the open file descriptions that `files` counts, until it is closed. Raises Errno(ENFILE)."""
+        if not files.charge(1):
+            raise Errno(ENFILE)
+        self._count = files
 
     def close(self) -> None:
         """Called once, when the last reference is dropped."""

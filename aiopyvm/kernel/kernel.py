@@ -34,6 +34,7 @@ from aiopyvm.kernel.signals import QueueRoom
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
+from aiopyvm.mem.budget import Unlimited
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Exit
@@ -66,7 +67,9 @@ class SystemCalls(Protocol):
 class Kernel:
     """One guest machine's kernel during one run; see the module's docstring.
 
-    `limits_hit` counts refusals by a limit ("memory", "processes"); `unknown_syscalls` and `calls` count by number.
+    Memory is charged to `budget`; `tasks` counts threads and zombies, `files` the open file descriptions that guests
+    made, each for a limit that other machines may share. `limits_hit` counts refusals by a limit ("memory",
+    "processes", "open_files"); `unknown_syscalls` and `calls` count by number.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Kernel:
         memory_limit: int = 256 << 20,
         process_limit: int = 1024,
         open_files: int = 1024,
+        tasks: Budget | None = None,
+        files: Budget | None = None,
     ) -> None:
         self.vfs = vfs
         self.clock = clock
@@ -98,6 +103,8 @@ class Kernel:
         self.memory_limit = memory_limit
         self.process_limit = process_limit
         self.open_files = open_files
+        self.tasks: Budget = tasks or Unlimited()
+        self.files: Budget = files or Unlimited()
         self.processes: dict[int, Process] = {}  # zombies too
         self.threads: dict[int, Thread] = {}
         self.init: Process | None = None
@@ -227,8 +234,10 @@ class Kernel:
     # --- tables -----------------------------------------------------------------------------------------------------
 
     def new_pid(self) -> int:
-        """Return an unused process, group, session and thread id. Raises Errno(EAGAIN) at the process limit."""
-        if len(self.threads) >= self.process_limit or len(self.processes) >= self.process_limit:
+        """Return an unused process, group, session and thread id, and count one more task; `free_task` takes that
+        back. Raises Errno(EAGAIN) at the process limit."""
+        most = max(len(self.threads), len(self.processes))
+        if most >= self.process_limit or not self.tasks.charge(1):
             self.limits_hit["processes"] += 1
             raise Errno(EAGAIN)
         taken = {p.group for p in self.processes.values()} | {p.session for p in self.processes.values()}
@@ -237,6 +246,21 @@ class Kernel:
             pid = self._last_pid
             if pid not in self.processes and pid not in self.threads and pid not in taken:
                 return pid
+
+    def free_task(self) -> None:
+        """A thread has ended (a zombie: was waited for), or was not made after all."""
+        self.tasks.charge(-1)
+
+    def take_file(self, file: File) -> None:
+        """Charge and count a file that a guest has opened, for as long as it is open. Raises Errno(ENFILE)."""
+        limit = "memory"
+        try:
+            file.charge(self.budget, file.cost)
+            limit = "open_files"
+            file.count(self.files)
+        except Errno:
+            self.limits_hit[limit] += 1
+            raise
 
     def charge(self, size_bytes: int) -> bool:
         """Take from the budget; a refusal is counted."""

@@ -49,11 +49,13 @@ def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, in
     as_thread = bool(flags & abi.CLONE_THREAD)
     size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES
     if not kernel.charge(size):
+        kernel.free_task()
         raise Errno(ENOMEM)
     try:
         process = t.process if as_thread else _new_process(t, flags, tid)
     except (AddressSpaceFull, HostRefusedError):
         kernel.budget.charge(-size)
+        kernel.free_task()
         raise Errno(ENOMEM) from None
     process.charged += size
     cpu = t.core.cpu.copy()
@@ -155,6 +157,7 @@ def end_other_threads(t: Thread) -> None:
             del table[t.tid]
             table[process.pid] = t
         t.tid = process.pid
+        t.kernel.free_task()
 
 
 def end_process(process: Process, status: int, reason: EndReason, detail: str = "") -> None:
@@ -208,6 +211,7 @@ def reap(process: Process) -> None:
     """Forget a zombie; its CPU time goes to the parent."""
     process.life = Life.REAPED
     process.kernel.processes.pop(process.pid, None)
+    process.kernel.free_task()
     parent = process.parent
     if parent is not None:
         parent.children.pop(process.pid, None)
@@ -245,6 +249,8 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     process.usage.system_ns += t.system_ns
     process.threads.pop(t.tid, None)
     kernel.threads.pop(t.tid, None)
+    if t.tid != process.pid:  # a process counts until it is waited for
+        kernel.free_task()
     if process.life is Life.ALIVE:
         kernel.budget.charge(-THREAD_BYTES)
         process.charged -= THREAD_BYTES

@@ -13,6 +13,7 @@ from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
 from aiopyvm.runtime.hostdir import HostDir
+from aiopyvm.runtime.limits import Account
 from aiopyvm.runtime.program import guest_error, refusal
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aiopyvm.mem.space import AddressSpace
     from aiopyvm.runtime.limits import Limits
     from aiopyvm.runtime.run import Run
+    from aiopyvm.runtime.runtime import Runtime
 
 Seed = int | str | bytes
 Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
@@ -113,8 +115,14 @@ def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
     return HostEntropy() if seed is None else SeededEntropy(seed, stream)
 
 
-def make_kernel(run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, budget: Budget, limits: Limits) -> Kernel:
-    """Return the kernel for one run."""
+def make_kernel(
+    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, limits: Limits, shared: Runtime | None
+) -> Kernel:
+    """Return the kernel for one run; what it takes is taken from `shared`, too, and given back when the run ends."""
+    budget = Account(limits.memory, shared.memory if shared else None)
+    tasks = Account(None, shared.tasks if shared else None)
+    files = Account(None, shared.open_files if shared else None)
+    run.on_close += [account.close for account in (budget, tasks, files)]
     clock = run.clock
     breakpoints = run.breakpoints
 
@@ -131,4 +139,6 @@ def make_kernel(run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, budget
         memory_limit=limits.memory if limits.memory is not None else 0xFFFFE000,
         process_limit=limits.processes,
         open_files=limits.open_files,
+        tasks=tasks,
+        files=files,
     )

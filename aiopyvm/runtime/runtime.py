@@ -45,11 +45,12 @@ def check_quantum(quantum: object) -> None:
 class Runtime:
     """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
 
-    Of `limits`, those that are named bound the sum over all guests (`open_files` and `processes`: each guest);
-    `wall_time` counts from the start of each guest. `workers` is how many threads of the host may run guests at most;
-    the Python engine, which holds the GIL, uses one. `engine` and `quantum` are the default of its VMs. Leaving the
-    block waits until all guests have ended; with an exception it kills them first. Raises TypeError, ValueError for
-    arguments that are none.
+    Of `limits`, those that are named bound the sum over all guests, beside each guest's own; `wall_time` counts from
+    the start of each guest. At the sum of `open_files` (open file descriptions that guests made) a guest gets ENFILE,
+    at that of `processes` EAGAIN, and starting one more guest is HostRefusedError. `workers` is how many threads of the
+    host may run guests at most; the Python engine, which holds the GIL, uses one. `engine` and `quantum` are the
+    default of its VMs. Leaving the block waits until all guests have ended; with an exception it kills them first.
+    Raises TypeError, ValueError for arguments that are none.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Runtime:
         self.memory = Account(named.get("memory"))
         self.instructions = Account(named.get("instructions"))
         self.output = Account(named.get("output"))
+        self.tasks = Account(named.get("processes"))
+        self.open_files = Account(named.get("open_files"))
         seconds = named.get("guest_time")
         self.guest_time = Account(None if seconds is None else round(seconds * SECOND_NS))
         self._processes: dict[Run, Process] = {}
@@ -95,11 +98,13 @@ class Runtime:
             run.end(Reason.KILLED, "Runtime.kill_all()")
 
     def statistics(self) -> dict[str, int]:
-        """Return counters: guests running and started, instructions, output bytes, memory in bytes, ns of guest
-        time."""
+        """Return counters: guests running and started, their threads (zombies too), files that they have open,
+        instructions, output bytes, memory in bytes, ns of guest time."""
         return {
             "running": len(self._processes),
             "started": self._started,
+            "processes": self.tasks.used,
+            "open_files": self.open_files.used,
             "instructions": self.instructions.used,
             "output": self.output.used,
             "memory": self.memory.used,

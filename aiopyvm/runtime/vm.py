@@ -343,9 +343,8 @@ class VM:
         paused: bool,
         stream: int,
     ) -> None:
-        memory = Account(limits.memory, None if runtime is IMPLICIT else runtime.memory)
-        run.on_close.append(memory.close)
-        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), memory, limits)
+        shared = runtime if runtime is not IMPLICIT else None
+        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), limits, shared)
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:

@@ -92,7 +92,7 @@ def give(t: Thread, file: File, *, cloexec: bool = False) -> int:
     file.hold()
     try:
         if fresh:
-            file.charge(t.kernel.budget, file.cost)
+            t.kernel.take_file(file)
         return t.process.fds.install(file, cloexec=cloexec)
     finally:
         file.release()

@@ -46,7 +46,7 @@ def _pipe(t: Thread, fds: Out[FdPair], flags: int) -> int:
     given: list[int] = []
     try:
         for end in (reader, writer):
-            end.charge(t.kernel.budget, end.cost)
+            t.kernel.take_file(end)
         given.append(table.install(reader, cloexec=cloexec))
         given.append(table.install(writer, cloexec=cloexec))
         fds.put(FdPair(*given))

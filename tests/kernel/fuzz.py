@@ -180,6 +180,9 @@ class Fuzz:
     def check(self) -> None:
         """Look at every thread."""
         assert self.m.budget.used >= 0
+        kernel = self.m.kernel
+        tasks = kernel.threads.keys() | kernel.processes.keys()
+        assert getattr(kernel.tasks, "used", None) == len(tasks), tasks
         for tid, t in self.m.kernel.threads.items():
             assert t.tid == tid
             assert t.state is not RunState.DEAD
@@ -192,6 +195,7 @@ class Fuzz:
         """Everything has ended: remove all files, and nothing is charged any more but what was at the start."""
         kernel = self.m.kernel
         assert not kernel.threads
+        assert getattr(kernel.files, "used", None) == 0
         for process in self.m.exited:
             assert process.failure is None, process.failure
         kernel.vfs.blocked_locks.clear()

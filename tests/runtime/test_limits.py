@@ -1,0 +1,103 @@
+"""A `Runtime`'s limits bound the sum over its machines, beside each guest's own."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import AsyncExitStack
+
+import pytest
+
+from aiopyvm import PIPE, VM, HostRefusedError, Limits, Process, Runtime
+from tests.runtime.machine_code import call, program
+
+pytestmark = pytest.mark.both_loops
+
+READY = call("write", 1, 0x900, 1) + call("read", 0, 0x800, 1)
+COUNT = "xor esi, esi; again: {}; inc esi; jmp again; full: mov [0x900], al; " + READY + call("exit")
+FORKS = "mov eax, 2; int 0x80; test eax, eax; jz child; js full"
+PIPES = "mov eax, 42; mov ebx, 0x800; int 0x80; test eax, eax; js full"
+CHILD = "child: mov eax, 29; int 0x80; jmp child; "
+
+
+def taker(what: str) -> bytes:
+    """A program that takes until it is refused, writes -errno as a byte, and then keeps what it has until it may
+    read."""
+    text = COUNT.format(what).replace("mov ebx, 0; mov ecx, 0; mov edx, 0; int 0x80; ", "mov ebx, esi; int 0x80; ")
+    return program(text + CHILD)
+
+
+async def take_turns(vms: list[VM], code: bytes) -> tuple[list[int], list[int]]:
+    """Let a program in each machine take what it gets, one after another; the errno and the count of each."""
+    processes: list[Process] = []
+    refusals = []
+    async with AsyncExitStack() as stack:
+        for vm in vms:
+            process = await stack.enter_async_context(vm.open_bytes(code, stdin=PIPE))
+            assert process.stdout is not None
+            refusals.append(256 - (await process.stdout.receive_exactly(1))[0])
+            processes.append(process)
+        for process in processes:
+            assert process.stdin is not None
+            await process.stdin.send(b"x")
+    return refusals, [process.result.returncode for process in processes]
+
+
+async def test_processes() -> None:
+    async with Runtime(limits=Limits(processes=12)) as runtime:
+        vms = [runtime.vm(limits=Limits(processes=own)) for own in (4, 100)]
+        refusals, counts = await take_turns(vms, taker(FORKS))
+        assert refusals == [errno.EAGAIN] * 2
+        assert counts == [3, 7]  # children; each machine has its first process, too
+        assert runtime.statistics()["processes"] == 0
+        assert (await take_turns(vms[1:2], taker(FORKS)))[1] == [11]
+
+
+async def test_open_files() -> None:
+    async with Runtime(limits=Limits(open_files=21)) as runtime:
+        vms = [runtime.vm(limits=Limits(open_files=own)) for own in (10, 100, 100)]
+        refusals, counts = await take_turns(vms, taker(PIPES))
+        assert refusals == [errno.EMFILE, errno.ENFILE, errno.ENFILE]
+        assert counts == [3, 7, 0]  # pairs; 6 files, then 14, of 21
+        assert runtime.statistics()["open_files"] == 0
+
+
+async def test_what_is_duplicated_or_inherited_is_open_once() -> None:
+    duplicate = call("pipe", 0x800) + "mov eax, 41; mov ebx, [0x800]; int 0x80; " + "mov eax, 2; int 0x80; "
+    child = "test eax, eax; jnz parent; " + call("exit") + "parent: "
+    close = "".join(f"mov eax, 6; mov ebx, {fd}; int 0x80; " for fd in (3, 4, 5))
+    wait = call("waitpid", 0xFFFFFFFF, 0, 0)
+    async with Runtime() as runtime:
+        code = program(duplicate + child + READY + wait + READY + close + READY + call("exit"))
+        async with runtime.vm().open_bytes(code, stdin=PIPE) as process:
+            await process.ask()
+            assert _used(runtime) == (2, 2)  # the child is a zombie
+            await process.ask(b"x")
+            assert _used(runtime) == (1, 2)
+            await process.ask(b"x")
+            assert _used(runtime) == (1, 0)
+
+
+def _used(runtime: Runtime) -> tuple[int, int]:
+    statistics = runtime.statistics()
+    return statistics["processes"], statistics["open_files"]
+
+
+async def test_one_more_guest_than_the_limit() -> None:
+    async with Runtime(limits=Limits(processes=2)) as runtime:
+        rest = program(call("read", 0, 0x800, 1) + call("exit", 3))
+        async with runtime.vm().open_bytes(rest, stdin=PIPE), runtime.vm().open_bytes(rest, stdin=PIPE):
+            for _ in range(2):
+                with pytest.raises(HostRefusedError, match="processes") as caught:
+                    await runtime.vm().run_bytes(rest)
+                assert caught.value.errno == errno.EAGAIN
+                assert runtime.statistics()["running"] == 2
+            assert runtime.statistics()["processes"] == 2
+        assert (await runtime.vm().run_bytes(rest)).returncode == 3
+        assert runtime.statistics()["memory"] == 0
+
+
+async def test_limits_that_were_not_named_are_each_guests_own() -> None:
+    async with Runtime(limits=Limits(memory=64 << 20)) as runtime:
+        vms = [runtime.vm(limits=Limits(processes=5, open_files=8)) for _ in range(2)]
+        assert (await take_turns(vms, taker(FORKS)))[1] == [4, 4]
+        assert (await take_turns(vms, taker(PIPES)))[1] == [2, 2]
