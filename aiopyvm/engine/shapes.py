@@ -14,8 +14,9 @@ from aiopyvm.ir.registers import GENERAL
 from aiopyvm.ir.types import I32, integer
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace
-from aiopyvm.isa.state import SEGMENTS
+from aiopyvm.isa.state import MODE_X87, SEGMENTS
 from aiopyvm.isa.trace import Tracer, lockable, trace_operations
+from aiopyvm.isa.x87 import opcode
 
 SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
 
@@ -116,10 +117,12 @@ def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
     return ("fixed", operand)
 
 
-def shape_key(insn: Insn, fixed_immediates: bool) -> tuple[Any, ...]:
-    """What two instructions must share to share a handler's code."""
+def shape_key(insn: Insn, fixed_immediates: bool, mode: int = 0) -> tuple[Any, ...]:
+    """What two instructions must share to share a handler's code for a mode."""
     keys = [_operand_key(op, fixed_immediates or i in insn.row.static) for i, op in enumerate(insn.operands)]
-    return (id(insn.row), insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock, *keys)
+    if mode & MODE_X87 and "D8" <= insn.row.encoding[:2] <= "DF":
+        keys.append(("fop", opcode(insn.code)))  # such blocks keep it
+    return (id(insn.row), mode, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock, *keys)
 
 
 def parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:

@@ -211,3 +211,13 @@ def test_statistics() -> None:
     assert (found["instructions"], found["exits_budget"], found["exits_fault"]) == (301, 1, 1)
     assert found["regions"] >= 1
     assert found["blocks"] >= 3
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_an_unmasked_exception_keeps_its_own_opcode(tier: Tier) -> None:
+    engine = engine_of(tier)
+    for register in range(8):
+        core = machine(bytes((0xD8, 0xC0 + register)))  # fadd st, st(i): the stack is empty
+        core.cpu.fcw = 0x37E
+        assert engine.run(core, 1) == Exit(ExitReason.BUDGET)
+        assert (core.cpu.fop, core.cpu.fip) == (0x0C0 + register, BASE)

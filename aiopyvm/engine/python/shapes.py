@@ -169,7 +169,7 @@ class Shapes:
     def _use(self, insn: Insn, mode: int) -> _Use | None:
         """How an instruction uses its shape; None where its IR depends on its address."""
         fixed = id(insn.row) in self._fixed_rows
-        key = (mode, *shape_key(insn, fixed))
+        key = shape_key(insn, fixed, mode)
         shape = self._shapes.get(key)
         if shape is None:
             try:
