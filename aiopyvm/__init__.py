@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiopyvm.errors import (
     AiopyvmError,
     AssemblyError,
+    EngineUnavailableError,
     GuestFailedError,
     GuestMemoryError,
     HostRefusedError,
@@ -93,6 +94,7 @@ __all__ = [
     "AiopyvmError",
     "AssemblyError",
     "CodeHook",
+    "EngineUnavailableError",
     "Fault",
     "GuestFailedError",
     "GuestMemoryError",

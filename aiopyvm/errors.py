@@ -6,6 +6,7 @@
     ├── GuestMemoryError     (also IndexError)          a host access outside what the guest has mapped
     ├── AssemblyError        (also ValueError)          text that is no instruction of the table
     ├── HostRefusedError     (also OSError)             the host, or a budget given by the caller, refused a resource
+    ├── EngineUnavailableError (also RuntimeError)      the engine that was asked for cannot run here; says why
     └── InternalError        (also RuntimeError)        a bug of aiopyvm: please report
 
 What a guest sees (errno, faults, signals) is never one of these: see `aiopyvm.abi.errno` and `aiopyvm.mem.faults`.
@@ -58,6 +59,10 @@ class AssemblyError(AiopyvmError, ValueError):
 
 class HostRefusedError(AiopyvmError, OSError):
     """The host (or a budget that the caller gave) refused memory, a file or a mapping."""
+
+
+class EngineUnavailableError(AiopyvmError, RuntimeError):
+    """The engine that was asked for cannot run on this host; the message says why."""
 
 
 class InternalError(AiopyvmError, RuntimeError):
