@@ -10,6 +10,11 @@ holds:
 - At `SYSCALL`, EIP is after the INT 0x80. At `FAULT`, EIP is at the faulting instruction (after it for INT3, INTO,
   INT n: traps). At `BREAKPOINT`, EIP is at the instruction that was not executed.
 - An engine never raises because of what a guest does.
+
+A `Launcher` is an engine whose generated code runs without the GIL. Its run can be taken apart: `launch` prepares a
+core, `enter` runs generated code alone, on any thread, and `land` does what follows. Between `launch` and `land` the
+core's registers, memory and translated code may be in use by another thread; everything else of the engine is Python,
+and is called on one thread.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ class ExitReason(enum.IntEnum):
     FAULT = 2  # vector, error_code, address, access say which
     BREAKPOINT = 3  # EIP is in core.breakpoints (checked before each instruction but the first of a run)
     END_OF_CODE = 4  # EIP reached core.end_of_code (raw bytes ran past their last byte)
+    PAUSE = 5  # a launcher stops before the budget is spent, so that others have their turn; nothing is to be done
 
 
 @dataclass(slots=True)
@@ -73,4 +79,30 @@ class Engine(Protocol):
 
     def statistics(self) -> dict[str, int]:
         """Counters since the engine was made: instructions, blocks translated, exits by reason."""
+        ...
+
+
+class Launcher(Engine, Protocol):
+    """An engine whose generated code runs without the GIL; see the module's docstring."""
+
+    def run(self, core: Core, budget: int, patience: int = ...) -> Exit:
+        """As `Engine.run`; after `patience` returns of generated code to Python (unbounded when not given), each of
+        which takes a bounded time, it may return PAUSE."""
+        ...
+
+    def launch(self, core: Core, budget: int) -> int:
+        """Prepare to execute at most `budget` instructions; return the address of the context for `enter`.
+
+        0: generated code cannot go on here (breakpoints, a rare mode): `run` does."""
+        ...
+
+    @property
+    def enter(self) -> Callable[[int], object]:
+        """A foreign function (ctypes) that runs generated code for a context, without the GIL."""
+        ...
+
+    def land(self, core: Core) -> Exit:
+        """After `enter` has returned for `core`: make its state and instruction count exact, and say why it came back.
+
+        PAUSE: for a reason that is the engine's own. Does not enter generated code."""
         ...
