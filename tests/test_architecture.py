@@ -26,6 +26,8 @@ ALLOWED_OUTSIDE = {
 }
 SILENT = ("ir", "isa", "mem", "engine", "abi", "kernel", "loader", "syscalls")  # rule 3: no await, no I/O
 TOOLCHAIN = {
+    "aot.py",
+    "cache.py",
     "compile_worker.py",
     "worker.py",
 }  # of engine/native: a process of its own compiles, and nothing of a guest's

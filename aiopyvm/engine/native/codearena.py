@@ -148,7 +148,7 @@ class CodeArena:
     def fill(self, at: int, code: bytes) -> None:
         """Put `code` into pages that were allocated, and make them executable.
 
-        Raises EngineUnavailableError when the host allows no executable memory, HostRefusedError when it has too little.
+        Raises EngineUnavailableError when the host allows no executable memory, HostRefusedError when it has no memory.
         """
         address, size = self.base + at, _pages(len(code))
         try:

@@ -59,7 +59,7 @@ class Builder:
         self._machines: dict[int, Any] = {}
 
     def build(self, text: str, options: dict[str, Any]) -> bytes:
-        """Return the object for LLVM text. Raises RuntimeError (LLVM has a complaint), AttributeError (no such pass)."""
+        """Return the object for LLVM text. Raises RuntimeError (LLVM complains), AttributeError (no such pass)."""
         module = self._llvm.parse_assembly(text)
         module.verify()
         machine = self._machine(int(options["codegen"]))

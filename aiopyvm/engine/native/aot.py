@@ -1,0 +1,161 @@
+"""The object made ahead of time: the way in, the ways out, and handlers for all common shapes.
+
+It has one place in the code arena, so it is linked once, when it was built; what is kept on disk is that image, and
+loading it is one copy. Where there is none yet the worker makes it in the background: `poll` has nothing until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Any, Final
+
+from aiopyvm.engine.native.cache import ObjectCache, object_cache
+from aiopyvm.engine.native.cachekey import name_of
+from aiopyvm.engine.native.codearena import FIXED_START, CodeArena, code_arena
+from aiopyvm.engine.native.objectfile import BadObjectError, Image, LoadedObject, ObjectFile, place
+from aiopyvm.errors import AiopyvmError, EngineUnavailableError
+
+GENERATOR: Final = "aiopyvm.engine.native.generate:object_text"
+CPU_SECONDS: Final = 300.0
+CODEGEN: Final = 2
+KIND: Final = "aot"
+
+
+def pack_image(image: Image) -> bytes:
+    """Return an image as bytes."""
+    head = json.dumps([image.at, list(image.symbols), list(image.symbols.values()), image.sections]).encode()
+    return len(head).to_bytes(4, "little") + head + image.code
+
+
+def unpack_image(data: bytes) -> Image:
+    """Undo `pack_image`. Raises BadObjectError."""
+    size = 4 + int.from_bytes(data[:4], "little")
+    try:
+        at, names, places, sections = json.loads(data[4:size])
+        image = Image(
+            at, data[size:], dict(zip(names, places, strict=True)), {n: (a, b) for n, (a, b) in sections.items()}
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadObjectError(f"a damaged image: {error}") from None
+    end = at + len(image.code) if isinstance(at, int) else -1
+    if not all(isinstance(n, str) and isinstance(p, int) and at <= p <= end for n, p in image.symbols.items()):
+        raise BadObjectError("a damaged image: a symbol is outside of it")
+    return image
+
+
+class AheadOfTime:
+    """Gets the object into `arena`, once: from the cache, or built in the background. Thread-safe."""
+
+    def __init__(
+        self, arena: CodeArena | None = None, cache: ObjectCache | None = None, generator: str = GENERATOR
+    ) -> None:
+        self._arena = arena
+        self._cache = cache
+        self._generator = generator
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._begun = False
+        self._error: AiopyvmError | None = None
+        self.loaded: LoadedObject | None = None
+        self.from_cache = False
+        self.build_seconds = 0.0
+
+    def poll(self) -> LoadedObject | None:
+        """Return the object; None as long as it is being built. Raises EngineUnavailableError: there will be none."""
+        if self.loaded is None:
+            self._begin()
+            if self._error is not None:
+                raise EngineUnavailableError(str(self._error)) from self._error
+        return self.loaded
+
+    def wait(self, timeout: float | None = None) -> LoadedObject:
+        """Return the object, when it is there. Raises EngineUnavailableError, TimeoutError."""
+        self._begin()
+        if not self._over.wait(timeout):
+            raise TimeoutError(f"generated code was not built within {timeout} s")
+        loaded = self.poll()
+        assert loaded is not None
+        return loaded
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        with self._lock:
+            if self._begun:
+                return
+            self._begun = True
+            try:
+                self._arena = self._arena or code_arena()
+                self._cache = self._cache or object_cache()
+                self._name = name_of(KIND, self._generator.encode())
+                if not self._load_kept():
+                    self._build()
+            except AiopyvmError as error:
+                self._fail(error)
+
+    def _load_kept(self) -> bool:
+        assert self._cache is not None
+        data = self._cache.get(self._name)
+        if data is None:
+            return False
+        try:
+            image = unpack_image(data)
+        except BadObjectError:
+            return False
+        self._show(image)
+        self.from_cache = True
+        return True
+
+    def _build(self) -> None:
+        from aiopyvm.engine.native.worker import Job, Options, compiler
+
+        job = Job("", Options(CODEGEN), self._generator, CPU_SECONDS, self._built)
+        compiler().submit_job(job)
+
+    def _built(self, job: Any) -> None:
+        """Link, keep and load what the worker made; in the compiler's thread."""
+        self.build_seconds = job.seconds
+        try:
+            if job.data is None:
+                raise EngineUnavailableError(f"generated code cannot be compiled: {job.error}")
+            try:
+                image = ObjectFile(job.data).link(FIXED_START, {})
+            except BadObjectError as error:
+                raise EngineUnavailableError(f"generated code cannot be loaded: {error}") from None
+            assert self._cache is not None
+            self._cache.put(self._name, pack_image(image))
+            self._show(image)
+        except AiopyvmError as error:
+            self._fail(error)
+
+    def _show(self, image: Image) -> None:
+        try:
+            self.loaded = place(image, self._arena)
+        except ValueError as error:
+            raise EngineUnavailableError(f"generated code has no place: {error}") from None
+        self._over.set()
+
+    def _fail(self, error: AiopyvmError) -> None:
+        self._error = error
+        self._over.set()
+
+
+_instances: list[AheadOfTime] = []
+
+
+def ahead_of_time() -> AheadOfTime:
+    """Return the process's one, made when first asked for."""
+    if not _instances:
+        _instances.append(AheadOfTime())
+    return _instances[0]
+
+
+def _forget_unfinished() -> None:
+    """In a forked child: what the parent's threads were about to do will not happen here."""
+    if _instances and _instances[0].loaded is None:
+        _instances.clear()
+
+
+os.register_at_fork(after_in_child=_forget_unfinished)
