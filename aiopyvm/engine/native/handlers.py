@@ -1,0 +1,251 @@
+"""Cold handlers: one generated function per operand shape, whose operands come from the record.
+
+`Shape` is what instructions share that one handler executes: its name (a symbol, the same in every process), where a
+record has its parameters (`Fields`), and its text. A shape that has no native form raises `Unlowerable`; its
+instructions' records have the handler `step`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from aiopyvm.engine.native.calls import (
+    UNCHANGED,
+    call,
+    check_budget,
+    context_field,
+    define,
+    dispatch,
+    jump_through_cache,
+    linked_record,
+    record_field,
+)
+from aiopyvm.engine.native.layout import RECORD_SIZE
+from aiopyvm.engine.native.llvmtext import Text
+from aiopyvm.engine.native.lower import Lowering, Unlowerable
+from aiopyvm.engine.shapes import SENTINELS, ShapeTracer, replace_sentinels, shape_key, trace_shape
+from aiopyvm.ir.builder import Value
+from aiopyvm.isa.insn import Immediate, Insn, Memory, Register, Relative
+from aiopyvm.isa.insns import branch, interrupt
+from aiopyvm.isa.trace import lockable
+
+_REGISTERS: Final = 3
+_VALUES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a record has a shape's parameters, as indexes into `engine.shapes.parameters(...)[0]`.
+
+    `registers[i]`: the parameter (a register's number n) that field `registers[i]` has as 4 * n. `values[i]`: the one
+    that `values[i]` has, and, where there is no `target`, `link` for i = 2. `target`: `link` is a branch's.
+    """
+
+    registers: tuple[int, ...]
+    values: tuple[int, ...]
+    target: bool
+
+    @property
+    def fit(self) -> bool:
+        """Whether a record has room for them."""
+        room = _VALUES if self.target else _VALUES + 1
+        return len(self.registers) <= _REGISTERS and len(self.values) <= room
+
+
+def fields(insn: Insn) -> Fields:
+    """The fields for an instruction's shape; the order is that of `engine.shapes.parameters`."""
+    kinds, target = "", False
+    operands = insn.operands if not insn.lock or lockable(insn) else ()
+    for index, operand in enumerate(operands):
+        match operand:
+            case Register("gpr", _, _):
+                kinds += "r"
+            case Memory():
+                kinds += "v" * (operand.displacement != 0) + "r" * ((operand.index >= 0) + (operand.base >= 0))
+            case Immediate() if index not in insn.row.static:
+                kinds += "v"
+            case Relative():
+                target = True
+    registers = tuple(i for i, kind in enumerate(kinds) if kind == "r")
+    return Fields(registers, tuple(i for i, kind in enumerate(kinds) if kind == "v"), target)
+
+
+class Shape:
+    """The shape of `insn` in the flat mode; immediates that are not marked static are parameters."""
+
+    def __init__(self, insn: Insn) -> None:
+        self.insn = insn
+        self.fields = fields(insn)
+
+    @cached_property
+    def name(self) -> str:
+        """The handler's symbol."""
+        key = (str(self.insn.row), *shape_key(self.insn, False)[1:])
+        return "h" + hashlib.blake2b(repr(key).encode(), digest_size=8).hexdigest()
+
+    def trace(self) -> ShapeTracer:
+        """The shape's operations; EIP and the next EIP are parameters behind the others.
+
+        Raises Unlowerable where they depend on the address otherwise.
+        """
+        try:
+            tracer = trace_shape(self.insn, False, SENTINELS[0])
+            if tracer.address_used:
+                replace_sentinels(tracer, trace_shape(self.insn, False, SENTINELS[1]))
+        except TypeError as error:
+            raise Unlowerable(str(error)) from None
+        return tracer
+
+    def text(self) -> str:
+        """The definition of the handler. Raises Unlowerable."""
+        if not self.fields.fit:
+            raise Unlowerable("more parameters than a record has room for")
+        tracer = self.trace()
+        text = Text()
+        check_budget(text)
+        lowering = HandlerLowering(text, self.fields, len(tracer.params))
+        lowering.run(tracer.ops)
+        lowering.finish()
+        return define(self.name, text)
+
+
+class HandlerLowering(Lowering):
+    """One instruction: registers in the CpuState, parameters in the record, flags in arguments."""
+
+    def __init__(self, text: Text, fields: Fields, count: int) -> None:
+        super().__init__(text, dict(UNCHANGED))
+        self.fields = fields
+        self._count = count  # parameters; EIP and the next EIP are behind them
+        self._step = ""
+
+    def _register(self, name: str) -> str:
+        """The address of a general register, or of the shape's register "$n"."""
+        if name[0] != "$":
+            return self.field(name)
+        at = self.fields.registers.index(int(name[1:]))
+        offset = self.text.value(f"zext i8 {record_field(self.text, 'registers', 8, at)} to i64")
+        return self.text.value(f"getelementptr i8, ptr %cpu, i64 {offset}")
+
+    def read_register(self, name: str) -> str:
+        return self.text.fresh(f"load i32, ptr {self._register(name)}")
+
+    def write_register(self, name: str, value: str) -> None:
+        self.text.line(f"store i32 {value}, ptr {self._register(name)}")
+
+    def parameter(self, op: Value) -> str:
+        word = self._parameter(op.attr)
+        if op.bits > 32:
+            raise Unlowerable(f"a parameter of {op.bits} bits")
+        return self.text.value(f"trunc i32 {word} to i{op.bits}") if op.bits < 32 else word
+
+    def _parameter(self, index: int) -> str:
+        if index == self._count:
+            return record_field(self.text, "eip", 32)
+        if index == self._count + 1:
+            return self._next_eip()
+        if index not in self.fields.values:
+            return "undef"  # a branch's target, which only `jump` uses
+        at = self.fields.values.index(index)
+        return record_field(self.text, "values", 32, 4 * at) if at < _VALUES else record_field(self.text, "link", 32)
+
+    def _next_eip(self) -> str:
+        length = self.text.value(f"zext i8 {record_field(self.text, 'length', 8)} to i32")
+        return self.text.value(f"add i32 {record_field(self.text, 'eip', 32)}, {length}")
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def step_label(self) -> str:
+        if not self._step:
+            self._step = self.text.new_label()
+        return self._step
+
+    def _left(self) -> str:
+        return self.text.value("add i64 %budget, -1")
+
+    def _go(self, rec: str) -> None:
+        dispatch(self.text, rec, self._left(), self.state)
+
+    def _next_record(self) -> str:
+        return self.text.value(f"getelementptr i8, ptr %rec, i64 {RECORD_SIZE}")
+
+    def jump(self, target: Value) -> None:
+        known = target.args[0] if target.op == "and" and target.args[1].op == "const" else target
+        if known.op == "param" and known.attr not in self.fields.values:
+            if known.attr == self._count:
+                self._go("%rec")
+            elif known.attr == self._count + 1:
+                self._go(self._next_record())
+            else:
+                self._go(linked_record(self.text))
+        else:
+            eip = self.name(target)
+            jump_through_cache(self.text, eip, self._left(), self.state, self.field("eip"))
+
+    def leave(self, kind: str, vector: int) -> None:
+        if kind == "trap":
+            self.text.line(f"store i32 {vector}, ptr {context_field(self.text, 'vector')}")
+        call(self.text, f"@leave_{kind}", "%rec", self._left(), self.state)
+
+    def leave_fault(self, vector: int, error_code: str) -> None:
+        self.text.line(f"store i32 {vector}, ptr {context_field(self.text, 'vector')}")
+        self.text.line(f"store i32 {error_code}, ptr {context_field(self.text, 'error_code')}")
+        call(self.text, "@leave_fault", "%rec", "%budget", UNCHANGED)
+
+    def finish(self) -> None:
+        """The way out behind the last operation, and the one for Python to execute the instruction."""
+        if not self.ended:
+            self._go(self._next_record())
+        if self._step:
+            self.text.label(self._step)
+            call(self.text, "@leave_step", "%rec", "%budget", UNCHANGED)
+
+
+class Shapes:
+    """Shapes by what instructions share; at most `most` are kept."""
+
+    def __init__(self, most: int = 1 << 13) -> None:
+        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._most = most
+
+    def find(self, insn: Insn) -> Shape:
+        """The shape of an instruction."""
+        key = shape_key(insn, False)
+        shape = self._shapes.get(key)
+        if shape is None:
+            if len(self._shapes) >= self._most:
+                self._shapes.clear()
+            shape = self._shapes[key] = Shape(insn)
+        return shape
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where control may go from an instruction: `ends`: elsewhere than to the next one; `falls`: to the next one;
+    `call`: its target is a procedure.
+    """
+
+    ends: bool
+    falls: bool
+    call: bool
+
+
+_STRAIGHT: Final = Flow(ends=False, falls=True, call=False)
+_BRANCHES: Final = branch.__name__
+_INTERRUPTS: Final = interrupt.__name__
+_NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "call"))
+
+
+def flow(insn: Insn) -> Flow:
+    """Where control may go from `insn`. A REP's jump to itself is not told."""
+    module, name = insn.row.semantics.__module__, insn.row.name
+    if module == _BRANCHES:
+        return Flow(ends=True, falls=name not in _NEVER_FALL, call=name == "call")
+    if module == _INTERRUPTS:
+        return Flow(ends=True, falls=True, call=False)
+    return _STRAIGHT
+
+
+__all__ = ["Fields", "Flow", "Shape", "Shapes", "Unlowerable", "fields", "flow"]

@@ -1,0 +1,258 @@
+"""From a trace of IR to LLVM text: `Lowering` walks the operations in order.
+
+What always holds in the code that it writes: a check that fails and a fault leave where the instruction has done
+nothing, so an instruction whose trace has an effect before something that may fault has no native form
+(`Unlowerable`). Values are integers of their bits, floating-point ones too. `state` names what lives in SSA values
+(the flags' words; registers, in a subclass that keeps them there): guards merge it with phi nodes.
+
+A subclass says where registers and parameters are and how control leaves; `handlers.py` for one instruction from a
+record, and the hot tier for a region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
+from aiopyvm.engine.native.llvmtext import UNLIKELY, Text
+from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
+from aiopyvm.engine.native.lower_integer import constant, integer_text
+from aiopyvm.engine.native.lower_memory import CheckedMemory
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.registers import GENERAL, REGISTERS
+from aiopyvm.isa.state import FLAG_BITS, MODE_REGISTERS, SEGMENTS
+
+_FP_SIZE: Final = 16  # bytes from one x87 register to the next
+_FP_REGISTERS: Final = 7
+_KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)  # what code is keyed by, or changes with it
+
+
+class Unlowerable(Exception):
+    """A trace has no native form; the argument says what stands in the way."""
+
+
+class Lowering:
+    """Writes one trace into a function."""
+
+    def __init__(self, text: Text, state: dict[str, str]) -> None:
+        self.text = text
+        self.state = state
+        self.memory = CheckedMemory(text)
+        self.ended = False  # control cannot come here
+        self._names: dict[Value, str] = {}
+        self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
+        self._effects = False
+
+    # -- what a subclass decides ---------------------------------------------------------------------------------------
+
+    def read_register(self, name: str) -> str:
+        """The value (i32) of a general register, or of the shape's register "$n"."""
+        raise NotImplementedError
+
+    def write_register(self, name: str, value: str) -> None:
+        """Set a general register, or the shape's register "$n"."""
+        raise NotImplementedError
+
+    def parameter(self, op: Value) -> str:
+        """The value of a `param`."""
+        raise NotImplementedError
+
+    def jump(self, target: Value) -> None:
+        """Leave for `target`, the instruction being complete."""
+        raise NotImplementedError
+
+    def leave(self, kind: str, vector: int) -> None:
+        """Leave after an `exit` operation."""
+        raise NotImplementedError
+
+    def leave_fault(self, vector: int, error_code: str) -> None:
+        """Leave with an exception; the instruction has done nothing."""
+        raise NotImplementedError
+
+    def step_label(self) -> str:
+        """The label of the block that leaves the current instruction, which has done nothing, to Python."""
+        raise NotImplementedError
+
+    def begin(self, op: Value) -> None:
+        """Begin the instruction of an `insn` operation."""
+
+    # -- the walk ------------------------------------------------------------------------------------------------------
+
+    def run(self, ops: Sequence[Value]) -> None:
+        """Write all operations."""
+        skipped = 0  # guards that open where control cannot come
+        for op in ops:
+            if self.ended and (skipped or op.op != "end"):
+                skipped += {"when": 1, "end": -1}.get(op.op, 0)
+                continue
+            if op.op in PURE:
+                self._names[op] = integer_text(self.text, op, [self.name(arg) for arg in op.args])
+            elif op.op != "const":
+                self._one(op)
+
+    def _one(self, op: Value) -> None:
+        handler = getattr(self, f"_op_{op.op}", None)
+        if handler is None:
+            raise Unlowerable(op.op if op.op != "helper" else f"helper {op.attr.name}")
+        handler(op)
+
+    def name(self, value: Value) -> str:
+        """The LLVM name of a value that was written, or the constant."""
+        if value.op == "const":
+            return constant(value.attr, value.bits)
+        return self._names[value]
+
+    def _may_fault(self, op: Value) -> None:
+        if self._effects:
+            raise Unlowerable(f"{op.op} after an effect")
+
+    def _op_insn(self, op: Value) -> None:
+        self._effects = False
+        self.memory.new_instruction()
+        self.begin(op)
+
+    def _op_param(self, op: Value) -> None:
+        self._names[op] = self.parameter(op)
+
+    # -- registers and flags -------------------------------------------------------------------------------------------
+
+    def _op_get(self, op: Value) -> None:
+        name = op.attr
+        if name in GENERAL or name[0] == "$":
+            self._names[op] = self.read_register(name)
+        elif name in FLAG_ARGUMENTS:
+            self._names[op] = flag_of_word(self.text, name, self.state[FLAG_ARGUMENTS[name]])
+        else:
+            self._names[op] = self.read_field(name)
+
+    def _op_set(self, op: Value) -> None:
+        name, value = op.attr, op.args[0]
+        if name in _KEYED:
+            raise Unlowerable(f"set {name}")
+        self._effects = True
+        if name in GENERAL or name[0] == "$":
+            self.write_register(name, self.name(value))
+        elif name in FLAG_ARGUMENTS:
+            self.state[FLAG_ARGUMENTS[name]] = word_of_flag(self.text, name, value, self.name)
+        else:
+            self.write_field(name, self.name(value))
+
+    def field(self, name: str) -> str:
+        """The address of a field of the CpuState."""
+        return self.text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS[name]}")
+
+    def read_field(self, name: str) -> str:
+        """The value of a register that is neither general nor an arithmetic flag."""
+        if name in FLAG_BITS:
+            return self.text.fresh(f"trunc i8 {self.text.fresh(f'load i8, ptr {self.field(name)}')} to i1")
+        return self.text.fresh(f"load i{REGISTERS[name]}, ptr {self.field(name)}")
+
+    def write_field(self, name: str, value: str) -> None:
+        """Set a register that is neither general nor an arithmetic flag."""
+        bits = REGISTERS[name]
+        if name in FLAG_BITS:
+            value, bits = self.text.value(f"zext i1 {value} to i8"), 8
+        self.text.line(f"store i{bits} {value}, ptr {self.field(name)}")
+
+    def _fp_register(self, index: Value) -> str:
+        """The address of a physical x87 register."""
+        number = self.text.value(f"and i8 {self.name(index)}, {_FP_REGISTERS}")
+        offset = self.text.value(f"mul i64 {self.text.value(f'zext i8 {number} to i64')}, {_FP_SIZE}")
+        return self.text.value(f"getelementptr i8, ptr {self.field('fpr')}, i64 {offset}")
+
+    def _op_getfp(self, op: Value) -> None:
+        text, low = self.text, self._fp_register(op.args[0])
+        high = text.value(f"getelementptr i8, ptr {low}, i64 8")
+        significand = text.value(f"zext i64 {text.fresh(f'load i64, ptr {low}')} to i80")
+        rest = text.value(f"zext i16 {text.fresh(f'load i16, ptr {high}')} to i80")
+        self._names[op] = text.value(f"or i80 {significand}, {text.value(f'shl i80 {rest}, 64')}")
+
+    def _op_setfp(self, op: Value) -> None:
+        self._effects = True
+        text, low, value = self.text, self._fp_register(op.args[0]), self.name(op.args[1])
+        high = text.value(f"getelementptr i8, ptr {low}, i64 8")
+        text.line(f"store i64 {text.value(f'trunc i80 {value} to i64')}, ptr {low}")
+        rest = text.value(f"lshr i80 {value}, 64")
+        text.line(f"store i16 {text.value(f'trunc i80 {rest} to i16')}, ptr {high}")
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _check(self, op: Value, size: int, write: bool) -> str:
+        address = self.name(op.args[0])
+        if not self.memory.is_checked(address, size, write):
+            self._may_fault(op)
+            self.memory.check(address, size, write, self.step_label())
+        return address
+
+    def _op_probe(self, op: Value) -> None:
+        self._check(op, *op.attr)
+
+    def _op_load(self, op: Value) -> None:
+        address = self._check(op, op.bits // 8, False)
+        self._names[op] = self.memory.load(address, op.bits)
+
+    def _op_store(self, op: Value) -> None:
+        bits = op.args[1].bits
+        address = self._check(op, bits // 8, True)
+        self._effects = True
+        self.memory.store(address, bits, self.name(op.args[1]))
+
+    # -- guards --------------------------------------------------------------------------------------------------------
+
+    def _op_when(self, op: Value) -> None:
+        text, inside, behind = self.text, self.text.new_label(), self.text.new_label()
+        before = text.block
+        text.branch(self.name(op.args[0]), inside, behind)
+        self._guards.append((before, behind, self.state.copy(), text.scope(), self.memory.checked.copy()))
+        text.label(inside)
+
+    def _op_end(self, op: Value) -> None:
+        before, behind, state, scope, checked = self._guards.pop()
+        text = self.text
+        inside = text.block
+        if not self.ended:
+            text.line(f"br label %{behind}")
+        text.label(behind)
+        text.leave_scope(scope)
+        self.memory.checked = checked
+        if self.ended:
+            self.state.update(state)
+        else:
+            for key, old in state.items():
+                if (new := self.state[key]) != old:
+                    kind = self.kind(key)
+                    self.state[key] = text.fresh(f"phi {kind} [ {old}, %{before} ], [ {new}, %{inside} ]")
+        self.ended = False
+
+    def kind(self, key: str) -> str:
+        """The LLVM type of an entry of `state`."""
+        return "i32"
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def _op_fault(self, op: Value) -> None:
+        self._may_fault(op)
+        condition, text = op.args[0], self.text
+        if condition.op == "const":
+            self.leave_fault(op.attr, self.name(op.args[1]))
+            self.ended = True
+            return
+        raised, fine, scope = text.new_label(), text.new_label(), text.scope()
+        text.branch(self.name(condition), raised, fine, UNLIKELY)
+        text.label(raised)
+        self.leave_fault(op.attr, self.name(op.args[1]))
+        text.leave_scope(scope)
+        text.label(fine)
+
+    def _op_jump(self, op: Value) -> None:
+        self.jump(op.args[0])
+        self.ended = True
+
+    def _op_exit(self, op: Value) -> None:
+        self.leave(*op.attr)
+        self.ended = True
+
+
+__all__ = ["Lowering", "Unlowerable"]
