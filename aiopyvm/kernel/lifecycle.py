@@ -26,37 +26,44 @@ from aiopyvm.abi.signal import (
     SIGKILL,
     SigInfo,
 )
-from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import robust, segments
 from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
 from aiopyvm.kernel.send import child_info, notify, send_signal
 from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
-from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
+from aiopyvm.mem.faults import MemoryFault
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.mem.space import AddressSpace
 
 
-def clone(t: Thread, flags: int, stack: int = 0, *, tls: tuple[int, int, int, int] | None = None) -> Thread:
+def check_clone(t: Thread, flags: int) -> None:
+    """Raise what stands against a clone from the start: Errno EINVAL, EPERM, EAGAIN."""
+    _check_flags(flags)
+    _check_process_limit(t)
+
+
+def clone(
+    t: Thread,
+    flags: int,
+    stack: int = 0,
+    *,
+    tls: tuple[int, int, int, int] | None = None,
+    memory: AddressSpace | None = None,
+) -> Thread:
     """Make the thread, or the process with one thread, that clone(2) describes; it starts with EAX = 0.
 
-    `tls` is a descriptor to load: (index, base, limit, access). Raises Errno: EINVAL, EPERM, EAGAIN, ENOMEM.
+    `tls` is a descriptor to load: (index, base, limit, access). `memory` is the process's own copy of the address
+    space, where it gets one: it is the process's from now on, unless Errno is raised (EAGAIN, ENOMEM).
     """
-    _check_flags(flags)
     kernel = t.kernel
-    _check_process_limit(t)
     tid = kernel.new_pid()
     as_thread = bool(flags & abi.CLONE_THREAD)
     size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES
     if not kernel.charge(size):
         kernel.free_task()
         raise Errno(ENOMEM)
-    try:
-        process = t.process if as_thread else _new_process(t, flags, tid)
-    except (AddressSpaceFull, HostRefusedError):
-        kernel.budget.charge(-size)
-        kernel.free_task()
-        raise Errno(ENOMEM) from None
+    process = t.process if as_thread else _new_process(t, flags, tid, memory)
     process.charged += size
     cpu = t.core.cpu.copy()
     cpu.eax = 0
@@ -98,10 +105,10 @@ def _check_flags(flags: int) -> None:
         raise Errno(EINVAL)
 
 
-def _new_process(t: Thread, flags: int, pid: int) -> Process:
+def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -> Process:
     old = t.process
     kernel = t.kernel
-    mm = old.mm.share() if flags & abi.CLONE_VM else old.mm.fork(kernel.budget)
+    mm = old.mm.share() if memory is None else old.mm.around(memory)
     parent = old.parent if flags & abi.CLONE_PARENT and old.parent is not None else old
     process = Process(
         kernel,
@@ -235,6 +242,10 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     kernel, process = t.kernel, t.process
     kernel.leave_queues(t)
     t.state = RunState.DEAD
+    if t.call is not None and t.call.spare is not None:
+        t.call.spare.close()
+    if process.mm.copier is t:
+        process.mm.copier = None
     t.call = t.interrupted = None
     t.pending.flush(ALL)
     if t.robust_list:

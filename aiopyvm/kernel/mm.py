@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.space import AddressSpace
 
 
 class Mm:
-    """An address space with its program break (brk(2)). `users` processes refer to it; the last one closes it."""
+    """An address space with its program break (brk(2)). `users` processes refer to it; the last one closes it.
 
-    __slots__ = ("brk", "brk_start", "committed", "space", "stack_top", "trampoline", "users")
+    While `copier` forks it, piece by piece, nobody else changes its mappings (Linux's mmap_lock).
+    """
+
+    __slots__ = ("brk", "brk_start", "committed", "copier", "space", "stack_top", "trampoline", "users")
 
     def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0) -> None:
         self.space = space
@@ -22,6 +25,7 @@ class Mm:
         self.stack_top = stack_top
         self.trampoline = 0  # where signal handlers return to, once that is mapped
         self.committed = 0  # bytes mapped that count against the memory limit, or more
+        self.copier: Thread | None = None
 
     def share(self) -> Mm:
         """Count one more process; returns itself."""
@@ -34,9 +38,9 @@ class Mm:
         if self.users == 0:
             self.space.close()
 
-    def fork(self, budget: Budget) -> Mm:
-        """Return a copy-on-write copy, charged to `budget`."""
-        other = Mm(self.space.fork(budget), self.brk_start, self.stack_top)
+    def around(self, copy: AddressSpace) -> Mm:
+        """Return the same around a forked address space."""
+        other = Mm(copy, self.brk_start, self.stack_top)
         other.brk, other.committed = self.brk, self.committed
         other.trampoline = self.trampoline
         return other

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.mem.space import AddressSpace
 
 
 class Restart(enum.Enum):
@@ -64,7 +65,8 @@ class Call:
     Handlers own `done` (what the call returns if a signal ends it and it is not 0: usually bytes moved so far),
     `deadline` (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back;
     the kernel puts it back when the call ends) and `state` (whatever plain data else they need). The kernel sets
-    `woken` before it continues a call (None at first) and `queue` (the queue that woke it).
+    `woken` before it continues a call (None at first) and `queue` (the queue that woke it). `spare` is an address space
+    that fork(2) or execve(2) is building: it is closed should the thread end before.
     """
 
     number: int
@@ -77,6 +79,7 @@ class Call:
     woken: Cause | None = None
     queue: WaitQueue | None = None
     values: tuple[Any, ...] | None = None  # the decoded arguments, made once
+    spare: AddressSpace | None = None
 
 
 class WaitQueue:

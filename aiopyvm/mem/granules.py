@@ -10,6 +10,7 @@ owner holds it weakly.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Final
 
 from aiopyvm.mem.budget import Budget
@@ -18,7 +19,6 @@ from aiopyvm.mem.reservation import Reservation
 
 SHIFT: Final = 4  # pages in a granule, as a power of two
 SIZE: Final = 1 << SHIFT
-WHOLE: Final = (1 << SIZE) - 1  # a mask of all its pages
 COST: Final = 256  # bytes charged for what a granule's bookkeeping takes
 
 
@@ -95,15 +95,31 @@ class Lent:
         return [granule for granule in granules if granule.live & bit]
 
     def held_pages(self, start: int, end: int) -> list[int]:
-        """The pages of [start, end) that have holders."""
-        low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
-        numbers = (
-            sorted(n for n in self._granules if low <= n < high)
-            if high - low > len(self._granules)
-            else [n for n in range(low, high) if n in self._granules]
-        )
-        pages = (page for n in numbers for page in range(max(start, n << SHIFT), min(end, (n + 1) << SHIFT)))
-        return [page for page in pages if self.holders(page)]
+        """The pages of [start, end) that have holders, in order."""
+        pages = []
+        for n in _numbers(self._granules, start, end):
+            mask = 0
+            for ref in self._granules[n]:
+                if (granule := ref()) is not None:
+                    mask |= granule.live
+            if mask:
+                first = n << SHIFT
+                pages += [p for p in range(max(start, first), min(end, first + SIZE)) if mask >> (p - first) & 1]
+        return pages
+
+
+def _numbers(granules: Mapping[int, object], start: int, end: int) -> list[int]:
+    """The numbers in `granules` of those that have a page of [start, end), in order."""
+    low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
+    if high - low > len(granules):
+        return sorted(n for n in granules if low <= n < high)
+    return [n for n in range(low, high) if n in granules]
+
+
+def _within(number: int, start: int, end: int) -> int:
+    """The mask of the pages of a granule that lie in [start, end)."""
+    first = number << SHIFT
+    return (1 << min(end - first, SIZE)) - (1 << max(start - first, 0))
 
 
 def freeze(page: int, holders: list[Granule], budget: Budget) -> None:
@@ -146,6 +162,14 @@ class Inherited:
                     return granule
         return None
 
+    def count(self, start: int, end: int) -> int:
+        """How many of the pages [start, end) are inherited."""
+        return sum(
+            (mask & _within(n, start, end)).bit_count()
+            for n in _numbers(self._sources, start, end)
+            for _, mask in self._sources[n]
+        )
+
     def forget(self, page: int) -> None:
         """As `drop` of one page."""
         number = page >> SHIFT
@@ -158,14 +182,8 @@ class Inherited:
 
     def drop(self, start: int, end: int) -> None:
         """Forget the pages [start, end)."""
-        low, high = start >> SHIFT, (end - 1 >> SHIFT) + 1
-        if high - low > len(self._sources):
-            numbers = [n for n in self._sources if low <= n < high]
-        else:
-            numbers = [n for n in range(low, high) if n in self._sources]
-        for n in numbers:
-            first = n << SHIFT
-            keep = WHOLE & ~((1 << min(end - first, SIZE)) - (1 << max(start - first, 0)))
+        for n in _numbers(self._sources, start, end):
+            keep = ~_within(n, start, end)
             kept = tuple((granule, mask & keep) for granule, mask in self._sources[n] if mask & keep)
             if kept:
                 self._sources[n] = kept

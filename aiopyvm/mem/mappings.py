@@ -105,18 +105,40 @@ class Mappings:
             return []
         rest = [piece for piece in (old[0].clip(0, start), old[-1].clip(end, 1 << 32)) if piece.start < piece.end]
         self._splice(first, last, rest)
-        return [m.clip(start, end) for m in old]
+        old[-1] = old[-1].clip(start, end)
+        old[0] = old[0].clip(start, end)
+        return old
 
-    def insert(self, mapping: Mapping) -> None:
-        """Add `mapping` where nothing is mapped; merge it with its neighbours."""
-        i = bisect_right(self._starts, mapping.start)
-        first, last = i, i
-        if i < len(self._list) and self._list[i].continues(mapping):
-            mapping, last = mapping._replace(end=self._list[i].end), i + 1
-        if i and mapping.continues(self._list[i - 1]):
-            before = self._list[i - 1]
-            mapping, first = before._replace(end=mapping.end), i - 1
-        self._splice(first, last, [mapping])
+    def insert(self, *pieces: Mapping) -> None:
+        """Add adjoining `pieces`, at least one, where nothing is mapped; neighbours that belong together become one."""
+        first = last = bisect_right(self._starts, pieces[0].start)
+        merged: list[Mapping] = []
+        if first and pieces[0].continues(self._list[first - 1]):
+            first -= 1
+            merged.append(self._list[first])
+        for piece in (*pieces, *self._list[last : last + 1]):
+            if merged and piece.continues(merged[-1]):
+                merged[-1] = merged[-1]._replace(end=piece.end)
+            else:
+                merged.append(piece)
+        self._splice(first, last + 1, merged)
+
+    def areas(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of [start, end) that are mapped, without gaps in them."""
+        low = high = start
+        for m in self.overlapping(start, end):
+            if m.start > high:
+                if low < high:
+                    yield low, high
+                low = m.start
+            high = min(m.end, end)
+        if low < high:
+            yield low, high
+
+    def reach(self, start: int, end: int, count: int) -> int:
+        """Where the mapping after the next `count` ones from `start` on begins; `end` at most."""
+        first, _ = self._span(start, start + 1)
+        return min(end, self._starts[first + count]) if first + count < len(self._starts) else end
 
     def find_free(self, length: int, hint: int = 0) -> int:
         """Where `length` bytes are free: at `hint`, else as high as possible below MMAP_BASE; or AddressSpaceFull."""

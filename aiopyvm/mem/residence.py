@@ -251,17 +251,21 @@ class Residence:
                 kept += 1
         if self._inherited:
             self._inherited.drop(first, last)
-        touched = 0
-        for a, b in used_runs(table):
-            bases = range((first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, PAGE)
-            self.readable.difference_update(bases)
-            self.writable.difference_update(bases)
-            self.pages[first + a : first + b] = bytes(b - a)
-            if n := count_touched(table[a:b]):
-                self._reservation.discard(bases.start, bases.stop)
-                touched += n
+        touched = self._clear(first, last, table)
         self.resident_pages -= touched
         self.budget.charge((kept - touched) * PAGE)
+
+    def _clear(self, first: int, last: int, table: bytes) -> int:
+        """Empty the pages [first, last), whose bits are `table`; how many had private content."""
+        touched = 0
+        if runs := [range((first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, PAGE) for a, b in used_runs(table)]:
+            for bases in runs:
+                self.readable.difference_update(bases)
+                self.writable.difference_update(bases)
+            self.pages[first:last] = bytes(last - first)
+            if touched := count_touched(table):
+                self._reservation.discard_runs(runs)
+        return touched
 
     # What the host shows
 

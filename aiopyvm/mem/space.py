@@ -8,7 +8,7 @@ another, at once.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from aiopyvm.errors import GuestMemoryError
@@ -22,7 +22,10 @@ from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping
 from aiopyvm.mem.residence import SPACE_COST
 
 _MAPPING_COST: Final = 256  # bytes charged for a mapping's bookkeeping
-_MOVE_CHUNK: Final = 1 << 20
+STEP_MAPPINGS: Final = 1024  # what one piece of a long change covers: about five milliseconds
+STEP_PAGES: Final = 4096  # of pages that are there
+_COPY_STEP: Final = 1024 * PAGE
+_TOUCHED_PAGE: Final = bytes((TOUCHED,))
 _CLOSED: Final = memoryview(bytes(PAGES))
 
 
@@ -111,8 +114,7 @@ class AddressSpace(Accesses):
                 break
             stop = min(end, piece.end)
         if start < stop:
-            for piece in self._maps.cut(start, stop):
-                self._maps.insert(piece._replace(prot=prot & 7))
+            self._maps.insert(*[piece._replace(prot=prot & 7) for piece in self._maps.cut(start, stop)])
             self._clear_fast(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
             self._code_gone(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
         self._settle_overhead()
@@ -128,33 +130,60 @@ class AddressSpace(Accesses):
                 self._drop(first, last)
                 self._code_gone(first, last)
 
+    def empty(self, address: int, length: int) -> None:
+        """Let what is private in [address, address+length) go, as the next thing is to unmap it or to map over it."""
+        start, end = _range(address, length)
+        self._drop(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
+        self._code_gone(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
+
     def move(self, old: int, length: int, new: int) -> None:
         """Move the mappings of [old, old+length) with their content to `new` (mremap(2)); what was there is unmapped.
 
         The ranges do not overlap. Raises AddressSpaceFull, and nothing has moved; GuestMemoryError where not all is
-        mapped.
+        mapped. A long move is `show_at`, `carry` piece by piece, `unmap`.
         """
+        self.show_at(old, length, new)
+        done = 0
+        while done < page_up(length):
+            done += self.carry(old + done, page_up(length) - done, new + done)
+        self.unmap(old, length)
+
+    def show_at(self, old: int, length: int, new: int) -> None:
+        """Map at `new` what is mapped in [old, old+length), without private content. Raises as `move`."""
         start, end = _range(old, length)
         to, to_end = _range(new, length)
         if start < to_end and to < end:
             raise ValueError(f"cannot move {start:#x}-{end:#x} to {to:#x}: they overlap")
         if not self._maps.covers(start, end):
             raise GuestMemoryError(f"not all of {start:#010x}-{end:#010x} is mapped")
-        self._take_overhead(4)
         pieces = [m.clip(start, end) for m in self._maps.overlapping(start, end)]
-        extra = sum(self._cost_of_move(m.start >> PAGE_SHIFT, m.end >> PAGE_SHIFT) for m in pieces if not m.shared)
+        extra = self._cost_of_move(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
+        self._take_overhead(len(pieces) + 3)
         if not self.budget.charge(extra):
+            self._settle_overhead()
             raise AddressSpaceFull("the memory budget has no room to move what a fork still sees")
         self.budget.charge(-extra)
         self._remove(to, to_end)
         for m in pieces:
             self._insert(m._replace(start=m.start - start + to, end=m.end - start + to))
-            if not m.shared:
-                for at in range(m.start, m.end, _MOVE_CHUNK):
-                    stop = min(at + _MOVE_CHUNK, m.end)
-                    self._move_content(at >> PAGE_SHIFT, stop >> PAGE_SHIFT, to - start >> PAGE_SHIFT)
-        self._remove(start, end)
         self._settle_overhead()
+
+    def carry(self, old: int, length: int, new: int) -> int:
+        """Move private content of [old, old+length) to `new`, where `show_at` put the mappings; how far that came.
+
+        MemoryFault when the budget has been spent meanwhile.
+        """
+        start, end = _range(old, length)
+        end = self.step(start, end)
+        end = min(end, start + _COPY_STEP)
+        first, last, by = start >> PAGE_SHIFT, end >> PAGE_SHIFT, new - old >> PAGE_SHIFT
+        self._drop(first + by, last + by)  # what another thread has touched there meanwhile
+        if self._lent or self._inherited:
+            self._move_content(first, last, by)
+        else:
+            self._move_own(first, last, by)
+        self._code_gone(first, last)
+        return end - start
 
     def find_free(self, length: int, hint: int = 0) -> int:
         """Where `length` bytes can be mapped: at `hint` (rounded up) if free, else highest below the mmap base.
@@ -166,6 +195,15 @@ class AddressSpace(Accesses):
     def find_mapping(self, address: int) -> Mapping | None:
         """The mapping that contains `address`."""
         return self._maps.find(address)
+
+    def step(self, start: int, end: int) -> int:
+        """Where to pause in a change of [start, end), which is not empty: behind some mappings, and some pages used."""
+        end = self._maps.reach(start, end, STEP_MAPPINGS)
+        table = bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT])
+        n, most = len(table), STEP_PAGES // 4 if self._lent else STEP_PAGES
+        while n > most and n - table.count(0, 0, n) > most:
+            n = (n + 1) // 2
+        return start + (n << PAGE_SHIFT)
 
     def is_mapped(self, address: int, length: int) -> bool:
         """True if every byte of the range is mapped, with whatever protection."""
@@ -179,19 +217,36 @@ class AddressSpace(Accesses):
         """The mappings, by address."""
         return iter(self._maps)
 
+    def mappings_in(self, address: int, length: int) -> Sequence[Mapping]:
+        """The mappings that share a byte with the range, whole, by address."""
+        return self._maps.overlapping(address, address + length)
+
     # Copies
 
     def fork(self, budget: Budget) -> AddressSpace:
         """A copy whose private memory is shared until either side writes (fork(2)). Nothing is tracked in it.
 
-        Raises AddressSpaceFull or HostRefusedError, and nothing has changed.
+        Raises AddressSpaceFull or HostRefusedError, and nothing has changed. A long fork is `begin_fork`, then `lend`
+        piece by piece.
         """
+        child = self.begin_fork(budget)
+        at: int | None = 0
+        try:
+            while at is not None:
+                at = self.lend(child, at)
+        except BaseException:
+            child.close()
+            raise
+        return child
+
+    def begin_fork(self, budget: Budget) -> AddressSpace:
+        """A copy of the mappings, with what this space inherited itself. Raises as `fork`."""
         child = AddressSpace(budget)
         try:
             child._take_overhead(len(self._maps))
             child._maps = self._maps.copy()
             child._inherited = self._inherited.copy()
-            self._lend_all(child)
+            child._charge_granules(len(child._inherited))
             child._settle_overhead()
         except BaseException:
             child.close()
@@ -244,33 +299,46 @@ class AddressSpace(Accesses):
                         self._drop(first, page)
                     first = page + 1
 
-    def _lend_all(self, child: AddressSpace) -> None:
-        """Let `child` inherit every private page that is here."""
-        masks: dict[int, int] = {}
-        for m in self._maps:
-            if not m.shared:
-                self._lend_mapping(m, masks)
-        inherited = child._inherited
-        for number, mask in masks.items():
-            inherited.add(number, self._lent.lend(self._reservation, number, mask), mask)
-        cost = granules.COST * len(inherited)
-        if not child.budget.charge(cost):
-            raise AddressSpaceFull("the memory budget has no room for a fork's bookkeeping")
-        child._overhead += cost
-        child._fork_cost = cost
+    def lend(self, child: AddressSpace, start: int) -> int | None:
+        """Let `child`, which `begin_fork` made, inherit a number of private pages from `start` on.
 
-    def _lend_mapping(self, mapping: Mapping, masks: dict[int, int]) -> None:
-        """Add the touched pages of `mapping` to `masks`, by granule, and make them copy-on-write."""
-        base = mapping.start >> PAGE_SHIFT
-        table = bytes(self.pages[base : mapping.end >> PAGE_SHIFT])
-        for a, b in touched_runs(table):
-            first, last = base + a, base + b
-            for number in range(first >> granules.SHIFT, (last - 1 >> granules.SHIFT) + 1):
-                start = number << granules.SHIFT
-                low, high = max(0, first - start), min(granules.SIZE, last - start)
-                masks[number] = masks.get(number, 0) | (1 << high) - (1 << low)
-            self.pages[first:last] = table[a:b].translate(UNWRITE)
-            self.writable.difference_update(range(first << PAGE_SHIFT, last << PAGE_SHIFT, PAGE))
+        Return where the next ones start, None when that is all. No mapping may change between the first and the last.
+        Raises AddressSpaceFull.
+        """
+        stop = self._maps.reach(start, TASK_SIZE, STEP_MAPPINGS)
+        masks: dict[int, int] = {}
+        room = STEP_MAPPINGS
+        for first, last in self._maps.areas(start, stop):
+            base, table = first >> PAGE_SHIFT, bytes(self.pages[first >> PAGE_SHIFT : last >> PAGE_SHIFT])
+            for a, b in touched_runs(table):
+                end = min(b, a + room * granules.SIZE)
+                self._lend_run(base + a, base + end, masks)
+                room -= 1 + (end - a >> granules.SHIFT)
+                if room <= 0:
+                    stop = (base + end) << PAGE_SHIFT
+                    break
+            if room <= 0:
+                break
+        child._charge_granules(len(masks))
+        for number, mask in masks.items():
+            child._inherited.add(number, self._lent.lend(self._reservation, number, mask), mask)
+        return stop if stop < TASK_SIZE else None
+
+    def _lend_run(self, first: int, last: int, masks: dict[int, int]) -> None:
+        """Add the touched pages [first, last) to `masks`, by granule, and make them copy-on-write."""
+        for number in range(first >> granules.SHIFT, (last - 1 >> granules.SHIFT) + 1):
+            start = number << granules.SHIFT
+            low, high = max(0, first - start), min(granules.SIZE, last - start)
+            masks[number] = masks.get(number, 0) | (1 << high) - (1 << low)
+        self.pages[first:last] = bytes(self.pages[first:last]).translate(UNWRITE)
+        self.writable.difference_update(range(first << PAGE_SHIFT, last << PAGE_SHIFT, PAGE))
+
+    def _charge_granules(self, count: int) -> None:
+        cost = granules.COST * count
+        if not self.budget.charge(cost):
+            raise AddressSpaceFull("the memory budget has no room for a fork's bookkeeping")
+        self._overhead += cost
+        self._fork_cost += cost
 
     # Helpers
 
@@ -291,7 +359,16 @@ class AddressSpace(Accesses):
     def _cost_of_move(self, first: int, last: int) -> int:
         """Bytes that moving the pages [first, last) needs beyond what they hold: inherited ones, and those lent out."""
         lent = len(self._lent.held_pages(first, last)) if self._lent else 0
-        return PAGE * (lent + sum(1 for page in range(first, last) if self._inherited.source(page)))
+        return PAGE * (lent + self._inherited.count(first, last))
+
+    def _move_own(self, first: int, last: int, by: int) -> None:
+        """Move the private content of the pages [first, last), which no fork sees, by `by` pages."""
+        table = bytes(self.pages[first:last])
+        for a, b in touched_runs(table):
+            start, end, to = (first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, (first + a + by) << PAGE_SHIFT
+            self.view[to : to + end - start] = self.view[start:end]
+            self.pages[first + a + by : first + b + by] = _TOUCHED_PAGE * (b - a)
+        self._clear(first, last, table)
 
     def _move_content(self, first: int, last: int, by: int) -> None:
         """Move the private content of the pages [first, last) by `by` pages."""

@@ -44,7 +44,8 @@ from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
 from aiopyvm.syscalls.files import OpenFlags, inode_of
 from aiopyvm.syscalls.spec import U32, Choice, Fd, Flags, Hex, syscall
-from aiopyvm.syscalls.transfer import call_of, open_file
+from aiopyvm.syscalls.steps import call_of
+from aiopyvm.syscalls.transfer import open_file
 
 Command = Annotated[
     int,

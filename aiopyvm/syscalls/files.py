@@ -54,7 +54,8 @@ from aiopyvm.syscalls.spec import (
     read_string,
     syscall,
 )
-from aiopyvm.syscalls.transfer import call_of, raise_signal
+from aiopyvm.syscalls.steps import call_of
+from aiopyvm.syscalls.transfer import raise_signal
 
 OpenFlags = Annotated[int, Flags({name: value for value, name in OPEN_NAMES.items()}, zero="O_RDONLY")]
 Whence = Annotated[

@@ -2,11 +2,14 @@
 
 What is mapped writable and private, or anonymous, counts against the memory limit at once (ENOMEM), as with
 overcommit off; pages are charged when they are touched.
+
+A change of many mappings or pages is made in pieces, with others' turns between them. What another thread must not
+take meanwhile (the place of a MAP_FIXED mapping, mremap's target) stays mapped until the new mapping is there.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from aiopyvm.abi import mman
 from aiopyvm.abi.errno import EACCES, EEXIST, EFAULT, EINVAL, ENOMEM, EPERM, Errno
@@ -16,10 +19,12 @@ from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.mem.backing import Backing
+from aiopyvm.kernel.wait import Wait
+from aiopyvm.mem.backing import Backing, SharedBacking
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, TASK_SIZE, page_up
 from aiopyvm.syscalls.spec import Choice, Fd, Flags, Hex, In, Ptr, Size, syscall
+from aiopyvm.syscalls.steps import again, by_pieces, call_of
 
 READ_IMPLIES_EXEC: Final = 0x0400000
 _TOUCHED: Final = bytes(1 if entry else 0 for entry in range(256))  # mincore's byte for a page's bits
@@ -35,16 +40,19 @@ Advice = Annotated[int, Choice(mman.MADV_NAMES)]
 
 
 @syscall(45, "brk", man="brk(2)", hex_result=True)
-def brk(t: Thread, addr: Ptr) -> int:
+def brk(t: Thread, addr: Ptr) -> int | Wait:
     """Set the program break; where that fails it stays. The break."""
-    mm, space = t.process.mm, t.memory
+    mm, space, state = t.process.mm, t.memory, call_of(t).state
+    if mm.copier is not None:
+        return again(t)
     if addr < mm.brk_start:
         return mm.brk
-    old_end, new_end = page_up(mm.brk), page_up(addr)
+    old_end, new_end = state.get("end", page_up(mm.brk)), page_up(addr)
     try:
         if new_end < old_end:
-            space.unmap(new_end, old_end - new_end)
-        elif new_end > old_end:
+            mm.brk, state["end"] = addr, old_end
+            return by_pieces(t, new_end, old_end - new_end, space.unmap) or addr
+        if new_end > old_end:
             _grow_brk(t, old_end, new_end)
     except (Errno, AddressSpaceFull):
         return mm.brk
@@ -71,21 +79,25 @@ def _grow_brk(t: Thread, old_end: int, new_end: int) -> None:
 
 
 @syscall(192, "mmap2", man="mmap2(2)", hex_result=True)
-def mmap2(t: Thread, addr: Ptr, length: Size, prot: Prot, flags: MapFlags, fd: Fd, pgoffset: Hex) -> int:
+def mmap2(t: Thread, addr: Ptr, length: Size, prot: Prot, flags: MapFlags, fd: Fd, pgoffset: Hex) -> int | Wait:
     """Map a file, its offset in pages of 4096 bytes, or anonymous memory; the address."""
     return _mmap(t, addr, length, prot, flags, fd, pgoffset * PAGE)
 
 
 @syscall(90, "mmap", man="mmap(2)", hex_result=True)
-def mmap(t: Thread, args: In[MmapArgs]) -> int:
+def mmap(t: Thread, args: In[MmapArgs]) -> int | Wait:
     """mmap with its arguments in memory and the offset in bytes."""
-    a = args.get()
+    state = call_of(t).state
+    a: MmapArgs = state.get("args") or args.get()
+    state["args"] = a
     if a.offset & PAGE - 1:
         raise Errno(EINVAL)
     return _mmap(t, a.addr, a.len, a.prot, a.flags, (a.fd ^ 0x80000000) - 0x80000000, a.offset)
 
 
-def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int | Wait:
+    if t.process.mm.copier is not None:
+        return again(t)
     file = None if flags & mman.MAP_ANONYMOUS else t.process.fds.get(fd)
     if not length:
         raise Errno(EINVAL)
@@ -103,9 +115,14 @@ def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, off
         backing = _backing(file, prot, shared)
         if flags & mman.MAP_GROWSDOWN and shared:
             raise Errno(EINVAL)
-        if not flags & mman.MAP_NORESERVE and _is_accounted(prot, shared, backing):
-            _admit(t, size)
-        _check_address_space(t, size)
+        state = call_of(t).state
+        if "admitted" not in state:
+            if not flags & mman.MAP_NORESERVE and _is_accounted(prot, shared, backing):
+                _admit(t, size)
+            _check_address_space(t, size)
+            state["admitted"] = True
+        if not t.memory.is_free(at, size) and (wait := by_pieces(t, at, size, t.memory.empty)) is not None:
+            return wait
         grows = bool(flags & mman.MAP_GROWSDOWN)
         name = _name(file)
         t.memory.map(at, size, prot & 7, backing, offset if backing else 0, shared=shared, grows_down=grows, name=name)
@@ -150,18 +167,24 @@ def _name(file: File | None) -> str:
 
 
 def _is_accounted(prot: int, shared: bool, backing: Backing | None) -> bool:
-    return backing is None if shared else bool(prot & mman.PROT_WRITE)
+    return backing is None or isinstance(backing, SharedBacking) if shared else bool(prot & mman.PROT_WRITE)
+
+
+def _committed(t: Thread) -> int:
+    total = count = 0
+    for start, end, prot, shared, grows_down, backing, _, _ in t.memory.mappings():
+        count += 1
+        if not grows_down and (_is_accounted(prot, shared, backing) if shared else prot & mman.PROT_WRITE):
+            total += end - start
+    t.moved += 64 * count
+    return total
 
 
 def _admit(t: Thread, size: int) -> None:
     """Count `size` bytes more against the memory limit. Raises Errno(ENOMEM)."""
     mm, limit = t.process.mm, t.kernel.memory_limit
     if mm.committed + size > limit:  # an upper bound: unmapping does not lower it
-        mappings = list(t.memory.mappings())
-        t.moved += 64 * len(mappings)
-        mm.committed = sum(
-            m.end - m.start for m in mappings if _is_accounted(m.prot, m.shared, m.backing) and not m.grows_down
-        )
+        mm.committed = _committed(t)
         if mm.committed + size > limit:
             t.kernel.limits_hit["memory"] += 1
             raise Errno(ENOMEM)
@@ -192,20 +215,21 @@ def _range(addr: int, length: int, error: int = EINVAL) -> int:
 
 
 @syscall(91, "munmap", man="munmap(2)")
-def munmap(t: Thread, addr: Ptr, length: Size) -> int:
+def munmap(t: Thread, addr: Ptr, length: Size) -> int | Wait:
     """Unmap whatever is mapped in a range."""
     size = _range(addr, length)
     if not size:
         raise Errno(EINVAL)
+    if t.process.mm.copier is not None:
+        return again(t)
     try:
-        t.memory.unmap(addr, size)
+        return by_pieces(t, addr, size, t.memory.unmap) or 0
     except AddressSpaceFull:
         raise Errno(ENOMEM) from None
-    return 0
 
 
 @syscall(125, "mprotect", man="mprotect(2)")
-def mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot) -> int:
+def mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot) -> int | Wait:
     """Set the protection of a range."""
     direction = prot & (mman.PROT_GROWSDOWN | mman.PROT_GROWSUP)
     prot &= ~direction
@@ -218,15 +242,34 @@ def mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot) -> int:
         raise Errno(EINVAL)
     if t.process.personality & READ_IMPLIES_EXEC and prot & mman.PROT_READ:
         prot |= mman.PROT_EXEC
+    if t.process.mm.copier is not None:
+        return again(t)
     if direction:
         size = _grow_range(t, addr, size, direction)
         addr -= size - page_up(len)
-    _check_protection(t, addr, size, prot & 7)
     try:
-        t.memory.protect(addr, size, prot & 7)
+        return by_pieces(t, addr, size, lambda at, length: _protect(t, at, length, prot & 7)) or 0
     except (GuestMemoryError, AddressSpaceFull):
         raise Errno(ENOMEM) from None
-    return 0
+
+
+def _protect(t: Thread, addr: int, size: int, prot: int) -> None:
+    """Protect a piece; where a mapping refuses, what is below it is protected, as on Linux."""
+    try:
+        _check_protection(t, addr, size, prot)
+    except Refused as refused:
+        if addr < refused.address:
+            t.memory.protect(addr, refused.address - addr, prot)
+        raise
+    t.memory.protect(addr, size, prot)
+
+
+class Refused(Errno):
+    """The mapping at `address` does not take a protection."""
+
+    def __init__(self, number: int, address: int) -> None:
+        super().__init__(number)
+        self.address = address
 
 
 def _grow_range(t: Thread, addr: int, size: int, direction: int) -> int:
@@ -240,21 +283,25 @@ def _grow_range(t: Thread, addr: int, size: int, direction: int) -> int:
 
 
 def _check_protection(t: Thread, addr: int, size: int, prot: int) -> None:
+    """Raise Refused: EACCES for a file that is not open for writing, ENOMEM for the memory limit."""
     at = addr
     while prot & mman.PROT_WRITE and at < addr + size:
         mapping = t.memory.find_mapping(at)
         if mapping is None:
             return
         if mapping.shared and isinstance(mapping.backing, FileBacking) and not mapping.backing.writable:
-            raise Errno(EACCES)
+            raise Refused(EACCES, at)
         if not mapping.shared and not mapping.prot & mman.PROT_WRITE:
-            _admit(t, min(mapping.end, addr + size) - at)
+            try:
+                _admit(t, min(mapping.end, addr + size) - at)
+            except Errno as error:
+                raise Refused(error.number, at) from None
         t.moved += 64
         at = mapping.end
 
 
 @syscall(163, "mremap", man="mremap(2)", hex_result=True)
-def mremap(t: Thread, old_addr: Ptr, old_size: Size, new_size: Size, flags: RemapFlags, new_addr: Ptr) -> int:
+def mremap(t: Thread, old_addr: Ptr, old_size: Size, new_size: Size, flags: RemapFlags, new_addr: Ptr) -> int | Wait:
     """Grow, shrink or move a mapping; its address."""
     fixed = flags & mman.MREMAP_FIXED
     if flags & ~(mman.MREMAP_MAYMOVE | mman.MREMAP_FIXED) or old_addr & PAGE - 1:
@@ -268,15 +315,31 @@ def mremap(t: Thread, old_addr: Ptr, old_size: Size, new_size: Size, flags: Rema
         raise Errno(EINVAL)
     if fixed and old_addr < new_addr + new and new_addr < old_addr + old:
         raise Errno(EINVAL)
+    if t.process.mm.copier is not None:
+        return again(t)
     try:
-        return _remap(t, old_addr, old, new, new_addr if fixed else None, bool(flags & mman.MREMAP_MAYMOVE))
+        move: int | Wait | Move | None = call_of(t).state.get("move")
+        if move is None:
+            move = _remap(t, old_addr, old, new, new_addr if fixed else None, bool(flags & mman.MREMAP_MAYMOVE))
+        return _move(t, move) if isinstance(move, Move) else move
     except GuestMemoryError:
         raise Errno(EFAULT) from None
     except AddressSpaceFull:
         raise Errno(ENOMEM) from None
 
 
-def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: bool) -> int:
+class Move(NamedTuple):
+    """What is mapped at [addr, addr+old) becomes [target, target+new); with `fixed` whatever was there goes."""
+
+    addr: int
+    old: int
+    new: int
+    target: int
+    fixed: bool
+
+
+def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: bool) -> int | Wait | Move:
+    """Do what needs no move; return the result, or else the move to make."""
     space = t.memory
     mapping = space.find_mapping(addr)
     if mapping is None:
@@ -286,9 +349,7 @@ def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: b
             raise Errno(EINVAL)
         return _duplicate(t, addr, new, to, may_move)
     if to is None and new <= old:
-        if new < old:
-            space.unmap(addr + new, old - new)
-        return addr
+        return (by_pieces(t, addr + new, old - new, space.unmap) if new < old else None) or addr
     if mapping.end < addr + old:
         raise Errno(EFAULT)
     if new > old and _is_accounted(mapping.prot, mapping.shared, mapping.backing):
@@ -300,16 +361,28 @@ def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: b
         return addr
     if not may_move:
         raise Errno(ENOMEM)
-    target = space.find_free(new) if to is None else to
-    if to is not None:
-        space.unmap(to, new)
-    if new < old:
-        space.unmap(addr + new, old - new)
-        old = new
-    space.move(addr, old, target)
-    if new > old:
-        _extend(t, target, target + old, new - old)
-    return target
+    return Move(addr, old, new, space.find_free(new) if to is None else to, to is not None)
+
+
+def _move(t: Thread, move: Move) -> int | Wait:
+    """Map the target, carry the content over, unmap the rest; each as long as it takes."""
+    space, state = t.memory, call_of(t).state
+    addr, old, new, target, fixed = state["move"] = move
+    kept = min(old, new)
+    if "carried" not in state:
+        if fixed and (wait := by_pieces(t, target, new, space.empty)) is not None:
+            return wait
+        if fixed:
+            space.unmap(target, new)
+        space.show_at(addr, kept, target)
+        if new > old:
+            _extend(t, target, target + old, new - old)
+        state["carried"] = 0
+    if state["carried"] < kept:
+        done = state["carried"]
+        state["carried"] = done + space.carry(addr + done, kept - done, target + done)
+        return again(t)
+    return by_pieces(t, addr, old, space.unmap) or target
 
 
 def _extend(t: Thread, addr: int, end: int, size: int) -> None:
@@ -339,33 +412,22 @@ _HINTS: Final = frozenset({
 
 
 @syscall(219, "madvise", man="madvise(2)")
-def madvise(t: Thread, addr: Ptr, length: Size, advice: Advice) -> int:
+def madvise(t: Thread, addr: Ptr, length: Size, advice: Advice) -> int | Wait:
     """Give pages back (MADV_DONTNEED); other advice that Linux may ignore is ignored."""
     if advice not in _HINTS and advice != mman.MADV_DONTNEED:
         raise Errno(EINVAL)
     size = _range(addr, length)
     if not size:
         return 0
-    if advice == mman.MADV_FREE and not _all_private(t, addr, size):
+    if t.process.mm.copier is not None:
+        return again(t)
+    if advice == mman.MADV_FREE and any(m.shared or m.backing for m in t.memory.mappings_in(addr, size)):
         raise Errno(EINVAL)
-    if advice == mman.MADV_DONTNEED:
-        t.memory.discard(addr, size)
+    if advice == mman.MADV_DONTNEED and (wait := by_pieces(t, addr, size, t.memory.discard)) is not None:
+        return wait
     if not t.memory.is_mapped(addr, size):
         raise Errno(ENOMEM)
     return 0
-
-
-def _all_private(t: Thread, addr: int, size: int) -> bool:
-    at = addr
-    while at < addr + size:
-        mapping = t.memory.find_mapping(at)
-        if mapping is None:
-            return True
-        if mapping.shared or mapping.backing is not None:
-            return False
-        t.moved += 64
-        at = mapping.end
-    return True
 
 
 @syscall(144, "msync", man="msync(2)")

@@ -19,7 +19,7 @@ from aiopyvm.kernel.file import File
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait, WaitQueue
 from aiopyvm.syscalls.spec import I32, U32, Ptr, Size, syscall
-from aiopyvm.syscalls.transfer import call_of
+from aiopyvm.syscalls.steps import call_of
 
 _POLLFD = struct.Struct(POLLFD)
 TIMESPEC32 = "<ii"

@@ -6,15 +6,16 @@ import struct
 from typing import Annotated, Final
 
 from aiopyvm.abi import clone as clone_abi
-from aiopyvm.abi.errno import E2BIG, EACCES, EBADF, ECHILD, EFAULT, EINTR, EINVAL, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import E2BIG, EACCES, EBADF, ECHILD, EFAULT, EINTR, EINVAL, ENOMEM, EPERM, ESRCH, Errno
 from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
+from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import exec as program
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import Restart, Wait
-from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.kernel.wait import Call, Restart, Wait
+from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.limits import rusage_of
 from aiopyvm.syscalls.spec import (
@@ -31,6 +32,7 @@ from aiopyvm.syscalls.spec import (
     read_strings,
     syscall,
 )  # fmt: skip
+from aiopyvm.syscalls.steps import again
 from aiopyvm.syscalls.threads import tls_argument
 
 WNOHANG: Final = 0x00000001
@@ -64,9 +66,9 @@ IdType = Annotated[int, Choice({P_ALL: "P_ALL", P_PID: "P_PID", P_PGID: "P_PGID"
 
 
 @syscall(2, "fork", man="fork(2)")
-def fork(t: Thread) -> int:
+def fork(t: Thread) -> int | Wait:
     """A copy of the process, of this thread alone."""
-    return _start(t, lifecycle.clone(t, SIGCHLD)).pid
+    return _clone(t, SIGCHLD, 0, 0, 0, 0)
 
 
 @syscall(190, "vfork", man="vfork(2)")
@@ -109,8 +111,17 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
     assert call is not None
     if "child" in call.state:
         return _await_vfork(t, call.state["child"], call.state["tid"])
+    if call.spare is None:
+        lifecycle.check_clone(t, flags)
     descriptor = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
-    child = lifecycle.clone(t, flags, stack, tls=descriptor)
+    if not flags & clone_abi.CLONE_VM and (wait := _copy_memory(t, call)) is not None:
+        return wait
+    try:
+        child = lifecycle.clone(t, flags, stack, tls=descriptor, memory=call.spare)
+    except Errno:
+        _give_up(call)
+        raise
+    call.spare = None
     if flags & clone_abi.CLONE_PARENT_SETTID:
         _tell_tid(t, parent_tid, child.tid)
     if flags & clone_abi.CLONE_CHILD_SETTID:
@@ -122,6 +133,31 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
         call.state["child"], call.state["tid"] = child.process, child.tid
         return _await_vfork(t, child.process, child.tid)
     return child.tid
+
+
+def _copy_memory(t: Thread, call: Call) -> Wait | None:
+    """Make `call.spare`, the child's copy of the memory, piece by piece; None: it is there. Raises Errno(ENOMEM)."""
+    mm = t.process.mm
+    at: int = call.state.get("at", 0)
+    try:
+        if call.spare is None:
+            call.spare = mm.space.begin_fork(t.kernel.budget)
+        following = mm.space.lend(call.spare, at)
+    except (AddressSpaceFull, HostRefusedError):
+        mm.copier = None
+        _give_up(call)
+        raise Errno(ENOMEM) from None
+    if following is None:
+        mm.copier = None
+        return None
+    mm.copier, call.state["at"] = t, following
+    return again(t)
+
+
+def _give_up(call: Call) -> None:
+    if call.spare is not None:
+        call.spare.close()
+        call.spare = None
 
 
 def _tell_tid(where: Thread, address: int, tid: int) -> None:

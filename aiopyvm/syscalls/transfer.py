@@ -18,7 +18,7 @@ from aiopyvm.abi.stat import S_IFDIR, S_IFREG
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import Call, Wait
+from aiopyvm.kernel.wait import Wait
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.spec import (
     I32,
@@ -35,22 +35,12 @@ from aiopyvm.syscalls.spec import (
     Size,
     syscall,
 )
+from aiopyvm.syscalls.steps import again, call_of
 
 PIECE = 1 << 16  # bytes copied at once
 STEP = 1 << 20  # bytes moved before others get their turn
 
 Segments = list[tuple[int, int]]  # (address, length)
-
-
-def again(t: Thread) -> Wait:
-    """Return a wait that is over at once: the call is continued after others had their turn."""
-    return Wait(deadline=t.kernel.clock.monotonic_ns(), uninterruptible=True, reason="its turn")
-
-
-def call_of(t: Thread) -> Call:
-    """Return the record of the call in progress."""
-    assert t.call is not None
-    return t.call
 
 
 def open_file(t: Thread, fd: int) -> File:

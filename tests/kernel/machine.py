@@ -131,6 +131,15 @@ class Machine:
         eax: int = t.core.cpu.eax
         return (eax ^ 0x80000000) - 0x80000000
 
+    def finish(self, t: Thread) -> tuple[int | None, int]:
+        """Let a call that goes on in steps come to its end: (result, how many more steps that took)."""
+        steps = 0
+        while in_steps(t):
+            self.kernel.expire(self.clock.now)
+            self.kernel.resume(t)
+            steps += 1
+        return self.result(t), steps
+
     def advance(self, ns: int) -> None:
         """Let time pass."""
         self.clock.now += ns
@@ -158,7 +167,10 @@ class Machine:
 
     def fork(self, t: Thread | None = None) -> Thread:
         """Fork; the child's thread, ready to make calls."""
-        pid = self.call(t or self.thread, "fork")
+        t = t or self.thread
+        pid = self.call(t, "fork")
+        if pid is None:
+            pid, _ = self.finish(t)
         assert pid is not None
         assert pid > 0
         child = self.kernel.threads[pid]
@@ -183,6 +195,13 @@ class Machine:
 def state(t: Thread) -> RunState:
     """The run state now, as a call so that a type checker does not take it for unchanged."""
     return t.state
+
+
+def in_steps(t: Thread) -> bool:
+    """Whether the call of `t` goes on when others had their turn (syscalls/steps.py)."""
+    if t.state is RunState.RUNNABLE:
+        return t.call is not None
+    return t.state is RunState.PARKED and t.waits_for.endswith("its turn")
 
 
 def make_core(cpu: CpuState, memory: AddressSpace) -> Core:

@@ -1,0 +1,213 @@
+"""Long calls go on in steps: the same result as in one go, nobody in between sees or takes what is not settled yet."""
+
+from __future__ import annotations
+
+import errno
+
+from aiopyvm.abi.signal import SIGKILL, SIGUSR1
+from aiopyvm.kernel.thread import RunState, Thread
+from tests.kernel.machine import HANDLER, SCRATCH, Machine, in_steps, state
+
+BIG = 0x40000000
+ELSEWHERE = 0x80000000
+PAGE = 4096
+MB = 1 << 20
+
+CLONE_THREAD_FLAGS = 0x00010D00  # THREAD, SIGHAND, VM, FS, FILES: as pthread_create has them, but for tids and TLS
+MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 2, 0x10, 0x20
+READ, WRITE = 1, 2
+MREMAP_BOTH = 3  # MAYMOVE | FIXED
+
+
+def machine() -> Machine:
+    return Machine(memory_limit=256 * MB)
+
+
+def fragment(m: Machine, count: int = 3000) -> int:
+    """Map `count` pages, each a mapping of its own, every other one written; their bytes."""
+    for n in range(count):
+        m.thread.memory.map(BIG + n * PAGE, PAGE, READ | WRITE if n & 1 else READ)
+        if n & 1:
+            m.thread.memory.store(BIG + n * PAGE, 4, n)
+    return count * PAGE
+
+
+def touch(m: Machine, size: int) -> None:
+    m.thread.memory.map(BIG, size, READ | WRITE)
+    for n in range(size // PAGE):
+        m.thread.memory.store(BIG + n * PAGE, 4, n + 1)
+
+
+def second_thread(m: Machine) -> Thread:
+    tid = m.call(m.thread, "clone", CLONE_THREAD_FLAGS, SCRATCH + 0x8000)
+    assert tid is not None
+    return m.kernel.threads[tid]
+
+
+def test_unmapping_thousands_of_mappings_takes_steps_and_gives_all_back() -> None:
+    m = machine()
+    before, pages = m.budget.used, m.thread.memory.resident_pages
+    size = fragment(m)
+    assert m.call(m.thread, "munmap", BIG, size) is None
+    assert in_steps(m.thread)
+    assert m.thread.memory.is_free(BIG, PAGE)
+    assert not m.thread.memory.is_free(BIG + size - PAGE, PAGE)
+    result, steps = m.finish(m.thread)
+    assert (result, steps) == (0, 2)
+    assert m.thread.memory.is_free(BIG, size)
+    assert (m.budget.used, m.thread.memory.resident_pages) == (before, pages)
+
+
+def test_a_signal_waits_until_the_steps_are_over() -> None:
+    m = machine()
+    m.handle(SIGUSR1)
+    size = fragment(m)
+    assert m.call(m.thread, "munmap", BIG, size) is None
+    m.kernel.send_signal(m.process, SIGUSR1)
+    assert in_steps(m.thread)
+    while in_steps(m.thread):
+        m.kernel.expire(m.clock.now)
+        m.kernel.resume(m.thread)
+    assert m.in_handler(m.thread, HANDLER)
+    assert m.thread.memory.is_free(BIG, size)
+    assert m.leave_handler(m.thread) == 0
+
+
+def test_sigkill_comes_between_two_steps() -> None:
+    m = machine()
+    size = fragment(m)
+    child = m.fork()
+    used = m.budget.used
+    assert m.call(child, "munmap", BIG, size) is None
+    m.kernel.send_signal(child.process, SIGKILL)
+    m.kernel.resume(child)
+    assert state(child) is RunState.DEAD
+    assert m.budget.used < used
+    assert m.thread.memory.load(BIG + size - PAGE, 4) == size // PAGE - 1
+
+
+def test_protecting_thousands_of_mappings_stops_at_a_hole_as_on_linux() -> None:
+    m = machine()
+    size = fragment(m)
+    hole = BIG + 2500 * PAGE
+    m.thread.memory.unmap(hole, PAGE)
+    assert m.call(m.thread, "mprotect", BIG, size, READ | WRITE) is None
+    result, steps = m.finish(m.thread)
+    assert (result, steps) == (-errno.ENOMEM, 2)
+    assert [(x.start, x.end) for x in m.thread.memory.mappings_in(BIG, hole - BIG)] == [(BIG, hole)]
+    assert m.thread.memory.load(BIG + 2499 * PAGE, 4) == 2499
+    after = m.thread.memory.find_mapping(hole + 2 * PAGE)
+    assert after is not None
+    assert after.prot == READ
+
+
+def test_protecting_stops_where_the_memory_limit_does() -> None:
+    m = Machine(memory_limit=64 * PAGE)
+    m.thread.memory.map(BIG, 200 * PAGE, READ)
+    m.thread.memory.map(BIG + 10 * PAGE, PAGE, 0)
+    m.thread.memory.unmap(SCRATCH, 0x40000)
+    assert m.call(m.thread, "mprotect", BIG, 200 * PAGE, READ | WRITE) == -errno.ENOMEM
+    first, third = m.thread.memory.find_mapping(BIG), m.thread.memory.find_mapping(BIG + 11 * PAGE)
+    assert first is not None
+    assert third is not None
+    assert (first.prot, first.end, third.prot) == (READ | WRITE, BIG + 11 * PAGE, READ)
+
+
+def test_a_place_that_is_mapped_over_in_steps_is_nobody_elses_meanwhile() -> None:
+    m = machine()
+    size = fragment(m)
+    other = second_thread(m)
+    flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS
+    assert m.call(m.thread, "mmap2", BIG, size, READ | WRITE, flags, -1, 0) is None
+    got = m.call(other, "mmap2", BIG, PAGE, READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    assert got is not None
+    assert not BIG <= got & 0xFFFFFFFF < BIG + size
+    assert m.finish(m.thread)[0] == BIG
+    (only,) = m.thread.memory.mappings_in(BIG, size)
+    assert (only.prot, m.thread.memory.load(BIG + PAGE, 4)) == (READ | WRITE, 0)
+
+
+def test_discarding_takes_steps() -> None:
+    m = machine()
+    touch(m, 32 * MB)
+    pages = m.thread.memory.resident_pages
+    assert m.call(m.thread, "madvise", BIG, 32 * MB, 4) is None
+    assert m.finish(m.thread)[0] == 0
+    assert m.thread.memory.resident_pages == pages - 32 * MB // PAGE
+    assert m.thread.memory.load(BIG + 20 * MB, 4) == 0
+
+
+def test_moving_memory_takes_steps_and_loses_nothing() -> None:
+    m = machine()
+    touch(m, 16 * MB)
+    used, pages = m.budget.used, m.thread.memory.resident_pages
+    other = second_thread(m)
+    used = m.budget.used
+    assert m.call(m.thread, "mremap", BIG, 16 * MB, 17 * MB, MREMAP_BOTH, ELSEWHERE) is None
+    got = m.call(other, "mmap2", ELSEWHERE + 16 * MB, PAGE, READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    assert got != ELSEWHERE + 16 * MB
+    other.memory.store(ELSEWHERE + 15 * MB, 4, 77)  # nobody's business, and gone with the real content
+    result, steps = m.finish(m.thread)
+    assert result == ELSEWHERE - (1 << 32)
+    assert steps > 3
+    assert m.thread.memory.is_free(BIG, 16 * MB)
+    assert all(m.thread.memory.load(ELSEWHERE + n * PAGE, 4) == n + 1 for n in range(16 * MB // PAGE))
+    assert m.thread.memory.load(ELSEWHERE + 16 * MB, 4) == 0
+    m.call(other, "munmap", got or 0, PAGE)
+    assert m.thread.memory.resident_pages == pages + 1
+    assert m.budget.used == used + PAGE
+
+
+def test_moving_what_a_fork_still_sees_leaves_it_to_the_fork() -> None:
+    m = machine()
+    touch(m, 8 * MB)
+    child = m.fork()
+    for t in (m.thread, child):
+        assert m.call(t, "mremap", BIG, 8 * MB, 8 * MB, MREMAP_BOTH, ELSEWHERE) is None
+    for t in (child, m.thread):
+        assert m.finish(t)[0] == ELSEWHERE - (1 << 32)
+        assert all(t.memory.load(ELSEWHERE + n * PAGE, 4) == n + 1 for n in range(8 * MB // PAGE))
+
+
+def test_a_fork_of_many_pages_takes_steps_and_the_child_has_them_all() -> None:
+    m = machine()
+    size = fragment(m)
+    pid = m.call(m.thread, "fork")
+    assert pid is None
+    assert list(m.kernel.processes) == [1]
+    pid, steps = m.finish(m.thread)
+    assert pid == 2
+    assert steps == 2
+    child = m.kernel.threads[2]
+    m.thread.memory.store(BIG + size - PAGE, 4, 0)
+    assert all(child.memory.load(BIG + n * PAGE, 4) == n for n in range(1, size // PAGE, 2))
+
+
+def test_nobody_changes_mappings_while_they_are_being_forked() -> None:
+    m = machine()
+    size = fragment(m)
+    other = second_thread(m)
+    assert m.call(m.thread, "fork") is None
+    assert m.call(other, "munmap", BIG, size) is None
+    m.kernel.expire(m.clock.now)
+    m.kernel.resume(other)
+    assert in_steps(other)
+    assert not m.thread.memory.is_free(BIG, PAGE)
+    pid, _ = m.finish(m.thread)
+    assert pid is not None
+    assert m.finish(other)[0] == 0
+    assert m.kernel.threads[pid].memory.load(BIG + size - PAGE, 4) == size // PAGE - 1
+
+
+def test_a_fork_that_is_killed_half_way_leaves_nothing() -> None:
+    m = machine()
+    fragment(m)
+    child = m.fork()
+    used = m.budget.used
+    assert m.call(child, "fork") is None
+    assert m.budget.used > used
+    m.kernel.send_signal(child.process, SIGKILL)
+    m.kernel.resume(child)
+    assert m.call(m.thread, "wait4", -1, 0, 0, 0) == child.process.pid
+    assert len(m.kernel.processes) == 1
+    assert m.budget.used < used
