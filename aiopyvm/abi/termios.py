@@ -67,29 +67,66 @@ TERMIOS: Final = struct.Struct("<IIIIB19s")
 TERMIO: Final = struct.Struct("<HHHHB8sx")
 WINSIZE: Final = struct.Struct("<HHHH")  # ws_row, ws_col, ws_xpixel, ws_ypixel
 
-ICRNL: Final = 0o400
-IXON: Final = 0o2000
-OPOST: Final = 0o1
-ONLCR: Final = 0o4
+# termios(3), by the names of <termios.h>: c_iflag, c_oflag, c_lflag (asm-generic/termbits.h)
+INPUT_FLAGS: Final = {
+    "IGNBRK": 0o1,
+    "BRKINT": 0o2,
+    "IGNPAR": 0o4,
+    "PARMRK": 0o10,
+    "INPCK": 0o20,
+    "ISTRIP": 0o40,
+    "INLCR": 0o100,
+    "IGNCR": 0o200,
+    "ICRNL": 0o400,
+    "IXON": 0o2000,
+    "IXANY": 0o4000,
+    "IXOFF": 0o10000,
+    "IMAXBEL": 0o20000,
+}
+OUTPUT_FLAGS: Final = {"OPOST": 0o1, "ONLCR": 0o4, "OCRNL": 0o10, "ONOCR": 0o20, "ONLRET": 0o40}
+LOCAL_FLAGS: Final = {
+    "ISIG": 0o1,
+    "ICANON": 0o2,
+    "ECHO": 0o10,
+    "ECHOE": 0o20,
+    "ECHOK": 0o40,
+    "ECHONL": 0o100,
+    "NOFLSH": 0o200,
+    "TOSTOP": 0o400,
+    "ECHOCTL": 0o1000,
+    "ECHOKE": 0o4000,
+    "IEXTEN": 0o100000,
+}
+# c_cc: what stands where
+CHARACTERS: Final = {
+    "VINTR": 0,
+    "VQUIT": 1,
+    "VERASE": 2,
+    "VKILL": 3,
+    "VEOF": 4,
+    "VTIME": 5,
+    "VMIN": 6,
+    "VSTART": 8,
+    "VSTOP": 9,
+    "VSUSP": 10,
+    "VEOL": 11,
+    "VREPRINT": 12,
+    "VDISCARD": 13,
+    "VWERASE": 14,
+    "VLNEXT": 15,
+    "VEOL2": 16,
+}
 B38400: Final = 0o17
 CS8: Final = 0o60
 CREAD: Final = 0o200
-ISIG: Final = 0o1
-ICANON: Final = 0o2
-ECHO: Final = 0o10
-ECHOE: Final = 0o20
-ECHOK: Final = 0o40
-ECHOCTL: Final = 0o1000
-ECHOKE: Final = 0o4000
-IEXTEN: Final = 0o100000
 
 INIT_C_CC: Final = bytes((3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0))
 # What a terminal starts with (tty_std_termios of the Linux source)
 INIT_TERMIOS: Final = TERMIOS.pack(
-    ICRNL | IXON,
-    OPOST | ONLCR,
+    sum(INPUT_FLAGS[name] for name in ("ICRNL", "IXON")),
+    sum(OUTPUT_FLAGS[name] for name in ("OPOST", "ONLCR")),
     B38400 | CS8 | CREAD,
-    ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN,
+    sum(LOCAL_FLAGS[n] for n in ("ISIG", "ICANON", "ECHO", "ECHOE", "ECHOK", "ECHOCTL", "ECHOKE", "IEXTEN")),
     0,
     INIT_C_CC,
 )

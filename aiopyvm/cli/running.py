@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +17,7 @@ import anyio
 
 from aiopyvm import VM, HostDir, Limits, Reason, Result
 from aiopyvm.cli.main import complain
+from aiopyvm.host.terminal import restore_terminals
 
 OUT_OF_TIME: Final = 124
 RUNTIME_ENDED: Final = 128 + 9
@@ -24,7 +29,29 @@ PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[|&;<>()]+|[^\\'"|&;
 
 def run_command(command: str, arguments: Any) -> int:
     """Run what the arguments name; return the exit status. Raises what `VM` raises."""
-    return anyio.run(_run if command == "run" else _pipe, arguments)
+    with _terminal_given_back():
+        return anyio.run(_run if command == "run" else _pipe, arguments)
+
+
+@contextmanager
+def _terminal_given_back() -> Iterator[None]:
+    """A signal that ends this process ends it with the terminal's settings as they were."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    if not os.isatty(0) or threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, _end_by)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end_by(number: int, frame: object) -> None:
+    restore_terminals()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def make_vm(arguments: Any) -> VM:
@@ -125,8 +152,6 @@ def status_of(result: Result) -> int:
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return f", {signal.Signals(number).name}"
     except ValueError:

@@ -32,6 +32,22 @@ class Entropy(Protocol):
         ...
 
 
+class HostTerminal(Protocol):
+    """A terminal of the host behind a guest's: structures are the guest's (ioctl_tty(2))."""
+
+    def attributes(self) -> bytes:
+        """Return the `struct termios`."""
+        ...
+
+    def set_attributes(self, termios: bytes, *, flush: bool) -> None:
+        """Set modes and special characters; `flush` drops what was typed and not read. Raises Errno."""
+        ...
+
+    def size(self) -> bytes:
+        """Return the `struct winsize`."""
+        ...
+
+
 HostPath = tuple[bytes, ...]
 """Names below a host directory, from its top; never b"", b"." or b".."."""
 
@@ -134,4 +150,4 @@ class HostTree(Protocol):
         ...
 
 
-__all__ = ["Budget", "Clock", "Entropy", "HostFile", "HostPath", "HostTree"]
+__all__ = ["Budget", "Clock", "Entropy", "HostFile", "HostPath", "HostTerminal", "HostTree"]

@@ -2,7 +2,8 @@
 need.
 
 Bytes pass through unchanged: line editing and echo are those of whoever is on the other side. Settings are kept and
-given back.
+given back; where a terminal of the host is on the other side (`ports.HostTerminal`), it starts with its settings and
+size and passes on what the guest sets.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from aiopyvm.abi import termios as abi
 from aiopyvm.abi.errno import ENOTTY, EPERM, ESRCH, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from aiopyvm.abi.signal import SI_KERNEL, SIGWINCH, SigInfo
 from aiopyvm.abi.stat import S_IFCHR, Stat, makedev
 from aiopyvm.kernel.file import File
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.ports import HostTerminal
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.kernel.wait import WaitQueue
 
@@ -25,19 +29,43 @@ PATH = b"/dev/pts/0"
 ATTRIBUTES = Stat(ino=3, mode=S_IFCHR | 0o666, rdev=makedev(136, 0), dev=24, blksize=1024)  # also of the node at PATH
 
 
+class Settings:
+    """What all open files of one terminal share: attributes, size, and the foreground process group (0: not set yet).
+
+    Both are the structures of ioctl_tty(2). `host` is the host's terminal on the other side, if one is there.
+    """
+
+    def __init__(self, host: HostTerminal | None = None) -> None:
+        self.host = host
+        self.termios = host.attributes() if host is not None else abi.INIT_TERMIOS
+        self.winsize = host.size() if host is not None else abi.WINSIZE.pack(ROWS, COLUMNS, 0, 0)
+        self.foreground = 0
+
+    def set_termios(self, termios: bytes, *, flush: bool = False) -> None:
+        """Set the attributes; `flush` drops what was typed and not read. Raises Errno where the host refuses."""
+        if self.host is not None:
+            self.host.set_attributes(termios, flush=flush)
+        self.termios = termios
+
+    def resize(self, kernel: Kernel, winsize: bytes) -> None:
+        """Set the size; where that is another one, tell the foreground group: SIGWINCH."""
+        if winsize != self.winsize:
+            self.winsize = winsize
+            group = self.foreground or (kernel.init.group if kernel.init is not None else 0)
+            kernel.signal_group(group, SigInfo(SIGWINCH, SI_KERNEL))
+
+
 class Terminal(File):
     """A terminal whose keyboard is `source` and whose screen is `sink`; it holds both."""
 
     tty = True
 
-    def __init__(self, source: File, sink: File, *, rows: int = ROWS, columns: int = COLUMNS) -> None:
+    def __init__(self, source: File, sink: File, settings: Settings | None = None) -> None:
         super().__init__(O_RDWR)
         self._source = source.hold()
         self._sink = sink.hold()
         self.host = source.host
-        self.termios = abi.INIT_TERMIOS
-        self.winsize = abi.WINSIZE.pack(rows, columns, 0, 0)
-        self.foreground = 0  # process group; 0: not set yet
+        self.settings = settings or Settings()
         self.name = PATH
 
     def close(self) -> None:
@@ -75,22 +103,23 @@ class Terminal(File):
 
     def control(self, t: Thread, request: int, arg: int) -> int:
         """ioctl_tty(2). Raises Errno: ENOTTY for an unknown request, EPERM and ESRCH for a group of another session."""
+        settings = self.settings
         match request:
             case abi.TCGETS:
-                t.memory.write(arg, self.termios)
+                t.memory.write(arg, settings.termios)
             case abi.TCSETS | abi.TCSETSW | abi.TCSETSF:
-                self.termios = t.memory.read(arg, abi.TERMIOS.size)
+                settings.set_termios(t.memory.read(arg, abi.TERMIOS.size), flush=request == abi.TCSETSF)
             case abi.TCGETA:
-                *flags, line, cc = abi.TERMIOS.unpack(self.termios)
+                *flags, line, cc = abi.TERMIOS.unpack(settings.termios)
                 t.memory.write(arg, abi.TERMIO.pack(*(flag & 0xFFFF for flag in flags), line, cc[:8]))
             case abi.TCSETA | abi.TCSETAW | abi.TCSETAF:
-                self._set_termio(t.memory.read(arg, abi.TERMIO.size))
+                self._set_termio(t.memory.read(arg, abi.TERMIO.size), flush=request == abi.TCSETAF)
             case abi.TIOCGWINSZ:
-                t.memory.write(arg, self.winsize)
+                t.memory.write(arg, settings.winsize)
             case abi.TIOCSWINSZ:
-                self.winsize = t.memory.read(arg, abi.WINSIZE.size)
+                settings.resize(t.kernel, t.memory.read(arg, abi.WINSIZE.size))
             case abi.TIOCGPGRP:
-                t.memory.write(arg, (self.foreground or t.process.group).to_bytes(4, "little"))
+                t.memory.write(arg, (settings.foreground or t.process.group).to_bytes(4, "little"))
             case abi.TIOCSPGRP:
                 self._set_foreground(t, t.memory.load(arg, 4))
             case abi.TIOCGSID:
@@ -103,11 +132,11 @@ class Terminal(File):
                 raise Errno(ENOTTY)
         return 0
 
-    def _set_termio(self, data: bytes) -> None:
+    def _set_termio(self, data: bytes, *, flush: bool) -> None:
         *low, line, cc = abi.TERMIO.unpack(data)
-        *flags, _, old_cc = abi.TERMIOS.unpack(self.termios)
+        *flags, _, old_cc = abi.TERMIOS.unpack(self.settings.termios)
         merged = [old & ~0xFFFF | new for old, new in zip(flags, low, strict=True)]
-        self.termios = abi.TERMIOS.pack(*merged, line, cc + old_cc[8:])
+        self.settings.set_termios(abi.TERMIOS.pack(*merged, line, cc + old_cc[8:]), flush=flush)
 
     def _set_foreground(self, t: Thread, group: int) -> None:
         members = [p for p in t.kernel.processes.values() if p.group == group]
@@ -115,4 +144,4 @@ class Terminal(File):
             raise Errno(ESRCH)
         if all(p.session != t.process.session for p in members):
             raise Errno(EPERM)
-        self.foreground = group
+        self.settings.foreground = group

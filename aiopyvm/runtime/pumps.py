@@ -7,14 +7,18 @@ broken, goes to `run.fail`.
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from aiopyvm.host.streams import Broken, Sink, Source
+from aiopyvm.host.terminal import TerminalDevice, may_watch_size
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.hoststream import HostInput, HostOutput
+    from aiopyvm.kernel.tty import Settings
+    from aiopyvm.runtime.run import Run
 
 
 class Pump(Protocol):
@@ -94,3 +98,31 @@ class OutputPump:
                 file.break_off()
                 return
             file.delivered(len(data))
+
+
+class SizePump:
+    """Tells a guest's terminal when the host's window changes its size, where that can be known (SIGWINCH)."""
+
+    def __init__(self, run: Run, settings: Settings, device: TerminalDevice) -> None:
+        self._run = run
+        self._settings = settings
+        self._device = device
+
+    async def run(self) -> None:
+        """Until the run has ended."""
+        if not may_watch_size():
+            return
+        with anyio.CancelScope() as scope:
+            self._run.when_done(scope.cancel)
+            try:
+                with anyio.open_signal_receiver(signal.SIGWINCH) as signals:
+                    self._look()
+                    async for _ in signals:
+                        self._look()
+            finally:
+                self._run.not_when_done(scope.cancel)
+
+    def _look(self) -> None:
+        run = self._run
+        if run.result is None:
+            run.by_hand(lambda: self._settings.resize(run.kernel, self._device.size()))

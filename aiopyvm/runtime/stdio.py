@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from aiopyvm.abi.errno import EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
+from aiopyvm.host.terminal import TerminalDevice, find_terminal
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
-from aiopyvm.kernel.tty import Terminal
+from aiopyvm.kernel.tty import Settings, Terminal
 from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, Shared, input_pipe, output_pipe
 from aiopyvm.runtime.meter import Meter
-from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump
+from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump, SizePump
 from aiopyvm.runtime.run import Run
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def open_stdio(
         else:
             _open_output(run, null, stdio, stderr, run.stderr, 2, collect)
         if tty:
-            _become_terminals(stdio)
+            _become_terminals(run, stdio, find_terminal(stdin))
     except BaseException:
         stdio.release()
         stdio.close_ends()
@@ -90,11 +91,16 @@ def _kept(run: Run, value: Any, collect: bool) -> int | None:
     return None if collect or run.limits.output is not None else UNBOUNDED_KEEPS
 
 
-def _become_terminals(stdio: Stdio) -> None:
-    """Put a terminal on top: one for input and output, a second one where standard error goes elsewhere."""
+def _become_terminals(run: Run, stdio: Stdio, device: TerminalDevice | None) -> None:
+    """Put a terminal on top, which leads to the host's if `device` is there."""
+    settings = Settings(device)
+    if device is not None:
+        run.on_close.append(device.close)
+        run.python_may_signal = True  # SIGWINCH
+        stdio.pumps.append(SizePump(run, settings, device))
     source, sink, errors = stdio.files
-    terminal = Terminal(source, sink)
-    second = terminal if errors is sink else Terminal(source, errors)
+    terminal = Terminal(source, sink, settings)
+    second = terminal if errors is sink else Terminal(source, errors, settings)
     stdio.files = [terminal.hold(), terminal.hold(), second.hold()]
     for file in (source, sink, errors):
         file.release()

@@ -13,6 +13,7 @@ from aiopyvm.abi import termios as abi
 from aiopyvm.abi.errno import EINVAL, ENOSPC, ENOTTY, ENXIO, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_RDWR, SEEK_SET
 from aiopyvm.abi.poll import READABLE, WRITABLE
+from aiopyvm.abi.signal import SIGWINCH
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.hoststream import BytesInput
@@ -68,7 +69,12 @@ class Caller:
         self.memory = AddressSpace(Unlimited())
         self.memory.map(AT, 4096, 3)
         self.process = SimpleNamespace(group=5, session=5)
-        self.kernel = SimpleNamespace(processes={5: self.process, 6: SimpleNamespace(group=6, session=6)})
+        self.signals: list[tuple[int, int]] = []
+        self.kernel = SimpleNamespace(
+            processes={5: self.process, 6: SimpleNamespace(group=6, session=6)},
+            init=self.process,
+            signal_group=lambda group, info: self.signals.append((group, info.signo)),
+        )
 
 
 def test_a_terminal_keeps_its_settings() -> None:
@@ -93,6 +99,8 @@ def test_a_terminal_keeps_its_settings() -> None:
     t.memory.write(AT, bytes(8))
     control(abi.TIOCGWINSZ)
     assert abi.WINSIZE.unpack(t.memory.read(AT, 8)) == (50, 132, 0, 0)
+    control(abi.TIOCSWINSZ)
+    assert t.signals == [(5, SIGWINCH)]  # where it changed, as tty_do_resize of the Linux source
     with pytest.raises(Errno) as caught:
         control(0x5499)
     assert caught.value.number == ENOTTY

@@ -1,0 +1,145 @@
+"""The host's terminal behind a guest's: its modes follow the guest's, and come back.
+
+How it works. Attributes are translated by name (termios(3)), so that nothing depends on the host's numbers. What
+belongs to a line and not to a program (speed, parity) is never passed on.
+
+What always holds. Nothing of the host's terminal changes before a guest sets something; `restore` gives back what was
+there at the start. Nothing here waits for output to drain.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import termios
+import threading
+from typing import Any, Final
+
+from aiopyvm.abi import termios as abi
+from aiopyvm.abi.errno import Errno
+
+IFLAG, OFLAG, LFLAG, CC = 0, 1, 3, 6  # what stands where in Python's list of attributes
+_GROUPS: Final = ((IFLAG, abi.INPUT_FLAGS), (OFLAG, abi.OUTPUT_FLAGS), (LFLAG, abi.LOCAL_FLAGS))
+
+_changed: dict[TerminalDevice, None] = {}
+
+
+class TerminalDevice:
+    """The terminal that descriptor `fd` of this process refers to; a `kernel.ports.HostTerminal`. `close` it.
+
+    Raises OSError where it cannot be asked.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._at_start = _get(fd)
+        self.fd = os.dup(fd)  # whatever becomes of the caller's
+
+    def attributes(self) -> bytes:
+        """Return the attributes at the start, as the guest's `struct termios`."""
+        return to_guest(self._at_start)
+
+    def set_attributes(self, attributes: bytes, *, flush: bool) -> None:
+        """Set modes and special characters. Raises Errno (EIO: the terminal is gone)."""
+        try:
+            wanted = from_guest(attributes, termios.tcgetattr(self.fd))
+            _changed[self] = None
+            termios.tcsetattr(self.fd, termios.TCSANOW, wanted)
+            if flush:
+                termios.tcflush(self.fd, termios.TCIFLUSH)
+        except (termios.error, OSError):
+            raise Errno(errno.EIO) from None
+
+    def size(self) -> bytes:
+        """Return lines and columns now, as the guest's `struct winsize`."""
+        try:
+            columns, rows = os.get_terminal_size(self.fd)
+        except OSError:
+            return bytes(abi.WINSIZE.size)  # it is gone: as a terminal that knows no size
+        return abi.WINSIZE.pack(rows & 0xFFFF, columns & 0xFFFF, 0, 0)
+
+    def restore(self) -> None:
+        """Give the terminal what it had at the start, if it was changed; a terminal that is gone is let go."""
+        if self not in _changed:
+            return
+        del _changed[self]
+        # From a background job this would stop the whole process, if the signal were not blocked (tcsetattr(3)).
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        try:
+            termios.tcsetattr(self.fd, termios.TCSANOW, self._at_start)
+        except termios.error:
+            pass
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """`restore`, and let go of it."""
+        self.restore()
+        os.close(self.fd)
+
+
+def restore_terminals() -> None:
+    """Give back every terminal that guests have changed: for whoever is about to end the process."""
+    for device in tuple(_changed):
+        device.restore()
+
+
+def find_terminal(stream: Any) -> TerminalDevice | None:
+    """Return the terminal that is a guest's standard input `stream` (None: this process's own), if it is one."""
+    if stream is None:
+        fd = 0
+    else:
+        try:
+            fd = stream.fileno()
+        except (AttributeError, OSError, ValueError):
+            return None
+    return TerminalDevice(fd) if isinstance(fd, int) and os.isatty(fd) else None
+
+
+def may_watch_size() -> bool:
+    """SIGWINCH can be received here: this is the main thread, and nobody else handles it."""
+    unclaimed = signal.getsignal(signal.SIGWINCH) in (signal.SIG_DFL, signal.SIG_IGN)
+    return unclaimed and threading.current_thread() is threading.main_thread()
+
+
+def _get(fd: int) -> list[Any]:
+    try:
+        return termios.tcgetattr(fd)
+    except termios.error as error:
+        raise OSError(*error.args) from None
+
+
+def _bit(name: str) -> int:
+    value: int = getattr(termios, name, 0)  # 0: this host does not have it
+    return value
+
+
+def to_guest(attributes: list[Any]) -> bytes:
+    """Return the `struct termios` for attributes of the host, as tcgetattr gives them."""
+    words = []
+    for index, names in _GROUPS:
+        words.append(sum(value for name, value in names.items() if attributes[index] & _bit(name)))
+    cc = bytearray(abi.INIT_C_CC)
+    for name, at in abi.CHARACTERS.items():
+        if hasattr(termios, name):
+            value = attributes[CC][_bit(name)]
+            cc[at] = value if isinstance(value, int) else value[0]
+    *_, cflag, _, _, _ = abi.TERMIOS.unpack(abi.INIT_TERMIOS)
+    return abi.TERMIOS.pack(words[0], words[1], cflag, words[2], 0, bytes(cc))
+
+
+def from_guest(data: bytes, attributes: list[Any]) -> list[Any]:
+    """Return attributes of the host with what a guest's `struct termios` says."""
+    iflag, oflag, _, lflag, _, cc = abi.TERMIOS.unpack(data)
+    result = list(attributes)
+    for (index, names), word in zip(_GROUPS, (iflag, oflag, lflag), strict=True):
+        for name, value in names.items():
+            bit = _bit(name)
+            result[index] = result[index] | bit if word & value else result[index] & ~bit
+    characters = list(attributes[CC])
+    for name, at in abi.CHARACTERS.items():
+        if hasattr(termios, name):
+            number = name in ("VMIN", "VTIME") and not lflag & abi.LOCAL_FLAGS["ICANON"]
+            characters[_bit(name)] = cc[at] if number else cc[at : at + 1]
+    result[CC] = characters
+    return result
