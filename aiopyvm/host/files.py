@@ -6,6 +6,8 @@ used through its descriptor. Symbolic links are only read, never followed: the g
 the guest's tree. What is no regular file is never opened: a descriptor that can do nothing (O_PATH) tells its type
 first. No host file is mapped.
 
+The directory of compiled code cannot be entered (`fence.py`).
+
 What always holds: between calls nothing is open but the `OpenHostFile`s, which their holders close.
 """
 
@@ -22,8 +24,9 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 from aiopyvm.abi import errno as abi
-from aiopyvm.abi.errno import EIO, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, Errno
+from aiopyvm.abi.errno import EACCES, EIO, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, Errno
 from aiopyvm.abi.stat import S_IFLNK, S_IFMT, S_ISGID, S_ISUID, Stat, StatFs, makedev
+from aiopyvm.host.fence import fence
 from aiopyvm.kernel.ports import HostPath
 
 P = ParamSpec("P")
@@ -149,10 +152,11 @@ class HostDirectory:
     """The tree below one host directory (`HostTree`)."""
 
     def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], *, writable: bool = False) -> None:
-        """Grant `path`. Raises OSError when it is no directory that can be read."""
+        """Grant `path`. Raises OSError when it is no directory that can be read, HostRefusedError as `fence` does."""
         self._top = os.path.realpath(os.fsencode(path))
         self._writable = writable
         os.close(os.open(self._top, _DIRECTORY))
+        self._barred = fence(self._top, writable)
 
     @property
     def writable(self) -> bool:
@@ -169,17 +173,25 @@ class HostDirectory:
 
     @contextmanager
     def _directory(self, path: HostPath) -> Iterator[int]:
-        """Open the directory `path`, name by name, for as long as the block lasts."""
+        """Open the directory `path`, name by name, for as long as the block lasts. What is barred is EACCES."""
         fd = os.open(self._top, _DIRECTORY)
         try:
+            self._check_place(fd)
             for name in path:
                 _check_name(name)
                 below = os.open(name, _DIRECTORY, dir_fd=fd)
                 os.close(fd)
                 fd = below
+                self._check_place(fd)
             yield fd
         finally:
             os.close(fd)
+
+    def _check_place(self, fd: int) -> None:
+        if self._barred:
+            found = os.fstat(fd)
+            if (found.st_dev, found.st_ino) in self._barred:
+                raise Errno(EACCES)
 
     @contextmanager
     def _parent(self, path: HostPath, *, change: bool = False) -> Iterator[tuple[int, bytes]]:
@@ -329,7 +341,7 @@ class HostDirectory:
 
 
 def open_host_tree(path: str | bytes | os.PathLike[str], *, writable: bool = False) -> HostDirectory:
-    """Grant a host directory. Raises OSError when it is none that can be read."""
+    """Grant a host directory. Raises OSError when it is none that can be read, HostRefusedError as `fence` does."""
     return HostDirectory(path, writable=writable)
 
 

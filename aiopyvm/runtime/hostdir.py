@@ -12,7 +12,9 @@ class HostDir:
     """A directory of the host, to be mounted or used as a guest's root.
 
     `mode` is "ro" (read-only), "cow" (changes stay in the guest's memory) or "rw". Nothing outside of the directory can
-    be reached through it. Raises ValueError for another mode, TypeError for what is no path.
+    be reached through it, nor the directory where compiled code is kept (`aiopyvm cache path`). To grant that one, or
+    "rw" one that contains it, is HostRefusedError when a guest is to run. Raises ValueError for another mode, TypeError
+    for what is no path.
     """
 
     path: str | os.PathLike[str]

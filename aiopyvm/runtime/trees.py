@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiopyvm.abi.errno import EEXIST, Errno
 from aiopyvm.abi.fcntl import O_CREAT, O_EXCL, O_WRONLY
 from aiopyvm.abi.stat import S_IFDIR, S_ISVTX
+from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.memfs import MemFile, MemFs
 from aiopyvm.runtime.hostdir import HostDir
@@ -79,13 +80,16 @@ def as_host_dir(tree: Any, mode: Any) -> HostDir:
 
 
 def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
-    """Return the file system for a directory of the host. Raises OSError when it cannot be opened."""
+    """Return the file system for a directory of the host. Raises OSError (it cannot be opened), HostRefusedError
+    (it may not be granted)."""
     from aiopyvm.host.files import open_host_tree
     from aiopyvm.kernel.hostfs import HostFs
     from aiopyvm.kernel.overlay import OverlayFs
 
     try:
         lower = HostFs(open_host_tree(tree.path, writable=tree.mode == "rw"))
+    except HostRefusedError:
+        raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(tree.path)) from None
     return OverlayFs(lower, clock, budget) if tree.mode == "cow" else lower

@@ -10,11 +10,11 @@ there is too much.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -136,7 +136,7 @@ class ObjectCache:
             return None
         try:
             found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or _not_private(found) is not None:
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or _not_private(found) is not None:
                 raise HostRefusedError(1, f"{self.root / name} is not a private file of this user")
             content = _read_all(fd, min(found.st_size, MAX_FILE_BYTES))
             os.utime(fd)
@@ -171,10 +171,12 @@ class ObjectCache:
             logging.getLogger("aiopyvm").warning("compiled code is not kept: %s", error.strerror or error)
 
 
+@functools.cache
 def cache_directory() -> Path:
     """Return where compiled code is kept: AIOPYVM_CACHE_DIR, or "aiopyvm" in the user's cache directory.
 
-    That is $XDG_CACHE_HOME, or ~/.cache (XDG Base Directory Specification). Raises HostRefusedError without a home.
+    That is $XDG_CACHE_HOME, or ~/.cache (XDG Base Directory Specification). The environment is read once: what is
+    granted to guests is checked against this directory. Raises HostRefusedError without a home.
     """
     chosen = os.environ.get("AIOPYVM_CACHE_DIR")
     if chosen:
@@ -257,7 +259,7 @@ def _read_all(fd: int, size: int) -> bytes:
 
 
 def _write(directory: int, name: str, content: bytes) -> None:
-    new = f"{_NEW}{secrets.token_hex(8)}"
+    new = f"{_NEW}{os.urandom(8).hex()}"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=directory)
     try:
         try:
