@@ -31,6 +31,12 @@ PROGRAM is a path of this host; with --root it is a path (or a name, looked up i
 nothing of this host but its streams and what --root and --mount name. Its environment is PATH, HOME=/ and --env.
 """
 
+PIPE_HELP: Final = """\
+Run 'a | b | c', each in a machine of its own. The exit status is that of the last program; that an earlier one failed
+is one line on standard error, and with --pipefail the status, too. What ends because nobody reads its output any more
+(SIGPIPE) is no line.
+"""
+
 
 def size(text: str) -> int:
     """Return a number of bytes: 4096, 64K, 256M, 1G."""
@@ -119,10 +125,14 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
     pipe = commands.add_parser(
-        "pipe", help="run a pipeline of programs", description="Run 'a | b | c', each in a machine of its own."
+        "pipe",
+        help="run a pipeline of programs",
+        description=PIPE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_machine(pipe)
     pipe.add_argument("--strace", action="store_true", help="show each system call on standard error")
+    pipe.add_argument("--pipefail", action="store_true", help="the status of the last program that failed")
     pipe.add_argument("line", metavar="'A | B | C'", help="programs and arguments as a shell would split them")
     _add_code(commands)
     return parser

@@ -107,8 +107,18 @@ async def _pipe(arguments: Any) -> int:
         stages = [[Path(stage[0]), *stage[1:]] for stage in stages]
     async with make_vm(arguments).pipeline(*stages, **streams(arguments)) as pipeline:
         await pipeline.wait()
-    statuses = [status_of(result) for result in pipeline.results]
+    *earlier, last = pipeline.results
+    statuses = [_status_of_earlier(result) for result in earlier] + [status_of(last)]
+    if arguments.pipefail:
+        return next((status for status in reversed(statuses) if status), 0)
     return statuses[-1]
+
+
+def _status_of_earlier(result: Result) -> int:
+    """As `status_of`; that a stage failed by itself is said, too, as the exit status does not show it."""
+    if result.reason is Reason.EXITED and result.returncode:
+        complain(f"{_name_of(result)}: exit status {result.returncode}")
+    return status_of(result)
 
 
 def split_pipeline(line: str) -> list[list[Any]]:
@@ -140,7 +150,7 @@ def status_of(result: Result) -> int:
     reason = result.reason
     if reason in (Reason.EXITED, Reason.END_OF_CODE):
         return result.returncode
-    name = os.path.basename(str(result.args[0])) if result.args else "guest"
+    name = _name_of(result)
     detail = f" ({result.detail})" if result.detail else ""
     if result.returncode == -SIGPIPE:  # as a shell: what reads its output has had enough
         return 128 + SIGPIPE
@@ -149,6 +159,10 @@ def status_of(result: Result) -> int:
         return 128 - result.returncode
     complain(f"{name}: {reason.value}{detail}")
     return OUT_OF_TIME if reason in (Reason.TIME_LIMIT, Reason.INSTRUCTION_LIMIT) else RUNTIME_ENDED
+
+
+def _name_of(result: Result) -> str:
+    return os.path.basename(str(result.args[0])) if result.args else "guest"
 
 
 def _signal_name(number: int) -> str:

@@ -113,6 +113,23 @@ def test_pipe(run: Run, guest: GuestPaths) -> None:
             split_pipeline(wrong)
 
 
+def test_a_pipes_status(run: Run, guest: GuestPaths) -> None:
+    cat, false = f"{guest('cat')} /nothing", f"{guest('grep')} nothing"
+    line = f"{cat} | {false} | {guest('cat')}"
+    status, out, err = run("pipe", line)
+    said = [text for text in err.splitlines() if text.startswith("aiopyvm: ")]
+    assert (status, out, said) == (0, b"", ["aiopyvm: cat: exit status 1", "aiopyvm: grep: exit status 1"])
+    assert run("pipe", "--pipefail", line)[0] == 1
+    crashed = f"{guest('crash')} divide | {cat} | {guest('wc')}"
+    status, out, err = run("pipe", "--pipefail", crashed)
+    assert (status, out) == (1, b"0 0 0\n")  # the last that failed, as in a shell
+    assert "aiopyvm: crash: ended by signal 8, SIGFPE" in err
+    assert run("pipe", f"{guest('seq')} 3 | {false}")[::2] == (1, "")  # the last one's: its status says it
+    full = f"{guest('seq')} 100000 | {guest('head')} -1"
+    assert run("pipe", full) == (0, b"1\n", "")
+    assert run("pipe", "--pipefail", full) == (128 + 13, b"1\n", "")
+
+
 def test_asm_and_disasm(run: Run, guest: GuestPaths) -> None:
     assert run("asm", "--hex", "mov eax, 1; int 0x80") == (0, b"b801000000cd80\n", "")
     assert run("asm", "nop; ret") == (0, b"\x90\xc3", "")

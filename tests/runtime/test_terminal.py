@@ -12,7 +12,7 @@ import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import anyio
 import pytest
@@ -51,7 +51,7 @@ class Pair:
         """The terminal edits lines and echoes."""
         return bool(self.attributes()[3] & termios.ICANON) and bool(self.attributes()[3] & termios.ECHO)
 
-    def attributes(self) -> list[object]:
+    def attributes(self) -> list[Any]:
         return termios.tcgetattr(self.line)
 
     def resize(self, rows: int, columns: int) -> None:
