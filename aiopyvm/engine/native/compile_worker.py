@@ -22,6 +22,9 @@ from typing import IO, Any, Final
 
 _LENGTH: Final = struct.Struct("<Q")
 MAX_FRAME: Final = 1 << 30
+# LLVM 22 turns `mov (%rsi,%rax), %ax`, whose upper half of EAX is needed, into a MOVZX: it does not see the use of RAX
+# in the address. The pass that does it is only a matter of speed.
+_OPTIONS: Final = ("--fixup-byte-word-insts=false",)
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
@@ -49,6 +52,8 @@ class Builder:
     def __init__(self) -> None:
         import llvmlite.binding as llvm
 
+        for option in _OPTIONS:
+            llvm.set_option("", option)
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         llvm.initialize_native_asmparser()
