@@ -356,6 +356,11 @@ class Code:
             if not users:
                 del self._users[address]
 
+    def close(self) -> None:
+        """Drop all translations, and be told of nothing any more."""
+        self._forget()
+        self.space.code_listeners.remove(self._on_change)
+
     def _forget(self) -> None:
         """Drop all translations: there are too many."""
         lines = list(self._lines)

@@ -26,6 +26,7 @@ from aiopyvm.ir.helpers import Fault
 from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.state import FLAG_BITS, GPR32
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.space import AddressSpace
 
 Tier = Literal["auto", "evaluator", "cold", "warm"]
 NEVER: Final = 1 << 62
@@ -83,16 +84,32 @@ class PythonEngine:
         while exit_ is None:
             if left <= 0:
                 exit_ = Exit(ExitReason.BUDGET)
-            elif (mode := core.cpu.mode) & STEPPED or self.tier == "evaluator":
-                exit_ = self._rare.step(core, first=left == budget)
-            elif core.breakpoints:
-                exit_ = self._step_to_breakpoint(core, mode, first=left == budget)
             else:
-                exit_ = _Run(core, self._code(core), mode, self.warm_after).go(left, self._rare)
+                exit_ = self.advance(core, left, first=left == budget)
             left = budget - (core.cpu.instructions - before)
         self._instructions += core.cpu.instructions - before
         self._exits[exit_.reason] += 1
         return exit_
+
+    def advance(self, core: Core, left: int, *, first: bool) -> Exit | None:
+        """Execute at most `left` (>= 1) instructions; None where nothing is to be told yet: they are executed, or the
+        mode has changed, or one was executed and there are breakpoints.
+
+        `first`: a breakpoint here was resumed from.
+
+        """
+        if (mode := core.cpu.mode) & STEPPED or self.tier == "evaluator":
+            return self._rare.step(core, first=first)
+        if core.breakpoints:
+            return self._step_to_breakpoint(core, mode, first=first)
+        return _Run(core, self._code(core), mode, self.warm_after).go(left, self._rare)
+
+    def forget(self, space: AddressSpace) -> None:
+        """Drop what is translated for `space`: another engine runs it from now on."""
+        for key in [key for key in space.translations if isinstance(key, tuple) and key[0] is self]:
+            code = space.translations.pop(key)
+            assert isinstance(code, Code)
+            code.close()
 
     def _code(self, core: Core) -> Code:
         key = (self, core.end_of_code)

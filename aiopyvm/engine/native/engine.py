@@ -1,0 +1,218 @@
+"""The run loop of the native engine: generated code until it comes back, and what Python does then.
+
+Generated code comes back for what it does not have (a link, an indirect jump's target, a page that is not fast, an
+instruction without native form) and for what the contract asks to be told. Python does the first kind exactly as the
+evaluator defines it, and goes on. Rare modes and breakpoints are the Python engine's, and so is everything until the
+handlers are loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Context, Left
+from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.records import Runs
+from aiopyvm.engine.native.space import SpaceCode
+from aiopyvm.engine.protocol import Core, Exit, ExitReason
+from aiopyvm.engine.python import PythonEngine
+from aiopyvm.engine.python.rare import RareModes, page_fault
+from aiopyvm.errors import InternalError
+from aiopyvm.isa.decode import DecodeFault
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
+
+_REC: Final = CONTEXT_OFFSETS["rec"]
+_BUDGET: Final = CONTEXT_OFFSETS["budget"]
+_ACCESS: Final = CONTEXT_OFFSETS["access"]
+_ADDRESS: Final = CONTEXT_OFFSETS["address"]
+_PUT: Final = struct.Struct("<3Qq").pack_into  # rec, cpu, mem, budget
+_GET: Final = struct.Struct("<Q16xq").unpack_from
+_GET_REASON: Final = struct.Struct("<III").unpack_from  # reason, vector, error_code
+_REASON: Final = CONTEXT_OFFSETS["reason"]
+_WORD: Final = struct.Struct("<I")
+_WORDS: Final = struct.Struct("<II").unpack_from  # address, access
+assert _BUDGET - _REC == 24
+assert _ACCESS - _ADDRESS == 4
+
+
+class NativeEngine:
+    """Executes cores under the contract of `aiopyvm.engine.protocol`, in generated code.
+
+    `handlers` gives the loaded handlers, or None as long as there are none; it is asked at the beginning of a run.
+    """
+
+    name = "native"
+
+    def __init__(self, handlers: Callable[[], HandlerTable | None]) -> None:
+        self._load = handlers
+        self._table: HandlerTable | None = None
+        self._runs: Runs | None = None
+        self._python = PythonEngine()
+        self._rare = RareModes()
+        self._lock = threading.Lock()
+        self._exits = dict.fromkeys(ExitReason, 0)
+        self._left = dict.fromkeys(Left, 0)
+        self._instructions = 0
+        self._stepped = 0
+        self._in_python = 0
+        self._touched = 0
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the engine was made: instructions by who executed them, exits by reason."""
+        exits = {f"exits_{reason.name.lower()}": count for reason, count in self._exits.items()}
+        left = {f"left_{reason.name.lower()}": count for reason, count in self._left.items()}
+        return {
+            "instructions": self._instructions,
+            "instructions_evaluated": self._stepped,
+            "instructions_python": self._in_python,
+            "decoded": self._runs.decoded if self._runs is not None else 0,
+            "first_touches": self._touched,
+            **left,
+            **exits,
+        }
+
+    def run(self, core: Core, budget: int) -> Exit:
+        """Execute at most `budget` (>= 1) instructions of `core`."""
+        if budget < 1:
+            raise ValueError(f"budget must be at least 1, not {budget}")
+        cpu = core.cpu
+        before: int = cpu.instructions
+        left = budget
+        exit_: Exit | None = None
+        while exit_ is None:
+            if left <= 0:
+                exit_ = Exit(ExitReason.BUDGET)
+            elif cpu.mode or core.breakpoints or (code := self._code(core)) is None:
+                exit_ = self._elsewhere(core, left, first=left == budget)
+            else:
+                exit_ = self._go(core, code, left)
+            left = budget - (cpu.instructions - before)
+        self._instructions += budget - left
+        self._exits[exit_.reason] += 1
+        return exit_
+
+    def _elsewhere(self, core: Core, left: int, *, first: bool) -> Exit | None:
+        """Let the Python engine execute at most `left` instructions; None where the caller goes on."""
+        before: int = core.cpu.instructions
+        exit_ = self._python.advance(core, left, first=first)
+        self._in_python += core.cpu.instructions - before
+        return exit_
+
+    # -- code ----------------------------------------------------------------------------------------------------------
+
+    def _code(self, core: Core) -> SpaceCode | None:
+        """The code of the core's space; None where the Python engine is to run it, at least for now."""
+        key = (self, core.end_of_code)
+        code = core.memory.translations.get(key)
+        if code is None:
+            table = self._table or self._ready()
+            if table is None or self._runs is None:
+                return None
+            try:
+                arena = RecordArena()
+            except OSError:
+                return None  # the host has no room for its records
+            self._python.forget(core.memory)
+            code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
+            core.memory.translations[key] = code
+        assert isinstance(code, SpaceCode)
+        return code
+
+    def _ready(self) -> HandlerTable | None:
+        """The handlers, once they are loaded."""
+        table = self._load()
+        if table is not None:
+            with self._lock:
+                if self._table is None:
+                    self._runs = Runs(table.form)
+                    self._table = table
+        return self._table
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _go(self, core: Core, code: SpaceCode, left: int) -> Exit | None:
+        """Run at most `left` instructions in the flat mode; None where the caller goes on."""
+        cpu, context, arena = core.cpu, code.context, code.arena
+        table = self._table
+        assert table is not None
+        run, base, counts = table.run, arena.base, self._left
+        state, memory = ctypes.addressof(cpu), core.memory.base
+        place = ctypes.addressof(context)
+        code.adopt_handlers()
+        try:
+            offset = code.enter(cpu.eip)
+            while True:
+                _PUT(context, _REC, base + offset, state, memory, left)
+                _WORD.pack_into(context, _ACCESS, 0)
+                run(place)
+                rec, after = _GET(context, _REC)
+                reason, vector, error_code = _GET_REASON(context, _REASON)
+                cpu.instructions += left - after
+                left = after
+                counts[reason] += 1
+                if reason == Left.BUDGET:
+                    return None
+                if reason == Left.SYSCALL:
+                    return Exit(ExitReason.SYSCALL)
+                if reason == Left.FAULT or reason == Left.TRAP:
+                    return Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
+                if left <= 0:
+                    return None
+                if reason == Left.LINK:
+                    offset = code.follow(rec - base)
+                elif reason == Left.JUMP:
+                    offset = code.jump(cpu.eip)
+                elif reason == Left.STEP:
+                    if self._touch(core, context):
+                        offset = rec - base if rec else code.enter(cpu.eip)
+                        continue
+                    if rec and (wanted := code.waiting.get(rec - base)) is not None:
+                        table.use(wanted)
+                    exit_ = self._step(core)
+                    left = left - 1 if exit_ is None else left
+                    if exit_ is not None or left <= 0 or cpu.mode:
+                        return exit_
+                    offset = code.enter(cpu.eip)
+                elif reason == Left.HOT:
+                    offset = self._hot(code, rec - base)
+                elif reason == Left.END:
+                    return Exit(ExitReason.END_OF_CODE)
+                else:
+                    raise InternalError(f"generated code came back for reason {reason}")
+        except MemoryFault as fault:
+            return page_fault(fault)
+        except DecodeFault as fault:
+            return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+
+    def _touch(self, core: Core, context: Context) -> bool:
+        """Make the access fast for which generated code came back; False where it stays slow, or was none.
+
+        Raises MemoryFault, which is then what the instruction does.
+        """
+        address, access = _WORDS(context, _ADDRESS)
+        if not access:
+            return False
+        size, write = access & ACCESS_WRITE - 1, bool(access & ACCESS_WRITE)
+        core.memory.probe(address, size, write)
+        self._touched += 1
+        bit = WRITE if write else READ
+        pages = core.memory.pages
+        return bool(pages[address >> PAGE_SHIFT] & pages[address + size - 1 >> PAGE_SHIFT] & bit)
+
+    def _step(self, core: Core) -> Exit | None:
+        """One instruction, by its definition."""
+        before: int = core.cpu.instructions
+        exit_ = self._rare.step(core, first=True)
+        self._stepped += core.cpu.instructions - before
+        return exit_
+
+    def _hot(self, code: SpaceCode, counter: int) -> int:
+        """The count record at `counter` has run out; the offset to go on at."""
+        code.arena.set_value(counter, 0xFFFFFFFF)
+        return counter

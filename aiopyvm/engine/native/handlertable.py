@@ -1,0 +1,95 @@
+"""The handlers that are loaded, and what an instruction's record is with them.
+
+Handlers come from the object that is built ahead of time, and later, in batches, from objects made for shapes that
+guests use and it does not have. Until its handler is there, and for ever where it can have none, an instruction is
+left to Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiopyvm.engine.native.demand import Demand
+from aiopyvm.engine.native.handlers import Shapes
+from aiopyvm.engine.native.objectfile import LoadedObject
+from aiopyvm.engine.native.records import Form
+from aiopyvm.engine.shapes import parameters
+from aiopyvm.isa.insn import Insn, Relative
+
+# Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
+_NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
+_CALL: Final = "call"
+_THIRD: Final = 2  # values that stand elsewhere than in the link
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Distances from code_base of the handlers of records that are no instructions."""
+
+    stub: int
+    count: int
+    goto: int
+    miss: int
+    end: int
+    step: int
+
+
+class HandlerTable:
+    """What is loaded. `run(context)` runs records, without the GIL; `symbols` are distances from code_base by name."""
+
+    def __init__(self, loaded: LoadedObject) -> None:
+        self.symbols: Mapping[str, int] = loaded.symbols
+        self.steps = Steps(*(loaded.symbols[name] for name in Steps.__slots__))
+        self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded.address("run"))
+        self.version = 0  # how often handlers were added
+        self._handlers: dict[str, int] = dict(loaded.symbols)
+        self._shapes = Shapes()
+        self._demand = Demand(loaded.symbols)
+
+    def use(self, name: str) -> None:
+        """Python executed an instruction for want of the handler `name`."""
+        self._demand.use(name)
+        if self._demand.made:
+            self.collect()
+
+    def collect(self, timeout: float | None = 0) -> None:
+        """Take over the handlers that were made, waiting at most `timeout` seconds for those in the making."""
+        for symbols in self._demand.collect(timeout):
+            self._handlers.update(symbols)
+            self.version += 1
+
+    def find(self, name: str) -> int | None:
+        """The handler of that name, as a distance from code_base."""
+        return self._handlers.get(name)
+
+    def form(self, insn: Insn) -> Form:
+        """How `insn` becomes a record."""
+        shape = self._shapes.find(insn)
+        handler = self._handlers.get(shape.name)
+        missing = ""
+        if handler is None:
+            handler = self.steps.step
+            if self._demand.want(shape):
+                missing = shape.name
+        name = insn.row.name
+        values, relative = parameters(insn, False)
+        numbers = shape.fields.registers[:3]
+        registers = bytes(4 * values[i] for i in numbers).ljust(3, b"\0")
+        words = [values[i] for i in shape.fields.values]
+        third = words[_THIRD] if len(words) > _THIRD and relative is None else 0
+        branches = relative is not None and bool(insn.operands) and isinstance(insn.operands[-1], Relative)
+        return Form(
+            handler,
+            registers,
+            ((words + [0, 0])[0], (words + [0, 0])[1]),
+            third - (1 << 32) if third >> 31 else third,
+            relative - insn.length if branches and relative is not None else None,
+            0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF,
+            ends=branches or name in _NEVER_FALL or name == _CALL,
+            falls=name not in _NEVER_FALL and name != _CALL,
+            call=name == _CALL,
+            missing=missing,
+        )

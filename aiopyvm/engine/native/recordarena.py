@@ -1,0 +1,145 @@
+"""The host memory of one address space's records: runs of records, single records, the jump cache.
+
+It is reserved once, costs memory only where it was written, and never grows: when a part is full, its owner drops
+everything and begins again. Offsets count from its start; 0 is no record.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+import sys
+from typing import Final
+
+from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE, JumpEntry
+
+RECORD: Final = struct.Struct("<II3sBIIi")  # layout.Record
+LINK_AT: Final = RECORD_OFFSETS["link"]
+VALUES_AT: Final = RECORD_OFFSETS["values"]
+EIP_AT: Final = RECORD_OFFSETS["eip"]
+NO_REGISTERS: Final = bytes(3)
+
+RUNS_END: Final = 12 << 20
+SINGLES_END: Final = RUNS_END + (3 << 20)
+MAX_JUMPS: Final = 1 << 16
+_SIZE: Final = SINGLES_END + MAX_JUMPS * ctypes.sizeof(JumpEntry)
+_MIN_JUMPS: Final = 512
+_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0  # Python 3.11's mmap module has no name for it
+_JUMP: Final = struct.Struct("<II")
+_WORD: Final = struct.Struct("<I")
+_SIGNED: Final = struct.Struct("<i")
+
+
+class RecordArena:
+    """One space's records. Raises OSError where the host has no room for another reservation.
+
+    `base` is its host address, `jumps` that of the jump cache, `jump_mask` the cache's size - 1.
+    """
+
+    __slots__ = ("_conflicts", "_free", "_singles", "base", "jump_mask", "jumps", "memory", "top")
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.jumps = self.base + SINGLES_END
+        self.top = RECORD_SIZE  # where the next run goes
+        self._singles = RUNS_END
+        self._free: list[int] = []
+        self.jump_mask = _MIN_JUMPS - 1
+        self._conflicts = 0
+
+    def clear(self) -> None:
+        """Forget all records and jumps."""
+        self.top = RECORD_SIZE
+        self._singles = RUNS_END
+        self._free.clear()
+        self._clear_jumps(_MIN_JUMPS)
+
+    # Runs
+
+    def room(self, records: int) -> bool:
+        """True if a run of `records` has room, and as many single records have."""
+        length = records * RECORD_SIZE
+        return self.top + length <= RUNS_END and self._singles + length <= SINGLES_END
+
+    # Single records
+
+    def single(self) -> int:
+        """Room for one record outside all runs; `room` was asked before."""
+        if self._free:
+            return self._free.pop()
+        offset = self._singles
+        self._singles += RECORD_SIZE
+        return offset
+
+    def free_single(self, offset: int) -> None:
+        """The single record at `offset` is not reached any more."""
+        self._free.append(offset)
+
+    # Fields
+
+    def put(self, offset: int, handler: int, eip: int, values: tuple[int, int] = (0, 0), target: int = 0) -> None:
+        """Write a record that leads to the one at `target` (0: nowhere)."""
+        link = target - offset if target else 0
+        RECORD.pack_into(self.memory, offset, handler, eip, NO_REGISTERS, 0, *values, link)
+
+    def link(self, offset: int, target: int) -> None:
+        """Let the record at `offset` lead to the one at `target`."""
+        _SIGNED.pack_into(self.memory, offset + LINK_AT, target - offset)
+
+    def target(self, offset: int) -> int:
+        """Where the record at `offset` leads."""
+        return offset + int(_SIGNED.unpack_from(self.memory, offset + LINK_AT)[0])
+
+    def handler(self, offset: int) -> int:
+        """The handler of the record at `offset`."""
+        return int(_WORD.unpack_from(self.memory, offset)[0])
+
+    def set_handler(self, offset: int, handler: int) -> None:
+        """Give the record at `offset` another handler."""
+        _WORD.pack_into(self.memory, offset, handler)
+
+    def eip(self, offset: int) -> int:
+        """The address of the record at `offset`."""
+        return int(_WORD.unpack_from(self.memory, offset + EIP_AT)[0])
+
+    def values(self, offset: int) -> tuple[int, int]:
+        """The first value, signed, and the second of the record at `offset`."""
+        first, second = struct.unpack_from("<iI", self.memory, offset + VALUES_AT)
+        return first, second
+
+    def set_value(self, offset: int, value: int) -> None:
+        """Set the first value of the record at `offset`."""
+        _WORD.pack_into(self.memory, offset + VALUES_AT, value)
+
+    # The jump cache
+
+    def remember_jump(self, eip: int, offset: int) -> None:
+        """Indirect jumps to `eip` go to the record at `offset`. The cache grows where addresses fight for places."""
+        at = self._jump(eip)
+        other, there = _JUMP.unpack_from(self.memory, at)
+        if there and other != eip:
+            self._conflicts += 1
+            if self._conflicts > self.jump_mask >> 1 and self.jump_mask + 1 < MAX_JUMPS:
+                self._clear_jumps(2 * (self.jump_mask + 1))
+                at = self._jump(eip)
+        _JUMP.pack_into(self.memory, at, eip, offset)
+
+    def replace_jump(self, eip: int, offset: int) -> None:
+        """Indirect jumps to `eip`, where the cache knows it, go to the record at `offset` (0: are forgotten)."""
+        at = self._jump(eip)
+        other, there = _JUMP.unpack_from(self.memory, at)
+        if there and other == eip:
+            _JUMP.pack_into(self.memory, at, eip if offset else 0, offset)
+
+    def _jump(self, eip: int) -> int:
+        return SINGLES_END + _JUMP.size * ((eip ^ eip >> 12) & self.jump_mask)
+
+    def _clear_jumps(self, size: int) -> None:
+        self._conflicts = 0
+        length = _JUMP.size * (self.jump_mask + 1)
+        self.memory[SINGLES_END : SINGLES_END + length] = bytes(length)
+        self.jump_mask = size - 1

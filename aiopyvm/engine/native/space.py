@@ -1,0 +1,311 @@
+"""One address space's records: translation, links, the jump cache, and what happens when code changes.
+
+What always holds: an instruction has at most one live record, found by `entries`. A record that was live and is not
+any more says `miss` (or leads to the one that took its place), so that whatever still leads to it is exact. Passes
+through calls and backward branches are counted by one record for each target (`counters`), which regions are
+entered through. Lines of memory from which there is a live record are tracked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.layout import RECORD_SIZE, Context
+from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.records import Runs
+from aiopyvm.mem.space import AddressSpace
+
+_LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
+UNCOUNTED: Final = 0xFFFFFFFF  # passes until a counter runs out that nobody waits for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The live records of a run, or of its first instructions: `offset` is the first one's."""
+
+    offset: int
+    addresses: tuple[int, ...]
+    end: int  # behind the last byte; may be 1 << 32
+    branches: tuple[tuple[int, int, bool], ...]
+    next: int
+
+
+class SpaceCode:
+    """The code of one address space, up to `stop` (exclusive; -1: no end).
+
+    `on_drop` is called with each block whose bytes have changed, before its records are dead; `on_clear` when all
+    records are about to be dropped. `threshold` is how many passes a new counter waits for.
+    """
+
+    def __init__(
+        self, space: AddressSpace, stop: int, arena: RecordArena, table: HandlerTable, runs: Runs
+    ) -> None:
+        self.space = space
+        self.stop = stop
+        self.steps = table.steps
+        self.arena = arena
+        self.entries: dict[int, int] = {}  # address -> offset of the live record of the instruction there
+        self.counters: dict[int, int] = {}  # address -> offset of its count record
+        self.generation = 0  # how often everything was dropped
+        self.invalidations = 0
+        self.waiting: dict[int, str] = {}  # offset of a record that is left to Python -> the handler that it waits for
+        self.threshold = UNCOUNTED
+        self.on_drop: list[Callable[[SpaceCode, Block], None]] = []
+        self.on_clear: list[Callable[[SpaceCode], None]] = []
+        self._runs = runs
+        self._table = table
+        self._version = table.version
+        self._lines: dict[int, list[Block]] = {}  # by number of a 64-byte line
+        self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
+        self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
+        self.context = Context()
+        self.context.arena = self.arena.base
+        self._publish_jumps()
+        space.code_listeners.append(self._on_change)
+
+    # -- the way to a record -------------------------------------------------------------------------------------------
+
+    def enter(self, eip: int) -> int:
+        """The offset of the record at `eip`, translated if it is new.
+
+        Raises MemoryFault or DecodeFault of the instruction there.
+        """
+        offset = self.entries.get(eip)
+        return offset if offset is not None else self._translate(eip)
+
+    def follow(self, stub: int) -> int:
+        """The stub at offset `stub` was reached: link what led there; the offset to go on at. Raises as `enter`."""
+        arena, generation = self.arena, self.generation
+        eip = arena.eip(stub)
+        back, counted = arena.values(stub)
+        if not back and stub + RECORD_SIZE == arena.top:
+            target = self._continue(stub, eip)
+        else:
+            target = self.enter(eip)
+        if generation != self.generation or target == stub:
+            return target
+        if counted:
+            target = self.counted(eip)
+        if back:
+            arena.link(stub + back, target)
+            arena.free_single(stub)
+        else:
+            arena.put(stub, self.steps.goto, eip, target=target)
+        return target
+
+    def _continue(self, stub: int, eip: int) -> int:
+        """`enter(eip)`, where the last run ends with `stub`: a new run takes its place."""
+        generation = self.generation
+        self.arena.top = stub
+        try:
+            return self.enter(eip)
+        finally:
+            if generation == self.generation and self.arena.top == stub:
+                self.arena.top = stub + RECORD_SIZE
+
+    def jump(self, eip: int) -> int:
+        """An indirect jump to `eip` was not in the cache: now it is; the offset to go on at. Raises as `enter`."""
+        target = self.enter(eip)
+        target = self.counters.get(eip, target)
+        mask = self.arena.jump_mask
+        self.arena.remember_jump(eip, target)
+        if self.arena.jump_mask != mask:
+            self._publish_jumps()
+        return target
+
+    def counted(self, eip: int) -> int:
+        """The offset of the count record in front of `eip`, which is translated."""
+        counter = self.counters.get(eip)
+        if counter is None:
+            if not self.arena.room(1):
+                return self.entries[eip]
+            counter = self.counters[eip] = self.arena.single()
+            self.arena.put(counter, self.steps.count, eip, (self.threshold, 0), self.entries[eip])
+            self.arena.replace_jump(eip, counter)
+        return counter
+
+    # -- translation ---------------------------------------------------------------------------------------------------
+
+    def _translate(self, eip: int) -> int:
+        if eip == self.stop:
+            return self._end(eip)
+        run = self._runs.find(self.space, eip, self.stop)
+        addresses = run.addresses
+        entries = self.entries
+        length = next((n for n in range(1, len(addresses)) if addresses[n] in entries), len(addresses))
+        if length < len(addresses):
+            addresses = addresses[:length]
+        whole = length == len(run.addresses)
+        following = run.next if whole else run.addresses[length]
+        offset = self._place(addresses, following)
+        records = length * RECORD_SIZE
+        arena = self.arena
+        arena.memory[offset : offset + records] = run.records[:records]
+        entries.update(zip(addresses, range(offset, offset + records, RECORD_SIZE), strict=True))
+        branches = run.branches if whole else tuple(branch for branch in run.branches if branch[0] < length)
+        self._finish(offset + records, following, run.falls or not whole)
+        for index, target, counted in branches:
+            self._branch(offset + index * RECORD_SIZE, target, counted)
+        for index, handler in run.missing:
+            if index < length:
+                self._want(offset + index * RECORD_SIZE, handler)
+        self._revive(addresses, offset)
+        self._track(Block(offset, addresses, eip + (following - eip & 0xFFFFFFFF), branches, following))
+        return offset
+
+    def _want(self, offset: int, name: str) -> None:
+        """The record at `offset` is to have the handler called `name`, now or when there is one."""
+        handler = self._table.find(name)
+        if handler is not None:
+            self.arena.set_handler(offset, handler)
+        else:
+            self.waiting[offset] = name
+
+    def adopt_handlers(self) -> None:
+        """Give the records that wait the handlers that have been loaded meanwhile."""
+        if self._version != self._table.version:
+            self._version = self._table.version
+            waiting, self.waiting = self.waiting, {}
+            for offset, name in waiting.items():
+                self._want(offset, name)
+
+    def _place(self, addresses: tuple[int, ...], following: int) -> int:
+        """Where the records of instructions at `addresses` go, and one more behind them, for `following`."""
+        if not self.arena.room(len(addresses) + 1):
+            self.clear()
+        vacant = self._vacant.pop(addresses[0], None)
+        if vacant is not None and vacant.addresses == addresses and vacant.next == following:
+            return vacant.offset
+        offset = self.arena.top
+        self.arena.top = offset + (len(addresses) + 1) * RECORD_SIZE
+        return offset
+
+    def _finish(self, offset: int, following: int, falls: bool) -> None:
+        """Write the record behind a run, unless another run begins there."""
+        arena, steps = self.arena, self.steps
+        known = self.entries.get(following)
+        if known == offset:
+            return
+        if known is not None:
+            arena.put(offset, steps.goto, following, target=known)
+        else:
+            arena.put(offset, steps.stub if falls else steps.miss, following)
+
+    def _branch(self, offset: int, target: int, counted: bool) -> None:
+        """Let the record at `offset` lead to `target`, through a stub where that is not translated."""
+        known = self.entries.get(target)
+        if known is not None:
+            self.arena.link(offset, self.counted(target) if counted else known)
+            return
+        stub = self.arena.single()
+        self.arena.put(stub, self.steps.stub, target, (offset - stub & 0xFFFFFFFF, int(counted)))
+        self.arena.link(offset, stub)
+
+    def _revive(self, addresses: Iterable[int], offset: int) -> None:
+        """What led to the dead records of `addresses` leads to the new ones from `offset` on."""
+        for at, address in enumerate(addresses):
+            live = offset + at * RECORD_SIZE
+            if self._dead:
+                dead = self._dead.pop(address, live)
+                if dead != live:
+                    self.arena.put(dead, self.steps.goto, address, target=live)
+            counter = self.counters.get(address)
+            if counter is not None:
+                self.arena.link(counter, live)
+
+    def _end(self, eip: int) -> int:
+        if not self.arena.room(1):
+            self.clear()
+        offset = self.entries[eip] = self.arena.single()
+        self.arena.put(offset, self.steps.end, eip)
+        return offset
+
+    # -- invalidation --------------------------------------------------------------------------------------------------
+
+    def blocks(self, address: int, end: int) -> set[Block]:
+        """The live blocks that have a byte of [address, end)."""
+        lines: Iterable[int] = _lines(address, end)
+        if end - address >> _LINE_SHIFT > len(self._lines):
+            lines = self._lines
+        return {
+            block
+            for line in lines
+            for block in self._lines.get(line, ())
+            if block.addresses[0] < end and address < block.end
+        }
+
+    def _track(self, block: Block) -> None:
+        start = block.addresses[0]
+        self.space.track_code(start, block.end - start)
+        for line in _lines(start, block.end):
+            self._lines.setdefault(line, []).append(block)
+
+    def _on_change(self, address: int, length: int) -> None:
+        for block in self.blocks(address, address + length):
+            self._drop(block)
+
+    def _drop(self, block: Block) -> None:
+        """The block's bytes have changed."""
+        self.invalidations += 1
+        for listener in self.on_drop:
+            listener(self, block)
+        arena, steps = self.arena, self.steps
+        for index, _, _ in block.branches:
+            self._free_stub(block.offset + index * RECORD_SIZE)
+        for index, address in enumerate(block.addresses):
+            offset = block.offset + index * RECORD_SIZE
+            arena.put(offset, steps.miss, address)
+            self.waiting.pop(offset, None)
+            del self.entries[address]
+            self._dead[address] = offset
+            arena.replace_jump(address, 0)
+        self._vacant[block.addresses[0]] = block
+        for line in _lines(block.addresses[0], block.end):
+            blocks = self._lines[line]
+            blocks.remove(block)
+            if not blocks:
+                del self._lines[line]
+                self._untrack(line)
+
+    def _free_stub(self, offset: int) -> None:
+        """The record at `offset` is about to die: nothing leads to its stub then, where it has one."""
+        target = self.arena.target(offset)
+        if self.arena.handler(target) == self.steps.stub and self.arena.values(target)[0] == offset - target:
+            self.arena.free_single(target)
+
+    def clear(self) -> None:
+        """Drop everything: there is too much of it."""
+        for listener in self.on_clear:
+            listener(self)
+        self.generation += 1
+        lines = list(self._lines)
+        known: dict[int, Any]
+        for known in (self.entries, self.counters, self.waiting, self._lines, self._vacant, self._dead):
+            known.clear()
+        self.arena.clear()
+        self._publish_jumps()
+        for line in lines:
+            self._untrack(line)
+
+    def _untrack(self, line: int) -> None:
+        """Nothing is translated from `line` any more, unless by someone else: stores to it may be fast again."""
+        if len(self.space.code_listeners) == 1:
+            self.space.untrack_code(line << _LINE_SHIFT, 1)
+
+    def _publish_jumps(self) -> None:
+        self.context.jump_cache = self.arena.jumps
+        self.context.jump_mask = self.arena.jump_mask
+
+    def close(self) -> None:
+        """Stop listening: this code is not used any more."""
+        if self._on_change in self.space.code_listeners:
+            self.space.code_listeners.remove(self._on_change)
+
+
+def _lines(start: int, end: int) -> range:
+    """The lines that have a byte of [start, end)."""
+    return range(start >> _LINE_SHIFT, (end - 1 >> _LINE_SHIFT) + 1)
+
