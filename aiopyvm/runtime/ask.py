@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from aiopyvm.runtime.waits import waits_at
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,7 +53,7 @@ def _take(stdout: ReceiveEnd, answer: list[bytes]) -> bool:
 
 
 def _waits_for_input(runs: Sequence[Run], stdin: SendEnd) -> bool:
-    return stdin.drained and runs[0].waits_at(stdin.reading_queue) and not any(run.ready for run in runs)
+    return stdin.drained and waits_at(runs[0], stdin.reading_queue) and not any(run.ready for run in runs)
 
 
 async def _change(runs: Sequence[Run], stdin: SendEnd, stdout: ReceiveEnd, wants_room: bool) -> None:

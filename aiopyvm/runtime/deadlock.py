@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from aiopyvm.runtime.waits import peers, stuck, whom
+
 if TYPE_CHECKING:
     from aiopyvm.runtime.run import Run
 
@@ -18,7 +20,7 @@ def find_deadlock(run: Run) -> list[tuple[Run, str]]:
     """Return the runs of `run`'s group with what to say of each, if all are stuck; else nothing."""
     group: dict[Run, None] = {}
     for member in _group(run):
-        if not member.stuck():
+        if not stuck(member):
             return []
         group[member] = None
     detail = describe(list(group))
@@ -32,7 +34,7 @@ def _group(run: Run) -> Iterator[Run]:
     while todo:
         member = todo.pop(0)
         yield member
-        for peer in member.peers():
+        for peer in peers(member):
             if peer not in seen:
                 seen[peer] = None
                 todo.append(peer)
@@ -45,6 +47,6 @@ def describe(group: list[Run]) -> str:
 
 def _waits(run: Run) -> Iterator[str]:
     for thread, reason in run.kernel.parked():
-        peers = sorted({peer.name for peer in run.whom(thread)})
-        whom = f", which {' and '.join(peers)} must answer" if peers else ""
-        yield f"{run.name} [{thread.tid}] waits for {reason}{whom}"
+        names = sorted({peer.name for peer in whom(run, thread)})
+        answer = f", which {' and '.join(names)} must answer" if names else ""
+        yield f"{run.name} [{thread.tid}] waits for {reason}{answer}"

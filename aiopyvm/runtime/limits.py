@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 MIB: Final = 1 << 20
+SECOND_NS: Final = 1_000_000_000
 
 
 class _Default(int):

@@ -16,9 +16,9 @@ from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.guest import Guest
-from aiopyvm.runtime.limits import Account, Limits
-from aiopyvm.runtime.proxies import Registers
-from aiopyvm.runtime.result import Fault, Reason, Result
+from aiopyvm.runtime.limits import SECOND_NS, Account, Limits
+from aiopyvm.runtime.result import Reason, Result
+from aiopyvm.runtime.verdict import result_of
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.scheduler import Scheduler
 
 T = TypeVar("T")
-
-SECOND_NS = 1_000_000_000
 
 
 class Run:
@@ -96,15 +94,15 @@ class Run:
         self.stderr: Meter | None = None
         self._done: list[Callable[[], None]] = []
         self.patience = True  # freeze its lane where it waits for the host; False until it has been answered
+        self.channels: list[Channel] = []  # pipes of which it holds an end
         self.outputs: list[MeteredEnd | HostOutput] = []  # what Python or the host reads
         self._guests: dict[Thread, Guest] = {}
         self._ready: deque[Guest] = deque()
         self._current: Guest | None = None
-        self._channels: list[Channel] = []
         self._verdict: tuple[Reason, str] | None = None
         self._limits_hit: set[str] = set()
         self._clocked = 0  # cost that the clock has shown already
-        self._started_ns = scheduler.now_ns()
+        self.started_ns = scheduler.now_ns()
         self._wall_deadline: int | None = None
 
     # --- starting -----------------------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ class Run:
         self.main = main
         self._wall_deadline = wall_deadline
         self.scheduler.add(self, lane)
-        for channel in self._channels:
+        for channel in self.channels:
             self._join(channel)
         kernel.on_runnable = self._runnable
         kernel.on_exit = self._exited
@@ -127,7 +125,7 @@ class Run:
 
     def link(self, channel: Channel) -> None:
         """This run holds an end of `channel` from now on."""
-        self._channels.append(channel)
+        self.channels.append(channel)
 
     def _join(self, channel: Channel) -> None:
         for peer in channel.readers + channel.writers:
@@ -321,66 +319,6 @@ class Run:
                 self.kernel.expire(now)
                 self.check_end()
 
-    # --- who could wake it --------------------------------------------------------------------------------------------
-
-    def peers(self) -> list[Run]:
-        """The runs with which a pipe joins this one."""
-        alive = self.scheduler.runs
-        return [
-            run
-            for channel in self._channels
-            for run in channel.readers + channel.writers
-            if run is not self and run in alive
-        ]
-
-    def whom(self, thread: Thread) -> list[Run]:
-        """The runs that could end the wait of `thread`."""
-        wait = thread.wait
-        found: list[Run] = []
-        for channel in self._channels if wait is not None else ():
-            for queue, others in (
-                (channel.pipe.read_queue, channel.writers),
-                (channel.pipe.write_queue, channel.readers),
-            ):
-                if wait is not None and queue in wait.queues:
-                    found += [run for run in others if run is not self and run.result is None]
-        return found
-
-    def stuck(self) -> bool:
-        """No thread can run, and nobody but another guest can change that."""
-        if self.result is not None or self.ready or self.held or not self.going:
-            return False
-        if self.kernel.next_deadline() is not None:
-            return False
-        return not any(self._has_outside(thread) for thread in self.kernel.threads.values())
-
-    def _has_outside(self, thread: Thread) -> bool:
-        """Python or the host can end the rest of `thread`."""
-        wait = thread.wait
-        if wait is None or not wait.queues:
-            return thread.state is RunState.RUNNABLE or self.python_may_signal
-        return any(queue.external for queue in wait.queues)
-
-    def waits_for_pump(self) -> bool:
-        """A thread waits for a host stream that is being read or written."""
-        return self._waits_for("host")
-
-    def waits_for_python(self) -> bool:
-        """A thread waits for what Python may do."""
-        return self._waits_for("python")
-
-    def _waits_for(self, who: str) -> bool:
-        return any(
-            queue.external == who
-            for thread in self.kernel.threads.values()
-            if thread.wait is not None
-            for queue in thread.wait.queues
-        )
-
-    def waits_at(self, queue: Any) -> bool:
-        """A thread waits at `queue`, and none can run."""
-        return len(queue) > 0 and not self.ready and not self.inside
-
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def when_done(self, callback: Callable[[], None]) -> None:
@@ -448,7 +386,9 @@ class Run:
         if self.result is not None:
             return
         self.tick()
-        self.result = self._make_result()
+        if self.failure is None:
+            self.failure = self.process.failure
+        self.result = result_of(self, self._verdict, frozenset(self._limits_hit))
         self.going = False
         for guest in self._guests.values():
             guest.close()
@@ -461,50 +401,3 @@ class Run:
         done, self._done = self._done, []
         for callback in done:
             callback()
-
-    def _make_result(self) -> Result:
-        process = self.process
-        reason, detail = self._verdict or _reason_of(process)
-        if self.failure is None and process.failure is not None:
-            self.failure = process.failure
-        code = process.returncode if self._verdict is None else 0 if reason is Reason.END_OF_CODE else -9
-        fault = _fault_of(process) if reason is Reason.SIGNALED else None
-        kernel = self.kernel
-        if fault is not None and not detail:
-            detail = str(fault)
-        return Result(
-            self.args,
-            -9 if code is None else code,
-            self.stdout.value() if self.stdout is not None else None,
-            self.stderr.value() if self.stderr is not None else None,
-            reason=reason,
-            detail=detail,
-            instructions=self.executed_instructions,
-            wall_time=(self.scheduler.now_ns() - self._started_ns) / SECOND_NS,
-            guest_time=self.guest_time.used / SECOND_NS,
-            peak_memory=getattr(kernel.budget, "peak", 0),
-            fault=fault,
-            registers=Registers(self.main.core.cpu.copy()),
-            unknown_syscalls=dict(kernel.unknown_syscalls),
-            limits_hit=frozenset(self._limits_hit | {name for name, n in kernel.limits_hit.items() if n}),
-        )
-
-
-def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
-    """Why a run ended whose first process ended by itself."""
-    end = process.end_reason
-    if end is EndReason.MEMORY_LIMIT:
-        return Reason.MEMORY_LIMIT, process.detail
-    if end is EndReason.EXITED:
-        return Reason.EXITED, ""
-    if end is EndReason.SIGNALED:
-        return Reason.SIGNALED, process.detail
-    return Reason.KILLED, process.detail
-
-
-def _fault_of(process: GuestProcess) -> Fault | None:
-    """The CPU exception that a process did not survive."""
-    fault = process.fault
-    if fault is None:
-        return None
-    return Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip)

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from aiopyvm.host.clock import loop_clock
-from aiopyvm.runtime.limits import LIMIT_NAMES, Account, Limits
+from aiopyvm.runtime.limits import LIMIT_NAMES, SECOND_NS, Account, Limits
 from aiopyvm.runtime.machine import check_engine
 from aiopyvm.runtime.result import Reason
 from aiopyvm.runtime.scheduler import Scheduler
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.process import Process
     from aiopyvm.runtime.run import Run
     from aiopyvm.runtime.vm import VM
-
-SECOND_NS: Final = 1_000_000_000
 
 _scheduler: anyio.lowlevel.RunVar[Scheduler] = anyio.lowlevel.RunVar("aiopyvm scheduler")
 _enclosing: ContextVar[Runtime | None] = ContextVar("aiopyvm runtime", default=None)

@@ -18,6 +18,7 @@ from aiopyvm.runtime.driver import Driver
 from aiopyvm.runtime.fair import FairQueue
 from aiopyvm.runtime.gate import Gate
 from aiopyvm.runtime.lane import Lane
+from aiopyvm.runtime.waits import peers, waits_for
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.run import Run
@@ -98,7 +99,7 @@ class Scheduler:
         if self._current is run.lane and not run.lane.ready:
             self._current = None
             run.lane.queued = False
-        for peer in run.peers():
+        for peer in peers(run):
             self.look_at(peer)
         if not self.runs:
             self.gate.refill()
@@ -207,8 +208,8 @@ class Scheduler:
         deadline = lane.next_deadline() if lane.timeline is not None else None
         if deadline is None:
             self._suspects.update(dict.fromkeys(lane.runs))
-        elif not any(run.held or run.waits_for_pump() for run in lane.runs):
-            if any(run.waits_for_python() for run in lane.runs):
+        elif not any(run.held or waits_for(run, "host") for run in lane.runs):
+            if any(waits_for(run, "python") for run in lane.runs):
                 self._graces[lane] = self.turns + GRACE_TURNS
             else:
                 self._jump(lane, deadline)

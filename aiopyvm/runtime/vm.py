@@ -17,7 +17,7 @@ from aiopyvm.errors import LoadError
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.runtime.driver import WaitingTask
 from aiopyvm.runtime.lane import Lane
-from aiopyvm.runtime.limits import Account, Limits
+from aiopyvm.runtime.limits import SECOND_NS, Account, Limits
 from aiopyvm.runtime.machine import (
     Dir,
     FileClock,
@@ -50,7 +50,7 @@ from aiopyvm.runtime.program import (
     to_bytes,
 )
 from aiopyvm.runtime.result import Result
-from aiopyvm.runtime.run import SECOND_NS, Run
+from aiopyvm.runtime.run import Run
 from aiopyvm.runtime.runtime import IMPLICIT, Runtime, check_quantum, current_runtime, current_scheduler
 from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
 

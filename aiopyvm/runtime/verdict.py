@@ -1,0 +1,59 @@
+"""From how a run ended to its `Result`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiopyvm.kernel.process import EndReason
+from aiopyvm.runtime.limits import SECOND_NS
+from aiopyvm.runtime.proxies import Registers
+from aiopyvm.runtime.result import Fault, Reason, Result
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.process import Process as GuestProcess
+    from aiopyvm.runtime.run import Run
+
+
+def result_of(run: Run, verdict: tuple[Reason, str] | None, limits_hit: frozenset[str]) -> Result:
+    """Return the result of a run whose kernel has ended: by `verdict`, or (None) as its first process did."""
+    process = run.process
+    kernel = run.kernel
+    reason, detail = verdict or _reason_of(process)
+    code = process.returncode if verdict is None else 0 if reason is Reason.END_OF_CODE else -9
+    fault = _fault_of(process) if reason is Reason.SIGNALED else None
+    return Result(
+        run.args,
+        -9 if code is None else code,
+        run.stdout.value() if run.stdout is not None else None,
+        run.stderr.value() if run.stderr is not None else None,
+        reason=reason,
+        detail=str(fault) if fault is not None and not detail else detail,
+        instructions=run.executed_instructions,
+        wall_time=(run.scheduler.now_ns() - run.started_ns) / SECOND_NS,
+        guest_time=run.guest_time.used / SECOND_NS,
+        peak_memory=getattr(kernel.budget, "peak", 0),
+        fault=fault,
+        registers=Registers(run.main.core.cpu.copy()),
+        unknown_syscalls=dict(kernel.unknown_syscalls),
+        limits_hit=limits_hit | {name for name, n in kernel.limits_hit.items() if n},
+    )
+
+
+def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
+    """Why a run ended whose first process ended by itself."""
+    end = process.end_reason
+    if end is EndReason.MEMORY_LIMIT:
+        return Reason.MEMORY_LIMIT, process.detail
+    if end is EndReason.EXITED:
+        return Reason.EXITED, ""
+    if end is EndReason.SIGNALED:
+        return Reason.SIGNALED, process.detail
+    return Reason.KILLED, process.detail
+
+
+def _fault_of(process: GuestProcess) -> Fault | None:
+    """The CPU exception that a process did not survive."""
+    fault = process.fault
+    if fault is None:
+        return None
+    return Fault(fault.vector, fault.error_code, fault.address, fault.access, fault.eip)
