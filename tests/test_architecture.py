@@ -25,12 +25,8 @@ ALLOWED_OUTSIDE = {
     "cli": {"anyio"},
 }
 SILENT = ("ir", "isa", "mem", "engine", "abi", "kernel", "loader", "syscalls")  # rule 3: no await, no I/O
-TOOLCHAIN = {
-    "aot.py",
-    "cache.py",
-    "compile_worker.py",
-    "worker.py",
-}  # of engine/native: a process of its own compiles, and nothing of a guest's
+# Of engine/native: it compiles and keeps code, in files and a process that have nothing of a guest's.
+TOOLCHAIN = {"aot.py", "cache.py", "compile_worker.py", "worker.py"}
 IMPURE = {"asyncio", "socket", "select", "selectors", "subprocess", "random", "secrets", "time"}
 
 

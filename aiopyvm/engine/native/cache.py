@@ -100,7 +100,7 @@ class ObjectCache:
     def clear(self) -> int:
         """Remove all files of the cache; return how many. Raises HostRefusedError."""
         with self._opened() as directory:
-            names = [entry.name for entry in _entries(directory)]
+            names = [entry.name for entry in _entries(directory) if not _is_being_written(entry)]
             self._total = None
             return sum(_remove(directory, name) for name in names)
 
@@ -157,10 +157,9 @@ class ObjectCache:
                 return
         entries = _entries(directory)
         total = sum(entry.size for entry in entries)
-        stale = time.time() - _STALE_SECONDS
         goal = self.max_bytes * 3 // 4 if total > self.max_bytes else total
         for entry in entries:
-            if total > goal or (entry.name.startswith(_NEW) and entry.used < stale):
+            if not _is_being_written(entry) and (total > goal or entry.name.startswith(_NEW)):
                 total -= entry.size
                 _remove(directory, entry.name)
         self._total = total
@@ -240,6 +239,11 @@ def _entries(directory: int) -> list[Entry]:
                     continue  # another process removed it
                 found.append(Entry(name.name, status.st_size, status.st_mtime))
     return sorted(found, key=lambda entry: (entry.used, entry.name))
+
+
+def _is_being_written(entry: Entry) -> bool:
+    """Tell whether a writer may still be at it; false for what one left behind."""
+    return entry.name.startswith(_NEW) and entry.used > time.time() - _STALE_SECONDS
 
 
 def _remove(directory: int, name: str) -> bool:

@@ -93,6 +93,11 @@ class Compiler:
         self.pending = 0  # jobs that are not done
         self.started = 0  # workers so far
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a worker process now."""
+        return self._worker is not None
+
     def submit(self, text: str, options: Options | None = None, callback: Callable[[Job], None] | None = None) -> Job:
         """Compile `text` in the background. Without a callback `poll` returns the job when it is done."""
         return self.submit_job(Job(text, options or Options(), callback=callback))
