@@ -14,8 +14,12 @@ from typing import Generic, Protocol, TypeVar
 class Weighted(Protocol):
     """What can stand in a `FairQueue`."""
 
-    weight: float
     virtual_time: float
+
+    @property
+    def weight(self) -> float:
+        """How much it may use, beside others."""
+        ...
 
 
 W = TypeVar("W", bound=Weighted)

@@ -2,8 +2,9 @@
 
 How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice
 was spent (the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when
-an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), DONE when the slice
-is over. A slice is `run.quantum` of cost: instructions, and what system calls cost.
+an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), TURN when other lanes
+may come first, AWAY when a worker executes its instructions and LINED_UP when it waits for one (flights.py), DONE when
+the slice is over. A slice is a number of quanta of cost (slices.py): instructions, and what system calls cost.
 
 Instructions are given to the engine in chunks that take about CHUNK_NS at the speed last seen, so that a slow guest
 cannot hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never at a
@@ -20,15 +21,20 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.runtime.slices import shorten, slice_length
 
 if TYPE_CHECKING:
-    from aiopyvm.engine.protocol import Exit
+    from aiopyvm.engine.protocol import Core, Exit
+    from aiopyvm.runtime.flights import Flight
     from aiopyvm.runtime.run import Run
 
 PAUSED: Final = 0
 DONE: Final = 1
 HELD: Final = 2
 FROZEN: Final = 3
+TURN: Final = 4
+AWAY: Final = 5
+LINED_UP: Final = 6
 
 CHUNK_NS: Final = 500_000
 FIRST_CHUNK: Final = 200
@@ -46,13 +52,17 @@ def give_way(verdict: int) -> Generator[int, int, int]:
 class Guest:
     """One thread of a run, ready to be stepped. `queued` tells that it stands in its run's queue."""
 
-    __slots__ = ("_coroutine", "chunk", "queued", "run", "thread")
+    __slots__ = ("_coroutine", "chunk", "flies", "flight", "lined_up", "queued", "reach", "run", "thread")
 
     def __init__(self, run: Run, thread: Thread) -> None:
         self.run = run
         self.thread = thread
         self.queued = False
         self.chunk = FIRST_CHUNK
+        self.flies = False  # its code is worth a worker; `reach`: instructions of its next flight
+        self.reach = 0
+        self.flight: Flight | None = None
+        self.lined_up = False  # it waits for a worker
         self._coroutine: Coroutine[int, int | None, None] | None = None
 
     def step(self, until_ns: int) -> int:
@@ -73,10 +83,10 @@ class Guest:
             self._coroutine.close()
             self._coroutine = None
 
-    def adapt(self, instructions: int, ns: int) -> None:
+    def adapt(self, instructions: int, ns: int, most: int = MOST_CHUNK) -> None:
         """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold."""
         fitting = instructions * CHUNK_NS // (ns or 1)
-        self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, MOST_CHUNK))
+        self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, most))
 
 
 async def run_thread(guest: Guest) -> None:
@@ -85,27 +95,65 @@ async def run_thread(guest: Guest) -> None:
     until = await give_way(DONE)
     while thread.state is not RunState.DEAD:
         began = monotonic_ns()
-        left = run.quantum
-        while left > 0 and run.going and thread.state is RunState.RUNNABLE:
-            if thread.call is not None or thread.attention:
-                cost = run.kernel.resume(thread)
-                run.cost += cost
-                left -= cost or 1
+        left = slice_length(run)
+        spell = turn_length(guest)  # until others may come first
+        while guest.flight is not None or (left > 0 and run.going and thread.state is RunState.RUNNABLE):
+            if guest.flight is not None:
+                left -= guest.flight.land()
+                spell = turn_length(guest)
             else:
-                left -= run.advance(guest, left)
-            now = monotonic_ns()
-            frozen = run.ordered and run.freezes(thread)
-            if now >= until or run.held or frozen:
+                if thread.call is not None or thread.attention:
+                    cost = run.kernel.resume(thread)
+                    run.cost += cost
+                    cost = cost or 1
+                else:
+                    cost = run.advance(guest, left)
+                left -= cost
+                spell -= cost
+            if left > run.quantum:
+                left = shorten(run, left)
+            verdict = _verdict(guest, until, spell)
+            if verdict != DONE:
+                now = monotonic_ns()
                 run.busy_ns += now - began
-                began = now
                 over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
-                if over and not run.held and not frozen:
+                if over and verdict in (PAUSED, TURN):
+                    began = now
                     break  # not a pause: what comes meanwhile would prolong the slice
-                until = await give_way(HELD if run.held else FROZEN if frozen else PAUSED)
+                until = await give_way(verdict)
+                guest.lined_up = False
+                if verdict != PAUSED:
+                    spell = turn_length(guest)
                 began = monotonic_ns()
         run.tick()
         run.busy_ns += monotonic_ns() - began
         until = await give_way(DONE)
+
+
+def _verdict(guest: Guest, until_ns: int, spell: int) -> int:
+    """Why the guest should give way now; DONE: it should not."""
+    run = guest.run
+    if guest.flight is not None:
+        return AWAY
+    if guest.lined_up:
+        return LINED_UP
+    if run.held:
+        return HELD
+    if run.ordered and run.freezes(guest.thread):
+        return FROZEN
+    if spell <= 0:
+        return TURN
+    return PAUSED if monotonic_ns() >= until_ns else DONE
+
+
+def turn_length(guest: Guest) -> int:
+    """How much a guest may use before other lanes may come first."""
+    return guest.run.quantum if guest.chunk < guest.run.quantum else guest.chunk
+
+
+def engine_failed(core: Core, error: Exception) -> InternalError:
+    """What to raise where the engine raised `error`."""
+    return InternalError(f"the engine failed at eip {core.cpu.eip:#010x}: {error!r}; please report it")
 
 
 def advance(guest: Guest, left: int) -> int:
@@ -122,7 +170,7 @@ def advance(guest: Guest, left: int) -> int:
     try:
         left_by = run.engine.run(core, budget)
     except Exception as error:
-        raise InternalError(f"the engine failed at eip {cpu.eip:#010x}: {error!r}; please report it") from error
+        raise engine_failed(core, error) from error
     done: int = cpu.instructions - before
     if done >= budget or done >= 1000:
         guest.adapt(done, monotonic_ns() - started)

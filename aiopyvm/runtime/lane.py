@@ -7,6 +7,8 @@ got its turn.
 
 Where a guest of such a lane waits for the host or for Python while others of the lane could run, the lane freezes: it
 waits with it, for a short time at most, so that what arrives arrives at the same count in every run.
+
+Between lanes there is no order to keep: a lane may rest in the middle of a slice (flights.py) while others run.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiopyvm.runtime.fair import FairQueue
-from aiopyvm.runtime.guest import FROZEN, HELD, PAUSED
+from aiopyvm.runtime.flights import Place
+from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, HELD, LINED_UP, PAUSED, TURN
 
 if TYPE_CHECKING:
     from aiopyvm.host.clock import Timeline
@@ -24,7 +27,19 @@ if TYPE_CHECKING:
 class Lane:
     """Runs in one order. `timeline` is None on the host's clock."""
 
-    __slots__ = ("current", "frozen", "queue", "queued", "runs", "timeline", "virtual_time", "weight")
+    __slots__ = (
+        "called",
+        "current",
+        "frozen",
+        "place",
+        "queue",
+        "queued",
+        "resting",
+        "runs",
+        "timeline",
+        "virtual_time",
+        "weight",
+    )
 
     def __init__(self, timeline: Timeline | None) -> None:
         self.timeline = timeline
@@ -32,14 +47,17 @@ class Lane:
         self.queue: FairQueue[Run] = FairQueue()
         self.current: Run | None = None  # in the middle of a slice
         self.frozen = False  # in the middle of a slice that goes on when the host has answered
+        self.resting = False  # in the middle of a slice: its guest flies, or waits for a worker
+        self.called = False  # a worker is free for it
         self.queued = False  # the scheduler has it in its queue, or is stepping it
+        self.place = Place(self)
         self.virtual_time = 0.0
         self.weight = 0.0
 
     @property
     def ready(self) -> bool:
         """A guest of it can run now."""
-        return not self.frozen and (self.current is not None or len(self.queue) > 0)
+        return not self.frozen and not self.resting and (self.current is not None or len(self.queue) > 0)
 
     def add(self, run: Run) -> None:
         """Take in a run."""
@@ -55,7 +73,7 @@ class Lane:
         run.in_lane_queue = False
         if self.current is run:
             self.current = None
-            self.frozen = False
+            self.frozen = self.resting = False
 
     def offer(self, run: Run) -> None:
         """`run` has something to do."""
@@ -63,32 +81,42 @@ class Lane:
             run.in_lane_queue = True
             self.queue.push(run)
 
-    def step(self, until_ns: int) -> bool:
-        """Run one slice; False when `until_ns` came first (the next step goes on in the same slice)."""
+    def step(self, until_ns: int) -> int:
+        """Step the run whose turn it is; the verdict (guest.py). After PAUSED, TURN, AWAY, LINED_UP and FROZEN the next
+        step goes on in the same slice."""
         run = self.current
         if run is None:
             run = self.queue.pop()
             if run is None:
-                return True
+                return DONE
             run.in_lane_queue = False
             self.current = run
-        before = run.cost
+        before, flown = run.cost, run.flown
         verdict = run.step(until_ns)
-        spent = run.cost - before
-        run.virtual_time += spent / run.weight
-        self.virtual_time += spent / (self.weight or 1.0)
+        self._charge(run, run.cost - before, run.flown - flown)
         if verdict == PAUSED:
-            return False
+            return verdict
         if verdict == FROZEN:
             self.frozen = True
-            return True
+            return verdict
+        if verdict in (TURN, AWAY, LINED_UP):
+            self.resting = verdict != TURN
+            run.pass_by()
+            return verdict
         if self.current is run:
             self.current = None
         if verdict != HELD:
             run.settle()
         if run.ready:
             self.offer(run)
-        return True
+        return verdict
+
+    def _charge(self, run: Run, spent: int, flown: int) -> None:
+        """Count what a step cost: what was executed by a worker apart from the rest."""
+        run.virtual_time += spent / run.weight
+        weight = self.weight or 1.0
+        self.virtual_time += (spent - flown) / weight
+        self.place.virtual_time += flown / weight
 
     def next_deadline(self) -> int | None:
         """On a timeline: its time at which the first timer of a run is due; None: never."""

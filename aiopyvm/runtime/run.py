@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.runtime import flights
 from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.guest import Guest
 from aiopyvm.runtime.limits import SECOND_NS, Account, Limits
@@ -82,7 +83,9 @@ class Run:
         self.held = False  # an asynchronous hook runs
         self.inside = False  # its guest is being stepped now
         self.python_may_signal = False  # Python holds the process in an open block
-        self.advance: Callable[[Guest, int], int] = guests.advance
+        self.advance: Callable[[Guest, int], int] = flights.advance if flights.can_launch(engine) else guests.advance
+        self.crew: flights.Crew | None = None  # the workers that may execute its instructions
+        self.flown = 0  # instructions that they executed
         self.instruments: Instruments | None = None
         self.on_runnable: list[Callable[[], None]] = []  # called when a thread can run: for a debugger
         self.on_park: list[Callable[[], None]] = []  # called when the run has nothing to do
@@ -138,6 +141,31 @@ class Run:
     def ready(self) -> bool:
         """A thread of it can be stepped now."""
         return (self._current is not None or bool(self._ready)) and not self.held and self.going
+
+    @property
+    def has_company(self) -> bool:
+        """Another guest of its lane can run, beside the present one."""
+        return bool(self._ready) or len(self.lane.queue) > 0
+
+    @property
+    def flies(self) -> bool:
+        """A worker executes its instructions."""
+        return self._current is not None and self._current.flight is not None
+
+    def wait_for_landing(self) -> None:
+        """Block until no worker executes its instructions: registers and memory are as they are then."""
+        if self._current is not None and self._current.flight is not None:
+            self._current.flight.wait()
+
+    def _settle_flight(self) -> None:
+        flight = self._current.flight if self._current is not None else None
+        if flight is not None:
+            try:
+                flight.settle()
+            except Exception as error:
+                self.failure = self.failure or error
+        elif self.lane.current is self:
+            self.scheduler.flights.leave_line(self.lane)
 
     def _runnable(self, thread: Thread) -> None:
         if self.result is not None:
@@ -210,6 +238,13 @@ class Run:
                 for callback in tuple(self.on_park):
                     callback()
 
+    def pass_by(self) -> None:
+        """In the middle of a slice, while others have their turn: tell the timers; on the host's clock, the accounts
+        too."""
+        if isinstance(self.clock, RealClock):
+            self.tick()
+            self.scheduler.deadline_changed(self)
+
     def hold(self) -> None:
         """Rest until `release`: an asynchronous hook runs."""
         self.held = True
@@ -257,6 +292,11 @@ class Run:
         self.executed_instructions += n
         self.cost += n
         self.instructions.spend(n)
+
+    @property
+    def unclocked(self) -> int:
+        """Cost that the clock does not show yet."""
+        return self.cost - self._clocked
 
     def tick(self) -> None:
         """Let the clock show the cost so far."""
@@ -376,6 +416,7 @@ class Run:
 
     def _carry_out(self) -> None:
         assert self._verdict is not None
+        self._settle_flight()
         if not self.kernel.ended:
             self.kernel.terminate(EndReason.TERMINATED, self._verdict[1])
         else:
@@ -385,6 +426,7 @@ class Run:
     def _finish(self) -> None:
         if self.result is not None:
             return
+        self._settle_flight()
         self.tick()
         if self.failure is None:
             self.failure = self.process.failure

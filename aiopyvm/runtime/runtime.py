@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from aiopyvm.host.clock import loop_clock
+from aiopyvm.host.threads import cores
 from aiopyvm.runtime.limits import LIMIT_NAMES, SECOND_NS, Account, Limits
 from aiopyvm.runtime.machine import check_engine
 from aiopyvm.runtime.result import Reason
@@ -46,16 +47,17 @@ class Runtime:
     Of `limits`, those that are named bound the sum over all guests, beside each guest's own; `wall_time` counts from
     the start of each guest. At the sum of `open_files` (open file descriptions that guests made) a guest gets ENFILE,
     at that of `processes` EAGAIN, and starting one more guest is HostRefusedError. `workers` is how many threads of the
-    host may run guests at most; the Python engine, which holds the GIL, uses one. `engine` and `quantum` are the
-    default of its VMs. Leaving the block waits until all guests have ended; with an exception it kills them first.
-    Raises TypeError, ValueError for arguments that are none.
+    host execute guests' instructions beside the event loop's own, at most: None is one for each core, 0 none; an engine
+    that holds the GIL uses none. Results do not depend on it. `engine` and `quantum` are the default of its VMs.
+    Leaving the block waits until all guests have ended; with an exception it kills them first. Raises TypeError,
+    ValueError for arguments that are none.
     """
 
     def __init__(
-        self, *, engine: str = "auto", workers: int = 1, quantum: int = 10_000, limits: Limits | None = None
+        self, *, engine: str = "auto", workers: int | None = None, quantum: int = 10_000, limits: Limits | None = None
     ) -> None:
-        if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers is a number of threads, at least 1, not {workers!r}")
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+            raise ValueError(f"workers is a number of threads, or None, not {workers!r}")
         check_engine(engine)
         check_quantum(quantum)
         if limits is not None and not isinstance(limits, Limits):
@@ -111,6 +113,7 @@ class Runtime:
 
     def add(self, run: Run, process: Process) -> None:
         """Take in a guest that is about to run; it leaves by itself when it ends."""
+        run.crew = run.scheduler.crew(self, cores() if self.workers is None else self.workers)
         self._processes[run] = process
         self._started += 1
         run.when_done(lambda: self._remove(run))

@@ -1,9 +1,9 @@
 """Which guest runs now: lanes in fair order, timers, jumps of virtual time, deadlocks. Synchronous; the driver calls
 `turn`.
 
-What always holds. A lane is in the queue exactly once while a guest of it can run. A slice that was paused goes on
-before anything else is chosen. A run on the host's clock has an entry in the timer heap for its kernel's next deadline,
-or an earlier one.
+What always holds. A lane is in the queue exactly once while a guest of it can run here. A slice that was paused goes on
+before anything else is chosen, but for lanes whose flights have landed (flights.py): with those it takes turns. A run
+on the host's clock has an entry in the timer heap for its kernel's next deadline, or an earlier one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from aiopyvm.runtime.deadlock import find_deadlock
 from aiopyvm.runtime.driver import Driver
 from aiopyvm.runtime.fair import FairQueue
+from aiopyvm.runtime.flights import Crew, Flights
 from aiopyvm.runtime.gate import Gate
+from aiopyvm.runtime.guest import AWAY, LINED_UP, PAUSED, TURN
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.waits import peers, waits_for
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 FREEZE_NS = 200_000_000  # a lane waits for the host or for Python so long at most
 FROZEN_NAP_S = 0.002
+BETWEEN_LANDINGS_NS = 500_000  # other lanes run so long at most before flights that have landed are seen to
 GRACE_TURNS = 3  # passes of the event loop before a lane that Python may wake is taken to be idle
 
 
@@ -34,6 +37,7 @@ class Scheduler:
     def __init__(self, now_ns: Callable[[], int] = monotonic_ns) -> None:
         self.now_ns = now_ns
         self.driver = Driver(self)
+        self.flights = Flights(self.driver.wake)
         self.runs: dict[Run, None] = {}
         self._lanes: FairQueue[Lane] = FairQueue()
         self._current: Lane | None = None
@@ -54,25 +58,60 @@ class Scheduler:
     def turn(self, until_ns: int) -> bool:
         """Run guests until `until_ns` (time.monotonic_ns) or nothing is runnable; True: call again soon."""
         self.turns += 1
+        flights = self.flights
+        flights.awake = True
+        try:
+            more = self._turn(until_ns)
+        finally:
+            flights.awake = False
+        return more or flights.has_landed
+
+    def _turn(self, until_ns: int) -> bool:
         if len(self.gate):
             self.gate.refill()
         self._expire()
+        landings = self.flights.busy
         while True:
-            lane = self._current or self._lanes.pop()
-            if lane is None:
+            lane = self.flights.next_lane() if landings else None
+            if lane is not None:
+                lane.queued = True
+                self._step(lane, until_ns)
+            if self._current is None:
+                self._current = self._lanes.pop()
+            if self._current is not None:
+                self._step(self._current, until_ns)
+            elif lane is None:
                 self._look_at_suspects()
                 return self._idle()
-            self._current = lane
-            whole = lane.step(until_ns)
-            if whole:
-                self._current = None
-                lane.queued = False
-                self._settle(lane)
-                if self._timers and self._timers[0][0] <= self.now_ns():
-                    self._expire()
+            landings = self.flights.busy
+            if self._timers and self._timers[0][0] <= self.now_ns():
+                self._expire()
             if monotonic_ns() >= until_ns:
                 self._look_at_suspects()
                 return True
+
+    def _step(self, lane: Lane, until_ns: int) -> None:
+        """Step a lane, and do what its verdict asks for."""
+        if self.flights.busy:
+            until_ns = min(until_ns, monotonic_ns() + BETWEEN_LANDINGS_NS)
+        verdict = lane.step(until_ns)
+        lane.called = False
+        if verdict == PAUSED and lane is self._current:
+            return
+        if lane is self._current:
+            self._current = None
+        lane.queued = False
+        if verdict == LINED_UP:
+            self.flights.line_up(lane)
+        elif verdict in (PAUSED, TURN):
+            self._queue(lane)
+        elif verdict != AWAY:
+            self._settle(lane)
+
+    def _queue(self, lane: Lane) -> None:
+        if lane.ready and not lane.queued:
+            lane.queued = True
+            self._lanes.push(lane)
 
     def sleep_s(self) -> float | None:
         """Seconds until the next deadline; None: only a wake-up can bring work."""
@@ -88,6 +127,11 @@ class Scheduler:
         """Take in a new run."""
         self.runs[run] = None
         lane.add(run)
+
+    def crew(self, owner: object, limit: int) -> Crew | None:
+        """Return the workers for the guests of `owner`; None for none: where a test moves the loop's clock, which does
+        not wait for threads."""
+        return self.flights.crew(owner, limit) if self.now_ns is monotonic_ns else None
 
     def remove(self, run: Run) -> None:
         """Drop a run that has ended; those that it was joined with may be stuck now."""
@@ -108,9 +152,7 @@ class Scheduler:
         """A guest of `run` can run."""
         lane = run.lane
         lane.offer(run)
-        if not lane.queued and lane.ready:
-            lane.queued = True
-            self._lanes.push(lane)
+        self._queue(lane)
         self.driver.wake()
 
     def thaw(self, lane: Lane) -> None:
@@ -118,9 +160,7 @@ class Scheduler:
         if lane.frozen:
             lane.frozen = False
             self._frozen.pop(lane, None)
-            if lane.ready and not lane.queued:
-                lane.queued = True
-                self._lanes.push(lane)
+            self._queue(lane)
             self.driver.wake()
 
     def _give_up_freezing(self) -> None:
@@ -150,7 +190,8 @@ class Scheduler:
         if self._current is gone:
             self._current = None
         self._lanes.remove(gone)
-        gone.queued = False
+        self.flights.leave_line(gone)
+        gone.queued = gone.resting = False
         self._graces.pop(gone, None)
         self._frozen.pop(gone, None)
         gone.frozen = False
@@ -159,11 +200,9 @@ class Scheduler:
             into.add(run)
             if into.timeline is not None:
                 run.move_clock(into.timeline)
-            if run.ready:
+            if run.ready and not run.flies:
                 into.offer(run)
-        if into.ready and not into.queued:
-            into.queued = True
-            self._lanes.push(into)
+        self._queue(into)
 
     # --- timers -------------------------------------------------------------------------------------------------------
 
@@ -197,14 +236,14 @@ class Scheduler:
             self._frozen[lane] = monotonic_ns() + FREEZE_NS
             return
         if lane.ready:
-            if not lane.queued:
-                lane.queued = True
-                self._lanes.push(lane)
-            return
-        self.rest(lane)
+            self._queue(lane)
+        else:
+            self.rest(lane)
 
     def rest(self, lane: Lane) -> None:
         """`lane` has nothing to run: let its time jump, or see whether it is stuck."""
+        if lane.resting:
+            return
         deadline = lane.next_deadline() if lane.timeline is not None else None
         if deadline is None:
             self._suspects.update(dict.fromkeys(lane.runs))

@@ -95,7 +95,7 @@ def test_blocks_refuse_when_they_are_made(guest: GuestPaths) -> None:
 
 
 def test_runtimes() -> None:
-    wrong: list[dict[str, Any]] = [{"engine": "x"}, {"workers": 0}, {"quantum": 0}, {"limits": 5}]
+    wrong: list[dict[str, Any]] = [{"engine": "x"}, {"workers": -1}, {"workers": True}, {"quantum": 0}, {"limits": 5}]
     for options in wrong:
         with pytest.raises((TypeError, ValueError)):
             Runtime(**options)

@@ -1,0 +1,51 @@
+"""How long a slice may be: a quantum, or many where nobody else of the lane could be chosen anyway.
+
+What always holds. What is decided here depends on counts and on the lane alone, never on how long anything takes: so
+it is decided the same way on every engine, and for any number of workers. A slice ends on a multiple of the quantum
+after its start (and then goes on to the end of the system call in progress).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.run import Run
+
+LONGEST: Final = 4_000_000  # of cost
+LONGEST_VIRTUAL: Final = 1_000_000  # the time-stamp counter shows a virtual time that moves at exits and ends of slices
+
+
+def slice_length(run: Run) -> int:
+    """The cost of the slice that begins now."""
+    quantum = run.quantum
+    most = LONGEST if run.lane.timeline is None else LONGEST_VIRTUAL
+    if quantum >= most:
+        return quantum
+    return shorten(run, most // quantum * quantum)
+
+
+def shorten(run: Run, left: int) -> int:
+    """How much of `left`, which is more than a quantum, is left of the present slice.
+
+    It ends with the present quantum when another guest of the lane can run, and with the quantum in which a timer is
+    due, or the limit on guest time, on a virtual clock.
+    """
+    quantum = run.quantum
+    lane = run.lane
+    to_boundary = (left - 1) % quantum + 1
+    if run.has_company:
+        return to_boundary
+    if lane.timeline is None:
+        return left
+    deadline = lane.next_deadline()
+    room = run.guest_time.room()
+    if deadline is not None:
+        until_timer = deadline - lane.timeline.now_ns
+        room = until_timer if room is None else min(room, until_timer)
+    if room is None:
+        return left
+    room -= run.unclocked  # what was executed and the timeline does not show yet
+    if room <= to_boundary:
+        return to_boundary
+    return min(left, to_boundary + -((to_boundary - room) // quantum) * quantum)
