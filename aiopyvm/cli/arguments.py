@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -37,6 +37,11 @@ is one line on standard error, and with --pipefail the status, too. What ends be
 (SIGPIPE) is no line.
 """
 
+CACHE_HELP: Final = """\
+Compiled code is kept in AIOPYVM_CACHE_DIR, else in the user's cache directory. Nobody else may use that directory (mode
+700), and no guest reaches it. It may be removed at any time: what is missing is made again.
+"""
+
 
 def size(text: str) -> int:
     """Return a number of bytes: 4096, 64K, 256M, 1G."""
@@ -49,11 +54,12 @@ def size(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Return a positive number."""
+    """Return a positive whole number: 1000000, 1_000_000, 1e6."""
     try:
-        return positive(int(text.replace("_", "")), text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+        number = int(text) if "e" not in text.lower() else int(float(text)) if float(text).is_integer() else 0
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}") from None
+    return positive(number, text)
 
 
 def seconds(text: str) -> float:
@@ -106,7 +112,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
+        message = message.replace("PROGRAM, ARG", "PROGRAM")  # there may be none of the latter
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class Line(argparse.Action):
+    """The one argument of `pipe`; several are a line that was not quoted."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Keep the line."""
+        if len(values) != 1:
+            parser.error(f"the pipeline is one argument, in quotes: {' '.join(values)!r}")
+        namespace.line = values[0]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -133,8 +150,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_machine(pipe)
     pipe.add_argument("--strace", action="store_true", help="show each system call on standard error")
     pipe.add_argument("--pipefail", action="store_true", help="the status of the last program that failed")
-    pipe.add_argument("line", metavar="'A | B | C'", help="programs and arguments as a shell would split them")
+    pipe.add_argument(
+        "line", nargs="+", action=Line, metavar="'A | B | C'", help="programs and arguments as a shell would split them"
+    )
     _add_code(commands)
+    _add_cache(commands)
     return parser
 
 
@@ -153,7 +173,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
     parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
-    parser.add_argument("--engine", choices=("auto", "python", "evaluator"), default="auto", help="how it executes")
+    parser.add_argument("--engine", choices=("auto", "native", "python", "evaluator"), default="auto", help="how it executes")
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
 
 
@@ -177,3 +197,19 @@ def _add_code(commands: argparse._SubParsersAction[Parser]) -> None:
     asm.add_argument("--address", type=address, default=0, metavar="ADDRESS", help="of the first byte")
     asm.add_argument("--hex", action="store_true", help="write hex digits instead of bytes")
     asm.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")
+
+
+def _add_cache(commands: argparse._SubParsersAction[Parser]) -> None:
+    cache = commands.add_parser(
+        "cache",
+        help="the compiled code that is kept on disk",
+        description=CACHE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cache.add_argument(
+        "action",
+        choices=("show", "warm", "clear", "path"),
+        default="show",
+        nargs="?",
+        help="show what is there (the default), build what the first run would build, remove all, print the directory",
+    )

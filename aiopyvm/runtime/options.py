@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from aiopyvm.runtime.limits import Limits
+from aiopyvm.runtime.limits import LIMIT_NAMES, Limits
 
 if TYPE_CHECKING:
     import anyio.abc
@@ -67,6 +67,17 @@ _KINDS: Final[dict[str, tuple[type, str]]] = {
 }
 
 
+_HINTS: Final = {
+    "input": "stdin takes bytes",
+    "timeout": "limits=Limits(wall_time=...) ends the guest, anyio.fail_after() the call",
+    "capture_output": "what is written is in the Result, unless stdout and stderr go elsewhere",
+    "text": "streams are bytes; Result.text is str",
+    "shell": "run() takes a program and its arguments, pipeline() several programs",
+    **{name: f"limits=Limits({name}=...)" for name in LIMIT_NAMES},
+}
+"""What to use for what other libraries call so."""
+
+
 def check_kind(name: str, value: object, kind: type, words: str) -> None:
     """Raise TypeError unless `value`, which the caller gave as `name`, is a `kind`, in words `words`."""
     if not isinstance(value, kind):
@@ -77,8 +88,8 @@ def check_options(method: str, options: Mapping[str, Any], allowed: type) -> Non
     """Raise TypeError for an option that `allowed` (a TypedDict) does not have, or a value that is none for it."""
     for name, value in options.items():
         if name not in allowed.__annotations__:
-            known = ", ".join(allowed.__annotations__)
-            raise TypeError(f"{method}() has no option {name!r}; it has {known}")
+            known = _HINTS.get(name) or "it has " + ", ".join(allowed.__annotations__)
+            raise TypeError(f"{method}() has no option {name!r}: {known}")
         if name in _KINDS:
             check_kind(name, value, *_KINDS[name])
         elif name in ("strace", "trace") and value is not None and not callable(value):

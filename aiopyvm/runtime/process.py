@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import anyio.abc
@@ -246,6 +246,12 @@ class Opening(AbstractAsyncContextManager[P]):
         raise TypeError(
             f"{self._name}() is an async context manager: write `async with vm.{self._name}(...) as process:`"
         )
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._name}() is a block of the event loop: write `async with`, not `with`")
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("__enter__ raises")
 
     async def __aenter__(self) -> P:
         if self._block.entered:

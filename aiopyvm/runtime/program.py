@@ -46,7 +46,7 @@ def to_bytes(value: object, what: str) -> bytes:
     if isinstance(value, (str, bytes, os.PathLike)):
         data = os.fsencode(value)
     else:
-        raise TypeError(f"{what} must be str, bytes or a path, not {type(value).__name__}")
+        raise TypeError(f"{what} must be str, bytes or a path, not {value!r} ({type(value).__name__})")
     if b"\0" in data:
         raise ValueError(f"{what} has a NUL in it: {value!r}")
     return data

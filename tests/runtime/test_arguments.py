@@ -69,6 +69,10 @@ RUN_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"hooks": [SyscallHook(print, "nosuchcall")]}, ValueError, "nosuchcall"),
     ({"check": "x"}, TypeError, "check"),
     ({"task_status": 5}, TypeError, "task_status"),
+    ({"input": b"x"}, TypeError, "stdin takes bytes"),
+    ({"timeout": 3}, TypeError, "wall_time"),
+    ({"memory": 3}, TypeError, r"Limits\(memory="),
+    ({"nonsense": 3}, TypeError, "it has argv0, env"),
 ]
 
 
@@ -92,6 +96,19 @@ def test_blocks_refuse_when_they_are_made(guest: GuestPaths) -> None:
     for make in (vm.open_elf, vm.open_flat, vm.open_bytes, vm.open, vm.pipeline):
         with pytest.raises(TypeError, match="no option 'check'"):
             make(b"x", **options)
+
+
+@pytest.mark.anyio
+async def test_arguments_of_programs(guest: GuestPaths) -> None:
+    for wrong in (5, ["5"]):
+        with pytest.raises(TypeError, match=r"5.*(int|list)"):
+            await VM().run_elf(guest("fib"), wrong)  # type: ignore[arg-type]
+
+
+def test_a_block_of_the_event_loop_is_no_other(guest: GuestPaths) -> None:
+    opening: Any = VM().open_elf(guest("hello"))
+    with pytest.raises(TypeError, match="async with"), opening:
+        pass
 
 
 def test_runtimes() -> None:

@@ -59,6 +59,7 @@ def test_what_went_wrong_is_one_line(run: Run, guest: GuestPaths, tmp_path: Path
     assert "SIGFPE" in err
     status, _, err = run("run", "--instructions", "1000", guest("spin"))
     assert (status, err) == (124, "aiopyvm: spin: instruction limit (1000 instructions were executed)\n")
+    assert run("run", "--instructions", "1e3", guest("spin"))[::2] == (status, err)
     status, _, err = run("run", "--timeout", "0.05", guest("spin"))
     assert (status, err.count("\n")) == (124, 1)
     status, _, err = run("run", tmp_path / "nothing")
@@ -151,6 +152,10 @@ def test_asm_and_disasm(run: Run, guest: GuestPaths) -> None:
         ["run"],
         ["run", "--memory", "lots", "x"],
         ["run", "--instructions", "-1", "x"],
+        ["run", "--instructions", "1.5", "x"],
+        ["run", "--instructions", "1e-1", "x"],
+        ["run", "--instructions", "1e999", "x"],
+        ["pipe", "a", "b"],
         ["run", "--timeout", "nan", "x"],
         ["run", "--mount", "no-colon", "x"],
         ["run", "--env", "novalue", "x"],
