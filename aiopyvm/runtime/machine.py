@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Seed = int | str | bytes
 Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
 
-ENGINES = ("auto", "python", "evaluator")
+ENGINES = ("auto", "native", "python", "evaluator")
+ENGINE_VARIABLE = "AIOPYVM_ENGINE"  # what "auto" means, where it is set
 
 _engines: dict[str, Engine] = {}
 _syscalls: list[SystemCalls] = []
@@ -43,15 +44,30 @@ def check_engine(name: str) -> None:
 
 
 def get_engine(name: str) -> Engine:
-    """Return the process's engine of that name; all guests share it. Raises ValueError for a name that is none."""
-    check_engine(name)
-    key = "python" if name == "auto" else name
-    engine = _engines.get(key)
-    if engine is None:
-        from aiopyvm.engine.python import PythonEngine
+    """Return the process's engine of that name; all guests share it.
 
-        engine = _engines[key] = PythonEngine("auto" if key == "python" else "evaluator")
+    "auto" is what the environment variable AIOPYVM_ENGINE says, else "python". Raises ValueError for a name that is
+    none, EngineUnavailableError for "native" where it cannot run.
+    """
+    check_engine(name)
+    if name == "auto":
+        name = os.environ.get(ENGINE_VARIABLE) or "auto"
+        if name not in ENGINES:
+            raise ValueError(f"{ENGINE_VARIABLE} must be one of {', '.join(ENGINES)}, not {name!r}")
+    engine = _engines.get(name)
+    if engine is None:
+        engine = _engines[name] = get_engine("python") if name == "auto" else _make_engine(name)
     return engine
+
+
+def _make_engine(name: str) -> Engine:
+    if name == "native":
+        from aiopyvm.engine.native import native_engine
+
+        return native_engine()
+    from aiopyvm.engine.python import PythonEngine
+
+    return PythonEngine("evaluator" if name == "evaluator" else "auto")
 
 
 def system_calls() -> SystemCalls:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from aiopyvm.mem.layout import PAGE_SHIFT
+from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
 from aiopyvm.mem.space import AddressSpace
 from aiopyvm.runtime.hooks import MemoryHook
 
@@ -54,11 +54,8 @@ class WatchedSpace(AddressSpace):
         _WATCHES[id(self)].note(address, size, "w")
 
     def _set(self, page: int, bits: int) -> None:
-        super()._set(page, bits)
         watch = _WATCHES.get(id(self))
-        if watch is not None and watch.covers(page):
-            self.readable.discard(page << PAGE_SHIFT)
-            self.writable.discard(page << PAGE_SHIFT)
+        super()._set(page, bits if watch is None or not watch.covers(page) else bits & ~(READ | WRITE))
 
     def close(self) -> None:
         """Watch no more, and close."""
@@ -72,6 +69,5 @@ def watch_space(space: AddressSpace, hooks: Iterable[MemoryHook]) -> Watch:
     space.__class__ = WatchedSpace  # the same layout: both have no slots of their own
     for base in tuple(space.readable | space.writable):
         if watch.covers(base >> PAGE_SHIFT):
-            space.readable.discard(base)
-            space.writable.discard(base)
+            space._set(base >> PAGE_SHIFT, space.pages[base >> PAGE_SHIFT])
     return watch

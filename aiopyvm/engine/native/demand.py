@@ -82,7 +82,7 @@ class Demand:
         """Have the next batch made, unless one is being made."""
         if self._job is not None or self._count >= MOST:
             return
-        shapes = []
+        shapes: list[Shape] = []
         while self._queue and len(shapes) < BATCH:
             shape = self._shapes.get(self._queue.pop())
             if shape is not None:  # else it was forgotten: too many are wanted

@@ -153,9 +153,7 @@ class _Maker:
             self._missing.append((index, form.missing))
         self.addresses.append(address)
         self._code.append(insn.code)
-        self._records.append(
-            RECORD.pack(form.handler, address, form.registers, length, *form.values, form.third)
-        )
+        self._records.append(RECORD.pack(form.handler, address, form.registers, length, *form.values, form.third))
         self._falls = form.falls
         return not form.ends
 
@@ -176,4 +174,3 @@ def _has(space: AddressSpace, address: int, code: bytes) -> bool:
         return len(code) <= room or space.fetch(address + room, len(code) - room) == code[room:]
     except MemoryFault:
         return False
-

@@ -40,9 +40,7 @@ class SpaceCode:
     records are about to be dropped. `threshold` is how many passes a new counter waits for.
     """
 
-    def __init__(
-        self, space: AddressSpace, stop: int, arena: RecordArena, table: HandlerTable, runs: Runs
-    ) -> None:
+    def __init__(self, space: AddressSpace, stop: int, arena: RecordArena, table: HandlerTable, runs: Runs) -> None:
         self.space = space
         self.stop = stop
         self.steps = table.steps
@@ -308,4 +306,3 @@ class SpaceCode:
 def _lines(start: int, end: int) -> range:
     """The lines that have a byte of [start, end)."""
     return range(start >> _LINE_SHIFT, (end - 1 >> _LINE_SHIFT) + 1)
-

@@ -1,0 +1,53 @@
+"""From the object that is built ahead of time to an engine, and what to do where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+
+from aiopyvm.engine.native.aot import ahead_of_time
+from aiopyvm.engine.native.codearena import unsupported
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.errors import EngineUnavailableError
+
+
+class Loading:
+    """The handlers of this process: None until they are there, for ever where they cannot be made."""
+
+    def __init__(self) -> None:
+        self._table: HandlerTable | None = None
+        self._lock = threading.Lock()
+        self._failed = False
+
+    def handlers(self) -> HandlerTable | None:
+        """The loaded handlers; None as long as there are none. Says once in the log that there will be none."""
+        if self._table is None and not self._failed:
+            with self._lock:
+                if self._table is None and not self._failed:
+                    self._try()
+        return self._table
+
+    def _try(self) -> None:
+        try:
+            loaded = ahead_of_time().poll()
+        except EngineUnavailableError as refused:
+            self._failed = True
+            logging.getLogger("aiopyvm").warning("guests run on the Python engine: %s", refused)
+        else:
+            self._table = HandlerTable(loaded) if loaded is not None else None
+
+
+def native_engine() -> NativeEngine:
+    """Make a native engine. Where its object is not there yet it is being built, and Python executes meanwhile.
+
+    Raises EngineUnavailableError where it is known that this host cannot run generated code, or has none and no means
+    to make it.
+    """
+    reason = unsupported()
+    if reason is not None:
+        raise EngineUnavailableError(reason)
+    if ahead_of_time().poll() is None and importlib.util.find_spec("llvmlite") is None:
+        raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
+    return NativeEngine(Loading().handlers)
