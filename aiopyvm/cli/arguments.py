@@ -173,7 +173,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
     parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
-    parser.add_argument("--engine", choices=("auto", "native", "python", "evaluator"), default="auto", help="how it executes")
+    parser.add_argument(
+        "--engine", choices=("auto", "native", "python", "evaluator"), default="auto", help="how it executes"
+    )
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
 
 
