@@ -49,6 +49,10 @@ def _dispatch(command: str, arguments: object) -> int:
         from aiopyvm.cli.running import run_command
 
         return run_command(command, arguments)
+    if command == "cache":
+        from aiopyvm.cli.cache import cache_command
+
+        return cache_command(arguments)
     from aiopyvm.cli.code import asm_command, disasm_command
 
     return disasm_command(arguments) if command == "disasm" else asm_command(arguments)

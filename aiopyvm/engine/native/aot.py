@@ -20,7 +20,11 @@ from aiopyvm.errors import AiopyvmError, EngineUnavailableError
 GENERATOR: Final = "aiopyvm.engine.native.generate:object_text"
 CPU_SECONDS: Final = 300.0
 CODEGEN: Final = 2
-KIND: Final = "aot"
+
+
+def name(generator: str = GENERATOR) -> str:
+    """Return the object's name in the cache. Raises EngineUnavailableError without llvmlite."""
+    return name_of("aot", generator.encode())
 
 
 def pack_image(image: Image) -> bytes:
@@ -60,6 +64,7 @@ class AheadOfTime:
         self._error: AiopyvmError | None = None
         self.loaded: LoadedObject | None = None
         self.from_cache = False
+        self.kept = False  # what was built is in the cache
         self.build_seconds = 0.0
 
     def poll(self) -> LoadedObject | None:
@@ -89,7 +94,7 @@ class AheadOfTime:
             try:
                 self._arena = self._arena or code_arena()
                 self._cache = self._cache or object_cache()
-                self._name = name_of(KIND, self._generator.encode())
+                self._name = name(self._generator)
                 if not self._load_kept():
                     self._build()
             except AiopyvmError as error:
@@ -125,7 +130,7 @@ class AheadOfTime:
             except BadObjectError as error:
                 raise EngineUnavailableError(f"generated code cannot be loaded: {error}") from None
             assert self._cache is not None
-            self._cache.put(self._name, pack_image(image))
+            self.kept = self._cache.put(self._name, pack_image(image))
             self._show(image)
         except AiopyvmError as error:
             self._fail(error)
