@@ -62,7 +62,7 @@ def get_engine(name: str) -> Engine:
 
 def _make_engine(name: str) -> Engine:
     if name == "native":
-        from aiopyvm.engine.native import native_engine
+        from aiopyvm.engine.native.loading import native_engine
 
         return native_engine()
     from aiopyvm.engine.python import PythonEngine

@@ -1,5 +1,4 @@
-"""The native engine: code generated through LLVM from the definitions that the Python engine uses."""
+"""The native engine: code generated through LLVM from the definitions that the Python engine uses.
 
-from aiopyvm.engine.native.loading import native_engine
-
-__all__ = ["native_engine"]
+`loading.native_engine` makes one. Nothing is imported here: who only asks where the cache is should not wait for more.
+"""
