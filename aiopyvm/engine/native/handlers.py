@@ -23,7 +23,7 @@ from aiopyvm.engine.native.calls import (
     linked_record,
     record_field,
 )
-from aiopyvm.engine.native.layout import RECORD_SIZE
+from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.engine.native.lower import Lowering, Unlowerable
 from aiopyvm.engine.shapes import SENTINELS, ShapeTracer, replace_sentinels, shape_key, trace_shape
@@ -119,7 +119,7 @@ class HandlerLowering(Lowering):
         super().__init__(text, dict(UNCHANGED))
         self.fields = fields
         self._count = count  # parameters; EIP and the next EIP are behind them
-        self._step = ""
+        self._slow: dict[tuple[str, int], str] = {}  # labels, by an access's address and `Context.access`
 
     def _register(self, name: str) -> str:
         """The address of a general register, or of the shape's register "$n"."""
@@ -157,10 +157,11 @@ class HandlerLowering(Lowering):
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
-    def step_label(self) -> str:
-        if not self._step:
-            self._step = self.text.new_label()
-        return self._step
+    def slow_label(self, address: str, size: int, write: bool) -> str:
+        key = address, size | (ACCESS_WRITE if write else 0)
+        if key not in self._slow:
+            self._slow[key] = self.text.new_label()
+        return self._slow[key]
 
     def _left(self) -> str:
         return self.text.value("add i64 %budget, -1")
@@ -195,12 +196,16 @@ class HandlerLowering(Lowering):
         call(self.text, "@leave_fault", "%rec", "%budget", UNCHANGED)
 
     def finish(self) -> None:
-        """The way out behind the last operation, and the one for Python to execute the instruction."""
+        """The way out behind the last operation, and those for Python to execute the instruction."""
         if not self.ended:
             self._go(self._next_record())
-        if self._step:
-            self.text.label(self._step)
-            call(self.text, "@leave_step", "%rec", "%budget", UNCHANGED)
+        text = self.text
+        for (address, access), label in self._slow.items():
+            text.label(label)
+            for name, value in (("address", address), ("access", str(access))):
+                place = text.fresh(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS[name]}")
+                text.line(f"store i32 {value}, ptr {place}")
+            call(text, "@leave_step", "%rec", "%budget", UNCHANGED)
 
 
 class Shapes:

@@ -71,8 +71,10 @@ class Lowering:
         """Leave with an exception; the instruction has done nothing."""
         raise NotImplementedError
 
-    def step_label(self) -> str:
-        """The label of the block that leaves the current instruction, which has done nothing, to Python."""
+    def slow_label(self, address: str, size: int, write: bool) -> str:
+        """The label of the block that leaves the current instruction, which has done nothing, to Python, because of an
+        access of `size` bytes.
+        """
         raise NotImplementedError
 
     def begin(self, op: Value) -> None:
@@ -183,7 +185,7 @@ class Lowering:
         address = self.name(op.args[0])
         if not self.memory.is_checked(address, size, write):
             self._may_fault(op)
-            self.memory.check(address, size, write, self.step_label())
+            self.memory.check(address, size, write, self.slow_label(address, size, write))
         return address
 
     def _op_probe(self, op: Value) -> None:
