@@ -1,7 +1,7 @@
 """Programs into processes: the first one of a run, and execve(2).
 
-execve builds the whole new image beside the old one and only then changes anything, so that every error finds the
-caller as it was. Only static programs run; whatever the loader does not take is ENOEXEC.
+execve builds the whole new image beside the old one, in steps where that takes long, and only then changes anything, so
+that every error finds the caller as it was. Only static programs run; whatever the loader does not take is ENOEXEC.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.mm import Mm
 from aiopyvm.kernel.process import PROCESS_BYTES, Credentials, Process
 from aiopyvm.kernel.thread import THREAD_BYTES, Thread
-from aiopyvm.loader.elf import parse_elf
-from aiopyvm.loader.image import Loaded, load_flat, map_image
+from aiopyvm.loader.elf import ElfImage, parse_elf
+from aiopyvm.loader.image import Loaded, describe, load_flat, map_pieces, place_image
 from aiopyvm.loader.script import parse_script
 from aiopyvm.loader.stack import STACK_TOP, Identity, build_stack
 from aiopyvm.mem.faults import AddressSpaceFull
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 MAX_INTERPRETERS: Final = 5  # of scripts that are run by scripts (fs/exec.c)
 READ_IMPLIES_EXEC: Final = 0x0400000
 COMM_BYTES: Final = 15
+PIECES_AT_ONCE: Final = 256
 STACK_LIMIT_MAX: Final = 1 << 30  # what Linux lets a stack grow to at most, gap and mappings considered
 
 
@@ -63,6 +64,24 @@ class Memory:
     space: AddressSpace
     loaded: Loaded
     esp: int
+
+
+@dataclass(slots=True)
+class Loading:
+    """A program on its way into a new address space: `mapped` of its pieces are there."""
+
+    image: Image
+    parsed: ElfImage
+    space: AddressSpace
+    bias: int
+    mapped: int = 0
+
+    def go_on(self) -> bool:
+        """Map a number of pieces more; True when all are there. Raises AddressSpaceFull."""
+        pieces = self.parsed.pieces[self.mapped : self.mapped + PIECES_AT_ONCE]
+        map_pieces(self.space, pieces, self.bias, self.image.exe.decode(errors="surrogateescape"))
+        self.mapped += len(pieces)
+        return self.mapped == len(self.parsed.pieces)
 
 
 def spawn(
@@ -92,7 +111,7 @@ def spawn(
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, uid, uid, uid, gid, gid, gid, gid)
     try:
-        memory = _load(kernel, image, environ, credentials, STACK_LIMIT, flat)
+        memory = _load(kernel, image, environ, credentials, flat)
     except AddressSpaceFull as full:
         raise HostRefusedError(errno.ENOMEM, f"no memory for the program: {full}") from None
     size = PROCESS_BYTES + THREAD_BYTES
@@ -127,20 +146,55 @@ def execve(
     *,
     dirfd: int = AT_FDCWD,
     flags: int = 0,
-) -> None:
-    """Run another program in `t`'s process. Raises Errno, and nothing has changed."""
-    if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
-        raise Errno(EINVAL)
-    process = t.process
-    at = _start_directory(process, path, dirfd, flags)
-    image = _find(process.fs, path, list(argv), at, flags)
-    limit = process.limits[RLIMIT_STACK][0]
+) -> bool:
+    """Run another program in `t`'s process, or make the next step towards that: False, call again with the same.
+
+    Raises Errno, and nothing has changed.
+    """
+    call = t.call
+    assert call is not None
     try:
-        memory = _load(t.kernel, image, envp, process.credentials, limit, None)
+        loading: Loading | None = call.state.get("loading")
+        if loading is None:
+            loading = call.state["loading"] = _open(t, path, argv, dirfd, flags)
+        if not loading.go_on():
+            return False
+        memory = _finish_load(t.kernel, loading, envp, t.process.credentials, t.process.limits[RLIMIT_STACK][0])
     except LoadError:
+        _give_up(t)
         raise Errno(ENOEXEC) from None
     except (AddressSpaceFull, HostRefusedError):
+        _give_up(t)
         raise Errno(ENOMEM) from None
+    except Errno:
+        _give_up(t)
+        raise
+    call.spare = None
+    _replace(t, loading.image, envp, memory)
+    return True
+
+
+def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int) -> Loading:
+    """Find the program and make an address space for it, `t.call.spare`."""
+    if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
+        raise Errno(EINVAL)
+    process, call = t.process, t.call
+    assert call is not None
+    image = _find(process.fs, path, list(argv), _start_directory(process, path, dirfd, flags), flags)
+    parsed = parse_elf(image.content)
+    space = call.spare = AddressSpace(t.kernel.budget)
+    return Loading(image, parsed, space, place_image(space, parsed))
+
+
+def _give_up(t: Thread) -> None:
+    if t.call is not None and t.call.spare is not None:
+        t.call.spare.close()
+        t.call.spare = None
+
+
+def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
+    """Take the point of no return: the old program goes, the new one is about to begin."""
+    process = t.process
     lifecycle.end_other_threads(t)
     if t.robust_list:
         robust.release(t)
@@ -231,39 +285,53 @@ def _absolute(ctx: FsContext, path: bytes) -> bytes:
 
 
 def _load(
-    kernel: Kernel,
-    image: Image,
-    envp: Sequence[bytes],
-    who: Credentials,
-    stack_limit: int,
-    flat: tuple[int, int] | None,
+    kernel: Kernel, image: Image, envp: Sequence[bytes], who: Credentials, flat: tuple[int, int] | None
 ) -> Memory:
     """Build a new address space with the program and its first stack.
 
     Raises LoadError, AddressSpaceFull, HostRefusedError, Errno(E2BIG, ENOMEM); nothing is left then.
     """
     parsed = parse_elf(image.content) if flat is None else None
-    limit = min(stack_limit, STACK_LIMIT_MAX)
     space = AddressSpace(kernel.budget)
     try:
-        if parsed is not None:
-            loaded = map_image(space, parsed, name=image.exe.decode(errors="surrogateescape"))
-        else:
+        if parsed is None:
             load_at, entry = flat or (0, 0)
             loaded = load_flat(space, image.content, load_at, entry)
-        stack = build_stack(
-            space,
-            loaded,
-            image.argv,
-            envp,
-            execfn=image.execfn,
-            random=kernel.entropy.bytes(16),
-            identity=Identity(who.uid, who.euid, who.gid, who.egid),
-            stack_limit=limit,
-        )
+            return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT)
+        loading = Loading(image, parsed, space, place_image(space, parsed))
+        while not loading.go_on():
+            pass
+        return _finish_load(kernel, loading, envp, who, STACK_LIMIT)
     except BaseException:
         space.close()
         raise
+
+
+def _finish_load(kernel: Kernel, loading: Loading, envp: Sequence[bytes], who: Credentials, stack_limit: int) -> Memory:
+    loaded = describe(loading.parsed, loading.bias)
+    return _add_stack(kernel, loading.space, loaded, loading.image, envp, who, stack_limit)
+
+
+def _add_stack(
+    kernel: Kernel,
+    space: AddressSpace,
+    loaded: Loaded,
+    image: Image,
+    envp: Sequence[bytes],
+    who: Credentials,
+    stack_limit: int,
+) -> Memory:
+    limit = min(stack_limit, STACK_LIMIT_MAX)
+    stack = build_stack(
+        space,
+        loaded,
+        image.argv,
+        envp,
+        execfn=image.execfn,
+        random=kernel.entropy.bytes(16),
+        identity=Identity(who.uid, who.euid, who.gid, who.egid),
+        stack_limit=limit,
+    )
     space.stack_limit = limit
     return Memory(space, loaded, stack.esp)
 
@@ -277,8 +345,8 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     cpu.eip, cpu.esp = memory.loaded.entry, memory.esp
     t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
     process.exe = image.exe
-    process.arguments = b"".join([text + b"\0" for text in image.argv])
-    process.environment = b"".join([text + b"\0" for text in envp])
+    process.arguments = b"\0".join([*image.argv, b""])
+    process.environment = b"\0".join([*envp, b""])
     same = image.inode is not None and image.inode is process.exe_inode
     process.hold_exe(image.inode, process.exe_file if same else image.file)
     if memory.loaded.read_implies_exec:

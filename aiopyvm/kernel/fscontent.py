@@ -7,7 +7,7 @@ read as zeros when the file grows again; only written pages are charged; the bas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiopyvm.abi.errno import ENOMEM, ENOSPC, ENXIO, EOPNOTSUPP, Errno
 from aiopyvm.kernel.ports import Budget
@@ -147,8 +147,7 @@ class Content:
         keep = (size + PAGE - 1) >> SHIFT
         end = (self.size + PAGE - 1) >> SHIFT
         pages = self._pages
-        for i in [i for i in pages if i >= keep] if end - keep > len(pages) else range(keep, end):
-            self._drop(i)
+        self._drop([i for i in pages if i >= keep] if end - keep > len(pages) else range(keep, end))
         page = pages.get(size >> SHIFT)
         if page is not None and size & (PAGE - 1):
             page[size & (PAGE - 1) :] = bytes(PAGE - (size & (PAGE - 1)))
@@ -157,16 +156,17 @@ class Content:
             if size == 0:
                 self._base = None
 
-    def _drop(self, i: int) -> None:
-        if self._pages.pop(i, None) is not None:
-            self._overlaid -= i << SHIFT < self._base_size
-            self._charged -= 1
-            self._budget.charge(-PAGE)
+    def _drop(self, indices: Iterable[int]) -> None:
+        pages = self._pages
+        gone = [i for i in indices if pages.pop(i, None) is not None]
+        based = (self._base_size + PAGE - 1) >> SHIFT
+        self._overlaid -= sum(i < based for i in gone) if self._overlaid else 0
+        self._charge(-len(gone))
 
-    def _charge(self) -> bool:
-        if not self._budget.charge(PAGE):
+    def _charge(self, pages: int = 1) -> bool:
+        if not self._budget.charge(PAGE * pages):
             return False
-        self._charged += 1
+        self._charged += pages
         return True
 
     def free(self) -> None:
@@ -189,20 +189,27 @@ class Content:
         end = min(offset + length, self.size)
         if offset >= end:
             return
-        self._forget_whole()
-        for i in self._pages_in(offset, end):
-            start, stop = max(offset, i << SHIFT), min(end, (i + 1) << SHIFT)
-            if stop - start == PAGE and i << SHIFT >= self._base_size:
-                self._drop(i)
-            else:
-                self.write(start, bytes(stop - start))
-
-    def _pages_in(self, offset: int, end: int) -> list[int]:
-        first, last = offset >> SHIFT, (end + PAGE - 1) >> SHIFT
-        if min(last, self._base_size >> SHIFT) - first > MAX_PUNCHED:
+        first, last = (offset + PAGE - 1) >> SHIFT, end >> SHIFT  # whole pages
+        based = min(last, (self._base_size + PAGE - 1) >> SHIFT)
+        if based - first > MAX_PUNCHED:
             raise Errno(EOPNOTSUPP)
-        based = range(first, min(last, (self._base_size + PAGE - 1) >> SHIFT))
-        return sorted({*based, *(i for i in self._pages if first <= i < last)})
+        self._forget_whole()
+        for start, stop in ((offset, min(end, first << SHIFT)), (max(offset, last << SHIFT), end)):
+            if start < stop and (start >> SHIFT in self._pages or start < self._base_size):
+                self.write(start, bytes(stop - start))
+            if last < first:
+                return  # all in one page
+        self._cover(first, based)
+        gone = range(max(first, based), last)
+        self._drop([i for i in self._pages if i in gone] if len(gone) > len(self._pages) else gone)
+
+    def _cover(self, first: int, last: int) -> None:
+        """Hide the pages [first, last) of the base behind zeros. Raises Errno(ENOSPC), and nothing has changed."""
+        fresh = [i for i in range(first, last) if i not in self._pages]
+        if fresh and not self._charge(len(fresh)):
+            raise Errno(ENOSPC)
+        self._overlaid += len(fresh)
+        self._pages.update((i, bytearray(PAGE)) for i in range(first, last))
 
     def seek_data(self, offset: int) -> int:
         """Return the first offset >= `offset` with data (SEEK_DATA). Raises Errno(ENXIO) when there is none."""

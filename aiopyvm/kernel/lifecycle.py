@@ -270,8 +270,9 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
 def _reparent_children(process: Process) -> None:
     kernel = process.kernel
     heir = next((p for p in process.ancestors() if p.subreaper and p.life is Life.ALIVE), kernel.init)
-    for child in tuple(process.children.values()):
-        groups_before = is_orphaned(kernel, child.group)
+    children = tuple(process.children.values())
+    whole = [group for group in {child.group: None for child in children} if not is_orphaned(kernel, group)]
+    for child in children:
         child.parent = heir
         if heir is not None:
             heir.children[child.pid] = child
@@ -279,8 +280,8 @@ def _reparent_children(process: Process) -> None:
             send_signal(child, SigInfo(child.death_signal, SI_USER, process.pid))
         if child.life is Life.ZOMBIE:
             _tell_parent(child)
-        elif not groups_before:
-            _hang_up_if_orphaned(kernel, child.group)
+    for group in whole:
+        _hang_up_if_orphaned(kernel, group)
     process.children.clear()
     if process.parent is not None and process.parent.group != process.group:
         _hang_up_if_orphaned(kernel, process.group)

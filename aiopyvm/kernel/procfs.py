@@ -92,13 +92,18 @@ class ProcFile(File):
         self._make = partial(inode.content, ctx, inode.process)
         self._budget = ctx.vfs.budget
         self._text: bytes | None = None
+        self._rest: Iterator[bytes] = iter(())  # what is not made yet
         self._kept = 0  # bytes charged for it
 
     def pread(self, n: int, offset: int) -> bytes:
-        """Return a part of the text."""
+        """Return a part of the text; of a long one what has been made, which is something before its end."""
         if self._text is None or offset == 0:
-            self._keep(self._make())
+            made = self._make()
+            self._rest = iter((made,)) if isinstance(made, bytes) else made
+            self._keep(next(self._rest, b""))
         assert self._text is not None
+        while len(self._text) <= offset and (more := next(self._rest, b"")):
+            self._keep(self._text + more)
         return self._text[offset : offset + n]
 
     def _keep(self, text: bytes) -> None:

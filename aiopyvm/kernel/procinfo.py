@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
 from aiopyvm.kernel.process import Life
+from aiopyvm.mem.layout import TASK_SIZE
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.process import Process
+    from aiopyvm.mem.mappings import Mapping
 
-Content = Callable[["FsContext", "Process | None"], bytes]
+Content = Callable[["FsContext", "Process | None"], "bytes | Iterator[bytes]"]  # a long text comes in pieces
 
 TICK_NS = 10_000_000  # USER_HZ is 100
 PAGE = 4096
+LINES_AT_ONCE = 80
+_PROT_LETTERS = tuple(("r" if p & 1 else "-") + ("w" if p & 2 else "-") + ("x" if p & 4 else "-") for p in range(8))
 
 
 def _kernel_of(ctx: FsContext) -> Process:
@@ -136,19 +140,22 @@ def _pages(process: Process) -> tuple[int, int]:
     return mapped // PAGE, process.memory.resident_pages
 
 
-def _maps(ctx: FsContext, process: Process | None) -> bytes:
+def _maps(ctx: FsContext, process: Process | None) -> Iterator[bytes]:
+    """A page's worth of lines at a time, each of the mappings that are there then, as Linux has it."""
     process = _need(process)
-    if process.life is not Life.ALIVE:
-        return b""
-    lines = []
-    for mapping in process.memory.mappings():
-        prot = mapping.prot
-        flags = "".join(letter if prot & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
-        flags += "s" if mapping.shared else "p"
-        head = f"{mapping.start:08x}-{mapping.end:08x} {flags} {mapping.offset:08x} 00:00 0"
-        name = mapping.name if isinstance(mapping.name, str) else ""
-        lines.append(f"{head:<72} {name}\n" if name else head + " \n")
-    return "".join(lines).encode(errors="surrogateescape")
+    at = 0
+    while process.life is Life.ALIVE and at < TASK_SIZE:
+        stop = process.memory.reach(at, TASK_SIZE, LINES_AT_ONCE)
+        if found := process.memory.mappings_in(at, stop - at):
+            yield "".join([_maps_line(mapping) for mapping in found]).encode(errors="surrogateescape")
+            stop = max(stop, found[-1].end)
+        at = stop
+
+
+def _maps_line(mapping: Mapping) -> str:
+    start, end, prot, shared, _, _, offset, name = mapping
+    head = f"{start:08x}-{end:08x} {_PROT_LETTERS[prot & 7]}{'s' if shared else 'p'} {offset:08x} 00:00 0"
+    return f"{head:<72} {name}\n" if name else head + " \n"
 
 
 def _stat(ctx: FsContext, process: Process | None) -> bytes:

@@ -112,8 +112,11 @@ def lookup(ctx: FsContext, path: bytes, at: Directory | None = None, *, follow: 
 
 
 def _components(path: bytes) -> list[bytes]:
-    """The names of a path, the first one last."""
-    names = [name for name in path.split(b"/") if name]
+    """The names of a path, the first one last; "." between others says nothing."""
+    names = [name for name in path.split(b"/") if name and name != b"."]
+    end = path.rstrip(b"/")
+    if end[-2:] in (b"/.", b"."):
+        names.append(b".")
     names.reverse()
     return names
 

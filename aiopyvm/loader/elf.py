@@ -1,18 +1,19 @@
-"""What an ELF file asks for: `parse_elf` reads the two headers that matter with pyelftools, and doubts every number.
+"""What an ELF file asks for: `parse_elf` reads its headers, the first one with pyelftools, and doubts every number.
 
-pyelftools is imported when the first ELF file is parsed, and of it only what reads headers. The result is cached by
-content.
+pyelftools is imported when the first ELF file is parsed, and of it only what reads headers. The program headers, of
+which a hostile file has thousands, are rows of eight words. The result is cached by content.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
+import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiopyvm.errors import LoadError
 from aiopyvm.loader.symbols import read_symbols
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _EHDR_SIZE: Final = 52
 _PHDR_SIZE: Final = 32
 _MAX_PHDRS: Final = 65536 // _PHDR_SIZE  # as fs/binfmt_elf.c has it
+_PHDR: Final = struct.Struct("<8I")
+_PT_LOAD, _PT_INTERP, _PT_PHDR, _PT_GNU_STACK = 1, 3, 6, 0x6474E551
 _CACHE_ENTRIES: Final = 64
 _CACHE_BYTES: Final = 64 << 20
 _PF_X, _PF_W, _PF_R = 1, 2, 4
@@ -31,6 +34,19 @@ _PROT: Final = tuple(
     (PROT_READ if f & _PF_R else 0) | (PROT_WRITE if f & _PF_W else 0) | (PROT_EXEC if f & _PF_X else 0)
     for f in range(8)
 )
+
+
+class ProgramHeader(NamedTuple):
+    """Elf32_Phdr (elf(5))."""
+
+    type: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    flags: int
+    align: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +118,24 @@ class ElfImage:
 
 def parse_elf(data: bytes) -> ElfImage:
     """Parse a static IA-32 program for Linux. Raises LoadError, which says what `data` is instead or what is wrong."""
+    key = len(data), data[:: len(data) // _SAMPLE + 1]
     with _lock:
-        image = _cache.get(data)
-        if image is not None:
-            _cache.move_to_end(data)
+        image = _cache.get(key)
+        if image is not None and image.data == data:
+            _cache.move_to_end(key)
             return image
     image = _parse(data)
     if len(data) <= _CACHE_BYTES // 4:
         with _lock:
-            _cache[data] = image
-            while len(_cache) > _CACHE_ENTRIES or sum(map(len, _cache)) > _CACHE_BYTES:
+            _cache[key] = image
+            while len(_cache) > _CACHE_ENTRIES or sum(size for size, _ in _cache) > _CACHE_BYTES:
                 _cache.popitem(last=False)
     return image
 
 
+_SAMPLE: Final = 1024  # bytes, spread over the file, by which one is looked up: hashing all of a large one takes long
 _lock = threading.Lock()
-_cache: OrderedDict[bytes, ElfImage] = OrderedDict()
+_cache: OrderedDict[tuple[int, bytes], ElfImage] = OrderedDict()
 
 
 def _parse(data: bytes) -> ElfImage:
@@ -127,23 +145,24 @@ def _parse(data: bytes) -> ElfImage:
         raise LoadError(_OTHER_TYPES.get(kind, f"an ELF file of the unknown type {kind}, not a program"))
     headers = _program_headers(data, header)
     for p in headers:
-        if p["p_type"] == "PT_INTERP":
-            path = data[p["p_offset"] : p["p_offset"] + min(p["p_filesz"], 256)].split(b"\0")[0]
+        if p.type == _PT_INTERP:
+            path = data[p.offset : p.offset + min(p.filesz, 256)].split(b"\0")[0]
             name = path.decode(errors="replace")
             raise LoadError(f"a dynamically linked program (interpreter {name!r}): link it -static")
-    segments = tuple(_segment(p, len(data)) for p in headers if p["p_type"] == "PT_LOAD" and p["p_memsz"])
+    loads = [p for p in headers if p.type == _PT_LOAD]
+    segments = tuple(_segment(p, len(data)) for p in loads if p.memsz)
     if not segments:
         raise LoadError("an ELF program without a PT_LOAD segment: there is nothing to load")
     _check_segments(segments, len(data))
-    stack = [p["p_flags"] for p in headers if p["p_type"] == "PT_GNU_STACK"]
+    stack = [p.flags for p in headers if p.type == _PT_GNU_STACK]
     return ElfImage(
         data=data,
         entry=header["e_entry"],
         segments=segments,
-        phdr=_phdr_address(header, headers, segments),
+        phdr=_phdr_address(header["e_phoff"], headers, segments),
         phnum=len(headers),
         position_independent=kind == "ET_DYN",
-        align=max([PAGE, *(p["p_align"] for p in headers if p["p_type"] == "PT_LOAD" and _sane_align(p["p_align"]))]),
+        align=max([PAGE, *(p.align for p in loads if _sane_align(p.align))]),
         stack_prot=PROT_READ | PROT_WRITE | (PROT_EXEC if not stack or stack[-1] & _PF_X else 0),
         read_implies_exec=not stack,
     )
@@ -187,7 +206,7 @@ def _not_elf(data: bytes) -> str:
     return f"not an ELF program: it starts with {data[:4]!r}"
 
 
-def _program_headers(data: bytes, header: Any) -> list[Any]:
+def _program_headers(data: bytes, header: Any) -> list[ProgramHeader]:
     count, size, offset = header["e_phnum"], header["e_phentsize"], header["e_phoff"]
     if not count:
         raise LoadError("an ELF file without program headers: there is nothing to load")
@@ -198,11 +217,12 @@ def _program_headers(data: bytes, header: Any) -> list[Any]:
     if offset + count * size > len(data):
         end = offset + count * size
         raise LoadError(f"a truncated ELF file: its program headers end at {end:#x} of {len(data):#x} bytes")
-    return [_struct(32, True, "Elf_Phdr", data, offset + i * size) for i in range(count)]
+    rows = _PHDR.iter_unpack(memoryview(data)[offset : offset + count * size])
+    return [ProgramHeader._make(row) for row in rows]
 
 
-def _segment(p: Any, file_size: int) -> Segment:
-    vaddr, offset, filesz, memsz, flags = (p[k] for k in ("p_vaddr", "p_offset", "p_filesz", "p_memsz", "p_flags"))
+def _segment(p: ProgramHeader, file_size: int) -> Segment:
+    _, offset, vaddr, _, filesz, memsz, flags, _ = p
     what = f"segment at {vaddr:#x}"
     if filesz > memsz:
         raise LoadError(f"a damaged ELF file: {what} has {filesz:#x} bytes in the file, {memsz:#x} in memory")
@@ -225,14 +245,13 @@ def _check_segments(segments: tuple[Segment, ...], file_size: int) -> None:
         raise LoadError(f"a damaged ELF file: its segments show {total:#x} bytes of a file of {file_size:#x}")
 
 
-def _phdr_address(header: Any, headers: list[Any], segments: tuple[Segment, ...]) -> int:
+def _phdr_address(offset: int, headers: list[ProgramHeader], segments: tuple[Segment, ...]) -> int:
     for p in headers:
-        if p["p_type"] == "PT_PHDR":
-            return int(p["p_vaddr"])
-    offset = header["e_phoff"]
+        if p.type == _PT_PHDR:
+            return p.vaddr
     for s in segments:
         if s.offset <= offset < s.offset + s.filesz:
-            return int(offset - s.offset + s.vaddr)
+            return offset - s.offset + s.vaddr
     return 0
 
 

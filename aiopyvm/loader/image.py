@@ -6,6 +6,7 @@ neighbouring segments of one image by one mapping, however many guests run it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from aiopyvm.loader.elf import ElfImage, Segment
 from aiopyvm.mem.backing import Backing, BytesBacking, ImageBacking
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
+from aiopyvm.mem.residence import MAX_ATTACHMENTS
 from aiopyvm.mem.space import AddressSpace
 
 DYN_BREAK: Final = 0x56555000  # where a 64-bit kernel puts the break of a static-PIE program
@@ -49,39 +51,50 @@ class Loaded:
 
 def build_pieces(image: ElfImage) -> tuple[Piece, ...]:
     """What to map for `image`, in order; later pieces replace earlier ones."""
-    backed = [s for s in image.segments if s.filesz]
-    groups: list[list[Segment]] = []
-    for s in sorted(backed, key=lambda s: s.start):
-        if groups and s.start - max(x.file_end for x in groups[-1]) <= _MAX_GAP:
-            groups[-1].append(s)
-        else:
-            groups.append([s])
     home: dict[Segment, tuple[Backing, int]] = {}
-    for group in groups:
-        shown = ImageBacking(_content(image.data, group))
+    for n, group in enumerate(_groups(image.segments)):
+        content = _content(image.data, group)
+        shown = ImageBacking(content) if n < MAX_ATTACHMENTS else BytesBacking(content)
         home.update((s, (shown, group[0].start)) for s in group)
     pieces = []
     for s in image.segments:
         prot = s.prot | (PROT_EXEC if image.read_implies_exec and s.prot & PROT_READ else 0)
+        start, file_end, end = s.start, s.file_end, s.end
         if s.filesz:
-            backing, start = home[s]
-            pieces.append(Piece(s.start, s.file_end, prot, backing, s.start - start))
-        if s.file_end < s.end:
-            pieces.append(Piece(s.file_end, s.end, prot, None, 0))
+            backing, first = home[s]
+            pieces.append(Piece(start, file_end, prot, backing, start - first))
+        if file_end < end:
+            pieces.append(Piece(file_end, end, prot, None, 0))
     return tuple(pieces)
+
+
+def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """The segments with bytes of the file, by address, those that are near one another together."""
+    groups: list[list[Segment]] = []
+    reach = 0  # the end of the last group
+    for s in sorted([s for s in segments if s.filesz], key=lambda s: s.start):
+        if groups and s.start - reach <= _MAX_GAP:
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+            reach = 0
+        reach = max(reach, s.file_end)
+    return groups
 
 
 def _content(data: bytes, group: list[Segment]) -> bytes:
     """The pages of `group`: whole pages of the file, zero after a segment that goes on without the file."""
     base = group[0].start
     content = bytearray(max(s.file_end for s in group) - base)
+    file = memoryview(data)
     for s in group:
-        at = s.start - base
-        pages = data[s.offset - (s.vaddr - s.start) :][: s.file_end - s.start]
-        content[at : at + len(pages)] = pages
+        start, end = s.start, s.file_end
+        first = s.offset - (s.vaddr - start)
+        pages = file[first : first + end - start]
+        content[start - base : start - base + len(pages)] = pages
         if s.memsz > s.filesz:
             tail = s.vaddr + s.filesz - base
-            content[tail : s.file_end - base] = bytes(s.file_end - base - tail)
+            content[tail : end - base] = bytes(end - base - tail)
     return bytes(content)
 
 
@@ -90,14 +103,31 @@ def map_image(space: AddressSpace, image: ElfImage, bias: int | None = None, nam
 
     `name` is what /proc/self/maps shows. Raises LoadError where the biased image does not fit, AddressSpaceFull.
     """
+    bias = place_image(space, image, bias)
+    map_pieces(space, image.pieces, bias, name)
+    return describe(image, bias)
+
+
+def place_image(space: AddressSpace, image: ElfImage, bias: int | None = None) -> int:
+    """Return the distance from where `image` is linked to where it goes. Raises LoadError."""
     if not image.position_independent:
         bias = 0
     elif bias is None:
         bias = _find_bias(space, image)
-    if bias & PAGE - 1 or image.start + bias < 0 or image.end + bias > TASK_SIZE:
-        raise LoadError(f"a program of {image.end - image.start:#x} bytes cannot be loaded at {image.start + bias:#x}")
-    for start, end, prot, backing, offset in image.pieces:
+    start, end = image.start, image.end
+    if bias & PAGE - 1 or start + bias < 0 or end + bias > TASK_SIZE:
+        raise LoadError(f"a program of {end - start:#x} bytes cannot be loaded at {start + bias:#x}")
+    return bias
+
+
+def map_pieces(space: AddressSpace, pieces: Sequence[Piece], bias: int, name: str) -> None:
+    """Map `pieces`, which are all of an image's or the next ones. Raises AddressSpaceFull."""
+    for start, end, prot, backing, offset in pieces:
         space.map(start + bias, end - start, prot, backing, offset, name=name if backing is not None else "")
+
+
+def describe(image: ElfImage, bias: int) -> Loaded:
+    """What is to be known of `image` when it is in memory."""
     return Loaded(
         entry=image.entry + bias & 0xFFFFFFFF,
         brk=DYN_BREAK if image.position_independent else image.end,

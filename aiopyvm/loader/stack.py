@@ -6,8 +6,9 @@ the auxiliary vector, envp, argv, argc; ESP is a multiple of 16 (fs/exec.c, fs/b
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,11 +100,12 @@ def build_stack(
 def check_size(argv: Sequence[bytes], envp: Sequence[bytes], execfn: bytes, stack_limit: int = _STACK_LIMIT) -> None:
     """Raise Errno(E2BIG) where Linux does: a string over 128 KiB, or all of them over a quarter of the stack limit."""
     strings = (*argv, *envp, execfn)
-    if any(len(s) >= _MAX_STRING for s in strings):
+    lengths = list(map(len, strings))
+    if max(lengths) >= _MAX_STRING:
         raise Errno(E2BIG)
     limit = max(min(_STACK_LIMIT // 4 * 3, stack_limit // 4), _ARG_MAX)
     pointers = 8 * (max(len(argv), 1) + len(envp))
-    if pointers + sum(len(s) + 1 for s in strings) > limit:
+    if pointers + sum(lengths) + len(lengths) > limit:
         raise Errno(E2BIG)
 
 
@@ -114,19 +116,15 @@ class _Strings:
         self.at = at
         self._parts: list[bytes] = [bytes(8)]
 
-    def push(self, strings: Iterable[bytes]) -> list[int]:
+    def push(self, strings: Sequence[bytes]) -> list[int]:
         """Put `strings` below what is there, the last one highest; their addresses."""
-        block = []
-        for s in strings:
-            block += [s, b"\0"]
-        joined = b"".join(block)
+        if not strings:
+            return []
+        joined = b"\0".join(strings) + b"\0"
         self.at -= len(joined)
         self._parts.append(joined)
-        addresses, at = [], self.at
-        for s in block[::2]:
-            addresses.append(at)
-            at += len(s) + 1
-        return addresses
+        sizes = map((1).__add__, map(len, strings[:-1]))
+        return list(itertools.accumulate(sizes, initial=self.at))
 
     def content(self) -> bytes:
         return b"".join(reversed(self._parts))

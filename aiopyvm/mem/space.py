@@ -217,6 +217,10 @@ class AddressSpace(Accesses):
         """The mappings, by address."""
         return iter(self._maps)
 
+    def reach(self, start: int, end: int, count: int) -> int:
+        """Where the mapping after the next `count` ones from `start` on begins; `end` at most."""
+        return self._maps.reach(start, end, count)
+
     def mappings_in(self, address: int, length: int) -> Sequence[Mapping]:
         """The mappings that share a byte with the range, whole, by address."""
         return self._maps.overlapping(address, address + length)

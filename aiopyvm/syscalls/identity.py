@@ -325,6 +325,9 @@ def setfsgid32(t: Thread, fsgid: U32) -> int:
     return _setfsgid(t, fsgid)
 
 
+_ID_FORMAT: Final = {2: "H", 4: "I"}
+
+
 def _getgroups(t: Thread, size: int, list: int, width: int) -> int:
     groups = t.process.credentials.groups
     if size < 0:
@@ -333,7 +336,8 @@ def _getgroups(t: Thread, size: int, list: int, width: int) -> int:
         if len(groups) > size:
             raise Errno(EINVAL)
         shown = [_id16(g) for g in groups] if width == 2 else groups
-        t.memory.write(list, b"".join(g.to_bytes(width, "little") for g in shown))
+        t.memory.write(list, struct.pack(f"<{len(groups)}{_ID_FORMAT[width]}", *shown))
+        t.moved += 64 * len(groups)
     return len(groups)
 
 
@@ -344,8 +348,9 @@ def _setgroups(t: Thread, size: int, list: int, width: int) -> int:
     if not 0 <= size <= NGROUPS_MAX:
         raise Errno(EINVAL)
     data = t.memory.read(list, width * size) if size else b""
-    c.groups = tuple(int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width))
+    c.groups = struct.unpack(f"<{size}{_ID_FORMAT[width]}", data)
     t.process.fs.groups = frozenset(c.groups)
+    t.moved += 64 * size
     return 0
 
 

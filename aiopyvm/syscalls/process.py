@@ -1,4 +1,4 @@
-"""Processes: fork(2), clone(2), execve(2), wait(2), exit(2), process groups and sessions."""
+"""Processes: fork(2), clone(2), wait(2), exit(2), process groups and sessions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from aiopyvm.abi.errno import E2BIG, EACCES, EBADF, ECHILD, EFAULT, EINTR, EINVA
 from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
-from aiopyvm.kernel import exec as program
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
@@ -21,15 +20,11 @@ from aiopyvm.syscalls.limits import rusage_of
 from aiopyvm.syscalls.spec import (
     I32,
     Choice,
-    CStr,
-    DirFd,
     Flags,
     Out,
     Pid,
     Ptr,
     Size,
-    Strings,
-    read_strings,
     syscall,
 )  # fmt: skip
 from aiopyvm.syscalls.steps import again
@@ -48,8 +43,6 @@ P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
 
 CLONE_ARGS_BYTES: Final = 64  # CLONE_ARGS_SIZE_VER0, all that is served
 CLONE_ARGS_KNOWN: Final = 88  # with set_tid, set_tid_size and cgroup
-
-ARG_MAX: Final = 2 << 20  # a quarter of the stack limit, which the loader checks too
 
 CloneFlags = Annotated[int, Flags(clone_abi.NAMES | {SIGCHLD: "SIGCHLD"})]
 WaitFlags = Annotated[
@@ -179,21 +172,6 @@ def _await_vfork(t: Thread, child: Process, tid: int) -> int | Wait:
         return tid
     reason = f"process {child.pid} to exec or exit"
     return Wait((child.vfork_queue,), restart=Restart.NOINTR, reason=reason, uninterruptible=True)
-
-
-@syscall(11, "execve", man="execve(2)")
-def execve(t: Thread, path: CStr, argv: Strings, envp: Strings) -> int:
-    """Another program in this process."""
-    program.execve(t, path, read_strings(t, argv, ARG_MAX), read_strings(t, envp, ARG_MAX))
-    return 0
-
-
-@syscall(358, "execveat", man="execveat(2)")
-def execveat(t: Thread, dirfd: DirFd, path: CStr, argv: Strings, envp: Strings, flags: I32) -> int:
-    """Like execve, the path relative to a directory, or the file of a descriptor."""
-    arguments, environ = read_strings(t, argv, ARG_MAX), read_strings(t, envp, ARG_MAX)
-    program.execve(t, path, arguments, environ, dirfd=dirfd, flags=flags)
-    return 0
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------

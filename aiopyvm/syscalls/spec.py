@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from aiopyvm.abi.errno import E2BIG, EINVAL, ENAMETOOLONG, Errno
+from aiopyvm.abi.errno import EINVAL, ENAMETOOLONG, Errno
 from aiopyvm.abi.layout import CODECS, Codec
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 PATH_MAX: Final = 4096
 IOV_MAX: Final = 1024
-MAX_STRING: Final = 32 * 4096  # MAX_ARG_STRLEN (execve(2))
-MAX_STRINGS: Final = 65536
 MAX_RW_COUNT: Final = 0x7FFFF000  # most bytes that one read or write moves (read(2))
 
 
@@ -309,29 +307,6 @@ def read_string(t: Thread, address: int, limit: int, too_long: int) -> bytes:
     if len(text) >= limit:
         raise Errno(too_long)
     return text
-
-
-def read_strings(t: Thread, address: int, limit_bytes: int) -> list[bytes]:
-    """Read a NULL-terminated array of strings; NULL itself is an empty array (execve(2)).
-
-    Raises MemoryFault, and Errno(E2BIG) when strings, terminators and pointers take more than `limit_bytes`, or there
-    are more than MAX_STRINGS (Linux has no such limit, but one call is bounded work here).
-    """
-    if not address:
-        return []
-    strings: list[bytes] = []
-    load, seen = t.memory.load, dict[int, bytes]()
-    while pointer := load(address, 4):
-        text = seen.get(pointer)
-        if text is None:
-            text = seen[pointer] = read_string(t, pointer, MAX_STRING, E2BIG)
-        strings.append(text)
-        limit_bytes -= len(text) + 5
-        if limit_bytes <= 0 or len(strings) > MAX_STRINGS:
-            raise Errno(E2BIG)
-        address += 4
-    t.moved += 64 * len(strings)
-    return strings
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from aiopyvm.kernel.fs import Directory
 from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.procfs import ProcFs
 from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.loader.elf import parse_elf
 from tests.kernel.machine import CODE, NUMBERS, SCRATCH, Machine, in_steps
 
 BIG = 0x40000000  # where cases map memory
@@ -579,7 +580,7 @@ def random_bytes() -> Iterator[Slices]:
 
 def descriptors(m: Machine, count: int) -> None:
     """Open the two ends of pipes until there are `count` descriptors."""
-    m.kernel.open_files = 1024
+    m.process.fds.limit = 1024
     m.process.limits[RLIMIT_NOFILE] = (1024, 1024)
     while (m.call(m.thread, "pipe", SCRATCH) == 0) and m.words(SCRATCH, 2)[1] < count - 2:
         pass
@@ -621,6 +622,7 @@ def locks() -> Iterator[Slices]:
 
 def main(names: list[str]) -> None:
     """Print the table."""
+    parse_elf(elf([(0x8048000, PAGE, 5)]))  # imports what it needs
     for name, run in CASES.items():
         if names and name not in names:
             continue

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import struct
 
-from aiopyvm.abi.signal import SIGKILL, SIGUSR1
+from aiopyvm.abi.signal import SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
+from aiopyvm.kernel.procfs import ProcFs
 from aiopyvm.kernel.thread import RunState, Thread
 from tests.kernel.machine import HANDLER, SCRATCH, Machine, in_steps, state
+from tests.kernel.slices import elf, make_file
 
 BIG = 0x40000000
 ELSEWHERE = 0x80000000
@@ -211,3 +214,74 @@ def test_a_fork_that_is_killed_half_way_leaves_nothing() -> None:
     assert m.call(m.thread, "wait4", -1, 0, 0, 0) == child.process.pid
     assert len(m.kernel.processes) == 1
     assert m.budget.used < used
+
+
+def test_arguments_are_read_in_steps() -> None:
+    m = machine()
+    count = 20_000
+    m.thread.memory.map(BIG, MB, READ | WRITE)
+    m.put(b"".join(b"%06d\0" % n for n in range(count)), BIG)
+    m.put(struct.pack(f"<{count + 1}I", *range(BIG, BIG + 7 * count, 7), 0), BIG + MB // 2)
+    path = m.put(b"/nowhere\0")
+    assert m.call(m.thread, "execve", path, BIG + MB // 2, 0) is None
+    result, steps = m.finish(m.thread)
+    assert result == -errno.ENOENT
+    assert steps >= 3
+
+
+def test_a_program_of_many_segments_is_mapped_in_steps_and_the_old_one_stays_until_then() -> None:
+    m = machine()
+    before = m.thread.memory
+    data = elf([(0x8048000 + n * 2 * PAGE, PAGE, 5) for n in range(600)])
+    make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    assert m.call(m.thread, "execve", m.put(b"/prog\0"), 0, 0) is None
+    assert m.thread.memory is before
+    _, steps = m.finish(m.thread)
+    assert steps == 2
+    assert m.thread.memory is not before
+    assert len(m.thread.memory.mappings_in(0x8048000, 1200 * PAGE)) == 600
+    assert m.thread.core.cpu.eip == 0x8048000
+
+
+def test_an_execve_that_is_killed_half_way_leaves_nothing() -> None:
+    m = machine()
+    data = elf([(0x8048000 + n * 2 * PAGE, PAGE, 5) for n in range(600)])
+    make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    path, used = m.put(b"/prog\0"), m.budget.used
+    child = m.fork()
+    assert m.call(child, "execve", path, 0, 0) is None
+    m.kernel.send_signal(child.process, SIGKILL)
+    m.kernel.resume(child)
+    assert m.call(m.thread, "wait4", -1, 0, 0, 0) == child.process.pid
+    assert m.budget.used == used + 0x10000  # the file's content in one piece, kept for the next time
+
+
+def test_the_maps_of_a_process_come_a_few_lines_at_a_time() -> None:
+    m = machine()
+    m.kernel.vfs.mount(b"/proc", ProcFs(m.kernel.vfs))
+    fragment(m, 500)
+    fd = m.call(m.thread, "open", m.put(b"/proc/self/maps\0"), 0)
+    assert fd is not None
+    text = b""
+    while n := m.call(m.thread, "read", fd, SCRATCH, 0x10000):
+        assert 0 < n < 8192
+        text += m.thread.memory.read(SCRATCH, n)
+    starts = [int(line.split(b"-")[0], 16) for line in text.splitlines()]
+    assert starts == [mapping.start for mapping in m.thread.memory.mappings()]
+
+
+def test_children_of_a_process_that_ends_are_hung_up_once() -> None:
+    m = machine()
+    parent = m.fork()
+    assert m.call(parent, "setsid") == parent.tid
+    children = [m.fork(parent) for _ in range(3)]
+    for child in children:
+        assert m.call(child, "setpgid", 0, children[0].tid) == 0
+        m.handle(SIGHUP, t=child)
+        m.kernel.send_signal(child.process, SIGSTOP)
+        m.kernel.resume(child)
+    assert m.call(parent, "exit_group", 0) is None
+    for child in children:
+        m.kernel.resume(child)
+        assert m.in_handler(child)
+        assert not child.process.pending.bits
