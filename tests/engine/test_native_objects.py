@@ -385,6 +385,39 @@ def test_a_job_has_limits(name: str, cause: str) -> None:
     compiler.close()
 
 
+def test_a_worker_that_does_not_answer_is_given_up() -> None:
+    compiler = Compiler()
+    with pytest.raises(CompileError, match="did not answer in time"):
+        compiler.submit_job(generated("sleep", cpu_seconds=0.1)).result(60)
+    assert compiler.compile(OUTER, timeout=60)
+    assert (compiler.started, compiler.compiled, compiler.failed, compiler.pending) == (2, 1, 1, 0)
+    assert compiler.seconds > 1
+    compiler.close()
+
+
+AT_WORK = """
+import os, sys, time
+from aiopyvm.engine.native.worker import Job, compiler
+compiler().compile("define void @f() { ret void }")
+print(compiler()._worker._process.pid, flush=True)
+if sys.argv[1] != "idle":
+    compiler().submit_job(Job("", generator="tests.engine.worker_jobs:sleep"))
+    time.sleep(0.3)
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("how", ["idle", "busy", "killed"])
+def test_no_worker_outlives_its_process(how: str) -> None:
+    run = subprocess.run([sys.executable, "-c", AT_WORK, how], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (-9 if how == "killed" else 0, "")
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{int(run.stdout)}") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{int(run.stdout)}")
+
+
 def test_a_worker_inherits_nothing_and_has_its_own_session() -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)

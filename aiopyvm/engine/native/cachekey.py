@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -76,14 +77,21 @@ def _processor() -> bytes:
 def _sources() -> bytes:
     digest = hashlib.sha256()
     for path in sorted(_files()):
-        digest.update(f"{path.relative_to(_PACKAGE)}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        with open(path, "rb", buffering=0) as file:
+            content = file.read()
+        digest.update(f"{path[len(str(_PACKAGE)) :]}\0{len(content)}\0".encode())
+        digest.update(content)
     return digest.digest()
 
 
-def _files() -> Iterator[Path]:
-    for name in _SOURCES:
-        top = _PACKAGE / name
-        for path in (top,) if top.is_file() else top.rglob("*"):
-            if path.is_file() and path.parent.name != "__pycache__" and path.name not in _NO_SAY:
-                yield path
+def _files() -> Iterator[str]:
+    """Yield the paths of all files that have a say."""
+    todo = [str(_PACKAGE / name) for name in _SOURCES if (_PACKAGE / name).is_dir()]
+    yield from (str(_PACKAGE / name) for name in _SOURCES if (_PACKAGE / name).is_file())
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir() and entry.name != "__pycache__":
+                    todo.append(entry.path)
+                elif entry.is_file() and entry.name not in _NO_SAY:
+                    yield entry.path

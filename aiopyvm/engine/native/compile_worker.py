@@ -10,6 +10,7 @@ itself, and no other.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import IO, Any, Final
 
 _LENGTH: Final = struct.Struct("<Q")
+_PR_SET_PDEATHSIG: Final = 1
 MAX_FRAME: Final = 1 << 30
 # LLVM 22 turns `mov (%rsi,%rax), %ax`, whose upper half of EAX is needed, into a MOVZX: it does not see the use of RAX
 # in the address. The pass that does it is only a matter of speed.
@@ -136,6 +138,9 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # without effect where the parent is gone: end of file
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # when the host is out of memory, this process goes before its parent
     sys.path += [path for path in arguments[1:] if path not in sys.path]
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with contextlib.closing(open(os.devnull, "rb")) as nothing:

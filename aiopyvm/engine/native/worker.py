@@ -92,6 +92,9 @@ class Compiler:
         self._closed = False
         self.pending = 0  # jobs that are not done
         self.started = 0  # workers so far
+        self.compiled = 0  # jobs with an object
+        self.failed = 0  # jobs without
+        self.seconds = 0.0  # that jobs took, without their time in the queue
 
     @property
     def running(self) -> bool:
@@ -192,6 +195,9 @@ class Compiler:
         job.data, job.error = data, error
         with self._lock:
             self.pending -= 1
+            self.compiled += data is not None
+            self.failed += data is None
+            self.seconds += job.seconds
         job._done.set()
         if job.callback is None:
             self._finished.append(job)
