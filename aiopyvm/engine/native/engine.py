@@ -37,6 +37,8 @@ _GET_REASON: Final = struct.Struct("<III").unpack_from  # reason, vector, error_
 _REASON: Final = CONTEXT_OFFSETS["reason"]
 _WORD: Final = struct.Struct("<I")
 _WORDS: Final = struct.Struct("<II").unpack_from  # address, access
+UNBOUNDED: Final = 1 << 62
+_WHILE: Final = 64  # instructions of the Python engine that take as long as a return of generated code
 assert _BUDGET - _REC == 24
 assert _ACCESS - _ADDRESS == 4
 
@@ -56,6 +58,7 @@ class NativeEngine:
         self._python = PythonEngine()
         self._rare = RareModes()
         self._lock = threading.Lock()
+        self._launched: dict[int, tuple[SpaceCode, int, int]] = {}  # by id of the core: code, budget, its version
         self._exits = dict.fromkeys(ExitReason, 0)
         self._left = dict.fromkeys(Left, 0)
         self._instructions = 0
@@ -77,8 +80,8 @@ class NativeEngine:
             **exits,
         }
 
-    def run(self, core: Core, budget: int) -> Exit:
-        """Execute at most `budget` (>= 1) instructions of `core`."""
+    def run(self, core: Core, budget: int, patience: int = UNBOUNDED) -> Exit:
+        """Execute at most `budget` (>= 1) instructions of `core`; PAUSE after `patience` returns to Python."""
         if budget < 1:
             raise ValueError(f"budget must be at least 1, not {budget}")
         cpu = core.cpu
@@ -89,20 +92,83 @@ class NativeEngine:
             if left <= 0:
                 exit_ = Exit(ExitReason.BUDGET)
             elif cpu.mode or core.breakpoints or (code := self._code(core)) is None:
-                exit_ = self._elsewhere(core, left, first=left == budget)
+                exit_ = self._elsewhere(core, left, patience, first=left == budget)
             else:
-                exit_ = self._go(core, code, left)
+                exit_ = self._go(core, code, left, patience)
             left = budget - (cpu.instructions - before)
         self._instructions += budget - left
         self._exits[exit_.reason] += 1
         return exit_
 
-    def _elsewhere(self, core: Core, left: int, *, first: bool) -> Exit | None:
+    def launch(self, core: Core, budget: int) -> int:
+        """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
+        generated code cannot go on."""
+        if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None:
+            return 0
+        code.adopt_handlers()
+        try:
+            offset = code.enter(core.cpu.eip)
+        except (MemoryFault, DecodeFault):
+            return 0  # `run` finds out again
+        context = code.context
+        _PUT(context, _REC, code.arena.base + offset, ctypes.addressof(core.cpu), core.memory.base, budget)
+        _WORD.pack_into(context, _ACCESS, 0)
+        self._launched[id(core)] = code, budget, code.generation + code.invalidations
+        return ctypes.addressof(context)
+
+    @property
+    def enter(self) -> Callable[[int], object]:
+        """Runs generated code for a context, on any thread, without the GIL."""
+        assert self._table is not None
+        return self._table.run
+
+    def land(self, core: Core) -> Exit:
+        """After `enter` has returned for what `launch` prepared: why it came back; see `Launcher.land`."""
+        code, budget, version = self._launched.pop(id(core))
+        rec, left = _GET(code.context, _REC)
+        reason, vector, error_code = _GET_REASON(code.context, _REASON)
+        core.cpu.instructions += budget - left
+        self._instructions += budget - left
+        self._left[reason] += 1
+        if reason == Left.SYSCALL:
+            exit_ = Exit(ExitReason.SYSCALL)
+        elif reason in (Left.FAULT, Left.TRAP):
+            exit_ = Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
+        elif left <= 0:
+            exit_ = Exit(ExitReason.BUDGET)
+        elif reason == Left.END:
+            exit_ = Exit(ExitReason.END_OF_CODE)
+        elif version != code.generation + code.invalidations:
+            exit_ = Exit(ExitReason.PAUSE)  # the record that it came from may be another's now
+        else:
+            exit_ = self._landed(core, code, rec - code.arena.base, reason)
+        self._exits[exit_.reason] += 1
+        return exit_
+
+    def _landed(self, core: Core, code: SpaceCode, rec: int, reason: int) -> Exit:
+        """What Python does when generated code lacks something, as in `_go`; the instruction of a STEP is for `run`."""
+        try:
+            if reason == Left.LINK:
+                code.follow(rec)
+            elif reason == Left.JUMP:
+                code.jump(core.cpu.eip)
+            elif reason == Left.STEP:
+                self._touch(core, code.context)
+            elif reason == Left.HOT:
+                self._hot(code, rec)
+        except MemoryFault as fault:
+            return page_fault(fault)
+        except DecodeFault as fault:
+            return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+        return Exit(ExitReason.PAUSE)
+
+    def _elsewhere(self, core: Core, left: int, patience: int, *, first: bool) -> Exit | None:
         """Let the Python engine execute at most `left` instructions; None where the caller goes on."""
         before: int = core.cpu.instructions
-        exit_ = self._python.advance(core, left, first=first)
-        self._in_python += core.cpu.instructions - before
-        return exit_
+        exit_ = self._python.advance(core, min(left, patience * _WHILE), first=first)
+        done = core.cpu.instructions - before
+        self._in_python += done
+        return Exit(ExitReason.PAUSE) if exit_ is None and done >= patience * _WHILE else exit_
 
     # -- code ----------------------------------------------------------------------------------------------------------
 
@@ -136,7 +202,7 @@ class NativeEngine:
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    def _go(self, core: Core, code: SpaceCode, left: int) -> Exit | None:
+    def _go(self, core: Core, code: SpaceCode, left: int, patience: int) -> Exit | None:
         """Run at most `left` instructions in the flat mode; None where the caller goes on."""
         cpu, context, arena = core.cpu, code.context, code.arena
         table = self._table
@@ -148,6 +214,9 @@ class NativeEngine:
         try:
             offset = code.enter(cpu.eip)
             while True:
+                if patience < 0:
+                    return Exit(ExitReason.PAUSE)
+                patience -= 1
                 _PUT(context, _REC, base + offset, state, memory, left)
                 _WORD.pack_into(context, _ACCESS, 0)
                 run(place)
