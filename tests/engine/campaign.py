@@ -13,8 +13,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.protocol import Engine
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
+from tests.engine.engines import native_handlers
 from tests.engine.programs import Outcome, Program, flag_program, program, run, x87_program
 
 KINDS = (
@@ -23,7 +26,7 @@ KINDS = (
 )  # fmt: skip
 
 
-def engines(number: int) -> dict[str, PythonEngine]:
+def engines(number: int) -> dict[str, Engine]:
     """The engines that are compared with the evaluator, fresh: no regions, and regions sooner or later."""
     tiers: tuple[tuple[Tier, int], ...] = (("auto", 3), ("warm", 0), ("auto", 16))
     regions = PythonEngine(*tiers[number % 3])
@@ -47,9 +50,7 @@ def case(seed: int, number: int) -> tuple[Program, list[int]]:
     return made, [random_.choice(cut) for _ in range(20)]
 
 
-def differences(
-    made: Program, slices: list[int], evaluator: PythonEngine, compared: dict[str, PythonEngine]
-) -> Iterator[str]:
+def differences(made: Program, slices: list[int], evaluator: Engine, compared: dict[str, Engine]) -> Iterator[str]:
     """The names of the engines that do not do what the evaluator does, with the first slice that shows it."""
     expected = run(evaluator, made, slices)
     for name, engine in compared.items():
@@ -78,14 +79,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first program")
     parser.add_argument("--fresh", type=int, default=50, help="programs that share engines")
+    parser.add_argument("--native", action="store_true", help="compare the native engine alone, with cold code")
     options = parser.parse_args()
     failed = 0
-    evaluator = PythonEngine("evaluator")
+    evaluator = PythonEngine("cold" if options.native else "evaluator")
     compared = engines(0)
+    table = native_handlers() if options.native else None
     began = time.monotonic()
     for number in range(options.first, options.first + options.programs):
         if number % options.fresh == 0:
             compared = engines(number // options.fresh)
+            if table is not None:
+                table.collect(60)  # handlers for what the programs before had and no handler was there for
+                compared = {"native": NativeEngine(lambda: table)}
         made, slices = case(options.seed, number)
         try:
             found = list(differences(made, slices, evaluator, compared))

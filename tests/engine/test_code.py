@@ -9,13 +9,12 @@ import pytest
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine, code, shapes
 from aiopyvm.engine.python.code import Code
-from aiopyvm.engine.python.engine import Tier
 from aiopyvm.isa.state import AC, CpuState
 from aiopyvm.mem.budget import Unlimited
 from aiopyvm.mem.space import AddressSpace
+from tests.engine.engines import ENGINES, engine_of
 
 BASE = 0x10000
-TIERS: tuple[Tier, ...] = ("evaluator", "cold", "warm", "auto")
 RWX, RX, RW = 7, 5, 3
 
 
@@ -30,10 +29,6 @@ def machine(text: bytes, *, pages: int = 2, stop: int = -1, at: int = BASE) -> C
     return Core(cpu, space, end_of_code=stop)
 
 
-def engine_of(tier: Tier) -> PythonEngine:
-    return PythonEngine(tier, warm_after=3)
-
-
 def translations(core: Core) -> Code:
     (made,) = core.memory.translations.values()
     assert isinstance(made, Code)
@@ -45,8 +40,8 @@ def counting(constant: int, times: int) -> bytes:
     return b"\xb9" + struct.pack("<I", times) + b"\x05" + struct.pack("<I", constant) + b"\x49\x75\xf8\xf4"
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_two_spaces_run_different_bytes_at_one_address(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_two_spaces_run_different_bytes_at_one_address(tier: str) -> None:
     engine = engine_of(tier)
     for constant in (1, 5, 1, 7):
         core = machine(counting(constant, 50))
@@ -55,9 +50,9 @@ def test_two_spaces_run_different_bytes_at_one_address(tier: Tier) -> None:
         assert core.cpu.instructions == 151
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize("stop", [BASE + 11, BASE + 13])
-def test_a_region_made_for_another_end_of_code_is_not_used(tier: Tier, stop: int) -> None:
+def test_a_region_made_for_another_end_of_code_is_not_used(tier: str, stop: int) -> None:
     engine = engine_of(tier)
     text = b"\xb9\x32\0\0\0" + b"\x05\x01\0\0\0" + b"\x90\x90\x90" + b"\x49\x75\xf5\xf4"
     for _ in range(2):
@@ -67,9 +62,9 @@ def test_a_region_made_for_another_end_of_code_is_not_used(tier: Tier, stop: int
     assert (core.cpu.eip, core.cpu.eax) == (stop, 1)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize("how", ["write", "poke", "remap", "shared"])
-def test_the_kernel_changes_code_between_runs(tier: Tier, how: str) -> None:
+def test_the_kernel_changes_code_between_runs(tier: str, how: str) -> None:
     engine = engine_of(tier)
     core = machine(counting(1, 1000))
     if how == "shared":
@@ -86,8 +81,8 @@ def test_the_kernel_changes_code_between_runs(tier: Tier, how: str) -> None:
     assert core.cpu.eax == 200 + 200 * 3
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_code_that_loses_its_permission_or_page_faults(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_code_that_loses_its_permission_or_page_faults(tier: str) -> None:
     for unmapped in (False, True):
         engine = engine_of(tier)
         core = machine(counting(1, 1000))
@@ -101,8 +96,8 @@ def test_code_that_loses_its_permission_or_page_faults(tier: Tier) -> None:
         assert core.cpu.instructions == 601
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_fork_that_changes_its_code_changes_nobody_elses(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_fork_that_changes_its_code_changes_nobody_elses(tier: str) -> None:
     engine = engine_of(tier)
     core = machine(counting(1, 1000))
     engine.run(core, 601)
@@ -113,8 +108,8 @@ def test_a_fork_that_changes_its_code_changes_nobody_elses(tier: Tier) -> None:
     assert (core.cpu.eax, child.cpu.eax) == (300, 200 + 100 * 9)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_loop_that_rewrites_itself_runs_what_it_wrote(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_loop_that_rewrites_itself_runs_what_it_wrote(tier: str) -> None:
     # l: add eax, 1 (its immediate is incremented); inc byte [l+1]; dec ecx; jnz l; hlt
     text = b"\x05\x01\0\0\0" + b"\xfe\x05" + struct.pack("<I", BASE + 1) + b"\x49\x75\xf2\xf4"
     core = machine(text)
@@ -124,8 +119,8 @@ def test_a_loop_that_rewrites_itself_runs_what_it_wrote(tier: Tier) -> None:
     assert core.cpu.instructions == 160
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_an_instruction_that_overwrites_its_successor(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_an_instruction_that_overwrites_its_successor(tier: str) -> None:
     # mov byte [next], 0x43 (inc ebx); next: inc eax; hlt -- entered many times first with 0x40
     text = b"\xc6\x05" + struct.pack("<I", BASE + 7) + b"\x40" + b"\x40\x49\x75\xf5\xc6\x05"
     text += struct.pack("<I", BASE + 18) + b"\x43" + b"\x40\xf4"
@@ -135,8 +130,8 @@ def test_an_instruction_that_overwrites_its_successor(tier: Tier) -> None:
     assert (core.cpu.eax, core.cpu.ebx) == (30, 1)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_an_instruction_over_two_pages(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_an_instruction_over_two_pages(tier: str) -> None:
     at = BASE + 4096 - 2
     core = machine(b"\x05\x01\0\0\0\x49\x75\xf8\xf4", at=at)
     core.cpu.ecx = 20
@@ -149,9 +144,9 @@ def test_an_instruction_over_two_pages(tier: Tier) -> None:
     assert (second.cpu.eip, second.cpu.instructions) == (at, 0)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize("offset", [4096 - 3, 4096 - 100])
-def test_no_page_is_touched_but_those_that_are_executed(tier: Tier, offset: int) -> None:
+def test_no_page_is_touched_but_those_that_are_executed(tier: str, offset: int) -> None:
     engine = engine_of(tier)
     for _ in range(3):
         core = machine(b"\x40\x40\xf4" + b"\x90" * 200, at=BASE + offset, pages=4)
@@ -262,8 +257,8 @@ def test_stores_beside_code_are_told_only_to_the_blocks_near_by() -> None:
     assert BASE in core.memory.writable
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_one_address_has_a_block_for_each_mode(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_one_address_has_a_block_for_each_mode(tier: str) -> None:
     engine = engine_of(tier)
     core = machine(b"\xa1" + struct.pack("<I", BASE + 4097) + b"\xeb\xf9")  # mov eax, [BASE + 4097]; jmp to it
     for _ in range(3):
@@ -275,7 +270,7 @@ def test_one_address_has_a_block_for_each_mode(tier: Tier) -> None:
     for flags in (AC, 0, AC):
         core.cpu.system_flags = flags
         assert engine.run(core, 40) == Exit(ExitReason.BUDGET)
-    if tier != "evaluator":
+    if tier not in ("evaluator", "native"):
         core.memory.write(BASE, b"\x91" * 16)
         code_ = translations(core)
         assert not code_.blocks

@@ -8,22 +8,22 @@ import pytest
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
-from aiopyvm.engine.python.engine import Tier
 from aiopyvm.isa.state import AC, AF, CF, OSZAPC, SF, TF, USER_DS
-from tests.engine.test_code import BASE, TIERS, counting, engine_of, machine
+from tests.engine.engines import ENGINES, engine_of
+from tests.engine.test_code import BASE, counting, machine
 
 DATA = BASE + 4096
 
 
-def fault(core: Core, tier: Tier, budget: int = 100) -> tuple[int, int, int]:
+def fault(core: Core, tier: str, budget: int = 100) -> tuple[int, int, int]:
     """Vector, EIP from BASE, and count of the fault that `core` runs into."""
     exit_ = engine_of(tier).run(core, budget)
     assert exit_.reason is ExitReason.FAULT
     return exit_.vector, core.cpu.eip - BASE, core.cpu.instructions
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_budget_is_spent_to_the_instruction(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_budget_is_spent_to_the_instruction(tier: str) -> None:
     engine = engine_of(tier)
     core = machine(counting(1, 100))
     for budget in (1, 1, 2, 3, 7, 50, 1, 100):
@@ -35,15 +35,15 @@ def test_a_budget_is_spent_to_the_instruction(tier: Tier) -> None:
     assert core.cpu.eip == BASE + (5, 10, 11)[(executed - 1) % 3]
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize("budget", [0, -1])
-def test_a_budget_is_positive(tier: Tier, budget: int) -> None:
+def test_a_budget_is_positive(tier: str, budget: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         engine_of(tier).run(machine(b"\x90"), budget)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_system_call_leaves_behind_its_instruction(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_system_call_leaves_behind_its_instruction(tier: str) -> None:
     core = machine(b"\x40\xcd\x80\x43")
     engine = engine_of(tier)
     assert engine.run(core, 100) == Exit(ExitReason.SYSCALL)
@@ -52,7 +52,7 @@ def test_a_system_call_leaves_behind_its_instruction(tier: Tier) -> None:
     assert core.cpu.ebx == 1
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -66,14 +66,14 @@ def test_a_system_call_leaves_behind_its_instruction(tier: Tier) -> None:
         (b"\x40\xcd\x03", (13, 1, 1)),  # INT 3 in two bytes: its gate
     ],
 )
-def test_faults(tier: Tier, text: bytes, expected: tuple[int, int, int]) -> None:
+def test_faults(tier: str, text: bytes, expected: tuple[int, int, int]) -> None:
     if text[1] == 0xCD:
         expected = fault(machine(text), "evaluator")
     assert fault(machine(text), tier) == expected
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_page_fault_tells_address_access_and_code(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_page_fault_tells_address_access_and_code(tier: str) -> None:
     core = machine(b"\xa3" + struct.pack("<I", 0x5000))
     assert engine_of(tier).run(core, 5) == Exit(ExitReason.FAULT, 14, 6, 0x5000, "w")
     core = machine(b"\xeb\xfe")
@@ -81,8 +81,8 @@ def test_a_page_fault_tells_address_access_and_code(tier: Tier) -> None:
     assert engine_of(tier).run(core, 5) == Exit(ExitReason.FAULT, 14, 20, 0x7000, "x")
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_fault_in_warm_code_leaves_the_state_before_its_instruction(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_fault_in_warm_code_leaves_the_state_before_its_instruction(tier: str) -> None:
     # l: add ebx, ecx; mov [edx], ebx; add edx, 4; inc esi; jmp l -- until the pages end
     core = machine(b"\x01\xcb\x89\x1a\x83\xc2\x04\x46\xeb\xf6", pages=3)
     core.cpu.edx, core.cpu.ecx = BASE + 3 * 4096 - 400, 0xFFFFFFFF
@@ -92,26 +92,26 @@ def test_a_fault_in_warm_code_leaves_the_state_before_its_instruction(tier: Tier
     assert core.cpu.eflags & OSZAPC == SF | AF | CF  # as ADD left them
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", ENGINES)
 @pytest.mark.parametrize(("count", "counted"), [(0, 1), (1, 1), (5, 5), (300, 300)])
 @pytest.mark.parametrize("text", [b"\xf3\xaa", b"\xf3\xa5", b"\xf3\xac"])
-def test_each_iteration_counts(tier: Tier, count: int, counted: int, text: bytes) -> None:
+def test_each_iteration_counts(tier: str, count: int, counted: int, text: bytes) -> None:
     core = machine(text + b"\xf4", pages=4)
     core.cpu.ecx, core.cpu.edi, core.cpu.esi = count, DATA, DATA + 4096
     assert fault(core, tier, 10_000) == (13, 2, counted)
     assert core.cpu.ecx == 0
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_rep_that_faults_keeps_what_it_did(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_rep_that_faults_keeps_what_it_did(tier: str) -> None:
     core = machine(b"\xf3\xaa", pages=2)
     core.cpu.ecx, core.cpu.edi = 50, BASE + 2 * 4096 - 20
     assert fault(core, tier) == (14, 0, 20)
     assert (core.cpu.ecx, core.cpu.edi) == (30, BASE + 2 * 4096)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_breakpoints(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_breakpoints(tier: str) -> None:
     engine = engine_of(tier)
     core = machine(counting(1, 30))
     core.breakpoints.add(BASE + 10)
@@ -123,8 +123,8 @@ def test_breakpoints(tier: Tier) -> None:
     assert core.cpu.instructions == 91
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_breakpoint_where_a_run_begins_is_passed(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_breakpoint_where_a_run_begins_is_passed(tier: str) -> None:
     core = machine(b"\x40\x40\x40")
     core.breakpoints.update({BASE, BASE + 1})
     engine = engine_of(tier)
@@ -134,8 +134,8 @@ def test_a_breakpoint_where_a_run_begins_is_passed(tier: Tier) -> None:
     assert core.cpu.eax == 2
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_breakpoint_set_in_warm_code_holds_at_once(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_breakpoint_set_in_warm_code_holds_at_once(tier: str) -> None:
     engine = engine_of(tier)
     core = machine(counting(1, 1000))
     engine.run(core, 601)
@@ -144,8 +144,8 @@ def test_a_breakpoint_set_in_warm_code_holds_at_once(tier: Tier) -> None:
     assert core.cpu.instructions == 603
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_the_end_of_code_goes_before_a_breakpoint(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_the_end_of_code_goes_before_a_breakpoint(tier: str) -> None:
     core = machine(b"\x40\x40", stop=BASE + 2)
     core.breakpoints.add(BASE + 2)
     engine = engine_of(tier)
@@ -154,21 +154,21 @@ def test_the_end_of_code_goes_before_a_breakpoint(tier: Tier) -> None:
     assert core.cpu.instructions == 2
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_an_instruction_over_the_end_of_code_runs_past_it(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_an_instruction_over_the_end_of_code_runs_past_it(tier: str) -> None:
     core = machine(b"\x40\x05\x01\0\0\0\xf4", stop=BASE + 3)
     assert fault(core, tier) == (13, 6, 2)
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_a_16_bit_branch_cuts_eip(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_16_bit_branch_cuts_eip(tier: str) -> None:
     core = machine(b"\x40\x66\xeb\x00")
     assert fault(core, tier) == (14, (BASE + 4 & 0xFFFF) - BASE, 2)
     assert fault(machine(b"\x40\x66\x0f\x84\x05\0\xf4"), tier) == (13, 6, 2)  # JE, not taken: EIP stays whole
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_single_stepping_traps_after_each_instruction(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_single_stepping_traps_after_each_instruction(tier: str) -> None:
     core = machine(b"\x9c\x81\x0c\x24\0\x01\0\0\x9d\x40\x40\x43")  # pushf; or [esp], TF; popf; inc eax ...
     engine = engine_of(tier)
     assert engine.run(core, 100).vector == 1
@@ -179,8 +179,8 @@ def test_single_stepping_traps_after_each_instruction(tier: Tier) -> None:
     assert engine.run(core, 1).reason is ExitReason.BUDGET
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_modes_may_change_in_the_middle_of_a_run(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_modes_may_change_in_the_middle_of_a_run(tier: str) -> None:
     # l: dec ecx; jnz l; mov ds, dx; mov eax, [1] (DS is null: #GP)
     core = machine(b"\x49\x75\xfd\x8e\xda\xa1\x01\0\0\0")
     core.cpu.ecx = 20
@@ -194,8 +194,8 @@ def test_modes_may_change_in_the_middle_of_a_run(tier: Tier) -> None:
     assert aligned.cpu.ds == USER_DS
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_the_time_stamp_counter_is_the_cores(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_the_time_stamp_counter_is_the_cores(tier: str) -> None:
     core = machine(b"\x0f\x31\xf4")
     core.rdtsc = lambda: 0x1_2345_6789
     assert fault(core, tier) == (13, 2, 1)
@@ -213,8 +213,8 @@ def test_statistics() -> None:
     assert found["blocks"] >= 3
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_an_unmasked_exception_keeps_its_own_opcode(tier: Tier) -> None:
+@pytest.mark.parametrize("tier", ENGINES)
+def test_an_unmasked_exception_keeps_its_own_opcode(tier: str) -> None:
     engine = engine_of(tier)
     for register in range(8):
         core = machine(bytes((0xD8, 0xC0 + register)))  # fadd st, st(i): the stack is empty

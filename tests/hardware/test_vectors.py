@@ -1,4 +1,4 @@
-"""Recorded cases of the real CPU, replayed on every tier of the Python engine: no such CPU is needed here."""
+"""Recorded cases of the real CPU, replayed on every engine: no such CPU is needed here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from itertools import islice
 
 import pytest
 
-from aiopyvm.engine.python import PythonEngine
-from aiopyvm.engine.python.engine import Tier
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.mem.space import AddressSpace
+from tests.engine.engines import engine_of
 from tests.hardware import vectors
 from tests.hardware.machine import Machine, differences
 from tests.hardware.wire import Case
 
-TIERS: dict[Tier, int] = {"evaluator": 3000, "cold": 3000, "warm": 300}  # how many cases of each set at most
+TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1500}  # how many cases of each set at most
 SHOWN = 10
 
 
@@ -33,8 +32,8 @@ def test_there_are_vectors() -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", vectors.names())
-def test_replay(name: str, tier: Tier) -> None:
-    machine = Machine(PythonEngine(tier), AddressSpace())
+def test_replay(name: str, tier: str) -> None:
+    machine = Machine(engine_of(tier), AddressSpace())
     pairs = list(vectors.load(name))
     assert pairs
     step = max(1, len(pairs) // TIERS[tier])

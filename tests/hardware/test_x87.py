@@ -8,10 +8,9 @@ import struct
 import pytest
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
-from aiopyvm.engine.python import PythonEngine
-from aiopyvm.engine.python.engine import Tier
 from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.space import AddressSpace
+from tests.engine.engines import engine_of
 from tests.hardware import vectors
 from tests.hardware.campaign_x87 import compare
 from tests.hardware.cases_x87 import cases, rows
@@ -21,7 +20,7 @@ from tests.hardware.machine import Machine
 from tests.hardware.wire import CODE, DATA, READ_ONLY, Case
 from tests.hardware.x87_values import image
 
-TIERS: tuple[Tier, ...] = ("evaluator", "cold", "warm")
+TIERS = ("evaluator", "cold", "warm", "native")
 ONE = 0x3FFF8 << 60
 
 
@@ -41,7 +40,7 @@ def test_every_row_is_met() -> None:
     assert met == set(rows())
 
 
-def run(code: bytes, tier: Tier, data: bytes = b"") -> tuple[Exit, CpuState, AddressSpace]:
+def run(code: bytes, tier: str, data: bytes = b"") -> tuple[Exit, CpuState, AddressSpace]:
     """Run `code` to its INT 0x80 or its fault."""
     memory = AddressSpace()
     memory.map(CODE, 4096, 5)
@@ -50,7 +49,7 @@ def run(code: bytes, tier: Tier, data: bytes = b"") -> tuple[Exit, CpuState, Add
     memory.poke(DATA, data)
     core = Core(CpuState(), memory)
     core.cpu.eip = CODE
-    return PythonEngine(tier).run(core, 100_000), core.cpu, memory
+    return engine_of(tier).run(core, 100_000), core.cpu, memory
 
 
 def at(opcode: bytes, offset: int) -> bytes:
@@ -59,7 +58,7 @@ def at(opcode: bytes, offset: int) -> bytes:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_unmasked_exception_comes_at_the_next_waiting_instruction(tier: Tier) -> None:
+def test_unmasked_exception_comes_at_the_next_waiting_instruction(tier: str) -> None:
     # fldcw [unmasks ZE]; fld1; fldz; fdivp; fnstsw ax; fwait
     code = at(b"\xd9\x2d", 0) + b"\xd9\xe8\xd9\xee\xde\xf9\xdf\xe0"
     outcome, cpu, _ = run(code + b"\x9b", tier, struct.pack("<H", 0x37B))
@@ -70,7 +69,7 @@ def test_unmasked_exception_comes_at_the_next_waiting_instruction(tier: Tier) ->
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_masked_again_it_never_comes(tier: Tier) -> None:
+def test_masked_again_it_never_comes(tier: str) -> None:
     # fldcw [unmasks ZE]; fld1; fldz; fdivp; fldcw faults; so: fnclex; fldcw [masks all]; fdivp; fwait
     code = at(b"\xd9\x2d", 0) + b"\xd9\xe8\xd9\xee\xde\xf9" + b"\xdb\xe2" + at(b"\xd9\x2d", 2) + b"\xde\xf9\x9b"
     outcome, cpu, _ = run(code, tier, struct.pack("<HH", 0x37B, 0x37F))
@@ -80,7 +79,7 @@ def test_masked_again_it_never_comes(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_control_word_in_a_loop_rounds_each_time(tier: Tier) -> None:
+def test_control_word_in_a_loop_rounds_each_time(tier: str) -> None:
     """The C compiler's (int) cast: fnstcw, or, fldcw, fistp, fldcw, a thousand times."""
     body = (
         at(b"\xd9\x3d", 0)  # fnstcw [0]
@@ -103,7 +102,7 @@ def test_control_word_in_a_loop_rounds_each_time(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_state_goes_to_memory_and_back(tier: Tier) -> None:
+def test_state_goes_to_memory_and_back(tier: str) -> None:
     # fldpi; fld1; fnsave [0]; frstor [0]; fnsave [128]
     code = b"\xd9\xeb\xd9\xe8" + at(b"\xdd\x35", 0) + at(b"\xdd\x25", 0) + at(b"\xdd\x35", 128)
     outcome, cpu, memory = run(code, tier)
@@ -116,7 +115,7 @@ def test_state_goes_to_memory_and_back(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_stack_goes_round(tier: Tier) -> None:
+def test_stack_goes_round(tier: str) -> None:
     """A ninth push overflows: the indefinite, IE, SF and C1."""
     outcome, cpu, _ = run(b"\xd9\xe8" * 9 + b"\xdf\xe0", tier)
     assert outcome.reason == ExitReason.SYSCALL

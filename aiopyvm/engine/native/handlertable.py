@@ -41,6 +41,7 @@ class HandlerTable:
     """What is loaded. `run(context)` runs records, without the GIL; `symbols` are distances from code_base by name."""
 
     def __init__(self, loaded: LoadedObject) -> None:
+        self.loaded = loaded
         self.symbols: Mapping[str, int] = loaded.symbols
         self.steps = Steps(*(loaded.symbols[name] for name in Steps.__slots__))
         self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded.address("run"))

@@ -1,0 +1,42 @@
+"""The engines that every test of the contract runs on, by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import get_args
+
+import pytest
+
+from aiopyvm.engine.native.aot import ahead_of_time
+from aiopyvm.engine.native.codearena import unsupported
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.protocol import Engine
+from aiopyvm.engine.python import PythonEngine
+from aiopyvm.engine.python.engine import Tier
+
+ENGINES = ("evaluator", "cold", "warm", "auto", "native")
+BUILD_SECONDS = 300.0
+
+
+@cache
+def native_handlers() -> HandlerTable:
+    """The handlers of this process, built if there are none yet; skips where generated code cannot run."""
+    reason = unsupported()
+    if reason is not None:
+        pytest.skip(reason)
+    return HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
+
+
+def native_engine() -> NativeEngine:
+    """A native engine without any code yet."""
+    table = native_handlers()
+    return NativeEngine(lambda: table)
+
+
+def engine_of(name: str) -> Engine:
+    """A new engine of that name; "auto" makes regions soon."""
+    if name == "native":
+        return native_engine()
+    (tier,) = (tier for tier in get_args(Tier) if tier == name)
+    return PythonEngine(tier, warm_after=3)
