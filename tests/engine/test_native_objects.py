@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -141,6 +142,41 @@ def test_pages_are_writable_only_while_nobody_can_run_them(arena: CodeArena) -> 
     watched.fill(at, bytes(5000))
     watched.close()
     assert seen == ["rw-p", "r-xp"]
+
+
+SPIN = """
+define i64 @spin(ptr %stop) {
+  br label %again
+again:
+  %n = phi i64 [0, %0], [%m, %again]
+  %m = add i64 %n, 1
+  %x = load volatile i32, ptr %stop
+  %over = icmp ne i32 %x, 0
+  br i1 %over, label %out, label %again
+out:
+  ret i64 %m
+}"""
+
+
+def test_neighbours_run_on_while_objects_come_and_go(arena: CodeArena, compiler: Compiler, outer: bytes) -> None:
+    spin = load(compiler.compile(SPIN), {}, arena)
+    stop = ctypes.c_int32(0)
+    counts: list[int] = []
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(spin.address("spin"))
+    threads = [threading.Thread(target=lambda: counts.append(function(ctypes.addressof(stop)))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    held = []
+    for n in range(300):
+        held.append(load(outer, {}, arena))
+        assert call(held[-1], "outer", n) == n + 7
+        if n % 3 == 2:
+            held.pop(n % len(held)).free()
+    stop.value = 1
+    for thread in threads:
+        thread.join(60)
+    assert len(counts) == 2
+    assert min(counts) > 0
 
 
 # --- the arena --------------------------------------------------------------------------------------------------------
