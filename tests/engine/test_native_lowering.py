@@ -11,9 +11,9 @@ import pytest
 from aiopyvm.engine.native import commonshapes
 from aiopyvm.engine.native.calls import check_budget, define
 from aiopyvm.engine.native.compile_worker import Builder
-from aiopyvm.engine.native.handlers import Fields, Flow, HandlerLowering, Shape, Shapes, Unlowerable, fields, flow
+from aiopyvm.engine.native.handlers import Fields, Flow, HandlerLowering, Shape, Shapes, fields, flow
 from aiopyvm.engine.native.layout import Context, Left, Record
-from aiopyvm.engine.native.llvmtext import Text, module
+from aiopyvm.engine.native.llvmtext import Text, Unlowerable, module
 from aiopyvm.engine.native.objectfile import LoadedObject, load
 from aiopyvm.engine.native.runtime_ir import runtime_text
 from aiopyvm.engine.python.fpregisters import read_fp

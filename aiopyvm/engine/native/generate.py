@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aiopyvm.engine.native.commonshapes import SHAPES
-from aiopyvm.engine.native.handlers import Shape, Unlowerable
-from aiopyvm.engine.native.llvmtext import module
+from aiopyvm.engine.native.handlers import Shape
+from aiopyvm.engine.native.llvmtext import Unlowerable, module
 from aiopyvm.engine.native.runtime_ir import leave_declarations, runtime_text
 from aiopyvm.isa.decode import decode
 

@@ -24,8 +24,8 @@ from aiopyvm.engine.native.calls import (
     record_field,
 )
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, RECORD_SIZE
-from aiopyvm.engine.native.llvmtext import Text
-from aiopyvm.engine.native.lower import Lowering, Unlowerable
+from aiopyvm.engine.native.llvmtext import Text, Unlowerable
+from aiopyvm.engine.native.lower import Lowering
 from aiopyvm.engine.shapes import SENTINELS, ShapeTracer, replace_sentinels, shape_key, trace_shape
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register, Relative
@@ -157,6 +157,9 @@ class HandlerLowering(Lowering):
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
+    def step_label(self) -> str:
+        return self.slow_label("0", 0, False)
+
     def slow_label(self, address: str, size: int, write: bool) -> str:
         key = address, size | (ACCESS_WRITE if write else 0)
         if key not in self._slow:
@@ -202,7 +205,7 @@ class HandlerLowering(Lowering):
         text = self.text
         for (address, access), label in self._slow.items():
             text.label(label)
-            for name, value in (("address", address), ("access", str(access))):
+            for name, value in (("address", address), ("access", str(access))) if access else ():
                 place = text.fresh(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS[name]}")
                 text.line(f"store i32 {value}, ptr {place}")
             call(text, "@leave_step", "%rec", "%budget", UNCHANGED)
@@ -253,4 +256,4 @@ def flow(insn: Insn) -> Flow:
     return _STRAIGHT
 
 
-__all__ = ["Fields", "Flow", "Shape", "Shapes", "Unlowerable", "fields", "flow"]
+__all__ = ["Fields", "Flow", "HandlerLowering", "Shape", "Shapes", "fields", "flow"]

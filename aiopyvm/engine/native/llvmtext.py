@@ -25,6 +25,10 @@ _KINDS: Final = re.compile(r"(?:^|, )(ptr|i\d+)")
 _CODE_BASE: Final = "@code_base = external hidden global i8"
 
 
+class Unlowerable(Exception):
+    """An operation has no native form; the argument says which, or why."""
+
+
 class Text:
     """The body of one function."""
 
@@ -33,6 +37,16 @@ class Text:
         self.block = "entry"  # label of the block that lines are appended to
         self._names = 0
         self._shared: dict[str, str] = {}
+        self._slots: dict[str, str] = {}
+
+    def body(self) -> str:
+        """All lines: the entry block begins with the slots."""
+        return "\n".join([*self._slots.values(), *self.lines])
+
+    def slot(self, name: str, kind: str, align: int) -> str:
+        """The address of a place of the stack frame, the same for the same name."""
+        self._slots.setdefault(name, f"  %{name} = alloca {kind}, align {align}")
+        return f"%{name}"
 
     def name(self) -> str:
         """A new name for a value."""

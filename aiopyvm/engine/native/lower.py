@@ -15,22 +15,24 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
-from aiopyvm.engine.native.llvmtext import UNLIKELY, Text
+from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
+from aiopyvm.engine.native.lower_float import float_helper_text, float_text
 from aiopyvm.engine.native.lower_integer import constant, integer_text
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.ir.builder import Value
+from aiopyvm.ir.ops import FLOAT_OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import GENERAL, REGISTERS
-from aiopyvm.isa.state import FLAG_BITS, MODE_REGISTERS, SEGMENTS
+from aiopyvm.isa.state import AC, FLAG_BITS, MODE_REGISTERS, SEGMENTS, TF
 
 _FP_SIZE: Final = 16  # bytes from one x87 register to the next
 _FP_REGISTERS: Final = 7
+_MODE_BITS: Final = {
+    "fcw": (0x3F, 0x3F),
+    "system_flags": (AC | TF, 0),
+}  # those that the mode depends on, in the flat one
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)  # what code is keyed by, or changes with it
-
-
-class Unlowerable(Exception):
-    """A trace has no native form; the argument says what stands in the way."""
 
 
 class Lowering:
@@ -42,6 +44,7 @@ class Lowering:
         self.memory = CheckedMemory(text)
         self.ended = False  # control cannot come here
         self._names: dict[Value, str] = {}
+        self._exceptions: dict[Value, str] = {}  # of floating-point operations
         self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
         self._effects = False
 
@@ -77,6 +80,10 @@ class Lowering:
         """
         raise NotImplementedError
 
+    def step_label(self) -> str:
+        """The label of the block that leaves the current instruction, which has done nothing, to Python."""
+        raise NotImplementedError
+
     def begin(self, op: Value) -> None:
         """Begin the instruction of an `insn` operation."""
 
@@ -91,14 +98,23 @@ class Lowering:
                 continue
             if op.op in PURE:
                 self._names[op] = integer_text(self.text, op, [self.name(arg) for arg in op.args])
+            elif op.op in FLOAT_OPS:
+                arguments = [self.name(arg) for arg in op.args]
+                self._names[op], self._exceptions[op] = float_text(self.text, op, arguments)
             elif op.op != "const":
                 self._one(op)
 
     def _one(self, op: Value) -> None:
         handler = getattr(self, f"_op_{op.op}", None)
         if handler is None:
-            raise Unlowerable(op.op if op.op != "helper" else f"helper {op.attr.name}")
+            raise Unlowerable(op.op)
         handler(op)
+
+    def _op_helper(self, op: Value) -> None:
+        self._names[op] = float_helper_text(self.text, op, [self.name(arg) for arg in op.args])
+
+    def _op_fexc(self, op: Value) -> None:
+        self._names[op] = self._exceptions[op.args[0]]
 
     def name(self, value: Value) -> str:
         """The LLVM name of a value that was written, or the constant."""
@@ -132,7 +148,7 @@ class Lowering:
     def _op_set(self, op: Value) -> None:
         name, value = op.attr, op.args[0]
         if name in _KEYED:
-            raise Unlowerable(f"set {name}")
+            self._keep_mode(op)
         self._effects = True
         if name in GENERAL or name[0] == "$":
             self.write_register(name, self.name(value))
@@ -140,6 +156,18 @@ class Lowering:
             self.state[FLAG_ARGUMENTS[name]] = word_of_flag(self.text, name, value, self.name)
         else:
             self.write_field(name, self.name(value))
+
+    def _keep_mode(self, op: Value) -> None:
+        """Leave to Python what would change the mode: an x87 exception unmasked, EFLAGS.AC or TF set."""
+        if op.attr not in _MODE_BITS:
+            raise Unlowerable(f"set {op.attr}")
+        self._may_fault(op)
+        mask, usual = _MODE_BITS[op.attr]
+        bits, text = op.args[0].bits, self.text
+        found = text.value(f"and i{bits} {self.name(op.args[0])}, {mask}")
+        label = text.new_label()
+        text.branch(text.value(f"icmp eq i{bits} {found}, {usual}"), label, self.step_label(), LIKELY)
+        text.label(label)
 
     def field(self, name: str) -> str:
         """The address of a field of the CpuState."""
@@ -257,4 +285,4 @@ class Lowering:
         self.ended = True
 
 
-__all__ = ["Lowering", "Unlowerable"]
+__all__ = ["Lowering"]

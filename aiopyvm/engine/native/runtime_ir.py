@@ -31,6 +31,7 @@ from aiopyvm.engine.native.layout import (
 )
 from aiopyvm.engine.native.llvmtext import UNLIKELY, Text
 from aiopyvm.engine.native.lower_flags import flag_of_word
+from aiopyvm.engine.native.lower_float import enter, leave
 
 _AT_RECORD: Final = {
     "leave_budget": Left.BUDGET,
@@ -76,6 +77,7 @@ def _leave(name: str, reason: Left | None, eip: str, rec: str) -> str:
 def _run() -> str:
     """`run(context)`, of the C convention."""
     text = Text()
+    enter(text)
     for name in ("rec", "cpu", "mem"):
         text.line(f"%{name} = load ptr, ptr {context_field(text, name)}")
     text.line(f"%budget = load i64, ptr {context_field(text, 'budget')}")
@@ -85,8 +87,11 @@ def _run() -> str:
         operation, operand = _FROM_BYTE[flag]
         words[word] = text.value(f"{operation} i32 {byte}, {operand}")
     dispatch(text, "%rec", "%budget", words)
-    body = "\n".join(text.lines).replace("musttail call", "call")
-    return f"define void @run(ptr %ctx) #0 {{\nentry:\n{body}\n}}\n"
+    assert text.lines.pop() == "  ret void"
+    text.lines[-1] = text.lines[-1].replace("musttail call", "call")
+    leave(text)
+    text.line("ret void")
+    return f"define void @run(ptr %ctx) #0 {{\nentry:\n{text.body()}\n}}\n"
 
 
 def _count() -> str:

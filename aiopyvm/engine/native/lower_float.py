@@ -1,0 +1,220 @@
+"""Floating-point operations on the host's own x87: `float_text` for those of `ir.ops`, `float_helper_text` for helpers.
+
+On a host that has no x87 they have no native form. An operation's operands go to it through slots of the stack frame;
+the control word is the guest's with all exceptions masked (which it has where native code runs), and its exceptions
+are what the host's status word shows afterwards. Outside of an operation the host's control word is `HOST_CONTROL` and
+its exceptions are clear: `enter` and `leave` of a whole run see to that. No two operations share an asm, and each is
+volatile, so that nothing is folded, reordered or computed under another control word.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Final
+
+from aiopyvm.engine.native.llvmtext import LIKELY, Text, Unlowerable
+from aiopyvm.ir.builder import Value
+
+HAS_X87: Final = platform.machine().lower() in ("x86_64", "amd64")
+HOST_CONTROL: Final = 0x37F
+_MASKED: Final = 0x3F
+_EXCEPTIONS: Final = 0x3F
+_C1_TO_RESULT: Final = 2  # bit 9 of the status word to bit 7
+_C0, _C3 = 8, 14  # bit numbers
+
+_SIZES: Final = {16: "s", 32: "l", 64: "ll"}  # of integers, as fild and fistp have them
+_FLOATS: Final = {32: "s", 64: "l", 80: "t"}
+_FSUBP: Final = ".byte 0xde,0xe9"  # ST(1) - ST(0); assemblers do not agree on the name
+_FDIVP: Final = ".byte 0xde,0xf9"
+_BINARY: Final = {"fadd": "faddp", "fsub": _FSUBP, "fmul": "fmulp", "fdiv": _FDIVP}
+_UNARY: Final = {"fsqrt": "fsqrt", "frint": "frndint"}
+_COMPARE: Final = {"fcompare": "fcompp", "fcompareq": "fucompp"}
+_WITH_MEMORY: Final = frozenset("fadd fsub fsubr fmul fdiv fdivr".split())
+_CLOBBERS: Final = "".join(f",~{{st({n})}}" if n else "~{st}" for n in range(8)) + ",~{dirflag},~{fpsr},~{flags}"
+_FXAM_CODES: Final = 0x4700
+
+
+def _asm(text: Text, template: str, slots: Sequence[str], outputs: int = 0, status: bool = False) -> str:
+    """Write one asm over slots, the first `outputs` of which it writes; the status word (i16) it leaves in AX."""
+    constraints = [*(["={ax}"] if status else []), *["=*m"] * outputs, *["*m"] * (len(slots) - outputs), _CLOBBERS]
+    shift = 1 if status else 0
+    for n in reversed(range(len(slots))):
+        template = template.replace(f"@{n}", f"${n + shift}")
+    operands = ", ".join(f"ptr elementtype([16 x i8]) {slot}" for slot in slots)
+    kind = "i16" if status else "void"
+    call = f'call {kind} asm sideeffect "{template}", "{",".join(constraints)}"({operands})'
+    if status:
+        return text.fresh(call)
+    text.line(call)
+    return ""
+
+
+def _slot(text: Text, name: str) -> str:
+    return text.slot(f"x87{name}", "[16 x i8]", 16)
+
+
+def _store(text: Text, name: str, value: str, bits: int) -> str:
+    """Put an operand into a slot; the slot."""
+    slot = _slot(text, name)
+    if bits != 80:
+        text.line(f"store i{bits} {value}, ptr {slot}")
+        return slot
+    text.line(f"store i64 {text.value(f'trunc i80 {value} to i64')}, ptr {slot}")
+    high = text.value(f"trunc i80 {text.value(f'lshr i80 {value}, 64')} to i16")
+    text.line(f"store i16 {high}, ptr {text.value(f'getelementptr i8, ptr {slot}, i64 8')}")
+    return slot
+
+
+def _load(text: Text, slot: str, bits: int) -> str:
+    if bits != 80:
+        return text.fresh(f"load i{bits}, ptr {slot}")
+    low = text.value(f"zext i64 {text.fresh(f'load i64, ptr {slot}')} to i80")
+    place = text.value(f"getelementptr i8, ptr {slot}, i64 8")
+    high = text.value(f"zext i16 {text.fresh(f'load i16, ptr {place}')} to i80")
+    return text.value(f"or i80 {low}, {text.value(f'shl i80 {high}, 64')}")
+
+
+def _set_control(text: Text, control: str) -> str:
+    """Load the guest's control word where it is not the host's; the condition (i1) that it is."""
+    masked = text.value(f"or i16 {control}, {_MASKED}")
+    usual = text.value(f"icmp eq i16 {masked}, {HOST_CONTROL}")
+    change, go = text.new_label(), text.new_label()
+    text.branch(usual, go, change, LIKELY)
+    text.label(change)
+    slot = _slot(text, "control")
+    text.line(f"store i16 {masked}, ptr {slot}")
+    _asm(text, "fldcw @0", [slot])
+    text.line(f"br label %{go}")
+    text.label(go)
+    return usual
+
+
+def _restore(text: Text, usual: str, exceptions: str) -> None:
+    """Clear the host's exceptions, and its control word is `HOST_CONTROL` again."""
+    clear, behind = text.new_label(), text.new_label()
+    text.branch(text.value(f"icmp eq i16 {exceptions}, 0"), behind, clear)
+    text.label(clear)
+    _asm(text, "fnclex", [])
+    text.line(f"br label %{behind}")
+    text.label(behind)
+    if usual:
+        change, done, slot = text.new_label(), text.new_label(), _slot(text, "control")
+        text.branch(usual, done, change, LIKELY)
+        text.label(change)
+        text.line(f"store i16 {HOST_CONTROL}, ptr {slot}")
+        _asm(text, "fldcw @0", [slot])
+        text.line(f"br label %{done}")
+        text.label(done)
+
+
+def _operate(text: Text, template: str, slots: Sequence[str], outputs: int, control: str) -> tuple[str, str]:
+    """One operation; the status word (i16), and its exceptions (i8) as `fexc` has them."""
+    if not HAS_X87:
+        raise Unlowerable("this host has no x87")
+    usual = _set_control(text, control) if control else ""
+    status = _asm(text, template, slots, outputs, status=True)
+    raised = text.value(f"and i16 {status}, {_EXCEPTIONS}")
+    up = text.value(f"and i16 {text.value(f'lshr i16 {status}, {_C1_TO_RESULT}')}, 128")
+    exceptions = text.value(f"trunc i16 {text.value(f'or i16 {raised}, {up}')} to i8")
+    _restore(text, usual, raised)
+    return status, exceptions
+
+
+def _relation(text: Text, status: str) -> str:
+    """0 greater, 1 less, 2 equal, 3 unordered (i8), from the condition codes."""
+    less = text.value(f"and i16 {text.value(f'lshr i16 {status}, {_C0}')}, 1")
+    equal = text.value(f"and i16 {text.value(f'lshr i16 {status}, {_C3 - 1}')}, 2")
+    return text.value(f"trunc i16 {text.value(f'or i16 {less}, {equal}')} to i8")
+
+
+def float_text(text: Text, op: Value, arguments: Sequence[str]) -> tuple[str, str]:
+    """Write an operation of `ir.ops.FLOAT_OPS`; its result's name, and that of its exceptions (i8).
+
+    Raises Unlowerable.
+    """
+    assert op.args[0].type is not None
+    name, source = op.op, op.args[0].type
+    if source.lanes != 1:
+        raise Unlowerable(name)
+    if name == "fromint" and source.bits in _SIZES and op.bits == 80:
+        return _through(text, f"fild{_SIZES[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80)
+    if name == "fconvert" and op.bits == 80 and source.bits in (32, 64):
+        return _through(text, f"fld{_FLOATS[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80)
+    if source.bits != 80:
+        raise Unlowerable(f"{name} of {source}")
+    if name == "fconvert" and op.bits in (32, 64):
+        return _through(text, f"fldt @1; fstp{_FLOATS[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits)
+    if name == "toint" and op.bits in _SIZES:
+        return _through(text, f"fldt @1; fistp{_SIZES[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits)
+    if name in _UNARY:
+        return _through(text, f"fldt @1; {_UNARY[name]}; fnstsw %ax; fstpt @0", arguments, 80, 80)
+    return _of_two(text, name, arguments)
+
+
+def _through(text: Text, template: str, arguments: Sequence[str], source: int, result: int) -> tuple[str, str]:
+    """An operation of one operand: what it wrote, and its exceptions."""
+    slots = [_slot(text, "result"), _store(text, "x", arguments[0], source)]
+    _, exceptions = _operate(text, template, slots, 1, arguments[1])
+    return _load(text, slots[0], result), exceptions
+
+
+def _of_two(text: Text, name: str, arguments: Sequence[str]) -> tuple[str, str]:
+    x, y, control = arguments
+    slots = [_store(text, "x", x, 80), _store(text, "y", y, 80)]
+    if name in _COMPARE:
+        status, exceptions = _operate(text, f"fldt @1; fldt @0; {_COMPARE[name]}; fnstsw %ax", slots, 0, "")
+        return _relation(text, status), exceptions
+    result = _slot(text, "result")
+    if name == "fscale":
+        template = "fldt @2; fldt @1; fscale; fnstsw %ax; fstpt @0; fstp %st(0)"
+    elif name in _BINARY:
+        template = f"fldt @1; fldt @2; {_BINARY[name]}; fnstsw %ax; fstpt @0"
+    else:
+        raise Unlowerable(name)
+    _, exceptions = _operate(text, template, [result, *slots], 1, control)
+    return _load(text, result, 80), exceptions
+
+
+def float_helper_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
+    """Write a `helper` that is one operation of the x87; its result's name. Raises Unlowerable."""
+    name, _, operand = op.attr.name.partition("_")
+    if op.attr.name == "fxam_class":
+        slots = [_store(text, "x", arguments[0], 80)]
+        if not HAS_X87:
+            raise Unlowerable("this host has no x87")
+        status = _asm(text, "fldt @0; fxam; fnstsw %ax; fstp %st(0)", slots, 0, status=True)
+        return text.value(f"and i16 {status}, {_FXAM_CODES}")
+    if operand not in ("m32fp", "m64fp"):
+        raise Unlowerable(f"helper {op.attr.name}")
+    bits = op.args[1].bits
+    slots = [_store(text, "x", arguments[0], 80), _store(text, "y", arguments[1], bits)]
+    if name == "fcom":
+        status, exceptions = _operate(text, f"fldt @0; fcomp{_FLOATS[bits]} @1; fnstsw %ax", slots, 0, "")
+        return _packed(text, _relation(text, status), 8, exceptions)
+    if name not in _WITH_MEMORY:
+        raise Unlowerable(f"helper {op.attr.name}")
+    result = _slot(text, "result")
+    template = f"fldt @1; {name}{_FLOATS[bits]} @2; fnstsw %ax; fstpt @0"
+    _, exceptions = _operate(text, template, [result, *slots], 1, arguments[2])
+    return _packed(text, _load(text, result, 80), 80, exceptions)
+
+
+def _packed(text: Text, value: str, bits: int, exceptions: str) -> str:
+    """A value and, from bit 80 on, its exceptions (i88)."""
+    high = text.value(f"shl i88 {text.value(f'zext i8 {exceptions} to i88')}, 80")
+    return text.value(f"or i88 {high}, {text.value(f'zext i{bits} {value} to i88')}")
+
+
+def enter(text: Text) -> None:
+    """Make the host's x87 ready for operations; in a function that `leave`s before it returns."""
+    if HAS_X87:
+        _asm(text, "fnstcw @0; fnclex", [_slot(text, "kept")], 1)
+        text.line(f"store i16 {HOST_CONTROL}, ptr {_slot(text, 'control')}")
+        _asm(text, "fldcw @0", [_slot(text, "control")])
+
+
+def leave(text: Text) -> None:
+    """Give the host its control word back."""
+    if HAS_X87:
+        _asm(text, "fldcw @0", [_slot(text, "kept")])
