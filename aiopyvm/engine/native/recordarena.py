@@ -15,6 +15,7 @@ from typing import Final
 from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE, JumpEntry
 
 RECORD: Final = struct.Struct("<II3sBIIi")  # layout.Record
+_OPERANDS: Final = struct.Struct("<I3sBIIi")  # a record behind its handler
 LINK_AT: Final = RECORD_OFFSETS["link"]
 VALUES_AT: Final = RECORD_OFFSETS["values"]
 EIP_AT: Final = RECORD_OFFSETS["eip"]
@@ -82,9 +83,13 @@ class RecordArena:
     # Fields
 
     def put(self, offset: int, handler: int, eip: int, values: tuple[int, int] = (0, 0), target: int = 0) -> None:
-        """Write a record that leads to the one at `target` (0: nowhere)."""
+        """Write a record that leads to the one at `target` (0: nowhere).
+
+        Its handler comes last: whoever executes the record meanwhile finds what the handler needs.
+        """
         link = target - offset if target else 0
-        RECORD.pack_into(self.memory, offset, handler, eip, NO_REGISTERS, 0, *values, link)
+        _OPERANDS.pack_into(self.memory, offset + EIP_AT, eip, NO_REGISTERS, 0, *values, link)
+        _WORD.pack_into(self.memory, offset, handler)
 
     def link(self, offset: int, target: int) -> None:
         """Let the record at `offset` lead to the one at `target`."""
