@@ -6,14 +6,14 @@ stdin, stdout, stderr and fd lead to /proc/self/fd, as on Linux.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.abi.errno import EINVAL, ENOSPC, ENXIO, Errno
 from aiopyvm.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
 from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, Stat, makedev
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.memfs import MemDirectory, MemFs, MemInode
-from aiopyvm.kernel.ports import Budget, Clock, Entropy
+from aiopyvm.kernel.ports import Entropy
 from aiopyvm.kernel.tty import ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -117,33 +117,67 @@ class TerminalNode(DeviceNode):
         return ATTRIBUTES
 
 
+class DeviceDirectory(MemDirectory):
+    """/dev itself. What is in it is made, and charged, when somebody looks: most programs never do."""
+
+    def __init__(self, fs: MemFs) -> None:
+        super().__init__(fs, S_IFDIR | 0o755, 0, 0)
+        self.nlink = 4
+        del self._entries
+
+    @property
+    def size(self) -> int:
+        """As of any directory, for which the names need not be there."""
+        made = self._entries if "_entries" in vars(self) else (*_DEVICES, *_LINKS, "pts", "shm")
+        return 20 * (len(made) + 2)
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the names at the first use of `_entries`. Raises Errno(ENOSPC), and nothing has changed."""
+        if name != "_entries":
+            raise AttributeError(name)
+        fs, budget, tally = self.fs, self.fs.budget, Tally()
+        self._entries, self.nlink, fs.budget = {}, 2, tally
+        self._fill()
+        self.mtime = self.ctime = self.btime
+        fs.budget = budget
+        entries = self._entries
+        if not budget.charge(tally.used):
+            self._order.clear()
+            self._names.clear()
+            del self._entries
+            raise Errno(ENOSPC)
+        return entries
+
+    def _fill(self) -> None:
+        for name, major, minor, opener in _DEVICES:
+            self.attach(name, DeviceNode(self.fs, 0o666, makedev(major, minor), opener))
+        for name, target in _LINKS:
+            self.make(name, S_IFLNK | 0o777, 0, 0, target=target)
+        pts = self.make(b"pts", S_IFDIR | 0o755, 0, 0)
+        assert isinstance(pts, MemDirectory)
+        pts.attach(b"0", TerminalNode(self.fs, 0o666, ATTRIBUTES.rdev, _open_terminal))
+        self.make(b"shm", S_IFDIR | S_ISVTX | 0o777, 0, 0)
+
+
+class Tally:
+    """A budget that only counts."""
+
+    used = 0
+
+    def charge(self, size_bytes: int) -> bool:
+        """Count."""
+        self.used += size_bytes
+        return True
+
+
 class DeviceFs(MemFs):
     """The file system for /dev."""
 
     name = "devtmpfs"
 
-    def __init__(self, clock: Clock, budget: Budget) -> None:
-        super().__init__(clock, budget)
-        self._add(b"null", 1, 3, lambda ctx, flags, node: Null(flags, node))
-        self._add(b"zero", 1, 5, lambda ctx, flags, node: Zero(flags, node))
-        self._add(b"full", 1, 7, lambda ctx, flags, node: Full(flags, node))
-        self._add(b"random", 1, 8, _open_random)
-        self._add(b"urandom", 1, 9, _open_random)
-        self._add(b"tty", 5, 0, _open_terminal)
-        for link, target in (
-            (b"fd", b"/proc/self/fd"),
-            (b"stdin", b"/proc/self/fd/0"),
-            (b"stdout", b"/proc/self/fd/1"),
-            (b"stderr", b"/proc/self/fd/2"),
-        ):
-            self.root.make(link, S_IFLNK | 0o777, 0, 0, target=target)
-        pts = self.root.make(b"pts", S_IFDIR | 0o755, 0, 0)
-        assert isinstance(pts, MemDirectory)
-        pts.attach(b"0", TerminalNode(self, 0o666, ATTRIBUTES.rdev, _open_terminal))
-        self.root.make(b"shm", S_IFDIR | S_ISVTX | 0o777, 0, 0)
-
-    def _add(self, name: bytes, major: int, minor: int, opener: Opener) -> None:
-        self.root.attach(name, DeviceNode(self, 0o666, makedev(major, minor), opener))
+    def make_root(self, uid: int, gid: int, mode: int) -> MemDirectory:
+        """Return /dev."""
+        return DeviceDirectory(self)
 
 
 def _open_random(ctx: FsContext, flags: int, node: DeviceNode) -> File:
@@ -161,3 +195,19 @@ def _open_terminal(ctx: FsContext, flags: int, node: DeviceNode) -> File:
             if file is not None and file.tty:
                 return file
     raise Errno(ENXIO)
+
+
+_DEVICES: Final[tuple[tuple[bytes, int, int, Opener], ...]] = (
+    (b"null", 1, 3, lambda ctx, flags, node: Null(flags, node)),
+    (b"zero", 1, 5, lambda ctx, flags, node: Zero(flags, node)),
+    (b"full", 1, 7, lambda ctx, flags, node: Full(flags, node)),
+    (b"random", 1, 8, _open_random),
+    (b"urandom", 1, 9, _open_random),
+    (b"tty", 5, 0, _open_terminal),
+)
+_LINKS: Final = (
+    (b"fd", b"/proc/self/fd"),
+    (b"stdin", b"/proc/self/fd/0"),
+    (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"),
+)

@@ -152,7 +152,7 @@ def _auxv(loaded: Loaded, who: Identity, hwcap: int, random_at: int, execfn_at: 
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),
     )
-    return b"".join(struct.pack("<II", key, value & 0xFFFFFFFF) for key, value in entries)
+    return struct.pack(f"<{2 * len(entries)}I", *[word & 0xFFFFFFFF for entry in entries for word in entry])
 
 
 def _write(space: AddressSpace, esp: int, content: bytes, prot: int) -> None:

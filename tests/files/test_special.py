@@ -14,6 +14,7 @@ from aiopyvm.abi.errno import EINVAL, ENOSPC, ENOTTY, ENXIO, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_RDWR, SEEK_SET
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.signal import SIGWINCH
+from aiopyvm.abi.stat import S_IFCHR
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.hoststream import BytesInput
@@ -171,3 +172,23 @@ def test_seeking_proc_files(vfs: Vfs) -> None:
     with pytest.raises(Errno) as caught:
         file.seek(-1, SEEK_SET)
     assert caught.value.number == EINVAL
+
+
+def test_what_is_in_dev_is_made_and_charged_when_somebody_looks() -> None:
+    clock, budget = Clock(), Budget()
+    vfs = Vfs(clock=clock, budget=budget)
+    fs = DeviceFs(clock, budget)
+    vfs.mount(b"/dev", fs)
+    small, born = budget.used, fs.root.stat()
+    assert born.nlink == 4
+    budget.limit = small + 5000
+    with pytest.raises(Errno) as caught:
+        vfs.lookup(vfs.context(), b"/dev/null")
+    assert caught.value.number == ENOSPC
+    assert budget.used == small
+    budget.limit = 1 << 30
+    clock.now += 10**9
+    assert vfs.lookup(vfs.context(), b"/dev/null").kind == S_IFCHR
+    assert budget.used > small + 14 * 1024
+    now = fs.root.stat()
+    assert (now.nlink, now.size, now.mtime, now.ctime) == (born.nlink, born.size, born.mtime, born.ctime)
