@@ -23,7 +23,7 @@ from aiopyvm.isa.vectors import GP, UD
 
 MAX_LENGTH: Final = 15
 _INSN_LIMIT: Final = 1 << 14  # about 8 MB
-_LEAF_LIMIT: Final = 1 << 14
+_LEAF_LIMIT: Final = 1 << 13
 _LEAVES_OF_A_LIST: Final = 4  # what an empty list of 256 weighs
 
 _BIT_66: Final = 1

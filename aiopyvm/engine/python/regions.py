@@ -45,7 +45,6 @@ class Region:
     covered: tuple[tuple[int, bytes], ...]
     sites: dict[int, Site]
     scope: dict[str, Any]
-    source: str
     function_code: CodeType
     length: int  # instructions
 
@@ -282,7 +281,7 @@ class RegionCompiler:
         covered = {block.start: block.code for chain in self._chains.values() for block in chain.blocks}
         length = sum(chain.length for chain in self._chains.values())
         bytes_ = tuple(covered.items())
-        return Region(make, self.heads, bytes_, sites, self.scope, source, function_code, length)
+        return Region(make, self.heads, bytes_, sites, self.scope, function_code, length)
 
     def _collect(self, heads: list[int], enough: int) -> None:
         """Build chains from `heads` and from the warm targets of their edges, until they have `enough` instructions."""

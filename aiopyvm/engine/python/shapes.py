@@ -121,14 +121,13 @@ class Shape:
     special: bool
     ends_block: bool
     falls: bool
-    source: str
 
 
 _Use = tuple[
     Shape, tuple[int, ...], int | None
 ]  # a shape, an instruction's parameters, its target relative to its address
 _USES: Final = 1 << 14
-MOST_SHAPES: Final = 1 << 12  # more are dropped and made again
+MOST_SHAPES: Final = 1 << 11  # about 14 MB; more are dropped and made again
 
 
 class Shapes:
@@ -201,10 +200,10 @@ class Shapes:
         special, falls = is_special(ops) or is_bulk(insn), ops[-1].op not in ("jump", "exit")
         kind = (sentinels, anywhere, special, ends_block(ops), falls)
         if any(op.op == "helper" and op.attr.machine for op in ops):
-            return Shape(None, *kind, "")
+            return Shape(None, *kind)
         source, scope = self._source(tracer, count)
         exec(compile(source, f"<shape {insn.row}>", "exec"), scope)
-        return Shape(scope["make"], *kind, source)
+        return Shape(scope["make"], *kind)
 
     def _source(self, tracer: Tracer, count: int) -> tuple[str, dict[str, Any]]:
         parameters = ",".join(f"p{index}" for index in range(count))
