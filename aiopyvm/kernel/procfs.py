@@ -270,8 +270,8 @@ _LINKS = {
 }
 
 
-class ProcessDirectory(ProcDirectory):
-    """/proc/pid."""
+class ThreadDirectory(ProcDirectory):
+    """/proc/pid/task/tid: what the thread's process has, but for `task`."""
 
     def __init__(self, fs: ProcFs, process: Process, parent: ProcDirectory) -> None:
         super().__init__(fs, process.pid << 12, process, parent, b"%d" % process.pid)
@@ -295,8 +295,6 @@ class ProcessDirectory(ProcDirectory):
             )
         if name == b"fd":
             return DescriptorDirectory(self.fs, base + 80, process, self, name)
-        if name == b"task":
-            return TaskDirectory(self.fs, base + 81, process, self, name)
         raise Errno(ENOENT)
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
@@ -307,7 +305,21 @@ class ProcessDirectory(ProcDirectory):
         for n, name in enumerate(_LINKS):
             yield base + 60 + n, 10, name
         yield base + 80, 4, b"fd"
-        yield base + 81, 4, b"task"
+
+
+class ProcessDirectory(ThreadDirectory):
+    """/proc/pid."""
+
+    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
+        """Return one of its files. Raises Errno(ENOENT)."""
+        if name == b"task":
+            return TaskDirectory(self.fs, (self.subject.pid << 12) + 81, self.subject, self, name)
+        return super().lookup(name, ctx)
+
+    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
+        """Files, links and directories."""
+        yield from super().names(ctx)
+        yield (self.subject.pid << 12) + 81, 4, b"task"
 
 
 class TaskDirectory(ProcDirectory):
@@ -318,7 +330,7 @@ class TaskDirectory(ProcDirectory):
         process = self.process
         if process is None or not name.isdigit() or int(name[:9]) not in process.threads:
             raise Errno(ENOENT)
-        directory = ProcessDirectory(self.fs, process, self)
+        directory = ThreadDirectory(self.fs, process, self)
         directory.name = name
         return directory
 
