@@ -40,6 +40,7 @@ class NativeSteps:
         self.without = frozenset(without)
         self.native: Counter[str] = Counter()
         self.stepped: Counter[str] = Counter()
+        self.largest = 0  # instructions of one run of generated code
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.runtime.address("run"))
         self._shapes = Shapes()
         self._rare = RareModes()
@@ -48,8 +49,9 @@ class NativeSteps:
 
     def run(self, core: Core, budget: int) -> Exit:
         """Execute at most `budget` instructions."""
-        for _ in range(budget):
-            exit_ = self._one(core)
+        end = core.cpu.instructions + budget
+        while core.cpu.instructions < end:
+            exit_ = self._one(core, end - core.cpu.instructions)
             if exit_ is not None:
                 return exit_
         return Exit(ExitReason.BUDGET)
@@ -58,7 +60,7 @@ class NativeSteps:
         """Instructions by how they were executed."""
         return {"native": self.native.total(), "stepped": self.stepped.total()}
 
-    def _one(self, core: Core) -> Exit | None:
+    def _one(self, core: Core, budget: int) -> Exit | None:
         try:
             insn = fetch_insn(core.memory, core.cpu.eip)
         except (MemoryFault, DecodeFault):
@@ -66,38 +68,39 @@ class NativeSteps:
         name = self._shapes.find(insn).name
         if core.cpu.mode or name not in self.handlers.symbols:
             return self._rare.step(core, first=True)
-        context = self._execute(core, insn, self.handlers.symbols[name])
+        budget = budget if insn.rep else 1  # a handler goes on by itself where it jumps to its own record
+        context = self._execute(core, insn, self.handlers.symbols[name], budget)
         left = Left(context.reason)
+        done = budget - context.budget
+        self.largest = max(self.largest, done)
+        core.cpu.instructions += done
         (self.stepped if left == Left.STEP else self.native)[name] += 1
         if left == Left.STEP:
-            assert context.budget == 1
             return self._rare.step(core, first=True)
         if left == Left.FAULT:
-            assert context.budget == 1
             return Exit(ExitReason.FAULT, context.vector, context.error_code)
-        assert context.budget == 0
-        core.cpu.instructions += 1
+        assert done
         if left == Left.SYSCALL:
             return Exit(ExitReason.SYSCALL)
         if left == Left.TRAP:
             return Exit(ExitReason.FAULT, context.vector)
-        assert left in (Left.BUDGET, Left.JUMP), left
+        assert left in (Left.BUDGET, Left.JUMP, Left.END), left
         return None
 
-    def _execute(self, core: Core, insn: Insn, handler: int) -> Context:
+    def _execute(self, core: Core, insn: Insn, handler: int, budget: int) -> Context:
         """One pass through `run`; the record in front of the others is the instruction's."""
         eip, records = core.cpu.eip, self._records
         behind = eip + insn.length & 0xFFFFFFFF
         values, relative = parameters(insn, False)
         fill(records[0], self._shapes.find(insn), values)
         records[0].handler, records[0].eip, records[0].length = handler, eip, insn.length
-        records[1].handler, records[1].eip = self.runtime.symbols["step"], behind
+        records[1].handler, records[1].eip = self.runtime.symbols["end"], behind
         records[2].handler = self.runtime.symbols["step"]
         if relative is not None:
             records[0].link = 2 * ctypes.sizeof(Record)
             records[2].eip = eip + relative & (0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF)
         context = Context(
-            rec=ctypes.addressof(records), cpu=ctypes.addressof(core.cpu), mem=core.memory.base, budget=1,
+            rec=ctypes.addressof(records), cpu=ctypes.addressof(core.cpu), mem=core.memory.base, budget=budget,
             jump_cache=ctypes.addressof(self._cache), arena=ctypes.addressof(records), jump_mask=_MASK,
         )  # fmt: skip
         self._run(ctypes.addressof(context))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from aiopyvm.engine.native.bulk import bulk, is_bulk
 from aiopyvm.engine.native.calls import (
     UNCHANGED,
     call,
@@ -106,6 +107,8 @@ class Shape:
         tracer = self.trace()
         text = Text()
         check_budget(text)
+        if is_bulk(self.insn):
+            bulk(text, self.insn)
         lowering = HandlerLowering(text, self.fields, len(tracer.params))
         lowering.run(tracer.ops)
         lowering.finish()

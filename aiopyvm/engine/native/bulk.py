@@ -1,0 +1,116 @@
+"""REP MOVS and REP STOS: many iterations at once, within a page of the destination and one of the source.
+
+The host's own string instruction does them, element by element as the guest's would, overlapping or not, so the state
+is that of as many single iterations. What it does not do is left to the iteration that stands behind it: DF set, a page
+that is not fast, an element that straddles pages, only a few iterations left to do or in the budget.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiopyvm.engine.native.calls import UNCHANGED, dispatch
+from aiopyvm.engine.native.layout import CPU_OFFSETS, PAGE_TABLE, RECORD_SIZE
+from aiopyvm.engine.native.llvmtext import Text
+from aiopyvm.engine.native.lower_float import HAS_X87
+from aiopyvm.isa.insn import Insn
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
+
+_SIZES: Final = {"movsb": 0, "movsw": 1, "movsd": 2, "stosb": 0, "stosw": 1, "stosd": 2}  # log2 of bytes
+_SUFFIXES: Final = "bwl"
+_WORTH: Final = 8  # iterations
+_MOST: Final = 1 << 16  # a budget above it does not limit
+_FS: Final = 4  # segment numbers from here on have a base
+_CLOBBERS: Final = "~{memory},~{dirflag},~{fpsr},~{flags}"
+
+
+def is_bulk(insn: Insn) -> bool:
+    """Tell whether `bulk` can be written for an instruction."""
+    plain = insn.address_size == 32 and insn.segment < _FS and not insn.lock
+    return HAS_X87 and bool(insn.rep) and insn.row.name in _SIZES and plain
+
+
+def bulk(text: Text, insn: Insn) -> None:
+    """Write the iterations that are done at once, and go on at the record; else control comes out behind."""
+    _Bulk(text, insn).write()
+
+
+class _Bulk:
+    def __init__(self, text: Text, insn: Insn) -> None:
+        self.text = text
+        self.moves = insn.row.name.startswith("movs")
+        self.shift = _SIZES[insn.row.name]
+        self.single = text.new_label()
+
+    def write(self) -> None:
+        text = self.text
+        scope = text.scope()
+        left, destination = self._get("ecx"), self._get("edi")
+        source = self._get("esi") if self.moves else ""
+        budget = self._least(64, "%budget", str(_MOST))
+        count = self._least(32, left, text.fresh(f"trunc i64 {budget} to i32"))
+        for address in (destination, source) if self.moves else (destination,):
+            count = self._least(32, count, self._room(address))
+        self._go_on_if(text.fresh(f"icmp uge i32 {count}, {_WORTH}"))
+        direction = text.fresh(f"load i8, ptr {self._field('df')}")
+        self._go_on_if(text.fresh(f"icmp eq i8 {direction}, 0"))
+        self._go_on_if(self._is_fast(destination, WRITE))
+        if self.moves:
+            self._go_on_if(self._is_fast(source, READ))
+        self._copy(destination, source, count)
+        self._leave(destination, source, left, count)
+        text.label(self.single)
+        text.leave_scope(scope)
+
+    def _field(self, name: str) -> str:
+        return self.text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS[name]}")
+
+    def _get(self, name: str) -> str:
+        return self.text.fresh(f"load i32, ptr {self._field(name)}")
+
+    def _least(self, bits: int, x: str, y: str) -> str:
+        below = self.text.fresh(f"icmp ult i{bits} {x}, {y}")
+        return self.text.fresh(f"select i1 {below}, i{bits} {x}, i{bits} {y}")
+
+    def _room(self, address: str) -> str:
+        """How many whole elements there are up to the end of the page."""
+        used = self.text.fresh(f"and i32 {address}, {PAGE - 1}")
+        return self.text.fresh(f"lshr i32 {self.text.fresh(f'sub i32 {PAGE}, {used}')}, {self.shift}")
+
+    def _go_on_if(self, condition: str) -> None:
+        label = self.text.new_label()
+        self.text.branch(condition, label, self.single)
+        self.text.label(label)
+
+    def _is_fast(self, address: str, bit: int) -> str:
+        text = self.text
+        table = text.value(f"getelementptr i8, ptr %mem, i64 {PAGE_TABLE}")
+        page = text.fresh(f"zext i32 {text.fresh(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
+        found = text.fresh(f"load i8, ptr {text.fresh(f'getelementptr i8, ptr {table}, i64 {page}')}")
+        return text.fresh(f"icmp ne i8 {text.fresh(f'and i8 {found}, {bit}')}, 0")
+
+    def _pointer(self, address: str) -> str:
+        return self.text.fresh(f"getelementptr i8, ptr %mem, i64 {self.text.fresh(f'zext i32 {address} to i64')}")
+
+    def _copy(self, destination: str, source: str, count: str) -> None:
+        text, suffix = self.text, _SUFFIXES[self.shift]
+        to, times = self._pointer(destination), text.fresh(f"zext i32 {count} to i64")
+        if self.moves:
+            constraints = f"={{di}},={{si}},={{cx}},0,1,2,{_CLOBBERS}"
+            operands = f"ptr {to}, ptr {self._pointer(source)}, i64 {times}"
+            text.fresh(f'call {{ ptr, ptr, i64 }} asm sideeffect "rep movs{suffix}", "{constraints}"({operands})')
+        else:
+            constraints = f"={{di}},={{cx}},0,1,{{ax}},{_CLOBBERS}"
+            operands = f"ptr {to}, i64 {times}, i32 {self._get('eax')}"
+            text.fresh(f'call {{ ptr, i64 }} asm sideeffect "rep stos{suffix}", "{constraints}"({operands})')
+
+    def _leave(self, destination: str, source: str, left: str, count: str) -> None:
+        text = self.text
+        size = text.fresh(f"shl i32 {count}, {self.shift}")
+        for name, address in (("edi", destination), ("esi", source)) if self.moves else (("edi", destination),):
+            text.line(f"store i32 {text.fresh(f'add i32 {address}, {size}')}, ptr {self._field(name)}")
+        rest = text.fresh(f"sub i32 {left}, {count}")
+        text.line(f"store i32 {rest}, ptr {self._field('ecx')}")
+        budget = text.fresh(f"sub i64 %budget, {text.fresh(f'zext i32 {count} to i64')}")
+        step = text.fresh(f"select i1 {text.fresh(f'icmp eq i32 {rest}, 0')}, i64 {RECORD_SIZE}, i64 0")
+        dispatch(text, text.fresh(f"getelementptr i8, ptr %rec, i64 {step}"), budget, UNCHANGED)
