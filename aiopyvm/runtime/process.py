@@ -169,14 +169,14 @@ class Process(anyio.abc.Process):
         """The first thread's registers, by name or number."""
         from aiopyvm.runtime.proxies import Registers
 
-        return Registers(self._run.main.core.cpu)
+        return Registers(self._run.main.core.cpu, self._run.wait_for_landing)
 
     @property
     def memory(self) -> Memory:
         """The first process's memory."""
         from aiopyvm.runtime.proxies import Memory
 
-        return Memory(self._run.main)
+        return Memory(self._run.main, self._run.wait_for_landing)
 
     @property
     def symbols(self) -> dict[str, int]:

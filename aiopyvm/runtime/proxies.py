@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.errors import GuestMemoryError
@@ -22,6 +22,10 @@ _WORDS: Final = frozenset((*GPR32, "eip", "eflags"))
 NAMES: Final = (*GPR32, "eip", "eflags", *GPR16, *GPR8, *FLAG_BITS, *_SYSTEM_BITS, *SEGMENTS)
 
 
+def _nothing() -> None:
+    """What has to be waited for where nobody but the event loop's thread runs the guest."""
+
+
 class Registers:
     """Registers by name (`r.eax`, `r["ax"]`) or number (`r[0]` is EAX, in the encoding's order).
 
@@ -30,16 +34,19 @@ class Registers:
     AttributeError, KeyError or IndexError for what is none, TypeError for a value that is no integer.
     """
 
-    __slots__ = ("_cpu",)
+    __slots__ = ("_cpu", "_settle")
     _cpu: CpuState
+    _settle: Callable[[], None]
 
-    def __init__(self, cpu: CpuState) -> None:
+    def __init__(self, cpu: CpuState, settle: Callable[[], None] = _nothing) -> None:
         object.__setattr__(self, "_cpu", cpu)
+        object.__setattr__(self, "_settle", settle)  # returns when no worker changes them
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _registers_from, (bytes(self._cpu),)
 
     def _get(self, name: str) -> int:
+        self._settle()
         cpu = self._cpu
         if name in _PARTS:
             whole, shift, mask = _PARTS[name]
@@ -51,6 +58,7 @@ class Registers:
     def _set(self, name: str, value: int) -> None:
         if not isinstance(value, int):
             raise TypeError(f"{name} takes an integer, not {type(value).__name__}")
+        self._settle()
         cpu = self._cpu
         if name in _PARTS:
             whole, shift, mask = _PARTS[name]
@@ -114,21 +122,24 @@ class Memory:
     are.
     """
 
-    __slots__ = ("_thread",)
+    __slots__ = ("_settle", "_thread")
 
-    def __init__(self, thread: Thread) -> None:
+    def __init__(self, thread: Thread, settle: Callable[[], None] = _nothing) -> None:
         self._thread = thread
+        self._settle = settle  # returns when no worker changes it
 
     def read(self, address: int, length: int) -> bytes:
         """Return `length` bytes at `address`. Raises ValueError for a negative length."""
         if length < 0:
             raise ValueError(f"a length is not negative: {length}")
+        self._settle()
         return self._thread.memory.peek(address, length)
 
     def write(self, address: int, data: bytes) -> None:
         """Store `data` at `address`. Raises TypeError for what is no bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"memory takes bytes, not {type(data).__name__}")
+        self._settle()
         self._thread.memory.poke(address, bytes(data))
 
     def fill(self, address: int, length: int, value: int = 0) -> None:
@@ -165,6 +176,7 @@ class Memory:
 
     def push(self, value: int) -> None:
         """Push a 32-bit value on the stack."""
+        self._settle()
         cpu = self._thread.core.cpu
         esp = cpu.esp - 4 & 0xFFFFFFFF
         self.write_u32(esp, value)
@@ -172,6 +184,7 @@ class Memory:
 
     def pop(self) -> int:
         """Pop a 32-bit value off the stack."""
+        self._settle()
         cpu = self._thread.core.cpu
         value = self.read_u32(cpu.esp)
         cpu.esp = cpu.esp + 4 & 0xFFFFFFFF

@@ -29,7 +29,7 @@ class FlyingEngine:
         self._us = us
         self._pending: dict[int, tuple[Exit, int]] = {}
         self._lock = threading.Lock()
-        self._inside = 0
+        self.inside = 0
         self.flights = 0
         self.most = 0  # how many flights there were at once
         self.threads: set[int] = set()
@@ -66,12 +66,12 @@ class FlyingEngine:
 
     def _enter(self, us: int) -> None:
         with self._lock:
-            self._inside += 1
-            self.most = max(self.most, self._inside)
+            self.inside += 1
+            self.most = max(self.most, self.inside)
             self.threads.add(threading.get_ident())
         _usleep(us)
         with self._lock:
-            self._inside -= 1
+            self.inside -= 1
 
     def land(self, core: Core) -> Exit:
         """What `launch` has found out."""
@@ -82,7 +82,7 @@ class FlyingEngine:
     @property
     def idle(self) -> bool:
         """Nothing flies, and all has landed."""
-        return not self._inside and not self._pending
+        return not self.inside and not self._pending
 
 
 def fly(patch: pytest.MonkeyPatch, us: int = 20) -> FlyingEngine:

@@ -438,3 +438,18 @@ async def test_a_clock_that_a_test_moves_has_no_workers(engine: FlyingEngine, au
         result = await Runtime(workers=2).vm().run_bytes(SPIN, limits=Limits(instructions=100_000))
     assert result.reason is Reason.INSTRUCTION_LIMIT
     assert engine.flights == 0
+
+
+@both_loops
+async def test_registers_and_memory_are_looked_at_after_the_landing(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fly(monkeypatch, us=3000)
+    code = program("again: inc dword ptr [0x800]; jmp again")
+    async with Runtime(workers=1).vm().open_bytes(code) as process:
+        run = process.runs[0]
+        registers, memory = process.registers, process.memory
+        for look in (lambda: registers.eip, lambda: memory.read_u32(0x800), lambda: memory.write_u32(0x804, 1)):
+            await until(lambda: run.flies and engine.inside == 1)
+            look()
+            assert engine.inside == 0
+        process.kill()
+    assert process.result.registers.eip in (0, 6)
