@@ -203,10 +203,25 @@ class RegularFile(File):
         return self.content.snapshot()
 
 
-class DirectoryFile(File):
-    """An open directory. The position is the cookie of the last entry read; 0 is a new start."""
+class EndlessFile(File):
+    """An open file with a position, and no end that could be sought."""
 
     seekable = True
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the position. Raises Errno(EINVAL)."""
+        if whence == SEEK_CUR:
+            offset += self.offset
+        elif whence != SEEK_SET:
+            raise Errno(EINVAL)
+        if offset < 0:
+            raise Errno(EINVAL)
+        self.offset = offset
+        return offset
+
+
+class DirectoryFile(EndlessFile):
+    """An open directory. The position is the cookie of the last entry read; 0 is a new start."""
 
     def __init__(self, inode: Directory, flags: int, ctx: FsContext) -> None:
         super().__init__(flags, inode)
@@ -236,17 +251,6 @@ class DirectoryFile(File):
     def pread(self, n: int, offset: int) -> bytes:
         """Raises Errno(EISDIR)."""
         raise Errno(EISDIR)
-
-    def seek(self, offset: int, whence: int) -> int:
-        """Move to a cookie that was read before, or to the start. Raises Errno(EINVAL)."""
-        if whence == SEEK_CUR:
-            offset += self.offset
-        elif whence != SEEK_SET:
-            raise Errno(EINVAL)
-        if offset < 0:
-            raise Errno(EINVAL)
-        self.offset = offset
-        return offset
 
     def sync(self) -> None:
         """Nothing to do: names are in memory, or were changed on the host at once."""

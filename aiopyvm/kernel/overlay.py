@@ -65,9 +65,41 @@ class OverlayFs(MemFs):
 
 
 class Passing(MemInode):
-    """An inode of the host, until it is `taken`: what was charged for it goes when nobody uses it any more."""
+    """An inode of the host, until it is `taken`: what was charged for it goes when nobody uses it any more.
+
+    Whatever changes its attributes, or gives it another name, takes it.
+    """
 
     taken = True  # for what is not fully made
+
+    def take(self) -> None:
+        """Make it ours. Raises Errno: ENOSPC, or the host's."""
+        raise NotImplementedError
+
+    def copy_attributes(self, s: Stat) -> None:
+        """Have the permission bits, the owner and the times that the host has."""
+        self.mode, self.uid, self.gid = s.mode & 0o7777, s.uid, s.gid
+        self.atime, self.mtime, self.ctime = s.atime, s.mtime, s.ctime
+
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits."""
+        self.take()
+        super().set_mode(mode)
+
+    def set_owner(self, uid: int, gid: int) -> None:
+        """Set the owner."""
+        self.take()
+        super().set_owner(uid, gid)
+
+    def set_times(self, atime: int | None, mtime: int | None) -> None:
+        """Set the times."""
+        self.take()
+        super().set_times(atime, mtime)
+
+    def named(self) -> None:
+        """Count one more name."""
+        self.take()
+        super().named()
 
     def __del__(self) -> None:
         if not self.taken:
@@ -109,8 +141,7 @@ class OverlayFile(Passing, MemFile):
         parent, name = self._home
         parent.keep(name, self)
         self.content = Content.over(self.fs.budget, self._read_lower, s.size)
-        self.mode, self.uid, self.gid = s.mode & 0o7777, s.uid, s.gid
-        self.atime, self.mtime, self.ctime = s.atime, s.mtime, s.ctime
+        self.copy_attributes(s)
         self.taken = True
 
     def _read_lower(self, offset: int, n: int) -> bytes:
@@ -161,26 +192,6 @@ class OverlayFile(Passing, MemFile):
     def snapshot(self) -> bytes:
         """Return the whole content."""
         return super().snapshot() if self.taken else self.lower.snapshot()
-
-    def set_mode(self, mode: int) -> None:
-        """Set the permission bits."""
-        self.take()
-        super().set_mode(mode)
-
-    def set_owner(self, uid: int, gid: int) -> None:
-        """Set the owner."""
-        self.take()
-        super().set_owner(uid, gid)
-
-    def set_times(self, atime: int | None, mtime: int | None) -> None:
-        """Set the times."""
-        self.take()
-        super().set_times(atime, mtime)
-
-    def named(self) -> None:
-        """Another name makes it ours."""
-        self.take()
-        super().named()
 
 
 class OverlayDirectory(Passing, MemDirectory):
@@ -273,8 +284,7 @@ class OverlayDirectory(Passing, MemDirectory):
     def take_attributes(self) -> None:
         """Copy what the host has of this directory."""
         s = self.lower.stat() if self.lower is not None else super().stat()
-        self.mode, self.uid, self.gid = s.mode & 0o7777, s.uid, s.gid
-        self.atime, self.mtime, self.ctime = s.atime, s.mtime, s.ctime
+        self.copy_attributes(s)
         self.taken = True
 
     def keep(self, name: bytes, inode: Inode) -> None:
@@ -288,21 +298,6 @@ class OverlayDirectory(Passing, MemDirectory):
             self.fs.charge(NAME_BYTES + len(name))
             self.put(name, inode)
             self._passing.pop(name, None)
-
-    def set_mode(self, mode: int) -> None:
-        """Set the permission bits."""
-        self.take()
-        super().set_mode(mode)
-
-    def set_owner(self, uid: int, gid: int) -> None:
-        """Set the owner."""
-        self.take()
-        super().set_owner(uid, gid)
-
-    def set_times(self, atime: int | None, mtime: int | None) -> None:
-        """Set the times."""
-        self.take()
-        super().set_times(atime, mtime)
 
     def new_inode(self, mode: int, uid: int, gid: int, rdev: int, target: bytes) -> MemInode:
         """New directories can take part in renames here."""
@@ -377,22 +372,7 @@ class OverlaySymlink(Passing, MemSymlink):
             parent.keep(name, self)
             self.taken = True
 
-    def named(self) -> None:
-        """Another name makes it ours."""
-        self.take()
-        super().named()
-
-    def set_owner(self, uid: int, gid: int) -> None:
-        """Set the owner."""
-        self.take()
-        super().set_owner(uid, gid)
-
-    def set_times(self, atime: int | None, mtime: int | None) -> None:
-        """Set the times."""
-        self.take()
-        super().set_times(atime, mtime)
-
 
 def _take(inode: Inode) -> None:
-    if isinstance(inode, (OverlayFile, OverlayDirectory, OverlaySymlink)):
+    if isinstance(inode, Passing):
         inode.take()

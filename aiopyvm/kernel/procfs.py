@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOMEM, ENXIO, Errno
-from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY, SEEK_CUR, SEEK_SET
+from aiopyvm.abi.errno import EACCES, ENOENT, ENOMEM, ENXIO, Errno
+from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
 from aiopyvm.abi.stat import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFREG, Stat, StatFs
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
-from aiopyvm.kernel.fsfile import DirectoryFile
+from aiopyvm.kernel.fsfile import DirectoryFile, EndlessFile
 from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Content
 
 if TYPE_CHECKING:
@@ -82,10 +82,8 @@ class ProcText(ProcInode):
         return ProcFile(flags, self, ctx)
 
 
-class ProcFile(File):
+class ProcFile(EndlessFile):
     """An open file of /proc."""
-
-    seekable = True
 
     def __init__(self, flags: int, inode: ProcText, ctx: FsContext) -> None:
         super().__init__(flags, inode)
@@ -121,17 +119,6 @@ class ProcFile(File):
         data = self.pread(n, self.offset)
         self.offset += len(data)
         return data
-
-    def seek(self, offset: int, whence: int) -> int:
-        """Move the position. Raises Errno(EINVAL)."""
-        if whence == SEEK_CUR:
-            offset += self.offset
-        elif whence != SEEK_SET:
-            raise Errno(EINVAL)
-        if offset < 0:
-            raise Errno(EINVAL)
-        self.offset = offset
-        return offset
 
 
 class ProcLink(ProcInode, Symlink):

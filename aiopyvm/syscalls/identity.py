@@ -1,39 +1,17 @@
-"""Who and what: process, user and group ids, uname(2), personality(2), prctl(2), capabilities (credentials(7))."""
+"""Who: process, user and group ids (credentials(7))."""
 
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Final, NamedTuple
+from typing import Final
 
-from aiopyvm.abi.errno import EINVAL, EPERM, ESRCH, Errno
-from aiopyvm.abi.layout import layout
-from aiopyvm.abi.signal import NSIG
-from aiopyvm.abi.utsname import OldoldUtsname, OldUtsname, Utsname
+from aiopyvm.abi.errno import EINVAL, EPERM, Errno
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.syscalls.spec import I32, U32, Choice, Hex, InOut, Out, Ptr, Size, syscall
-
-SYSNAME: Final = b"Linux"
-RELEASE: Final = b"5.15.0"  # what programs test is whether a call exists; they ask the calls
-VERSION: Final = b"#1 SMP aiopyvm"
-MACHINE: Final = b"i686"
+from aiopyvm.syscalls.spec import I32, U32, Out, Ptr, syscall
 
 KEEP: Final = 0xFFFFFFFF  # -1: leave an id as it is
 NO_ID16: Final = 65534  # what an id above 65535 looks like to the 16-bit calls
 NGROUPS_MAX: Final = 65536
-
-PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE = 1, 2, 3, 4
-PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
-PR_SET_NAME, PR_GET_NAME = 15, 16
-PR_GET_SECCOMP = 21
-PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
-PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
-PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
-PR_GET_TID_ADDRESS = 40
-PrOption = Annotated[int, Choice({v: k for k, v in list(globals().items()) if k.startswith("PR_")})]
-
-CAPABILITY_VERSIONS: Final = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}
-CAPABILITY_VERSION_3: Final = 0x20080522
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -376,160 +354,3 @@ def setgroups(t: Thread, size: I32, list: Ptr) -> int:
 def setgroups32(t: Thread, size: I32, list: Ptr) -> int:
     """Set the supplementary groups."""
     return _setgroups(t, size, list, 4)
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
-
-
-@syscall(122, "uname", man="uname(2)")
-def uname(t: Thread, buf: Out[Utsname]) -> int:
-    """Names of the system and the machine."""
-    buf.put(Utsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE, t.kernel.domainname))
-    return 0
-
-
-@syscall(109, "olduname", man="uname(2)")
-def olduname(t: Thread, buf: Out[OldUtsname]) -> int:
-    """uname without the domain."""
-    buf.put(OldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE))
-    return 0
-
-
-@syscall(59, "oldolduname", man="uname(2)")
-def oldolduname(t: Thread, buf: Out[OldoldUtsname]) -> int:
-    """uname with names cut to eight bytes."""
-    buf.put(OldoldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE))
-    return 0
-
-
-@syscall(74, "sethostname", man="sethostname(2)")
-def sethostname(t: Thread, name: Ptr, len: Size) -> int:
-    """Root's to set, for this run."""
-    t.kernel.hostname = _machine_name(t, name, len)
-    return 0
-
-
-@syscall(121, "setdomainname", man="setdomainname(2)")
-def setdomainname(t: Thread, name: Ptr, len: Size) -> int:
-    """Root's to set, for this run."""
-    t.kernel.domainname = _machine_name(t, name, len)
-    return 0
-
-
-def _machine_name(t: Thread, address: int, size: int) -> bytes:
-    if t.process.credentials.euid != 0:
-        raise Errno(EPERM)
-    if size > 64:
-        raise Errno(EINVAL)
-    return t.memory.read(address, size)
-
-
-@syscall(136, "personality", man="personality(2)", hex_result=True)
-def personality(t: Thread, persona: Hex) -> int:
-    """Set the execution domain, 0xffffffff: nothing; the one before."""
-    old = t.process.personality
-    if persona != 0xFFFFFFFF:
-        t.process.personality = persona
-    return old
-
-
-# --- prctl ------------------------------------------------------------------------------------------------------------
-
-
-@syscall(172, "prctl", man="prctl(2)")
-def prctl(t: Thread, option: PrOption, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) -> int:
-    """Attributes of a thread or process, one by one."""
-    p = t.process
-    if option == PR_SET_NAME:
-        t.name = t.memory.read_cstr(arg2, 16)[:15]
-    elif option == PR_GET_NAME:
-        t.memory.write(arg2, t.name.ljust(16, b"\0"))
-    elif option == PR_SET_PDEATHSIG:
-        if arg2 > NSIG:
-            raise Errno(EINVAL)
-        p.death_signal = arg2
-    elif option == PR_GET_PDEATHSIG:
-        t.memory.store(arg2, 4, p.death_signal)
-    elif option == PR_SET_DUMPABLE:
-        if arg2 > 1:
-            raise Errno(EINVAL)
-        p.dumpable = arg2
-    elif option == PR_SET_CHILD_SUBREAPER:
-        p.subreaper = int(bool(arg2))
-    elif option == PR_GET_CHILD_SUBREAPER:
-        t.memory.store(arg2, 4, p.subreaper)
-    elif option == PR_SET_NO_NEW_PRIVS:
-        if arg2 != 1 or arg3 or arg4 or arg5:
-            raise Errno(EINVAL)
-        p.no_new_privs = 1
-    elif option == PR_GET_TID_ADDRESS:
-        t.memory.store(arg2, 4, t.clear_child_tid)
-    else:
-        return _prctl_value(t, option, arg2)
-    return 0
-
-
-def _prctl_value(t: Thread, option: int, arg2: int) -> int:
-    """The options that answer by their result, or change nothing here."""
-    if option == PR_GET_DUMPABLE:
-        return t.process.dumpable
-    if option == PR_GET_NO_NEW_PRIVS:
-        return t.process.no_new_privs
-    if option in (PR_GET_KEEPCAPS, PR_GET_SECCOMP):
-        return 0
-    if option == PR_GET_TIMERSLACK:
-        return 50_000
-    if option == PR_SET_TIMERSLACK:
-        return 0
-    if option == PR_CAPBSET_READ and arg2 <= 40:
-        return int(t.process.credentials.euid == 0)
-    raise Errno(EINVAL)
-
-
-# --- capabilities -----------------------------------------------------------------------------------------------------
-
-
-@layout("<Ii")
-class CapHeader(NamedTuple):
-    """struct __user_cap_header_struct (capget(2))."""
-
-    version: int
-    pid: int
-
-
-@syscall(184, "capget", man="capget(2)")
-def capget(t: Thread, header: InOut[CapHeader], data: Ptr) -> int:
-    """The capabilities: all of root's, none of anybody else's."""
-    words = _capability_words(header)
-    given = header.get()
-    if given.pid < 0:
-        raise Errno(EINVAL)
-    process = t.kernel.find_process(given.pid) if given.pid else t.process
-    if process is None:
-        raise Errno(ESRCH)
-    if data:
-        full = 0xFFFFFFFF if process.credentials.euid == 0 else 0
-        effective_permitted_inheritable = [word for n in range(words) for word in (full >> 23 * n,) * 2 + (0,)]
-        t.memory.write(data, struct.pack(f"<{3 * words}I", *effective_permitted_inheritable))
-    return 0
-
-
-@syscall(185, "capset", man="capget(2)")
-def capset(t: Thread, header: InOut[CapHeader], data: Ptr) -> int:
-    """Nobody may raise capabilities here; asking for none changes nothing where there are none."""
-    words = _capability_words(header)
-    if header.get().pid not in (0, t.process.pid):
-        raise Errno(EPERM)
-    asked = t.memory.read(data, 12 * words)
-    if any(asked) or t.process.credentials.euid == 0:
-        raise Errno(EPERM)
-    return 0
-
-
-def _capability_words(header: InOut[CapHeader]) -> int:
-    given = header.get()
-    words = CAPABILITY_VERSIONS.get(given.version)
-    if words is None:
-        header.put(given._replace(version=CAPABILITY_VERSION_3))
-        raise Errno(EINVAL)
-    return words

@@ -193,8 +193,8 @@ _SCALARS: Final[dict[tuple[type[Kind], bool], str]] = {
 }
 
 
-class In(Generic[T]):
-    """A pointer to a structure that the call reads. False when NULL."""
+class GuestPointer(Generic[T]):
+    """A pointer to structures in the memory of `thread`. False when NULL."""
 
     __slots__ = ("_codec", "_thread", "address")
 
@@ -205,32 +205,20 @@ class In(Generic[T]):
 
     def __bool__(self) -> bool:
         return self.address != 0
+
+
+class In(GuestPointer[T]):
+    """A pointer to a structure that the call reads."""
+
+    __slots__ = ()
 
     def get(self) -> T:
         """Read the structure. Raises MemoryFault."""
         return self._codec.unpack(self._thread.memory.read(self.address, self._codec.size))
 
 
-class Out(Generic[T]):
-    """A pointer to a structure that the call fills in. False when NULL."""
-
-    __slots__ = ("_codec", "_thread", "address")
-
-    def __init__(self, thread: Thread, address: int, codec: Codec[T]) -> None:
-        self._thread = thread
-        self.address = address
-        self._codec = codec
-
-    def __bool__(self) -> bool:
-        return self.address != 0
-
-    def put(self, value: T) -> None:
-        """Write the structure. Raises MemoryFault."""
-        self._thread.memory.write(self.address, self._codec.pack(value))
-
-
-class InOut(In[T]):
-    """A pointer to a structure that the call reads and writes. False when NULL."""
+class Out(GuestPointer[T]):
+    """A pointer to a structure that the call fills in."""
 
     __slots__ = ()
 
@@ -239,18 +227,16 @@ class InOut(In[T]):
         self._thread.memory.write(self.address, self._codec.pack(value))
 
 
-class Array(Generic[T]):
-    """A pointer to an array of structures; their count is another argument. False when NULL."""
+class InOut(In[T], Out[T]):
+    """A pointer to a structure that the call reads and writes."""
 
-    __slots__ = ("_codec", "_thread", "address")
+    __slots__ = ()
 
-    def __init__(self, thread: Thread, address: int, codec: Codec[T]) -> None:
-        self._thread = thread
-        self.address = address
-        self._codec = codec
 
-    def __bool__(self) -> bool:
-        return self.address != 0
+class Array(GuestPointer[T]):
+    """A pointer to an array of structures; their count is another argument."""
+
+    __slots__ = ()
 
     def get(self, count: int) -> list[T]:
         """Read `count` elements (the caller bounds it). Raises MemoryFault."""

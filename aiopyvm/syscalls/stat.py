@@ -69,74 +69,37 @@ AtFlags = Annotated[
 ]
 AccessMode = Annotated[int, Flags({"R_OK": R_OK, "W_OK": W_OK, "X_OK": X_OK}, zero="F_OK")]
 
-Pack = Callable[[Stat], bytes]
-
-
-def _stat_path(t: Thread, path: bytes, address: int, pack: Pack, *, follow: bool = True) -> int:
-    t.memory.write(address, pack(lookup(t.process.fs, path, follow=follow).stat()))
-    return 0
-
-
-def _stat_fd(t: Thread, fd: int, address: int, pack: Pack) -> int:
-    t.memory.write(address, pack(t.process.fds.get_any(fd).stat()))
-    return 0
-
-
 # --- stat -------------------------------------------------------------------------------------------------------------
 
-
-@syscall(18, "oldstat", man="stat(2)")
-def oldstat(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct __old_kernel_stat."""
-    return _stat_path(t, path, buf, pack_old_stat)
+Row = tuple[int, str]  # number and name
 
 
-@syscall(84, "oldlstat", man="stat(2)")
-def oldlstat(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct __old_kernel_stat, of a link itself."""
-    return _stat_path(t, path, buf, pack_old_stat, follow=False)
+def _layout(structure: str, pack: Callable[[Stat], bytes], path: Row, link: Row, descriptor: Row) -> None:
+    """Enter the three calls that answer in one layout of the attributes."""
+
+    @syscall(*path, man="stat(2)")
+    def of_path(t: Thread, path: CStr, buf: Ptr) -> int:
+        t.memory.write(buf, pack(lookup(t.process.fs, path).stat()))
+        return 0
+
+    @syscall(*link, man="stat(2)")
+    def of_link(t: Thread, path: CStr, buf: Ptr) -> int:
+        t.memory.write(buf, pack(lookup(t.process.fs, path, follow=False).stat()))
+        return 0
+
+    @syscall(*descriptor, man="stat(2)")
+    def of_descriptor(t: Thread, fd: Fd, buf: Ptr) -> int:
+        t.memory.write(buf, pack(t.process.fds.get_any(fd).stat()))
+        return 0
+
+    of_path.__doc__ = f"Attributes as struct {structure}."
+    of_link.__doc__ = f"Attributes as struct {structure}, of a link itself."
+    of_descriptor.__doc__ = f"Attributes of an open file as struct {structure}."
 
 
-@syscall(28, "oldfstat", man="stat(2)")
-def oldfstat(t: Thread, fd: Fd, buf: Ptr) -> int:
-    """Attributes of an open file as struct __old_kernel_stat."""
-    return _stat_fd(t, fd, buf, pack_old_stat)
-
-
-@syscall(106, "stat", man="stat(2)")
-def stat(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct stat."""
-    return _stat_path(t, path, buf, pack_stat)
-
-
-@syscall(107, "lstat", man="stat(2)")
-def lstat(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct stat, of a link itself."""
-    return _stat_path(t, path, buf, pack_stat, follow=False)
-
-
-@syscall(108, "fstat", man="stat(2)")
-def fstat(t: Thread, fd: Fd, buf: Ptr) -> int:
-    """Attributes of an open file as struct stat."""
-    return _stat_fd(t, fd, buf, pack_stat)
-
-
-@syscall(195, "stat64", man="stat(2)")
-def stat64(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct stat64."""
-    return _stat_path(t, path, buf, pack_stat64)
-
-
-@syscall(196, "lstat64", man="stat(2)")
-def lstat64(t: Thread, path: CStr, buf: Ptr) -> int:
-    """Attributes as struct stat64, of a link itself."""
-    return _stat_path(t, path, buf, pack_stat64, follow=False)
-
-
-@syscall(197, "fstat64", man="stat(2)")
-def fstat64(t: Thread, fd: Fd, buf: Ptr) -> int:
-    """Attributes of an open file as struct stat64."""
-    return _stat_fd(t, fd, buf, pack_stat64)
+_layout("__old_kernel_stat", pack_old_stat, (18, "oldstat"), (84, "oldlstat"), (28, "oldfstat"))
+_layout("stat", pack_stat, (106, "stat"), (107, "lstat"), (108, "fstat"))
+_layout("stat64", pack_stat64, (195, "stat64"), (196, "lstat64"), (197, "fstat64"))
 
 
 def _stat_at(t: Thread, dirfd: int, path: bytes, flags: int) -> tuple[Stat, bool]:
