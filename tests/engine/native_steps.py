@@ -23,7 +23,7 @@ from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.mem.faults import MemoryFault
 
-_OPTIONS = {"codegen": 1, "level": None, "passes": ()}
+_OPTIONS = {"codegen": 2, "level": None, "passes": ()}
 _MASK = 15
 
 
