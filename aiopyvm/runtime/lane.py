@@ -8,12 +8,14 @@ got its turn.
 Where a guest of such a lane waits for the host or for Python while others of the lane could run, the lane freezes: it
 waits with it, for a short time at most, so that what arrives arrives at the same count in every run.
 
-Between lanes there is no order to keep: a lane may rest in the middle of a slice (flights.py) while others run.
+Between lanes there is no order to keep: a lane may rest in the middle of a slice (flights.py) while others run. They
+share the time of the event loop's thread, by the clock, and that of the workers, by instructions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.runtime.fair import FairQueue
 from aiopyvm.runtime.flights import Place
@@ -22,6 +24,9 @@ from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, HELD, LINED_UP, PAUSED, TU
 if TYPE_CHECKING:
     from aiopyvm.host.clock import Timeline
     from aiopyvm.runtime.run import Run
+
+
+MOST_NS: Final = 5_000_000  # that a step is charged with: the host may have stopped us
 
 
 class Lane:
@@ -91,9 +96,12 @@ class Lane:
                 return DONE
             run.in_lane_queue = False
             self.current = run
-        before, flown = run.cost, run.flown
+        cost, flown, began = run.cost, run.flown, monotonic_ns()
         verdict = run.step(until_ns)
-        self._charge(run, run.cost - before, run.flown - flown)
+        weight = self.weight or 1.0
+        run.virtual_time += (run.cost - cost) / run.weight
+        self.virtual_time += min(monotonic_ns() - began, MOST_NS) / weight
+        self.place.virtual_time += (run.flown - flown) / weight
         if verdict == PAUSED:
             return verdict
         if verdict == FROZEN:
@@ -110,13 +118,6 @@ class Lane:
         if run.ready:
             self.offer(run)
         return verdict
-
-    def _charge(self, run: Run, spent: int, flown: int) -> None:
-        """Count what a step cost: what was executed by a worker apart from the rest."""
-        run.virtual_time += spent / run.weight
-        weight = self.weight or 1.0
-        self.virtual_time += (spent - flown) / weight
-        self.place.virtual_time += flown / weight
 
     def next_deadline(self) -> int | None:
         """On a timeline: its time at which the first timer of a run is due; None: never."""
