@@ -449,11 +449,7 @@ def mlock(t: Thread, addr: Ptr, len: Size) -> int:
     size = page_up(addr + len) - start
     if size > t.process.limits[RLIMIT_MEMLOCK][0]:
         raise Errno(ENOMEM if t.process.limits[RLIMIT_MEMLOCK][0] else EPERM)
-    if start + size > TASK_SIZE:
-        raise Errno(EINVAL)
-    if size and not t.memory.is_mapped(start, size):
-        raise Errno(ENOMEM)
-    return 0
+    return munlock(t, addr, len)
 
 
 @syscall(376, "mlock2", man="mlock2(2)")
@@ -466,7 +462,7 @@ def mlock2(t: Thread, addr: Ptr, len: Size, flags: Hex) -> int:
 
 @syscall(151, "munlock", man="mlock(2)")
 def munlock(t: Thread, addr: Ptr, len: Size) -> int:
-    """The opposite of mlock."""
+    """The opposite of mlock: only the range is looked at."""
     start = addr & -PAGE
     size = page_up(addr + len) - start
     if start + size > TASK_SIZE:

@@ -275,40 +275,28 @@ def _long(number: int) -> int:
     return -1 if number == 0xFFFFFFFF else number
 
 
-@syscall(182, "chown", man="chown(2)")
-def chown(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-    """Set the owner (16-bit ids)."""
-    return _chown(t, lookup(t.process.fs, path), _short(owner), _short(group))
+def _owners(ids: str, read: Callable[[int], int], path: Row, link: Row, descriptor: Row) -> None:
+    """Enter the three calls that take ids of one width."""
+
+    @syscall(*path, man="chown(2)")
+    def of_path(t: Thread, path: CStr, owner: U32, group: U32) -> int:
+        return _chown(t, lookup(t.process.fs, path), read(owner), read(group))
+
+    @syscall(*link, man="chown(2)")
+    def of_link(t: Thread, path: CStr, owner: U32, group: U32) -> int:
+        return _chown(t, lookup(t.process.fs, path, follow=False), read(owner), read(group))
+
+    @syscall(*descriptor, man="chown(2)")
+    def of_descriptor(t: Thread, fd: Fd, owner: U32, group: U32) -> int:
+        return _chown(t, _attributed(t, fd), read(owner), read(group))
+
+    of_path.__doc__ = f"Set the owner ({ids} ids)."
+    of_link.__doc__ = f"Set the owner ({ids} ids), of a link itself."
+    of_descriptor.__doc__ = f"Set an open file's owner ({ids} ids)."
 
 
-@syscall(16, "lchown", man="chown(2)")
-def lchown(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-    """Set the owner (16-bit ids), of a link itself."""
-    return _chown(t, lookup(t.process.fs, path, follow=False), _short(owner), _short(group))
-
-
-@syscall(95, "fchown", man="chown(2)")
-def fchown(t: Thread, fd: Fd, owner: U32, group: U32) -> int:
-    """Set an open file's owner (16-bit ids)."""
-    return _chown(t, _attributed(t, fd), _short(owner), _short(group))
-
-
-@syscall(212, "chown32", man="chown(2)")
-def chown32(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-    """Set the owner."""
-    return _chown(t, lookup(t.process.fs, path), _long(owner), _long(group))
-
-
-@syscall(198, "lchown32", man="chown(2)")
-def lchown32(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-    """Set the owner, of a link itself."""
-    return _chown(t, lookup(t.process.fs, path, follow=False), _long(owner), _long(group))
-
-
-@syscall(207, "fchown32", man="chown(2)")
-def fchown32(t: Thread, fd: Fd, owner: U32, group: U32) -> int:
-    """Set an open file's owner."""
-    return _chown(t, _attributed(t, fd), _long(owner), _long(group))
+_owners("16-bit", _short, (182, "chown"), (16, "lchown"), (95, "fchown"))
+_owners("32-bit", _long, (212, "chown32"), (198, "lchown32"), (207, "fchown32"))
 
 
 @syscall(298, "fchownat", man="chown(2)")

@@ -121,13 +121,23 @@ def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> 
 
 def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], int]) -> int | Wait:
     """Give the bytes of `segments` to `write`; return the count, or wait for room. EPIPE comes with SIGPIPE."""
-    call = call_of(t)
     total = sum(length for _, length in segments)
+    return pass_on(t, lambda done: gather(t, segments, done), total, file, write)
+
+
+def pass_on(
+    t: Thread, take: Callable[[int], bytes], total: int, file: File, write: Callable[[bytes], int]
+) -> int | Wait:
+    """Give `total` bytes, piece by piece what `take(done)` has behind the first `done`, to `write`, which is `file`'s.
+
+    Return the count, smaller where `take` has no more or `write` fails later, or wait for room.
+    """
+    call = call_of(t)
     step = 0
     while call.done < total or not total:
-        data = gather(t, segments, call.done)
+        data = take(call.done)
         if not data and total:
-            break  # a fault behind what is through
+            break  # a fault behind what is through, or the end of the source
         try:
             n = write(data)
         except Errno as error:
@@ -350,30 +360,11 @@ def pwritev2(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64, flags: H
 
 def _transfer(t: Thread, source: File, start: int, target: File, put: Callable[[bytes], int], count: int) -> int | Wait:
     """Move `count` bytes of a regular file from `start` on into `target`; return the count, or wait for room."""
-    call = call_of(t)
-    step = 0
-    while call.done < count:
-        data = source.pread(min(count - call.done, PIECE), start + call.done)
-        if not data:
-            break
-        try:
-            n = put(data)
-        except Errno as error:
-            if error.number == EAGAIN and not target.flags & O_NONBLOCK:
-                return Wait(target.queues(POLLOUT), reason=waiting_for(target, "to write"))
-            if error.number in (EPIPE, EFBIG):
-                raise_signal(t, error.number)
-            if call.done:
-                break
-            raise
-        call.done += n
-        t.moved += n
-        step += n
-        if n < len(data) and (target.flags & O_NONBLOCK or isinstance(target, RegularFile)):
-            break
-        if step >= STEP:
-            return again(t)
-    return call.done
+
+    def take(done: int) -> bytes:
+        return source.pread(min(count - done, PIECE), start + done)
+
+    return pass_on(t, take, count, target, put) if count else 0
 
 
 def _sendfile(
