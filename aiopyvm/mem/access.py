@@ -21,12 +21,13 @@ from aiopyvm.mem.residence import Residence
 class Accesses(Residence):
     """Loads, stores, fetches and copies; see the module's docstring."""
 
-    __slots__ = ("code_listeners", "translations")
+    __slots__ = ("close_listeners", "code_listeners", "translations")
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget)
         self.translations: dict[object, object] = {}  # what engines keep for this space; gone when it is closed
         self.code_listeners: list[Callable[[int, int], None]] = []
+        self.close_listeners: list[Callable[[], None]] = []  # called before the space is closed
 
     # The guest's
 

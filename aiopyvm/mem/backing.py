@@ -6,7 +6,9 @@ mapped when its content is a `Backing`; it calls `changed` after it was written 
 
 from __future__ import annotations
 
+import hashlib
 import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aiopyvm.mem.arena import Extent, arena
@@ -89,6 +91,11 @@ class ImageBacking(BytesBacking):
         if extent.fd >= 0:
             extent.write(0, data)
             self.extent = extent
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the content: what tells that two images are the same, also in another process."""
+        return hashlib.sha256(self._data).digest()
 
 
 class SharedBacking(Backing):

@@ -14,10 +14,21 @@ from typing import Final
 from aiopyvm.errors import GuestMemoryError
 from aiopyvm.mem import granules
 from aiopyvm.mem.access import Accesses
-from aiopyvm.mem.backing import Backing, SharedBacking
+from aiopyvm.mem.backing import Backing, ImageBacking, SharedBacking
 from aiopyvm.mem.budget import Budget, Unlimited
 from aiopyvm.mem.faults import AddressSpaceFull
-from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, PAGES, TASK_SIZE, TOUCHED, UNWRITE, page_up, touched_runs
+from aiopyvm.mem.layout import (
+    EXEC,
+    PAGE,
+    PAGE_SHIFT,
+    PAGES,
+    TASK_SIZE,
+    TOUCHED,
+    UNWRITE,
+    count_touched,
+    page_up,
+    touched_runs,
+)
 from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping
 from aiopyvm.mem.residence import SPACE_COST
 
@@ -196,6 +207,24 @@ class AddressSpace(Accesses):
         """The mapping that contains `address`."""
         return self._maps.find(address)
 
+    def shown_image(self, start: int, end: int) -> tuple[ImageBacking, int] | None:
+        """The image that is to be executed at the pages [start, end), and the offset there of `start`.
+
+        Not None: every one of the pages shows the image's own bytes and costs nothing, and so does executing them.
+        """
+        under, mapping = self._attached_at(start), self._maps.find(start)
+        if under is None or mapping is None or end > min(under.end, mapping.end) or not mapping.bits & EXEC:
+            return None
+        backing, offset = mapping.backing, mapping.offset + start - mapping.start
+        if mapping.shared or not isinstance(backing, ImageBacking) or backing.extent is None:
+            return None
+        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+        if not under.shows(start, backing.extent, offset) or count_touched(bytes(self.pages[first:last])):
+            return None
+        if self._inherited and any(self._inherited.source(page) for page in range(first, last)):
+            return None
+        return backing, offset
+
     def step(self, start: int, end: int) -> int:
         """Where to pause in a change of [start, end), which is not empty: behind some mappings, and some pages used."""
         end = self._maps.reach(start, end, STEP_MAPPINGS)
@@ -270,6 +299,9 @@ class AddressSpace(Accesses):
         """
         if self.pages is _CLOSED:
             return
+        for listener in self.close_listeners:
+            listener()
+        self.close_listeners.clear()
         home = self._reservation
         if self._lent:
             self._bequeath()

@@ -146,7 +146,7 @@ def test_calls_and_loops_are_counted() -> None:
     core = mixed()
     finish(native_engine(), core, lambda: 100_000)
     code = code_of(core)
-    loop = next(address for address in code.counters if code.entries[address])
+    loop = next(address for address in code.counters if code.record(address))
     passes = {address: code.arena.values(at)[0] for address, at in code.counters.items()}
     assert loop in passes
     assert sorted((-1 - count) & 0xFFFFFFFF for count in passes.values())[-1] in (58, 59, 60)
@@ -179,7 +179,7 @@ def test_a_full_arena_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.run(core, 10_000).vector == 13
     assert core.cpu.eax == sum(3 * n for n in range(300))
     assert code_of(core).generation >= 300 * 2 // 40
-    assert len(code_of(core).entries) <= 40
+    assert len(code_of(core)._entries) <= 40
     core = mixed()
     assert finish(engine, core, lambda: 61) == finish(PythonEngine("cold"), mixed(), lambda: 100_000)
     assert code_of(core).generation >= 2

@@ -11,13 +11,15 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Context, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
+from aiopyvm.engine.native.snapshot import Snapshots
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
@@ -47,18 +49,24 @@ class NativeEngine:
     """Executes cores under the contract of `aiopyvm.engine.protocol`, in generated code.
 
     `handlers` gives the loaded handlers, or None as long as there are none; it is asked at the beginning of a run.
+    `make_hot` makes the hot tier for the symbols that are loaded.
     """
 
     name = "native"
 
-    def __init__(self, handlers: Callable[[], HandlerTable | None]) -> None:
+    def __init__(
+        self, handlers: Callable[[], HandlerTable | None], make_hot: Callable[[Mapping[str, int]], Hot] = Hot
+    ) -> None:
         self._load = handlers
+        self._make_hot = make_hot
+        self.hot: Hot | None = None  # as soon as there are handlers
         self._table: HandlerTable | None = None
         self._runs: Runs | None = None
         self._python = PythonEngine()
         self._rare = RareModes()
+        self._snapshots = Snapshots()
         self._lock = threading.Lock()
-        self._launched: dict[int, tuple[SpaceCode, int, int]] = {}  # by id of the core: code, budget, its version
+        self._launched: dict[int, tuple[SpaceCode, int, int, int]] = {}  # by id of the core: code, budget, version, token
         self._exits = dict.fromkeys(ExitReason, 0)
         self._left = dict.fromkeys(Left, 0)
         self._instructions = 0
@@ -76,6 +84,9 @@ class NativeEngine:
             "instructions_python": self._in_python,
             "decoded": self._runs.decoded if self._runs is not None else 0,
             "first_touches": self._touched,
+            "snapshots_taken": self._snapshots.taken,
+            "snapshots_adopted": self._snapshots.adopted,
+            **(self.hot.statistics() if self.hot is not None else {}),
             **left,
             **exits,
         }
@@ -105,7 +116,7 @@ class NativeEngine:
         generated code cannot go on."""
         if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None:
             return 0
-        code.adopt_handlers()
+        self._adopt(code)
         try:
             offset = code.enter(core.cpu.eip)
         except (MemoryFault, DecodeFault):
@@ -113,7 +124,8 @@ class NativeEngine:
         context = code.context
         _PUT(context, _REC, code.arena.base + offset, ctypes.addressof(core.cpu), core.memory.base, budget)
         _WORD.pack_into(context, _ACCESS, 0)
-        self._launched[id(core)] = code, budget, code.generation + code.invalidations
+        assert self.hot is not None
+        self._launched[id(core)] = code, budget, code.generation + code.invalidations, self.hot.epochs.begin()
         return ctypes.addressof(context)
 
     @property
@@ -124,7 +136,9 @@ class NativeEngine:
 
     def land(self, core: Core) -> Exit:
         """After `enter` has returned for what `launch` prepared: why it came back; see `Launcher.land`."""
-        code, budget, version = self._launched.pop(id(core))
+        code, budget, version, token = self._launched.pop(id(core))
+        assert self.hot is not None
+        self.hot.epochs.end(token)
         rec, left = _GET(code.context, _REC)
         reason, vector, error_code = _GET_REASON(code.context, _REASON)
         core.cpu.instructions += budget - left
@@ -155,7 +169,7 @@ class NativeEngine:
             elif reason == Left.STEP:
                 self._touch(core, code.context)
             elif reason == Left.HOT:
-                self._hot(code, rec)
+                self._promote(code, rec)
         except MemoryFault as fault:
             return page_fault(fault)
         except DecodeFault as fault:
@@ -186,6 +200,9 @@ class NativeEngine:
                 return None  # the host has no room for its records
             self._python.forget(core.memory)
             code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
+            code.begin(core.cpu.eip, self._snapshots)
+            if self.hot is not None:
+                self.hot.attend(code)
             core.memory.translations[key] = code
         assert isinstance(code, SpaceCode)
         return code
@@ -197,6 +214,7 @@ class NativeEngine:
             with self._lock:
                 if self._table is None:
                     self._runs = Runs(table.form)
+                    self.hot = self._make_hot(table.symbols)
                     self._table = table
         return self._table
 
@@ -210,7 +228,10 @@ class NativeEngine:
         run, base, counts = table.run, arena.base, self._left
         state, memory = ctypes.addressof(cpu), core.memory.base
         place = ctypes.addressof(context)
-        code.adopt_handlers()
+        self._adopt(code)
+        hot = self.hot
+        assert hot is not None
+        token = hot.epochs.begin()
         try:
             offset = code.enter(cpu.eip)
             while True:
@@ -249,7 +270,7 @@ class NativeEngine:
                         return exit_
                     offset = code.enter(cpu.eip)
                 elif reason == Left.HOT:
-                    offset = self._hot(code, rec - base)
+                    offset = self._promote(code, rec - base)
                 elif reason == Left.END:
                     return Exit(ExitReason.END_OF_CODE)
                 else:
@@ -258,6 +279,14 @@ class NativeEngine:
             return page_fault(fault)
         except DecodeFault as fault:
             return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+        finally:
+            hot.epochs.end(token)
+
+    def _adopt(self, code: SpaceCode) -> None:
+        """Take over what was compiled since the last run."""
+        code.adopt_handlers()
+        if self.hot is not None:
+            self.hot.collect()
 
     def _touch(self, core: Core, context: Context) -> bool:
         """Make the access fast for which generated code came back; False where it stays slow, or was none.
@@ -281,7 +310,7 @@ class NativeEngine:
         self._stepped += core.cpu.instructions - before
         return exit_
 
-    def _hot(self, code: SpaceCode, counter: int) -> int:
+    def _promote(self, code: SpaceCode, counter: int) -> int:
         """The count record at `counter` has run out; the offset to go on at."""
-        code.arena.set_value(counter, 0xFFFFFFFF)
-        return counter
+        assert self.hot is not None
+        return self.hot.promote(code, counter)

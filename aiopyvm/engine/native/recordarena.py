@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE, JumpEntry
 
@@ -30,6 +30,20 @@ _NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0  # Python 3.11's mm
 _JUMP: Final = struct.Struct("<II")
 _WORD: Final = struct.Struct("<I")
 _SIGNED: Final = struct.Struct("<i")
+
+
+class Content(NamedTuple):
+    """What an arena holds: runs, single records, which of these are free, the jump cache."""
+
+    runs: bytes = b""
+    singles: bytearray = bytearray()
+    free: tuple[int, ...] = ()
+    jumps: bytes = b""
+
+    def reset_counter(self, offset: int, handler: int, value: int) -> None:
+        """Let the single record at `offset` count from `value` on."""
+        _WORD.pack_into(self.singles, offset - RUNS_END, handler)
+        _WORD.pack_into(self.singles, offset - RUNS_END + VALUES_AT, value)
 
 
 class RecordArena:
@@ -58,6 +72,23 @@ class RecordArena:
         self._singles = RUNS_END
         self._free.clear()
         self._clear_jumps(_MIN_JUMPS)
+
+    def copy(self) -> Content:
+        """All that is here."""
+        jumps = SINGLES_END + _JUMP.size * (self.jump_mask + 1)
+        singles = bytearray(self.memory[RUNS_END : self._singles])
+        return Content(self.memory[: self.top], singles, tuple(self._free), self.memory[SINGLES_END:jumps])
+
+    def restore(self, content: Content) -> None:
+        """Begin with what `copy` gave."""
+        runs, singles, free, jumps = content
+        self.memory[: len(runs)] = runs
+        self.memory[RUNS_END : RUNS_END + len(singles)] = singles
+        self.memory[SINGLES_END : SINGLES_END + len(jumps)] = jumps
+        self.top = len(runs)
+        self._singles = RUNS_END + len(singles)
+        self._free = list(free)
+        self.jump_mask = len(jumps) // _JUMP.size - 1
 
     # Runs
 
@@ -128,8 +159,8 @@ class RecordArena:
         other, there = _JUMP.unpack_from(self.memory, at)
         if there and other != eip:
             self._conflicts += 1
-            if self._conflicts > self.jump_mask >> 1 and self.jump_mask + 1 < MAX_JUMPS:
-                self._clear_jumps(2 * (self.jump_mask + 1))
+            if self._conflicts > self.jump_mask >> 6 and self.jump_mask + 1 < MAX_JUMPS:
+                self._grow_jumps()
                 at = self._jump(eip)
         _JUMP.pack_into(self.memory, at, eip, offset)
 
@@ -142,6 +173,14 @@ class RecordArena:
 
     def _jump(self, eip: int) -> int:
         return SINGLES_END + _JUMP.size * ((eip ^ eip >> 12) & self.jump_mask)
+
+    def _grow_jumps(self) -> None:
+        """Make the cache twice as large, with what is in it."""
+        old = self.memory[SINGLES_END : SINGLES_END + _JUMP.size * (self.jump_mask + 1)]
+        self._clear_jumps(2 * (self.jump_mask + 1))
+        for eip, offset in _JUMP.iter_unpack(old):
+            if offset:
+                _JUMP.pack_into(self.memory, self._jump(eip), eip, offset)
 
     def _clear_jumps(self, size: int) -> None:
         self._conflicts = 0

@@ -1,6 +1,6 @@
 """One address space's records: translation, links, the jump cache, and what happens when code changes.
 
-What always holds: an instruction has at most one live record, found by `entries`. A record that was live and is not
+What always holds: an instruction has at most one live record, found by `record`. A record that was live and is not
 any more says `miss` (or leads to the one that took its place), so that whatever still leads to it is exact. Passes
 through calls and backward branches are counted by one record for each target (`counters`), which regions are
 entered through. Lines of memory from which there is a live record are tracked.
@@ -16,6 +16,7 @@ from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.layout import RECORD_SIZE, Context
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
+from aiopyvm.engine.native.snapshot import MOST_BYTES, NOTHING, WORTH, Key, Snapshot, Snapshots, homes_of
 from aiopyvm.mem.space import AddressSpace
 
 _LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
@@ -45,20 +46,24 @@ class SpaceCode:
         self.stop = stop
         self.steps = table.steps
         self.arena = arena
-        self.entries: dict[int, int] = {}  # address -> offset of the live record of the instruction there
-        self.counters: dict[int, int] = {}  # address -> offset of its count record
+        self._base = NOTHING  # what was adopted; its tables count where these have nothing
+        self._entries: dict[int, int] = {}  # address -> offset of the live record of the instruction there
+        self._counters: dict[int, int] = {}  # address -> offset of its count record
         self.generation = 0  # how often everything was dropped
         self.invalidations = 0
         self.waiting: dict[int, str] = {}  # offset of a record that is left to Python -> the handler that it waits for
         self.threshold = UNCOUNTED
+        self.patience: Callable[[int], int] = lambda eip: self.threshold  # passes that a new counter at eip waits for
         self.on_drop: list[Callable[[SpaceCode, Block], None]] = []
         self.on_clear: list[Callable[[SpaceCode], None]] = []
         self._runs = runs
         self._table = table
         self._version = table.version
-        self._lines: dict[int, list[Block]] = {}  # by number of a 64-byte line
+        self._lines: dict[int, tuple[Block, ...]] = {}  # by number of a 64-byte line
         self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
         self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
+        self._growth = 0  # blocks and links that no snapshot has yet
+        self._key: Key | None = None
         self.context = Context()
         self.context.arena = self.arena.base
         self._publish_jumps()
@@ -71,8 +76,20 @@ class SpaceCode:
 
         Raises MemoryFault or DecodeFault of the instruction there.
         """
-        offset = self.entries.get(eip)
-        return offset if offset is not None else self._translate(eip)
+        return self.record(eip) or self._translate(eip)
+
+    def record(self, eip: int) -> int:
+        """The offset of the live record at `eip`; 0: there is none."""
+        return self._entries.get(eip) or self._base.entries.get(eip, 0)
+
+    def counter(self, eip: int) -> int:
+        """The offset of the count record in front of `eip`; 0: there is none."""
+        return self._counters.get(eip) or self._base.counters.get(eip, 0)
+
+    @property
+    def counters(self) -> dict[int, int]:
+        """All count records' offsets by address; a copy."""
+        return {**self._base.counters, **self._counters}
 
     def follow(self, stub: int) -> int:
         """The stub at offset `stub` was reached: link what led there; the offset to go on at. Raises as `enter`."""
@@ -87,6 +104,7 @@ class SpaceCode:
             return target
         if counted:
             target = self.counted(eip)
+        self._grow()
         if back:
             arena.link(stub + back, target)
             arena.free_single(stub)
@@ -107,21 +125,22 @@ class SpaceCode:
     def jump(self, eip: int) -> int:
         """An indirect jump to `eip` was not in the cache: now it is; the offset to go on at. Raises as `enter`."""
         target = self.enter(eip)
-        target = self.counters.get(eip, target)
+        target = self.counter(eip) or (self.counted(eip) if self.threshold != UNCOUNTED else target)
         mask = self.arena.jump_mask
         self.arena.remember_jump(eip, target)
         if self.arena.jump_mask != mask:
             self._publish_jumps()
+            self._growth += WORTH  # so that others need not find out
         return target
 
     def counted(self, eip: int) -> int:
         """The offset of the count record in front of `eip`, which is translated."""
-        counter = self.counters.get(eip)
-        if counter is None:
+        counter = self.counter(eip)
+        if not counter:
             if not self.arena.room(1):
-                return self.entries[eip]
-            counter = self.counters[eip] = self.arena.single()
-            self.arena.put(counter, self.steps.count, eip, (self.threshold, 0), self.entries[eip])
+                return self.record(eip)
+            counter = self._counters[eip] = self.arena.single()
+            self.arena.put(counter, self.steps.count, eip, (self.patience(eip), 0), self.record(eip))
             self.arena.replace_jump(eip, counter)
         return counter
 
@@ -132,8 +151,7 @@ class SpaceCode:
             return self._end(eip)
         run = self._runs.find(self.space, eip, self.stop)
         addresses = run.addresses
-        entries = self.entries
-        length = next((n for n in range(1, len(addresses)) if addresses[n] in entries), len(addresses))
+        length = next((n for n in range(1, len(addresses)) if self.record(addresses[n])), len(addresses))
         if length < len(addresses):
             addresses = addresses[:length]
         whole = length == len(run.addresses)
@@ -142,7 +160,7 @@ class SpaceCode:
         records = length * RECORD_SIZE
         arena = self.arena
         arena.memory[offset : offset + records] = run.records[:records]
-        entries.update(zip(addresses, range(offset, offset + records, RECORD_SIZE), strict=True))
+        self._entries.update(zip(addresses, range(offset, offset + records, RECORD_SIZE), strict=True))
         branches = run.branches if whole else tuple(branch for branch in run.branches if branch[0] < length)
         self._finish(offset + records, following, run.falls or not whole)
         for index, target, counted in branches:
@@ -184,18 +202,18 @@ class SpaceCode:
     def _finish(self, offset: int, following: int, falls: bool) -> None:
         """Write the record behind a run, unless another run begins there."""
         arena, steps = self.arena, self.steps
-        known = self.entries.get(following)
+        known = self.record(following)
         if known == offset:
             return
-        if known is not None:
+        if known:
             arena.put(offset, steps.goto, following, target=known)
         else:
             arena.put(offset, steps.stub if falls else steps.miss, following)
 
     def _branch(self, offset: int, target: int, counted: bool) -> None:
         """Let the record at `offset` lead to `target`, through a stub where that is not translated."""
-        known = self.entries.get(target)
-        if known is not None:
+        known = self.record(target)
+        if known:
             self.arena.link(offset, self.counted(target) if counted else known)
             return
         stub = self.arena.single()
@@ -210,14 +228,14 @@ class SpaceCode:
                 dead = self._dead.pop(address, live)
                 if dead != live:
                     self.arena.put(dead, self.steps.goto, address, target=live)
-            counter = self.counters.get(address)
-            if counter is not None:
+            counter = self.counter(address)
+            if counter:
                 self.arena.link(counter, live)
 
     def _end(self, eip: int) -> int:
         if not self.arena.room(1):
             self.clear()
-        offset = self.entries[eip] = self.arena.single()
+        offset = self._entries[eip] = self.arena.single()
         self.arena.put(offset, self.steps.end, eip)
         return offset
 
@@ -225,21 +243,21 @@ class SpaceCode:
 
     def blocks(self, address: int, end: int) -> set[Block]:
         """The live blocks that have a byte of [address, end)."""
-        lines: Iterable[int] = _lines(address, end)
-        if end - address >> _LINE_SHIFT > len(self._lines):
-            lines = self._lines
-        return {
-            block
-            for line in lines
-            for block in self._lines.get(line, ())
-            if block.addresses[0] < end and address < block.end
-        }
+        found: set[Block] = set()
+        for known in (self._lines, self._base.lines):
+            lines: Iterable[int] = _lines(address, end)
+            if end - address >> _LINE_SHIFT > len(known):
+                lines = known
+            for line in lines:
+                found.update(b for b in known.get(line, ()) if b.addresses[0] < end and address < b.end)
+        return found
 
     def _track(self, block: Block) -> None:
         start = block.addresses[0]
         self.space.track_code(start, block.end - start)
         for line in _lines(start, block.end):
-            self._lines.setdefault(line, []).append(block)
+            self._lines[line] = (*self._lines.get(line, ()), block)
+        self._grow()
 
     def _on_change(self, address: int, length: int) -> None:
         for block in self.blocks(address, address + length):
@@ -247,6 +265,7 @@ class SpaceCode:
 
     def _drop(self, block: Block) -> None:
         """The block's bytes have changed."""
+        self._own_tables()
         self.invalidations += 1
         for listener in self.on_drop:
             listener(self, block)
@@ -257,14 +276,13 @@ class SpaceCode:
             offset = block.offset + index * RECORD_SIZE
             arena.put(offset, steps.miss, address)
             self.waiting.pop(offset, None)
-            del self.entries[address]
+            del self._entries[address]
             self._dead[address] = offset
             arena.replace_jump(address, 0)
         self._vacant[block.addresses[0]] = block
         for line in _lines(block.addresses[0], block.end):
-            blocks = self._lines[line]
-            blocks.remove(block)
-            if not blocks:
+            self._lines[line] = tuple(other for other in self._lines[line] if other is not block)
+            if not self._lines[line]:
                 del self._lines[line]
                 self._untrack(line)
 
@@ -279,14 +297,26 @@ class SpaceCode:
         for listener in self.on_clear:
             listener(self)
         self.generation += 1
+        self._own_tables()
         lines = list(self._lines)
         known: dict[int, Any]
-        for known in (self.entries, self.counters, self.waiting, self._lines, self._vacant, self._dead):
+        for known in (self._entries, self._counters, self.waiting, self._lines, self._vacant, self._dead):
             known.clear()
         self.arena.clear()
         self._publish_jumps()
         for line in lines:
             self._untrack(line)
+
+    def _own_tables(self) -> None:
+        """The space is about to change code: what it has adopted becomes its own."""
+        base, self._base = self._base, NOTHING
+        if base is not NOTHING:
+            self._entries = {**base.entries, **self._entries}
+            self._counters = {**base.counters, **self._counters}
+            lines = dict(base.lines)
+            for line, blocks in self._lines.items():
+                lines[line] = (*lines.get(line, ()), *blocks)
+            self._lines = lines
 
     def _untrack(self, line: int) -> None:
         """Nothing is translated from `line` any more, unless by someone else: stores to it may be fast again."""
@@ -297,10 +327,46 @@ class SpaceCode:
         self.context.jump_cache = self.arena.jumps
         self.context.jump_mask = self.arena.jump_mask
 
-    def close(self) -> None:
-        """Stop listening: this code is not used any more."""
-        if self._on_change in self.space.code_listeners:
-            self.space.code_listeners.remove(self._on_change)
+    # -- sharing -------------------------------------------------------------------------------------------------------
+
+    def begin(self, eip: int, snapshots: Snapshots) -> None:
+        """The space begins at `eip`: adopt what others have translated, and let others adopt what this one will."""
+        self._key, snapshot = snapshots.find(self.space, eip, self.stop)
+        if self._key is None:
+            return
+        self._snapshots = snapshots
+        self.space.close_listeners.append(self._closing)
+        if snapshot is not NOTHING:
+            self._base = snapshot
+            self.arena.restore(snapshot.content)
+            self._publish_jumps()
+            self.waiting = dict(snapshot.waiting)
+            for address, length in snapshot.pages:
+                self.space.track_code(address, length)
+
+    def snapshot(self) -> Snapshot | None:
+        """What another space that runs the same program can begin with; None where that cannot be said."""
+        lines = {**self._base.lines, **self._lines}
+        for line in self._base.lines.keys() & self._lines.keys():
+            lines[line] = (*self._base.lines[line], *self._lines[line])
+        homes = homes_of(self.space, lines) if lines and self.arena.top <= MOST_BYTES else None
+        if homes is None:
+            return None
+        self._growth = 0
+        content, counters = self.arena.copy(), self.counters
+        for offset in counters.values():
+            content.reset_counter(offset, self.steps.count, self.threshold)
+        entries = {**self._base.entries, **self._entries}
+        return Snapshot(*homes, content, entries, counters, lines, dict(self.waiting))
+
+    def _grow(self) -> None:
+        self._growth += 1
+        if self._growth == WORTH and self._key is not None:
+            self._snapshots.grown(self._key, self)
+
+    def _closing(self) -> None:
+        if self._growth >= WORTH and self._key is not None:
+            self._snapshots.keep(self._key, self)
 
 
 def _lines(start: int, end: int) -> range:

@@ -1,0 +1,128 @@
+"""What one space has translated, for other spaces that run the same program: records, links and all.
+
+A snapshot is of code in images alone, at pages that show the image's own bytes: then the same image at the same
+addresses is the same code, and no byte has to be looked at. It is taken when a space is closed that has translated more
+than it began with, or earlier, when another space could use it; so it comes to hold what the program's runs had in
+common and what they had not. Records say the same wherever they are mapped, so a space adopts it by one copy; the
+tables stay shared until the space changes its code.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiopyvm.engine.native.recordarena import Content
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
+from aiopyvm.mem.space import AddressSpace
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.space import Block, SpaceCode
+
+WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
+MOST: Final = 64  # snapshots kept
+MOST_BYTES: Final = 4 << 20  # of one
+_PAGE_LINES_SHIFT: Final = 6  # lines of code in a page: 1 << this
+
+
+class Home(NamedTuple):
+    """The pages [start, end) show the image of `digest` from `offset` on."""
+
+    start: int
+    end: int
+    digest: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Records of code in `homes`, and the tables of the space that made them; nobody changes them any more.
+
+    `pages`: runs (address, length) of pages that have code.
+    """
+
+    homes: tuple[Home, ...] = ()
+    pages: tuple[tuple[int, int], ...] = ()
+    content: Content = field(default_factory=Content)
+    entries: dict[int, int] = field(default_factory=dict)
+    counters: dict[int, int] = field(default_factory=dict)
+    lines: dict[int, tuple[Block, ...]] = field(default_factory=dict)
+    waiting: dict[int, str] = field(default_factory=dict)
+
+
+NOTHING: Final = Snapshot()
+Key = tuple[bytes, int, int]  # digest of an image, address where its first byte would be, end of code
+
+
+class Snapshots:
+    """The snapshots of this process, by the image that a space begins in."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, Snapshot] = {}
+        self._growing: dict[Key, weakref.ref[SpaceCode]] = {}
+        self._lock = threading.Lock()
+        self.taken = 0
+        self.adopted = 0
+
+    def find(self, space: AddressSpace, eip: int, stop: int) -> tuple[Key | None, Snapshot]:
+        """The snapshot for a space that begins at `eip`, and what such ones are kept under; None: it is in no image."""
+        page = eip & -PAGE
+        shown = space.shown_image(page, page + PAGE)
+        if shown is None:
+            return None, NOTHING
+        key = shown[0].digest, page - shown[1], stop
+        donor = self._growing.pop(key, None)
+        code = donor() if donor is not None else None
+        if code is not None:
+            self.keep(key, code)
+        snapshot = self._kept.get(key, NOTHING)
+        if not all(_is_home(space, home) for home in snapshot.homes):
+            return key, NOTHING
+        self.adopted += snapshot is not NOTHING
+        return key, snapshot
+
+    def grown(self, key: Key, code: SpaceCode) -> None:
+        """The space of `code` has translated enough to be of use for others."""
+        self._growing[key] = weakref.ref(code)
+
+    def keep(self, key: Key, code: SpaceCode) -> None:
+        """Take a snapshot of `code`, if it can be taken, in place of the one before."""
+        snapshot = code.snapshot()
+        if snapshot is not None:
+            with self._lock:
+                self._kept.pop(key, None)
+                while len(self._kept) >= MOST:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = snapshot
+            self.taken += 1
+
+
+def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...], tuple[tuple[int, int], ...]] | None:
+    """Where the pages with `lines` are at home, and the runs (address, length) of those pages; None: not in images."""
+    homes: list[Home] = []
+    runs: list[tuple[int, int]] = []
+    for page in sorted({line >> _PAGE_LINES_SHIFT for line in lines}):
+        address = page << PAGE_SHIFT
+        if runs and sum(runs[-1]) == address:
+            runs[-1] = runs[-1][0], runs[-1][1] + PAGE
+        else:
+            runs.append((address, PAGE))
+        shown = space.shown_image(address, address + PAGE)
+        if shown is None:
+            return None
+        image, offset = shown[0].digest, shown[1]
+        if homes and homes[-1].digest == image and homes[-1].offset + address - homes[-1].start == offset:
+            home = homes[-1]._replace(end=address + PAGE)
+            if _is_home(space, home):
+                homes[-1] = home
+                continue
+        homes.append(Home(address, address + PAGE, image, offset))
+    return tuple(homes), tuple(runs)
+
+
+def _is_home(space: AddressSpace, home: Home) -> bool:
+    shown = space.shown_image(home.start, home.end)
+    return shown is not None and shown[1] == home.offset and shown[0].digest == home.digest

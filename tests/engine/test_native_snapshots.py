@@ -1,0 +1,178 @@
+"""Spaces that run the same program share what was translated, and nobody sees it but the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.snapshot import NOTHING
+from aiopyvm.engine.native.space import SpaceCode
+from aiopyvm.engine.protocol import Core, Exit, ExitReason
+from aiopyvm.isa.assemble import assemble
+from aiopyvm.isa.state import CpuState
+from aiopyvm.mem.backing import ImageBacking
+from aiopyvm.mem.budget import Unlimited
+from aiopyvm.mem.space import AddressSpace
+from tests.engine.engines import native_engine
+
+TEXT = 0x8048000
+RX, RW = 5, 3
+_PROCEDURES = 24
+_SOURCE = "".join(f"call f{n}; " for n in range(_PROCEDURES)) + "dec ecx; jnz 0x8048000; mov eax, 1; int 0x80; "
+_SOURCE += "".join(f"f{n}: add ebx, {n + 3}; test bl, 1; jz g{n}; inc edx; g{n}: ret; " for n in range(_PROCEDURES))
+CODE = assemble(_SOURCE, TEXT)
+ROUNDS = 50
+
+
+def image(code: bytes = CODE) -> ImageBacking:
+    """An image of two pages that begins with `code`."""
+    return ImageBacking(code.ljust(8192, b"\xcc"))
+
+
+def core(shown: ImageBacking, *, at: int = TEXT, stop: int = -1) -> Core:
+    """A core at `at`, where `shown` is mapped, with a stack."""
+    space = AddressSpace()
+    space.map(at, 8192, RX, shown)
+    space.map(0x20000, 4096, RW)
+    cpu = CpuState()
+    cpu.eip, cpu.esp, cpu.ecx = at, 0x21000, ROUNDS
+    return Core(cpu, space, end_of_code=stop)
+
+
+def code_of(made: Core) -> SpaceCode:
+    (code,) = made.memory.translations.values()
+    assert isinstance(code, SpaceCode)
+    return code
+
+
+def finish(engine: NativeEngine, made: Core) -> tuple[bytes, int, int, list[int]]:
+    """Run to INT 0x80; what must be the same for all, and how often generated code came back for links and jumps."""
+    before = engine.statistics()
+    assert engine.run(made, 1_000_000) == Exit(ExitReason.SYSCALL)
+    after = engine.statistics()
+    assert after["instructions_python"] == 0
+    back = [after[name] - before[name] for name in ("left_link", "left_jump")]
+    return bytes(made.cpu), made.memory.resident_pages, made.memory.peak_resident_pages, back
+
+
+def test_the_second_run_of_a_program_finds_everything() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, back = finish(engine, first)
+    assert back[0] > _PROCEDURES
+    assert back[1] > 0
+    first.memory.close()
+    for backing in (shown, image()):  # the same bytes are the same image
+        second = core(backing)
+        *actual, back = finish(engine, second)
+        assert actual == expected
+        assert back == [0, 0]
+        second.memory.close()
+    assert (engine.statistics()["snapshots_taken"], engine.statistics()["snapshots_adopted"]) == (1, 2)
+
+
+def test_a_space_that_is_still_there_helps_too() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, _ = finish(engine, first)
+    *actual, back = finish(engine, core(shown))
+    assert (actual, back) == (expected, [0, 0])
+
+
+def test_a_child_begins_with_what_its_parent_has() -> None:
+    engine = native_engine()
+    parent = core(image())
+    engine.run(parent, 4000)
+    child = Core(parent.cpu.copy(), parent.memory.fork(Unlimited()))
+    *expected, _ = finish(engine, parent)
+    *actual, back = finish(engine, child)
+    assert actual[0] == expected[0]
+    assert back[0] <= 1
+
+
+def test_another_image_or_place_or_end_is_another_program() -> None:
+    engine = native_engine()
+    first = core(image())
+    finish(engine, first)
+    first.memory.close()
+    other = bytearray(CODE)
+    at = CODE.index(b"\x83\xc3\x05")  # add ebx, 5
+    other[at + 2] = 6
+    changed = core(image(bytes(other)))
+    finish(engine, changed)
+    assert changed.cpu.ebx == sum(range(3, 3 + _PROCEDURES)) * ROUNDS + ROUNDS
+    moved = core(image(assemble(_SOURCE.replace("0x8048000", "0x9000000"), 0x9000000)), at=0x9000000)
+    finish(engine, moved)
+    ended = core(image(), stop=TEXT + 10)
+    assert engine.run(ended, 1000).reason is ExitReason.END_OF_CODE
+    assert engine.statistics()["snapshots_adopted"] == 0
+
+
+def test_an_image_with_a_changed_page_is_looked_at_again() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    finish(engine, first)
+    first.memory.close()
+    second = core(shown)
+    at = CODE.index(b"\x83\xc3\x05")
+    second.memory.poke(TEXT + at + 2, b"\x07")
+    finish(engine, second)
+    assert second.cpu.ebx == sum(range(3, 3 + _PROCEDURES)) * ROUNDS + 2 * ROUNDS
+    assert engine.statistics()["snapshots_adopted"] == 0
+
+
+def test_code_that_is_not_to_be_executed_faults() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    finish(engine, first)
+    first.memory.close()
+    second = core(shown)
+    second.memory.protect(TEXT, 8192, RW)
+    exit_ = engine.run(second, 10)
+    assert (exit_.vector, exit_.address, exit_.access) == (14, TEXT, "x")
+
+
+@pytest.mark.parametrize("how", ["poke", "protect", "unmap"])
+def test_adopted_code_can_change(how: str) -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, _ = finish(engine, first)
+    first.memory.close()
+    second = core(shown)
+    engine.run(second, 1000)
+    assert code_of(second)._base is not NOTHING
+    at = TEXT + CODE.index(b"\x83\xc3\x05") + 2
+    if how == "poke":
+        second.memory.poke(at, b"\x25")
+    elif how == "protect":
+        second.memory.protect(TEXT, 4096, 7)
+        second.memory.write(at, b"\x25")
+    else:
+        second.memory.unmap(TEXT, 4096)
+        assert (engine.run(second, 10).vector, second.cpu.eip) == (14, second.cpu.eip)
+        second.memory.map(TEXT, 4096, 7)
+        changed = bytearray(CODE.ljust(4096, b"\xcc"))
+        changed[at - TEXT] = 0x25
+        second.memory.write(TEXT, bytes(changed))
+    assert code_of(second)._base is NOTHING
+    finish(engine, second)
+    done = sum(range(3, 3 + _PROCEDURES)) * ROUNDS
+    assert 0 < second.cpu.ebx - done <= 0x20 * ROUNDS
+    second.memory.close()
+    third = core(shown)
+    *actual, _ = finish(engine, third)
+    assert actual[0] == expected[0]
+
+
+def test_more_is_kept_when_a_run_goes_other_ways() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    engine.run(first, 60)
+    first.memory.close()
+    second = core(shown)
+    *expected, back = finish(engine, second)
+    assert back[0] > 16
+    second.memory.close()
+    third = core(shown)
+    *actual, back = finish(engine, third)
+    assert (actual[0], back) == (expected[0], [0, 0])
