@@ -21,6 +21,7 @@ examples:
   aiopyvm asm 'mov eax, 1; int 0x80' > exit.bin
   aiopyvm run --flat exit.bin
   aiopyvm disasm exit.bin
+  aiopyvm lockstep --against hardware ./hello  does an engine do what this processor does?
 
 The exit status is the program's own, 128 + n when signal n ended it. 124: out of time or instructions. 125: aiopyvm
 could not run it. 126: the program cannot be executed. 127: there is no such program.
@@ -35,6 +36,13 @@ PIPE_HELP: Final = """\
 Run 'a | b | c', each in a machine of its own. The exit status is that of the last program; that an earlier one failed
 is one line on standard error, and with --pipefail the status, too. What ends because nobody reads its output any more
 (SIGPIPE) is no line.
+"""
+
+LOCKSTEP_HELP: Final = """\
+Run PROGRAM on two engines at once and compare registers, flags, memory and instruction counts as it goes. The first
+instruction that they do not do alike is shown: its bytes and text, its IR, what was before it, and what each of them
+made of it. The processor of this host can be one of the two (--against hardware), where it is an x86. Time is virtual
+and random bytes come from a seed. The exit status is 0 when both did the same, 1 when they did not.
 """
 
 CACHE_HELP: Final = """\
@@ -154,11 +162,12 @@ def make_parser() -> argparse.ArgumentParser:
         "line", nargs="+", action=Line, metavar="'A | B | C'", help="programs and arguments as a shell would split them"
     )
     _add_code(commands)
+    _add_lockstep(commands)
     _add_cache(commands)
     return parser
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
+def _add_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="the guest's file tree; changes stay in memory")
     parser.add_argument(
         "--mount",
@@ -171,6 +180,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", action="append", default=[], type=variable, metavar="K=V", help="set a variable")
     parser.add_argument("--cwd", default="/", metavar="DIR", help="the guest's working directory (/)")
     parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    _add_tree(parser)
     parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
     parser.add_argument(
@@ -199,6 +212,28 @@ def _add_code(commands: argparse._SubParsersAction[Parser]) -> None:
     asm.add_argument("--address", type=address, default=0, metavar="ADDRESS", help="of the first byte")
     asm.add_argument("--hex", action="store_true", help="write hex digits instead of bytes")
     asm.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")
+
+
+def _add_lockstep(commands: argparse._SubParsersAction[Parser]) -> None:
+    lockstep = commands.add_parser(
+        "lockstep",
+        help="compare two engines on a program, instruction by instruction",
+        description=LOCKSTEP_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lockstep.add_argument(
+        "--engines", default="python,evaluator", metavar="A,B", help="what to compare (python,evaluator); also native"
+    )
+    lockstep.add_argument("--against", choices=("hardware",), help="compare the first engine with this processor")
+    lockstep.add_argument(
+        "--stretch", type=count, metavar="N", help="compare after N instructions (10000; hardware 256)"
+    )
+    lockstep.add_argument("--instructions", type=count, metavar="N", help="stop after N instructions")
+    lockstep.add_argument("--input", metavar="FILE", help="the guest's standard input (none)")
+    _add_tree(lockstep)
+    lockstep.add_argument("--seed", metavar="SEED", help="of the guest's random bytes")
+    lockstep.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
+    lockstep.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
 
 
 def _add_cache(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -53,6 +53,10 @@ def _dispatch(command: str, arguments: object) -> int:
         from aiopyvm.cli.cache import cache_command
 
         return cache_command(arguments)
+    if command == "lockstep":
+        from aiopyvm.cli.lockstep import lockstep_command
+
+        return lockstep_command(arguments)
     from aiopyvm.cli.code import asm_command, disasm_command
 
     return disasm_command(arguments) if command == "disasm" else asm_command(arguments)

@@ -1,0 +1,111 @@
+"""`aiopyvm lockstep`: two engines, or an engine and the hardware, over one program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from aiopyvm import HostDir
+from aiopyvm.cli.main import complain
+from aiopyvm.engine.protocol import Engine
+from aiopyvm.runtime.limits import MIB
+from aiopyvm.runtime.lockstep import Lockstep, Outcome
+from aiopyvm.runtime.machine import get_engine
+from aiopyvm.runtime.program import Program, argument_bytes
+from aiopyvm.runtime.side import Setup
+
+DEFAULT_ENGINES: Final = "python,evaluator"
+DIFFERENT: Final = 1
+PROGRESS_SECONDS: Final = 2.0
+
+
+def lockstep_command(arguments: Any) -> int:
+    """Compare; 0 when both did the same, 1 when not. Raises OSError, LoadError, ValueError, EngineUnavailableError."""
+    setup = _setup(arguments)
+    names = engine_names(arguments)
+    engines = _engine(names[0]), _engine(names[1])
+    try:
+        with Lockstep(setup, engines, stretch=arguments.stretch) as lockstep:
+            outcome = lockstep.run(arguments.instructions, _progress())
+    finally:
+        for engine in engines:
+            close: Callable[[], object] = getattr(engine, "close", lambda: None)
+            close()
+    return _tell(outcome, names)
+
+
+def engine_names(arguments: Any) -> tuple[str, str]:
+    """The two engines that the command line names. Raises ValueError."""
+    names = arguments.engines.split(",")
+    if arguments.against is not None:
+        if len(names) > 1 and arguments.engines != DEFAULT_ENGINES:
+            raise ValueError(f"--against {arguments.against} leaves room for one engine, not {arguments.engines!r}")
+        return names[0], arguments.against
+    if len(names) != 2:
+        raise ValueError(f"--engines takes two names with a comma between them, not {arguments.engines!r}")
+    return names[0], names[1]
+
+
+def _engine(name: str) -> Engine:
+    if name == "evaluator":
+        from aiopyvm.engine.python import PythonEngine
+
+        engine = PythonEngine("evaluator")
+        engine.name = name
+        return engine
+    return get_engine(name)
+
+
+def _setup(arguments: Any) -> Setup:
+    program, rest = arguments.program, arguments.arguments
+    argv = argument_bytes([program, *rest])
+    if any(mode == "rw" for _, _, mode in arguments.mount):
+        raise ValueError("both sides would write to a directory that is mounted rw: use cow")
+    in_tree = arguments.root is not None
+    source = Program((program, *rest), argv, None if in_tree else Path(program).read_bytes(), file=program)
+    return Setup(
+        program=source,
+        root=arguments.root,
+        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},
+        env=dict(arguments.env),
+        cwd=os.fsencode(arguments.cwd),
+        stdin=b"" if arguments.input is None else Path(arguments.input).read_bytes(),
+        memory=arguments.memory or 256 * MIB,
+        seed=arguments.seed or 0,
+        output=_show,
+    )
+
+
+def _show(fd: int, data: bytes) -> None:
+    stream = sys.stdout if fd == 1 else sys.stderr
+    stream.flush()
+    stream.buffer.write(data)
+    stream.buffer.flush()
+
+
+def _progress() -> Callable[[int], None]:
+    """What tells on a terminal how far it is, now and then."""
+    told = [monotonic()]
+
+    def tell(instructions: int) -> None:
+        if monotonic() - told[0] > PROGRESS_SECONDS and sys.stderr.isatty():
+            told[0] = monotonic()
+            complain(f"lockstep: {instructions:,} instructions so far")
+
+    return tell
+
+
+def _tell(outcome: Outcome, names: tuple[str, str]) -> int:
+    if outcome.difference is not None:
+        sys.stdout.flush()
+        print(outcome.difference, file=sys.stderr)
+        return DIFFERENT
+    complain(
+        f"lockstep: {names[0]} and {names[1]} did the same: {outcome.instructions:,} instructions,"
+        f" {outcome.calls:,} system calls, {outcome.ending}"
+    )
+    return 0
