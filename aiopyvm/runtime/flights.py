@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.lane import Lane
     from aiopyvm.runtime.run import Run
 
-FLIGHT_NS: Final = 3_000_000  # a flight takes about so long; it cannot be called off
+FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be called off
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
 MOST_REACH: Final = 6_000_000
