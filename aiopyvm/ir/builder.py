@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aiopyvm.ir.ops import FLOAT_OPS, OPS
@@ -218,6 +219,15 @@ def _split(index: Value) -> tuple[Value | None, int]:
             return index, distance & 7
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a builder knows at one point of a trace."""
+
+    memo: dict[tuple[Any, ...], Value]
+    registers: dict[str, Value]
+    stack: _Stack
+
+
 class Builder:
     """Appends operations to `ops`, the trace."""
 
@@ -270,6 +280,17 @@ class Builder:
                 raise TypeError(f"operand is {value.type}, expected {type_}")
             return value
         return self.const(value, type_)
+
+    # -- several ways to go on -----------------------------------------------------------------------------------------
+
+    def known(self) -> Known:
+        """What is known here, outside guards; `resume` goes on from it, once for each way that control may take."""
+        return Known(self._memo.copy(), self._known.copy(), self._known_fp.copy())
+
+    def resume(self, known: Known) -> None:
+        """Go on where `known` was asked for, with a new list of operations."""
+        self.ops = []
+        self._memo, self._known, self._known_fp = known.memo.copy(), known.registers.copy(), known.stack.copy()
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

@@ -101,17 +101,17 @@ def limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def make_text(generator: str) -> str:
-    """Return what the function "module:function" returns."""
+def make_text(generator: str, source: str) -> str:
+    """Return what the function "module:function" returns, for `source` where there is one."""
     module, _, function = generator.partition(":")
-    text: str = getattr(importlib.import_module(module), function)()
+    text: str = getattr(importlib.import_module(module), function)(*([source] if source else []))
     return text
 
 
 def answer(builder: Builder, request: dict[str, Any], text: str) -> bytes:
     """Return the object for a request. Raises whatever goes wrong with it."""
     limit_cpu(request["cpu_seconds"])
-    return builder.build(make_text(request["generator"]) if request["generator"] else text, request["options"])
+    return builder.build(make_text(request["generator"], text) if request["generator"] else text, request["options"])
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:

@@ -10,6 +10,7 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.codearena import unsupported
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.hot import Hot, passes
 from aiopyvm.errors import EngineUnavailableError
 
 
@@ -50,4 +51,4 @@ def native_engine() -> NativeEngine:
         raise EngineUnavailableError(reason)
     if ahead_of_time().poll() is None and importlib.util.find_spec("llvmlite") is None:
         raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
-    return NativeEngine(Loading().handlers)
+    return NativeEngine(Loading().handlers, lambda symbols: Hot(symbols, passes()))

@@ -56,7 +56,7 @@ class Job:
 
     text: str
     options: Options = Options()
-    generator: str = ""  # "module:function" that returns the text, to be called in the worker; then `text` is not read
+    generator: str = ""  # "module:function", called in the worker with `text`, if that is not empty: returns the text
     cpu_seconds: float = CPU_SECONDS
     callback: Callable[[Job], None] | None = None
     data: bytes | None = None

@@ -1,0 +1,473 @@
+"""The hot tier: regions are made for code that is executed often, found again by other spaces, and forgotten.
+
+A count record that runs out comes here (`Hot.promote`). Where a region is known whose bytes are all there, it becomes
+that record's handler; else one is made by the compile worker, while the guest goes on in cold code. What always holds:
+
+- A region is installed in a space only while all its code is live there (`SpaceCode.blocks`): what changes that code
+  drops a block, and with it every region that covers a byte of it.
+- An object is freed when no record leads to it and every run has ended that had begun before that (`Epochs`).
+- What guests can make this hold is bounded: jobs at once, regions by address, bytes of code in all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiopyvm.engine.native.cache import ObjectCache, object_cache
+from aiopyvm.engine.native.cachekey import name_of
+from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
+from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
+from aiopyvm.engine.native.regiontext import read_covered
+from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
+from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
+from aiopyvm.errors import AiopyvmError
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import Memory
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
+
+AFTER: Final = 4000  # passes of a counter
+AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
+MOST_JOBS: Final = 32  # waiting for the compile worker
+MOST_BYTES: Final = 64 << 20  # of code
+MOST_ALIKE: Final = 4  # regions kept for one address
+MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
+MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
+REACH: Final = 3 * MOST_INSTRUCTIONS  # instructions that a request has
+MOST_CASES: Final = 256  # words of a jump table
+OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
+CPU_SECONDS: Final = 10.0
+_GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
+_log: Final = logging.getLogger("aiopyvm")
+
+
+class Epochs:
+    """Tells when nobody can be inside an object any more. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = 0
+        self._running: dict[int, int] = {}  # token -> epoch in which the run began
+        self._retired: deque[tuple[int, LoadedObject]] = deque()
+        self._tokens = 0
+
+    def begin(self) -> int:
+        """A run of generated code begins; the token for `end`."""
+        with self._lock:
+            self._tokens += 1
+            self._running[self._tokens] = self._now
+            return self._tokens
+
+    def end(self, token: int) -> None:
+        """A run has come back."""
+        with self._lock:
+            del self._running[token]
+        if self._retired:
+            self._free()
+
+    def retire(self, loaded: LoadedObject) -> None:
+        """No record leads to this object any more: free it as soon as nobody can be inside."""
+        with self._lock:
+            self._retired.append((self._now, loaded))
+            self._now += 1
+        self._free()
+
+    def _free(self) -> None:
+        while True:
+            with self._lock:
+                oldest = min(self._running.values(), default=self._now)
+                if not self._retired or self._retired[0][0] >= oldest:
+                    return
+                _, loaded = self._retired.popleft()
+            loaded.free()
+
+
+@dataclass(eq=False, slots=True)
+class Region:
+    """A compiled region. `covered`: the code that it was made from, by address. `users`: records that lead to it."""
+
+    root: int
+    loaded: LoadedObject
+    covered: tuple[tuple[int, bytes], ...]
+    users: int = 0
+    kept: bool = True  # for spaces to come
+
+
+@dataclass(eq=False, slots=True)
+class Installed:
+    """What the hot tier knows of one space: regions by root, and by the lines that they cover."""
+
+    roots: dict[int, Region] = field(default_factory=dict)
+    churn: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Wanted:
+    """A region in the making, and who waits for it."""
+
+    root: int
+    request: str
+    name: str
+    code: weakref.ref[SpaceCode]
+    generation: int
+    job: Job | None = None
+    data: bytes | None = None
+
+
+class Hot:
+    """The hot tier of an engine. `symbols`: what regions may refer to; `after`: passes of a counter until a region is
+    made; `wait`: wait for the compile worker, so that a region is there when `promote` returns.
+    """
+
+    def __init__(
+        self, symbols: Mapping[str, int], after: int = AFTER, *, wait: bool = False, make: Compiler | None = None,
+        cache: ObjectCache | None = None, most_bytes: int = MOST_BYTES,
+    ) -> None:  # fmt: skip
+        self.after = after
+        self.epochs = Epochs()
+        self.counters = dict.fromkeys(("compiled", "adopted", "cached", "failed", "dropped", "evicted"), 0)
+        self.compile_seconds = 0.0
+        self._symbols = symbols
+        self._wait = wait
+        self._make = make
+        self._cache = cache
+        self._most_bytes = most_bytes
+        self._lock = threading.RLock()
+        self._regions: dict[int, list[Region]] = {}
+        self._order: deque[Region] = deque()
+        self._bytes = 0
+        self._barred: set[tuple[int, bytes]] = set()
+        self._jobs = 0
+        self._done: deque[_Wanted] = deque()
+        self._spaces: weakref.WeakKeyDictionary[SpaceCode, Installed] = weakref.WeakKeyDictionary()
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start: regions by what became of them, and how many bytes of code there are."""
+        return {f"regions_{name}": count for name, count in self.counters.items()} | {"region_bytes": self._bytes}
+
+    # -- what the engine tells -----------------------------------------------------------------------------------------
+
+    def attend(self, code: SpaceCode) -> None:
+        """Look after a space from now on."""
+        installed = self._spaces[code] = Installed()
+        weakref.finalize(code, self._gone, installed)
+        code.threshold = self.after
+        code.patience = self._patience
+        with self._lock:
+            for root in self._regions:
+                if counter := code.counter(root):  # of what the space has adopted
+                    code.arena.set_value(counter, self._patience(root))
+        code.on_drop.append(self._dropped)
+        code.on_clear.append(self._cleared)
+
+    def _gone(self, installed: Installed) -> None:
+        """The space is no more."""
+        with self._lock:
+            for root in list(installed.roots):
+                self._uninstall(installed, root)
+
+    def _patience(self, eip: int) -> int:
+        """How many passes a new counter at `eip` waits for."""
+        return min(AFTER_KNOWN, self.after) if eip in self._regions else self.after
+
+    def promote(self, code: SpaceCode, counter: int) -> int:
+        """The count record at `counter` has run out; the offset to go on at."""
+        eip = code.arena.eip(counter)
+        code.arena.set_value(counter, UNCOUNTED)
+        with self._lock:
+            if not self._adopt(code, eip) and not self._begin(code, eip):
+                code.arena.set_value(counter, max(self.after, 2))
+        self.collect()
+        return counter
+
+    def collect(self) -> None:
+        """Install the regions that were made meanwhile."""
+        while self._done:  # in most cases there is none
+            with self._lock:
+                if self._done:
+                    self._finish(self._done.popleft())
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, code: SpaceCode, eip: int) -> bool:
+        """Have a region made; False where it may be tried again later."""
+        if self._jobs >= MOST_JOBS or self._bytes >= 2 * self._most_bytes:
+            return False
+        request = request_for(code, eip)
+        text = request.to_text()
+        name = name_of("region", text.encode())
+        wanted = _Wanted(eip, text, name, weakref.ref(code), code.generation)
+        if (eip, request.blocks[0][1]) in self._barred:
+            return True
+        wanted.data = self._kept(name)
+        if wanted.data is not None:
+            self.counters["cached"] += 1
+            self._finish(wanted)
+            return True
+        self._jobs += 1
+        wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._done.append(wanted))
+        (self._make or compiler()).submit_job(wanted.job)
+        if self._wait:
+            wanted.job._done.wait()
+            while wanted not in self._done:  # the callback comes right behind
+                pass
+        return True
+
+    def _kept(self, name: str) -> bytes | None:
+        try:
+            return (self._cache or object_cache()).get(name)
+        except AiopyvmError:
+            return None  # without a directory nothing is kept
+
+    def _keep(self, name: str, data: bytes) -> None:
+        try:
+            (self._cache or object_cache()).put(name, data)
+        except AiopyvmError:
+            pass  # as above; said in the log by whoever kept the handlers
+
+    def _finish(self, wanted: _Wanted) -> None:
+        job = wanted.job
+        if job is not None:
+            self._jobs -= 1
+            self.compile_seconds += job.seconds
+            if job.data is None:
+                self._bar(wanted, str(job.error))
+                return
+            wanted.data = job.data
+            self.counters["compiled"] += 1
+            self._keep(wanted.name, job.data)
+        assert wanted.data is not None
+        request = Request.from_text(wanted.request)
+        try:
+            region = self._load(wanted.root, wanted.data, request)
+        except (BadObjectError, AiopyvmError) as error:
+            self._bar(wanted, str(error))
+            return
+        code = wanted.code()
+        if code is not None and code.generation == wanted.generation:
+            self._install(code, region)
+        self._evict()
+
+    def _bar(self, wanted: _Wanted, error: str) -> None:
+        """There is no region at this address."""
+        self.counters["failed"] += 1
+        _log.info("no region at %#x: %s", wanted.root, error.partition("\n")[0])
+        if len(self._barred) >= MOST_BARRED:
+            self._barred.clear()
+        self._barred.add((wanted.root, Request.from_text(wanted.request).blocks[0][1]))
+
+    def _load(self, root: int, data: bytes, request: Request) -> Region:
+        loaded = load(data, self._symbols)
+        at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
+        runs = read_covered(ctypes.string_at(at, size))
+        blocks = dict(request.blocks)
+        region = Region(root, loaded, tuple((address, _bytes_of(blocks, address, length)) for address, length in runs))
+        alike = self._regions.setdefault(root, [])
+        alike.insert(0, region)
+        self._order.append(region)
+        self._bytes += loaded.size
+        for old in alike[MOST_ALIKE:]:
+            self._discard(old)
+        return region
+
+    # -- in a space ----------------------------------------------------------------------------------------------------
+
+    def _adopt(self, code: SpaceCode, eip: int) -> bool:
+        """Install a region that was made before, where all of its code is here."""
+        for region in self._regions.get(eip, ()):
+            if self._install(code, region):
+                self.counters["adopted"] += 1
+                return True
+        return False
+
+    def _install(self, code: SpaceCode, region: Region) -> bool:
+        installed = self._spaces.get(code)
+        if installed is None or not code.counter(region.root) or not all(_live(code, *run) for run in region.covered):
+            return False
+        counter = code.counter(region.root)
+        if not counter:
+            return False  # making the code live has dropped everything
+        self._uninstall(installed, region.root)
+        installed.roots[region.root] = region
+        region.users += 1
+        code.arena.set_handler(counter, region.loaded.symbols["region"])
+        return True
+
+    def _uninstall(self, installed: Installed, root: int) -> None:
+        """No record of the space leads to its region at `root` any more."""
+        region = installed.roots.pop(root, None)
+        if region is not None:
+            region.users -= 1
+            if not region.users and not region.kept:
+                self.epochs.retire(region.loaded)
+                self._bytes -= region.loaded.size
+
+    def _dropped(self, code: SpaceCode, block: Block) -> None:
+        with self._lock:
+            installed = self._spaces.get(code)
+            if installed is None:
+                return
+            start, end = block.addresses[0], block.end
+            hit = [root for root, region in installed.roots.items() if _covers(region, start, end)]
+            for root in hit:
+                self.counters["dropped"] += 1
+                churn = installed.churn[root] = min(installed.churn.get(root, 0) + 1, MOST_CHURN)
+                counter = code.counter(root)
+                if counter:
+                    code.arena.set_handler(counter, code.steps.count)
+                    code.arena.set_value(counter, min(max(self.after, 2) << churn, UNCOUNTED))
+                self._uninstall(installed, root)
+
+    def _cleared(self, code: SpaceCode) -> None:
+        with self._lock:
+            installed = self._spaces.get(code)
+            if installed is not None:
+                for root in list(installed.roots):
+                    self._uninstall(installed, root)
+
+    # -- forgetting ----------------------------------------------------------------------------------------------------
+
+    def _evict(self) -> None:
+        """Forget the oldest regions while there is too much code; those in use live on until they are left."""
+        for _ in range(len(self._order)):
+            if self._bytes <= self._most_bytes:
+                break
+            region = self._order[0]
+            self.counters["evicted"] += 1
+            self._discard(region)
+
+    def _discard(self, region: Region) -> None:
+        """Forget a region: no space to come will have it."""
+        if not region.kept:
+            return
+        region.kept = False
+        self._order.remove(region)
+        alike = self._regions[region.root]
+        alike.remove(region)
+        if not alike:
+            del self._regions[region.root]
+        if not region.users:
+            self.epochs.retire(region.loaded)
+            self._bytes -= region.loaded.size
+
+
+def _bytes_of(blocks: Mapping[int, bytes], address: int, length: int) -> bytes:
+    """The bytes of a run, from the blocks of its request."""
+    found = bytearray(length)
+    for start, code in blocks.items():
+        low, high = max(start, address), min(start + len(code), address + length)
+        if low < high:
+            found[low - address : high - address] = code[low - start : high - start]
+    return bytes(found)
+
+
+def _covers(region: Region, start: int, end: int) -> bool:
+    return any(address < end and start < address + len(code) for address, code in region.covered)
+
+
+def _live(code: SpaceCode, address: int, expected: bytes) -> bool:
+    """Tell whether `expected` is at `address` of a space, and all of it belongs to live blocks; they are made so where
+    that touches no page.
+    """
+    end = address + len(expected)
+    if bytes(code.space.view[address:end]) != expected:
+        return False
+    generation = code.generation
+    while address < end:
+        blocks = code.blocks(address, address + 1) or _translated(code, address)
+        if not blocks or generation != code.generation:
+            return False
+        address = max(block.end for block in blocks)
+    return True
+
+
+def _translated(code: SpaceCode, address: int) -> set[Block]:
+    """The new block at `address`; none where that would touch a page."""
+    if not code.space.pages[address >> PAGE_SHIFT] & EXEC:
+        return set()
+    try:
+        code.enter(address)
+    except (MemoryFault, DecodeFault):
+        return set()
+    return code.blocks(address, address + 1)
+
+
+def request_for(code: SpaceCode, root: int) -> Request:
+    """What a region at `root` is made from: the live blocks near it."""
+    found: dict[int, bytes] = {}
+    tables: dict[int, tuple[int, ...]] = {}
+    queue, seen, count = deque([root]), {root}, 0
+    while queue and count < REACH:
+        address = queue.popleft()
+        for block in code.blocks(address, address + 1):
+            start = block.addresses[0]
+            if start in found:
+                continue
+            found[start] = bytes(code.space.view[start : block.end])
+            count += len(block.addresses)
+            ways = [target for _, target, _ in block.branches] + [block.next]
+            for table, targets in _tables(code, block):
+                tables[table] = targets
+                ways += targets
+            for way in ways:
+                if way not in seen and code.record(way):
+                    seen.add(way)
+                    queue.append(way)
+    return Request(root, tuple(_from_root(found, root, seen)), tuple(sorted(tables.items())))
+
+
+def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:
+    """The blocks, parted where a way leads into them; what begins at the root stands first."""
+    parted: dict[int, bytes] = {}
+    for start, code in found.items():
+        cuts = sorted({start, *(way for way in ways if start < way < start + len(code))})
+        for low, high in zip(cuts, [*cuts[1:], start + len(code)], strict=True):
+            parted[low] = code[low - start : high - start]
+    first = parted.pop(root, b"")
+    yield root, first
+    yield from sorted(parted.items())
+
+
+def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The jump table of an indirect jump at the end of a block: its address, and those of its words that were
+    jumped to.
+    """
+    last = block.addresses[-1]
+    try:
+        insn = decode(bytes(code.space.view[last : min(last + MAX_LENGTH, 1 << 32)]))
+    except (DecodeFault, NeedMore):
+        return
+    for operand in insn.operands:
+        if isinstance(operand, Memory) and insn.row.name == "jmp" and operand.base < 0 and operand.scale == 4:
+            yield operand.displacement, tuple(_words(code, operand.displacement))
+
+
+def _words(code: SpaceCode, table: int) -> Iterator[int]:
+    space = code.space
+    if table & 3:
+        return
+    for address in range(table, min(table + 4 * MOST_CASES, 1 << 32), 4):
+        if not space.pages[address >> PAGE_SHIFT] & READ:
+            return
+        word = space.view32[address >> 2]
+        if not space.pages[word >> PAGE_SHIFT] & EXEC:
+            return
+        if code.record(word):
+            yield word
+
+
+def passes() -> int:
+    """How many passes of a counter make code hot: AIOPYVM_HOT_AFTER, where that is a number."""
+    chosen = os.environ.get("AIOPYVM_HOT_AFTER", "")
+    return min(int(chosen), UNCOUNTED - 1) if chosen.isdecimal() and int(chosen) else AFTER
+
+
+__all__ = ["AFTER", "Epochs", "Hot", "passes", "request_for"]

@@ -1,0 +1,166 @@
+"""Guest memory in a region, checked form: one look at the page's permission byte for accesses near one another.
+
+Accesses of a node at constant distances from one value form a *span*, which is checked whole before the first of them:
+its pages, at most two, must allow what all its accesses do. When they do not, the region is left before that
+instruction, and cold code checks one by one, so nothing is ever refused too early. What was checked holds to the end of
+the function: nothing changes permissions while generated code runs.
+
+The accesses themselves are plain loads and stores. A check is never removed, whatever becomes of its access, and nobody
+but this function's thread sees guest memory before the function leaves; so LLVM may forward a push to the pop, or drop
+a load whose value nobody needs, without a guest noticing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiopyvm.engine.native.layout import PAGE_TABLE
+from aiopyvm.engine.native.llvmtext import INVARIANT, LIKELY, Text
+from aiopyvm.ir.builder import Value
+from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
+
+_MOST_SPAN: Final = 2048  # bytes
+_SIGN: Final = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes [base + low, base + high), addresses being 32 bits wide; `base` None is 0."""
+
+    base: Value | None
+    low: int
+    high: int
+    write: bool
+
+    def covers(self, other: Span) -> bool:
+        """Whether what was checked for this one need not be checked for `other`."""
+        same = self.base is other.base and (self.write or not other.write)
+        return same and self.low <= other.low and other.high <= self.high
+
+
+def split(address: Value) -> tuple[Value | None, int]:
+    """An address as base and signed distance."""
+    if address.op == "const":
+        return None, int(address.attr)
+    if address.op == "add" and address.args[1].op == "const":
+        distance = int(address.args[1].attr)
+        return address.args[0], distance - 2 * _SIGN if distance & _SIGN else distance
+    return address, 0
+
+
+def access(op: Value) -> Span:
+    """The span of one load, store or probe."""
+    if op.op == "probe":
+        size, write = op.attr
+    else:
+        size, write = (op if op.op == "load" else op.args[1]).bits // 8, op.op == "store"
+    base, distance = split(op.args[0])
+    return Span(base, distance, distance + size, write)
+
+
+def spans(ops: Sequence[Value]) -> dict[Value, Span]:
+    """The span that each load, store and probe belongs to; those under a guard stand alone."""
+    alone: dict[Value, Span] = {}
+    by_base: dict[Value | None, list[tuple[Span, Value]]] = {}
+    depth = 0
+    for op in ops:
+        depth += {"when": 1, "end": -1}.get(op.op, 0)
+        if op.op in ("load", "store", "probe"):
+            one = access(op)
+            if depth:
+                alone[op] = one
+            else:
+                by_base.setdefault(one.base, []).append((one, op))
+    for near in by_base.values():
+        for group in _clusters(near):
+            low, high = min(one.low for one, _ in group), max(one.high for one, _ in group)
+            whole = Span(group[0][0].base, low, high, any(one.write for one, _ in group))
+            alone.update((op, whole) for _, op in group)
+    return alone
+
+
+def _clusters(near: list[tuple[Span, Value]]) -> list[list[tuple[Span, Value]]]:
+    """Accesses from one base, parted where they are far from one another."""
+    clusters: list[list[tuple[Span, Value]]] = []
+    for one, op in sorted(near, key=lambda pair: pair[0].low):
+        if clusters and one.high - clusters[-1][0][0].low <= _MOST_SPAN:
+            clusters[-1].append((one, op))
+        else:
+            clusters.append([(one, op)])
+    return clusters
+
+
+class SpanMemory:
+    """Writes checks and accesses. `cold` takes the lines of blocks that are hardly ever entered."""
+
+    volatile = ""
+
+    def __init__(self, text: Text, cold: list[str]) -> None:
+        self.text = text
+        self._cold = cold
+
+    def first(self, span: Span, name: Callable[[Value], str]) -> str:
+        """The address (i32) of the span's first byte."""
+        if span.base is None:
+            return str(span.low - 2 * _SIGN if span.low & _SIGN else span.low)
+        base = name(span.base)
+        return self.text.value(f"add i32 {base}, {span.low}") if span.low else base
+
+    def check(self, span: Span, first: str, failed: str, *, single: bool) -> None:
+        """Branch to the label `failed` unless all of the span may be accessed at once. `single`: it is one access."""
+        size = span.high - span.low
+        bit = WRITE if span.write else READ
+        text = self.text
+        found = self._permissions(first)
+        if not single:
+            last = text.value(f"add i32 {first}, {size - 1}")
+            found = text.value(f"and i8 {found}, {self._permissions(last)}")
+        fine = text.new_label()
+        text.branch(self._allows(found, bit), fine, failed, LIKELY)
+        text.label(fine)
+        if single and size > 1:
+            self._check_straddling(first, size, bit, failed)
+
+    def _check_straddling(self, first: str, size: int, bit: int, failed: str) -> None:
+        """An aligned access has one page; for another, look at the second one, out of the way."""
+        text = self.text
+        fine, misaligned = text.new_label(), text.new_label()
+        aligned = text.value(f"icmp eq i32 {text.value(f'and i32 {first}, {size - 1}')}, 0")
+        text.branch(aligned, fine, misaligned, LIKELY)
+        lines, text.lines = text.lines, self._cold
+        scope = text.scope()
+        text.label(misaligned)
+        last = text.value(f"add i32 {first}, {size - 1}")
+        text.branch(self._allows(self._permissions(last), bit), fine, failed, LIKELY)
+        text.leave_scope(scope)
+        text.lines = lines
+        text.label(fine)
+
+    def _allows(self, found: str, bit: int) -> str:
+        return self.text.value(f"icmp ne i8 {self.text.value(f'and i8 {found}, {bit}')}, 0")
+
+    def _permissions(self, address: str) -> str:
+        text = self.text
+        page = text.value(f"zext i32 {text.value(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
+        return text.value(f"load i8, ptr {text.value(f'getelementptr i8, ptr %pages, i64 {page}')}{INVARIANT}")
+
+    def _pointer(self, first: str, at: int) -> str:
+        """The host's address of a checked byte: no address wraps inside a span, for the last page is never mapped."""
+        text = self.text
+        host = text.value(f"getelementptr i8, ptr %mem, i64 {text.value(f'zext i32 {first} to i64')}")
+        return text.value(f"getelementptr i8, ptr {host}, i64 {at}") if at else host
+
+    def load(self, first: str, at: int, bits: int) -> str:
+        """Load an integer `at` bytes behind the first of a checked span."""
+        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self._pointer(first, at)}, align 1")
+
+    def store(self, first: str, at: int, bits: int, value: str) -> None:
+        """Store an integer `at` bytes behind the first of a checked span."""
+        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(first, at)}, align 1")
+
+
+assert _MOST_SPAN <= PAGE
+
+__all__ = ["PAGE_TABLE", "Span", "SpanMemory", "access", "spans", "split"]

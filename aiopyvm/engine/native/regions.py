@@ -1,0 +1,385 @@
+"""Finding a region: the code around a hot address that is compiled as one function.
+
+A region is a graph of *nodes*, straight runs of instructions, that begins at its root and holds what was executed near
+it. A node belongs to a *context*: the calls between the root and it, so that a short function is compiled once for each
+place that calls it, and its return is one comparison. What is not followed is a way out, an address.
+
+What always holds: every cycle has a retreating edge, the only place where a budget has to be looked at; a node that is
+no join has one way in, and may use whatever was computed on it.
+
+Everything here is a function of plain data (`Request`), so that it can be done by another process.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.registers import FLAGS, GENERAL
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import Insn, Memory
+from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
+from aiopyvm.isa.trace import Tracer, trace
+
+MOST_INSTRUCTIONS: Final = 320  # after which a region takes no more nodes
+MOST_CALLS: Final = 4  # that a context has
+_PLAIN: Final = frozenset(
+    {*PURE, "const", "get", "set", "load", "store", "probe", "fault", "insn", "when", "end", "jump"}
+)
+_KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)
+_WIDTHS: Final = frozenset((8, 16, 32, 64))  # bits of an access
+
+Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a region is made from: `blocks` are runs of executed code, `tables` the words of jump tables by address."""
+
+    root: int
+    blocks: tuple[tuple[int, bytes], ...]
+    tables: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    limit: int = MOST_INSTRUCTIONS
+
+    def to_text(self) -> str:
+        """The request as JSON."""
+        blocks = [[address, code.hex()] for address, code in self.blocks]
+        return json.dumps({"root": self.root, "blocks": blocks, "tables": self.tables, "limit": self.limit})
+
+    @classmethod
+    def from_text(cls, text: str) -> Request:
+        """The request that `to_text` wrote."""
+        data = json.loads(text)
+        blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
+        tables = tuple((address, tuple(words)) for address, words in data["tables"])
+        return cls(data["root"], blocks, tables, data["limit"])
+
+
+class Flow(enum.Enum):
+    """Where control goes after an instruction."""
+
+    NEXT = "next"
+    BRANCH = "branch"  # to a known address, or to the next instruction
+    JUMP = "jump"  # to a known address
+    COMPUTED = "computed"
+    OUT = "out"  # the instruction has no place in a region
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What a region has to know of an instruction, wherever it stands."""
+
+    flow: Flow
+    registers: frozenset[str]  # general registers that it sets
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A straight run of instructions. `after` and `taken` are where it goes, a node or an address; `cases` are the
+    nodes that a computed jump is compared with, by address.
+    """
+
+    context: Context
+    eip: int
+    index: int
+    insns: list[tuple[int, Insn]] = field(default_factory=list)
+    flow: Flow = Flow.NEXT
+    after: Node | int = 0
+    taken: Node | int = 0
+    cases: dict[int, Node] = field(default_factory=dict)
+    entered: int = 0  # ways in
+    join: bool = False
+    retreating: set[Node] = field(default_factory=set)  # successors for which the budget is looked at
+    longest: int = 0  # instructions, to the next look at the budget
+
+    def successors(self) -> Iterator[Node]:
+        """The nodes where control may go, one by way."""
+        ways: list[Node | int] = []
+        if self.flow in (Flow.NEXT, Flow.BRANCH):
+            ways.append(self.after)
+        if self.flow in (Flow.BRANCH, Flow.JUMP):
+            ways.append(self.taken)
+        if self.flow is Flow.COMPUTED:
+            ways.extend(self.cases.values())
+        return (way for way in ways if isinstance(way, Node))
+
+
+class Code:
+    """The bytes of a request, by address."""
+
+    def __init__(self, blocks: Iterable[tuple[int, bytes]]) -> None:
+        self._starts: list[int] = []
+        self._runs: list[bytes] = []
+        for start, code in sorted(blocks):
+            if self._starts and start <= (end := self._starts[-1] + len(self._runs[-1])):
+                self._runs[-1] += code[end - start :]
+            else:
+                self._starts.append(start)
+                self._runs.append(code)
+
+    def insn(self, address: int) -> Insn | None:
+        """The instruction at `address`, if all of it is there."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        offset = address - self._starts[index]
+        code = self._runs[index][offset : offset + MAX_LENGTH]
+        if not code:
+            return None
+        try:
+            return decode(code)
+        except (DecodeFault, NeedMore):
+            return None
+
+
+def nature(ops: Sequence[Value]) -> Nature:
+    """What a traced instruction is to a region."""
+    registers = frozenset(op.attr for op in ops if op.op == "set" and op.attr in GENERAL)
+    if not all(map(_is_plain, ops)) or not _faults_first(ops) or _sets_flags_deep(ops):
+        return Nature(Flow.OUT, registers)
+    jumps = [op for op in ops if op.op == "jump"]
+    if not jumps:
+        return Nature(Flow.NEXT, registers)
+    target = jumps[-1].args[0]
+    if len(jumps) == 1 and ops[-1] is jumps[0]:
+        return Nature(Flow.JUMP if target.op == "const" else Flow.COMPUTED, registers)
+    tail = [op.op for op in ops[-3:]]
+    if len(jumps) == 1 and tail == ["when", "jump", "end"] and target.op == "const" and _depth(ops[:-3]) == 0:
+        return Nature(Flow.BRANCH, registers)
+    return Nature(Flow.OUT, registers)
+
+
+def _depth(ops: Sequence[Value]) -> int:
+    return sum({"when": 1, "end": -1}.get(op.op, 0) for op in ops)
+
+
+def _sets_flags_deep(ops: Sequence[Value]) -> bool:
+    """Tell whether a flag is set in a guard inside a guard."""
+    depth = 0
+    for op in ops:
+        depth += {"when": 1, "end": -1}.get(op.op, 0)
+        if depth > 1 and op.op == "set" and op.attr in FLAGS:
+            return True
+    return False
+
+
+def _is_plain(op: Value) -> bool:
+    if op.op == "set":
+        return op.attr not in _KEYED
+    if op.op == "load":
+        return op.bits in _WIDTHS
+    if op.op == "store":
+        return op.args[1].bits in _WIDTHS
+    return op.op in _PLAIN
+
+
+def _faults_first(ops: Sequence[Value]) -> bool:
+    """Tell whether nothing may fault behind an effect: a way out finds the instruction not begun."""
+    effects = False
+    probed: dict[Value, int] = {}
+    for op in ops:
+        if op.op == "set":
+            effects = True
+        elif op.op in ("load", "store"):
+            size = (op if op.op == "load" else op.args[1]).bits // 8
+            if effects and probed.get(op.args[0], 0) < size:
+                return False
+            effects = effects or op.op == "store"
+        elif op.op == "probe":
+            if effects:
+                return False
+            probed[op.args[0]] = max(op.attr[0] if op.attr[1] else 0, probed.get(op.args[0], 0))
+        elif op.op == "fault" and effects:
+            return False
+    return True
+
+
+class Graph:
+    """The region of a request. `nodes[0]` is its root; there is none where the root cannot be compiled."""
+
+    def __init__(self, request: Request) -> None:
+        self.code = Code(request.blocks)
+        self.nodes: list[Node] = []
+        self.length = 0  # instructions
+        self._starts = {address for address, _ in request.blocks}
+        self._tables = dict(request.tables)
+        self._limit = request.limit
+        self._by_place: dict[tuple[Context, int], Node] = {}
+        self._queue: deque[Node] = deque()
+        self._natures: dict[bytes, Nature] = {}
+        self._recursive: dict[int, Node] = {}  # where calls of the root by itself return to
+        self._returns: list[Node] = []  # returns from the root's own context
+        self._grow(request.root)
+        self._mark_joins()
+        self._mark_retreating()
+        self._measure()
+
+    @property
+    def most(self) -> int:
+        """The longest way between two looks at the budget, in instructions."""
+        heads = {node for other in self.nodes for node in other.retreating}
+        return max(node.longest for node in {self.nodes[0], *heads})
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The general registers that the region sets."""
+        return frozenset().union(*(self._nature(insn).registers for node in self.nodes for _, insn in node.insns))
+
+    def covered(self) -> list[tuple[int, bytes]]:
+        """The code that the region was made from, in runs, by address."""
+        found = {address: insn.code for node in self.nodes for address, insn in node.insns}
+        runs: list[tuple[int, bytes]] = []
+        for address, code in sorted(found.items()):
+            if runs and runs[-1][0] + len(runs[-1][1]) == address:
+                runs[-1] = (runs[-1][0], runs[-1][1] + code)
+            else:
+                runs.append((address, code))
+        return runs
+
+    # -- growing -------------------------------------------------------------------------------------------------------
+
+    def _nature(self, insn: Insn) -> Nature:
+        known = self._natures.get(insn.code)
+        if known is None:
+            tracer = Tracer()
+            trace(tracer, insn, 0)
+            known = self._natures[insn.code] = nature(tracer.ops)
+        return known
+
+    def _grow(self, root: int) -> None:
+        self._node((), root)
+        while self._queue:
+            node = self._queue.popleft()
+            self._fill(node)
+        for node in self._returns:
+            node.cases.update(self._recursive)
+
+    def _node(self, context: Context, address: int) -> Node | int:
+        """The node at `address`, a new one where there is room for it; else the address."""
+        known = self._by_place.get((context, address))
+        if known is not None:
+            return known
+        insn = self.code.insn(address) if self.length < self._limit else None
+        if insn is None or self._nature(insn).flow is Flow.OUT:
+            return address
+        node = Node(context, address, len(self.nodes))
+        self.nodes.append(node)
+        self._by_place[context, address] = node
+        self._queue.append(node)
+        self._read(node, insn)
+        return node
+
+    def _read(self, node: Node, insn: Insn | None) -> None:
+        """Read the node's instructions, up to where control may part or meet."""
+        address = node.eip
+        while insn is not None and (kind := self._nature(insn)).flow is not Flow.OUT:
+            node.insns.append((address, insn))
+            self.length += 1
+            address = (address + insn.length) & 0xFFFFFFFF
+            node.flow = kind.flow
+            if kind.flow is not Flow.NEXT or address in self._starts:
+                return
+            insn = self.code.insn(address)
+
+    def _fill(self, node: Node) -> None:
+        """Find where the node goes."""
+        address, insn = node.insns[-1]
+        behind = (address + insn.length) & 0xFFFFFFFF
+        if node.flow is Flow.NEXT:
+            node.after = self._node(node.context, behind)
+        elif node.flow is Flow.COMPUTED:
+            self._fill_computed(node, insn)
+        else:
+            target = self._target(insn, address)
+            if node.flow is Flow.BRANCH:
+                node.after = self._node(node.context, behind)
+                node.taken = self._node(node.context, target)
+            elif insn.row.name == "call":
+                node.taken = self._call(node, target, behind)
+            else:
+                node.taken = self._node(node.context, target)
+
+    def _target(self, insn: Insn, address: int) -> int:
+        tracer = Tracer()
+        trace(tracer, insn, address)
+        return int(next(op for op in reversed(tracer.ops) if op.op == "jump").args[0].attr)
+
+    def _call(self, node: Node, target: int, behind: int) -> Node | int:
+        context = node.context
+        root = self.nodes[0]
+        if target == root.eip:
+            back = self._node(context, behind)
+            if isinstance(back, Node) and self._recursive.setdefault(behind, back) is back:
+                return root
+            return target
+        if len(context) >= MOST_CALLS or any(function == target for _, function in context):
+            return target
+        return self._node((*context, (behind, target)), target)
+
+    def _fill_computed(self, node: Node, insn: Insn) -> None:
+        if insn.row.name == "ret":
+            if not node.context:
+                self._returns.append(node)
+                return
+            behind = node.context[-1][0]
+            back = self._node(node.context[:-1], behind)
+            if isinstance(back, Node):
+                node.cases[behind] = back
+            return
+        for operand in insn.operands:
+            if isinstance(operand, Memory) and insn.row.name == "jmp":
+                for target in sorted(set(self._tables.get(operand.displacement, ()))):
+                    case = self._node(node.context, target)
+                    if isinstance(case, Node):
+                        node.cases[target] = case
+
+    # -- what holds of the whole ---------------------------------------------------------------------------------------
+
+    def _mark_joins(self) -> None:
+        for node in self.nodes:
+            for successor in node.successors():
+                successor.entered += 1
+        for node in self.nodes:
+            node.join = node.entered != 1 or node.index == 0
+
+    def _mark_retreating(self) -> None:
+        """Depth first from the root; an edge to a node that is on the way closes a cycle. `self._order`: postorder."""
+        self._order: list[Node] = []
+        state: dict[Node, int] = {}  # 1: on the way, 2: left
+        stack: list[tuple[Node, Iterator[Node]]] = []
+
+        def enter(node: Node) -> None:
+            state[node] = 1
+            stack.append((node, node.successors()))
+
+        if self.nodes:
+            enter(self.nodes[0])
+        while stack:
+            node, ways = stack[-1]
+            way = next(ways, None)
+            if way is None:
+                stack.pop()
+                state[node] = 2
+                self._order.append(node)
+            elif state.get(way) == 1:
+                node.retreating.add(way)
+                way.join = True
+            elif way not in state:
+                enter(way)
+        reached = set(self._order)
+        self.nodes = [node for node in self.nodes if node in reached]
+
+    def _measure(self) -> None:
+        for node in self._order:
+            ways = [way.longest for way in node.successors() if way not in node.retreating]
+            node.longest = len(node.insns) + max(ways, default=0)
+
+
+__all__ = ["MOST_INSTRUCTIONS", "Flow", "Graph", "Node", "Request", "nature"]
