@@ -69,6 +69,8 @@ class Context(ctypes.Structure):
         ("links", ctypes.c_uint64),  # address of the space's table of compiled regions' link slots
         ("address", ctypes.c_uint32),  # STEP: guest address of the access whose page is slow
         ("access", ctypes.c_uint32),  # STEP: its bytes, + ACCESS_WRITE for a store; 0: it was no access
+        ("x87", ctypes.c_uint16),  # of generated code alone: the exceptions that the host's x87 holds
+        ("_pad", ctypes.c_uint8 * 6),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
-from aiopyvm.engine.native.lower_float import float_helper_text, float_text
+from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
 from aiopyvm.engine.native.lower_integer import constant, integer_text
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.ir.builder import Value
@@ -99,8 +99,9 @@ class Lowering:
             if op.op in PURE:
                 self._names[op] = integer_text(self.text, op, [self.name(arg) for arg in op.args])
             elif op.op in FLOAT_OPS:
-                arguments = [self.name(arg) for arg in op.args]
-                self._names[op], self._exceptions[op] = float_text(self.text, op, arguments)
+                self._names[op], self._exceptions[op] = float_text(
+                    self.text, op, self._operands(op), self.read_field("fsw")
+                )
             elif op.op != "const":
                 self._one(op)
 
@@ -111,7 +112,13 @@ class Lowering:
         handler(op)
 
     def _op_helper(self, op: Value) -> None:
-        self._names[op] = float_helper_text(self.text, op, [self.name(arg) for arg in op.args])
+        self._names[op] = float_helper_text(self.text, op, self._operands(op), self.read_field("fsw"))
+
+    def _operands(self, op: Value) -> list[str]:
+        """The operands of a floating-point operation: x87 registers, which nothing has set yet, where they are."""
+        if self._effects:
+            raise Unlowerable(f"{op.op} after an effect")
+        return [Operand(self._fp_register(arg.args[0])) if arg.op == "getfp" else self.name(arg) for arg in op.args]
 
     def _op_fexc(self, op: Value) -> None:
         self._names[op] = self._exceptions[op.args[0]]

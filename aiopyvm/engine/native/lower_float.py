@@ -1,10 +1,15 @@
 """Floating-point operations on the host's own x87: `float_text` for those of `ir.ops`, `float_helper_text` for helpers.
 
-On a host that has no x87 they have no native form. An operation's operands go to it through slots of the stack frame;
-the control word is the guest's with all exceptions masked (which it has where native code runs), and its exceptions
-are what the host's status word shows afterwards. Outside of an operation the host's control word is `HOST_CONTROL` and
-its exceptions are clear: `enter` and `leave` of a whole run see to that. No two operations share an asm, and each is
-volatile, so that nothing is folded, reordered or computed under another control word.
+On a host that has no x87 they have no native form. An operation's operands are memory: registers of the guest where
+they are, all else through slots of the stack frame. The control word is the guest's with all exceptions masked (which
+it has where native code runs); outside of an operation it is `HOST_CONTROL`: `enter` and `leave` of a whole run see to
+that. No two operations share an asm, and each is volatile, so that nothing is folded, reordered or computed under
+another control word.
+
+The host's exceptions are sticky (`Context.x87` has them), and clearing them is slow: they are cleared before an
+operation only where one of them is not in the guest's status word. So `fexc` may have exceptions of earlier operations
+too, but only such as the guest's status word has already, to which `isa.x87.complete` adds what it is given. C1 is
+always the operation's own.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import platform
 from collections.abc import Sequence
 from typing import Final
 
+from aiopyvm.engine.native.layout import CONTEXT_OFFSETS
 from aiopyvm.engine.native.llvmtext import LIKELY, Text, Unlowerable
 from aiopyvm.ir.builder import Value
 
@@ -50,12 +56,18 @@ def _asm(text: Text, template: str, slots: Sequence[str], outputs: int = 0, stat
     return ""
 
 
+class Operand(str):
+    """The name of a pointer to the operand, where a name of its value is expected."""
+
+
 def _slot(text: Text, name: str) -> str:
     return text.slot(f"x87{name}", "[16 x i8]", 16)
 
 
 def _store(text: Text, name: str, value: str, bits: int) -> str:
-    """Put an operand into a slot; the slot."""
+    """Put an operand into a slot, unless it is one that is in memory; its address."""
+    if isinstance(value, Operand):
+        return value
     slot = _slot(text, name)
     if bits != 80:
         text.line(f"store i{bits} {value}, ptr {slot}")
@@ -90,34 +102,49 @@ def _set_control(text: Text, control: str) -> str:
     return usual
 
 
-def _restore(text: Text, usual: str, exceptions: str) -> None:
-    """Clear the host's exceptions, and its control word is `HOST_CONTROL` again."""
-    clear, behind = text.new_label(), text.new_label()
-    text.branch(text.value(f"icmp eq i16 {exceptions}, 0"), behind, clear)
+def _held(text: Text) -> str:
+    """Where the host's exceptions are noted."""
+    return text.value(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS['x87']}")
+
+
+def _forget(text: Text, known: str) -> None:
+    """Clear the host's exceptions where there is one that `known` (i16) has not."""
+    status = text.fresh(f"load i16, ptr {_held(text)}")
+    others = text.fresh(f"and i16 {text.fresh(f'xor i16 {known}, -1')}, {_EXCEPTIONS}")
+    clear, go = text.new_label(), text.new_label()
+    text.branch(text.fresh(f"icmp eq i16 {text.fresh(f'and i16 {status}, {others}')}, 0"), go, clear, LIKELY)
     text.label(clear)
     _asm(text, "fnclex", [])
-    text.line(f"br label %{behind}")
-    text.label(behind)
-    if usual:
-        change, done, slot = text.new_label(), text.new_label(), _slot(text, "control")
-        text.branch(usual, done, change, LIKELY)
-        text.label(change)
-        text.line(f"store i16 {HOST_CONTROL}, ptr {slot}")
-        _asm(text, "fldcw @0", [slot])
-        text.line(f"br label %{done}")
-        text.label(done)
+    text.line(f"br label %{go}")
+    text.label(go)
 
 
-def _operate(text: Text, template: str, slots: Sequence[str], outputs: int, control: str) -> tuple[str, str]:
+def _restore(text: Text, usual: str) -> None:
+    """The host's control word is `HOST_CONTROL` again."""
+    change, done, slot = text.new_label(), text.new_label(), _slot(text, "control")
+    text.branch(usual, done, change, LIKELY)
+    text.label(change)
+    text.line(f"store i16 {HOST_CONTROL}, ptr {slot}")
+    _asm(text, "fldcw @0", [slot])
+    text.line(f"br label %{done}")
+    text.label(done)
+
+
+def _operate(
+    text: Text, template: str, slots: Sequence[str], outputs: int, control: str, known: str
+) -> tuple[str, str]:
     """One operation; the status word (i16), and its exceptions (i8) as `fexc` has them."""
     if not HAS_X87:
         raise Unlowerable("this host has no x87")
+    _forget(text, known)
     usual = _set_control(text, control) if control else ""
     status = _asm(text, template, slots, outputs, status=True)
     raised = text.value(f"and i16 {status}, {_EXCEPTIONS}")
+    text.line(f"store i16 {raised}, ptr {_held(text)}")
     up = text.value(f"and i16 {text.value(f'lshr i16 {status}, {_C1_TO_RESULT}')}, 128")
     exceptions = text.value(f"trunc i16 {text.value(f'or i16 {raised}, {up}')} to i8")
-    _restore(text, usual, raised)
+    if usual:
+        _restore(text, usual)
     return status, exceptions
 
 
@@ -128,8 +155,10 @@ def _relation(text: Text, status: str) -> str:
     return text.value(f"trunc i16 {text.value(f'or i16 {less}, {equal}')} to i8")
 
 
-def float_text(text: Text, op: Value, arguments: Sequence[str]) -> tuple[str, str]:
+def float_text(text: Text, op: Value, arguments: Sequence[str], known: str) -> tuple[str, str]:
     """Write an operation of `ir.ops.FLOAT_OPS`; its result's name, and that of its exceptions (i8).
+
+    `known` (i16) is the guest's status word. An f80 argument may be an `Operand`.
 
     Raises Unlowerable.
     """
@@ -138,32 +167,34 @@ def float_text(text: Text, op: Value, arguments: Sequence[str]) -> tuple[str, st
     if source.lanes != 1:
         raise Unlowerable(name)
     if name == "fromint" and source.bits in _SIZES and op.bits == 80:
-        return _through(text, f"fild{_SIZES[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80)
+        return _through(text, f"fild{_SIZES[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80, known)
     if name == "fconvert" and op.bits == 80 and source.bits in (32, 64):
-        return _through(text, f"fld{_FLOATS[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80)
+        return _through(text, f"fld{_FLOATS[source.bits]} @1; fnstsw %ax; fstpt @0", arguments, source.bits, 80, known)
     if source.bits != 80:
         raise Unlowerable(f"{name} of {source}")
     if name == "fconvert" and op.bits in (32, 64):
-        return _through(text, f"fldt @1; fstp{_FLOATS[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits)
+        return _through(text, f"fldt @1; fstp{_FLOATS[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits, known)
     if name == "toint" and op.bits in _SIZES:
-        return _through(text, f"fldt @1; fistp{_SIZES[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits)
+        return _through(text, f"fldt @1; fistp{_SIZES[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits, known)
     if name in _UNARY:
-        return _through(text, f"fldt @1; {_UNARY[name]}; fnstsw %ax; fstpt @0", arguments, 80, 80)
-    return _of_two(text, name, arguments)
+        return _through(text, f"fldt @1; {_UNARY[name]}; fnstsw %ax; fstpt @0", arguments, 80, 80, known)
+    return _of_two(text, name, arguments, known)
 
 
-def _through(text: Text, template: str, arguments: Sequence[str], source: int, result: int) -> tuple[str, str]:
+def _through(
+    text: Text, template: str, arguments: Sequence[str], source: int, result: int, known: str
+) -> tuple[str, str]:
     """An operation of one operand: what it wrote, and its exceptions."""
     slots = [_slot(text, "result"), _store(text, "x", arguments[0], source)]
-    _, exceptions = _operate(text, template, slots, 1, arguments[1])
+    _, exceptions = _operate(text, template, slots, 1, arguments[1], known)
     return _load(text, slots[0], result), exceptions
 
 
-def _of_two(text: Text, name: str, arguments: Sequence[str]) -> tuple[str, str]:
+def _of_two(text: Text, name: str, arguments: Sequence[str], known: str) -> tuple[str, str]:
     x, y, control = arguments
     slots = [_store(text, "x", x, 80), _store(text, "y", y, 80)]
     if name in _COMPARE:
-        status, exceptions = _operate(text, f"fldt @1; fldt @0; {_COMPARE[name]}; fnstsw %ax", slots, 0, "")
+        status, exceptions = _operate(text, f"fldt @1; fldt @0; {_COMPARE[name]}; fnstsw %ax", slots, 0, "", known)
         return _relation(text, status), exceptions
     result = _slot(text, "result")
     if name == "fscale":
@@ -172,12 +203,12 @@ def _of_two(text: Text, name: str, arguments: Sequence[str]) -> tuple[str, str]:
         template = f"fldt @1; fldt @2; {_BINARY[name]}; fnstsw %ax; fstpt @0"
     else:
         raise Unlowerable(name)
-    _, exceptions = _operate(text, template, [result, *slots], 1, control)
+    _, exceptions = _operate(text, template, [result, *slots], 1, control, known)
     return _load(text, result, 80), exceptions
 
 
-def float_helper_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
-    """Write a `helper` that is one operation of the x87; its result's name. Raises Unlowerable."""
+def float_helper_text(text: Text, op: Value, arguments: Sequence[str], known: str) -> str:
+    """Write a `helper` that is one x87 operation, as `float_text` does; its result's name. Raises Unlowerable."""
     name, _, operand = op.attr.name.partition("_")
     if op.attr.name == "fxam_class":
         slots = [_store(text, "x", arguments[0], 80)]
@@ -190,13 +221,13 @@ def float_helper_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
     bits = op.args[1].bits
     slots = [_store(text, "x", arguments[0], 80), _store(text, "y", arguments[1], bits)]
     if name == "fcom":
-        status, exceptions = _operate(text, f"fldt @0; fcomp{_FLOATS[bits]} @1; fnstsw %ax", slots, 0, "")
+        status, exceptions = _operate(text, f"fldt @0; fcomp{_FLOATS[bits]} @1; fnstsw %ax", slots, 0, "", known)
         return _packed(text, _relation(text, status), 8, exceptions)
     if name not in _WITH_MEMORY:
         raise Unlowerable(f"helper {op.attr.name}")
     result = _slot(text, "result")
     template = f"fldt @1; {name}{_FLOATS[bits]} @2; fnstsw %ax; fstpt @0"
-    _, exceptions = _operate(text, template, [result, *slots], 1, arguments[2])
+    _, exceptions = _operate(text, template, [result, *slots], 1, arguments[2], known)
     return _packed(text, _load(text, result, 80), 80, exceptions)
 
 
@@ -210,6 +241,7 @@ def enter(text: Text) -> None:
     """Make the host's x87 ready for operations; in a function that `leave`s before it returns."""
     if HAS_X87:
         _asm(text, "fnstcw @0; fnclex", [_slot(text, "kept")], 1)
+        text.line(f"store i16 0, ptr {_held(text)}")
         text.line(f"store i16 {HOST_CONTROL}, ptr {_slot(text, 'control')}")
         _asm(text, "fldcw @0", [_slot(text, "control")])
 

@@ -17,6 +17,7 @@ _COMPARE: Final = {"eq": "eq", "ult": "ult", "ule": "ule", "slt": "slt", "sle": 
 _SHIFT: Final = {"shl": "shl", "shr": "lshr", "sar": "ashr"}
 _COUNT: Final = {"clz": "ctlz", "ctz": "cttz"}
 _WORD: Final = 64
+_FP_REGISTERS: Final = 7  # the largest TOP
 
 
 def most(value: Value) -> int:
@@ -24,6 +25,8 @@ def most(value: Value) -> int:
     if value.op == "const":
         return int(value.attr)
     limit: int = (1 << value.bits) - 1
+    if value.op == "get" and value.attr == "ftop":
+        return _FP_REGISTERS
     if value.op == "and":
         return min(most(value.args[0]), most(value.args[1]))
     if value.op in ("zext", "trunc", "urem"):
