@@ -66,7 +66,9 @@ class NativeEngine:
         self._rare = RareModes()
         self._snapshots = Snapshots()
         self._lock = threading.Lock()
-        self._launched: dict[int, tuple[SpaceCode, int, int, int]] = {}  # by id of the core: code, budget, version, token
+        self._launched: dict[
+            int, tuple[SpaceCode, int, int, int]
+        ] = {}  # by id of the core: code, budget, version, token
         self._exits = dict.fromkeys(ExitReason, 0)
         self._left = dict.fromkeys(Left, 0)
         self._instructions = 0
@@ -133,6 +135,11 @@ class NativeEngine:
         """Runs generated code for a context, on any thread, without the GIL."""
         assert self._table is not None
         return self._table.run
+
+    @property
+    def in_flight(self) -> int:
+        """How many cores were launched and have not landed."""
+        return len(self._launched)
 
     def land(self, core: Core) -> Exit:
         """After `enter` has returned for what `launch` prepared: why it came back; see `Launcher.land`."""
