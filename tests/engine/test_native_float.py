@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections.abc import Callable
 
@@ -123,3 +124,13 @@ def test_helpers() -> None:
             if got != want:
                 wrong.append(f"{name} {x:x} {y:x} control {control:#x}: {got[0]:x} {got[1]:#x}, not {want}")
     assert not wrong, f"{len(wrong)} differ\n" + "\n".join(wrong[:20])
+
+
+def test_what_the_host_had_raised_is_not_the_guests() -> None:
+    """An exact operation after an inexact one of another context; the host's control word stays as it was."""
+    functions = Functions({"add": floating("fadd", F80, (F80, F80))})
+    third, one = 0x3FFDAAAAAAAAAAAAAAAB, 0x3FFF8000000000000000
+    assert run(functions, "add", one, third, 0x37F)[1] & 0x7F == 0x20
+    assert run(functions, "add", one, one, 0x37F) == (0x40008000000000000000, 0)
+    assert run(functions, "add", one, third, 0x27F)[1] & 0x7F == 0x20
+    assert 1 / 3 + ctypes.c_longdouble(1e-3).value == 1 / 3 + 1e-3

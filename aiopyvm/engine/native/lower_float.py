@@ -237,16 +237,25 @@ def _packed(text: Text, value: str, bits: int, exceptions: str) -> str:
     return text.value(f"or i88 {high}, {text.value(f'zext i{bits} {value} to i88')}")
 
 
-def enter(text: Text) -> None:
-    """Make the host's x87 ready for operations; in a function that `leave`s before it returns."""
-    if HAS_X87:
-        _asm(text, "fnstcw @0; fnclex", [_slot(text, "kept")], 1)
-        text.line(f"store i16 0, ptr {_held(text)}")
-        text.line(f"store i16 {HOST_CONTROL}, ptr {_slot(text, 'control')}")
-        _asm(text, "fldcw @0", [_slot(text, "control")])
+def enter(text: Text) -> str:
+    """Make the host's x87 ready for operations; what `leave` needs in the same function."""
+    if not HAS_X87:
+        return ""
+    kept = _slot(text, "kept")
+    status = _asm(text, "fnstcw @0; fnstsw %ax", [kept], 1, status=True)
+    text.line(f"store i16 {text.fresh(f'and i16 {status}, {_EXCEPTIONS}')}, ptr {_held(text)}")
+    control = text.fresh(f"load i16, ptr {kept}")
+    usual = text.fresh(f"icmp eq i16 {control}, {HOST_CONTROL}")
+    _restore(text, usual)
+    return usual
 
 
-def leave(text: Text) -> None:
+def leave(text: Text, usual: str) -> None:
     """Give the host its control word back."""
     if HAS_X87:
+        change, done = text.new_label(), text.new_label()
+        text.branch(usual, done, change, LIKELY)
+        text.label(change)
         _asm(text, "fldcw @0", [_slot(text, "kept")])
+        text.line(f"br label %{done}")
+        text.label(done)

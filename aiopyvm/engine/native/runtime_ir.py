@@ -77,7 +77,7 @@ def _leave(name: str, reason: Left | None, eip: str, rec: str) -> str:
 def _run() -> str:
     """`run(context)`, of the C convention."""
     text = Text()
-    enter(text)
+    usual = enter(text)
     for name in ("rec", "cpu", "mem"):
         text.line(f"%{name} = load ptr, ptr {context_field(text, name)}")
     text.line(f"%budget = load i64, ptr {context_field(text, 'budget')}")
@@ -89,7 +89,7 @@ def _run() -> str:
     dispatch(text, "%rec", "%budget", words)
     assert text.lines.pop() == "  ret void"
     text.lines[-1] = text.lines[-1].replace("musttail call", "call")
-    leave(text)
+    leave(text, usual)
     text.line("ret void")
     return f"define void @run(ptr %ctx) #0 {{\nentry:\n{text.body()}\n}}\n"
 
