@@ -11,11 +11,12 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.codearena import unsupported
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
 
-ENGINES = ("evaluator", "cold", "warm", "auto", "native")
+ENGINES = ("evaluator", "cold", "warm", "auto", "native", "hot")
 BUILD_SECONDS = 300.0
 
 
@@ -34,9 +35,17 @@ def native_engine() -> NativeEngine:
     return NativeEngine(lambda: table)
 
 
+def hot_engine(after: int = 1) -> NativeEngine:
+    """A native engine that makes a region of what was executed `after` times, and waits for it."""
+    table = native_handlers()
+    return NativeEngine(lambda: table, lambda symbols: Hot(symbols, after, wait=True))
+
+
 def engine_of(name: str) -> Engine:
-    """A new engine of that name; "auto" makes regions soon."""
+    """A new engine of that name; "auto" makes regions soon, "hot" at once."""
     if name == "native":
         return native_engine()
+    if name == "hot":
+        return hot_engine()
     (tier,) = (tier for tier in get_args(Tier) if tier == name)
     return PythonEngine(tier, warm_after=3)

@@ -1,0 +1,183 @@
+"""Regions: the same state, count and exit as the evaluator's wherever a run is cut, and nothing of them left behind
+where code changes.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aiopyvm import VM
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.hot import Hot
+from aiopyvm.engine.protocol import Core, Exit, ExitReason
+from aiopyvm.engine.python import PythonEngine
+from aiopyvm.isa.assemble import assemble
+from aiopyvm.runtime import machine as machines
+from tests.conftest import GUESTS
+from tests.engine.campaign import KINDS, case, differences
+from tests.engine.engines import hot_engine, native_handlers
+from tests.engine.test_code import BASE, machine
+from tests.engine.test_native_engine import SLICES, finish, mixed
+
+LOOPS = [kind for kind in ("loop", "loop itself", "flags loop") if kind in KINDS]
+
+
+def regions(engine: NativeEngine, what: str) -> int:
+    """How many regions something became of."""
+    return engine.statistics()[f"regions_{what}"]
+
+
+def made(engine: NativeEngine) -> int:
+    """How many regions there were, by whatever way."""
+    return regions(engine, "compiled") + regions(engine, "cached")
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_random_loops(kind: str) -> None:
+    evaluator, count = PythonEngine("evaluator"), 0
+    for number in range(KINDS.index(kind), 40 * len(KINDS), len(KINDS)):
+        program, slices = case(7, number)
+        engine = hot_engine()
+        found = list(differences(program, slices, evaluator, {"hot": engine}))
+        assert not found, (kind, number, program, slices, found)
+        count += made(engine)
+    assert count
+
+
+def test_every_slicing_ends_the_same() -> None:
+    expected = finish(PythonEngine("evaluator"), mixed(), lambda: 100_000)
+    engine = hot_engine(3)
+    for budget in SLICES:
+        assert finish(engine, mixed(), itertools.repeat(budget).__next__) == expected, budget
+    random_ = random.Random(5)
+    for _ in range(20):
+        assert finish(engine, mixed(), lambda: random_.randrange(1, 200)) == expected
+    assert made(engine)
+    assert regions(engine, "adopted")
+
+
+@pytest.mark.parametrize(
+    ("guest", "arguments"),
+    [("sieve", "3000"), ("sha256", "2"), ("quicksort", "700"), ("fib", "12"), ("bytecode", "8"), ("bubblesort", "70")]
+    + [
+        ("recursion", ""),
+        ("matrix", "6"),
+        ("structs", ""),
+        ("structs_o0", ""),
+        ("memcpy_test", ""),
+        ("malloc_test", ""),
+    ],
+)
+def test_guests(guest: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(engine: str, quantum: int) -> tuple[object, ...]:
+        result = anyio.run(VM(engine=engine, quantum=quantum).run_elf, GUESTS / guest, *arguments.split())
+        return result.returncode, result.stdout, result.instructions
+
+    expected = run("python", 10_000)
+    engine = hot_engine(20)
+    monkeypatch.setitem(machines._engines, "native", engine)
+    for quantum in (10_000, 1_000_000, 997):
+        assert run("native", quantum) == expected
+    assert made(engine)
+
+
+def looping(text: str) -> Core:
+    """A core about to run `text` at BASE, in pages that it may write and execute."""
+    return machine(assemble(text, BASE), pages=3)
+
+
+def test_code_that_a_region_overwrites() -> None:
+    core = looping("""
+        mov ecx, 300
+    again:
+        mov eax, 1
+        add ebx, eax
+        cmp ecx, 100
+        jnz same
+        mov dword ptr [again + 1], 1000
+    same:
+        dec ecx
+        jnz again
+        int 0x80
+    """)
+    engine = hot_engine(5)
+    assert engine.run(core, 10_000) == Exit(ExitReason.SYSCALL)
+    assert core.cpu.ebx == 201 + 99 * 1000
+    assert regions(engine, "dropped")
+
+
+def test_a_page_that_is_taken_away_faults_where_it_is_used() -> None:
+    text = (
+        "again: mov eax, [edi]; add edi, 4; cmp edi, 0x12ff0; jb again; mov edi, 0x12000; dec ecx; jnz again; int 0x80"
+    )
+    core = looping(text)
+    core.cpu.edi, core.cpu.ecx = 0x12000, 1 << 20
+    engine = hot_engine(5)
+    assert engine.run(core, 100_000).reason is ExitReason.BUDGET
+    core.memory.protect(0x12000, 4096, 0)
+    core.cpu.edi, core.cpu.eip = 0x12008, BASE
+    before = core.cpu.instructions
+    exit_ = engine.run(core, 100)
+    assert (exit_.reason, exit_.vector, exit_.address, exit_.access) == (ExitReason.FAULT, 14, 0x12008, "r")
+    assert core.cpu.instructions == before
+    assert made(engine)
+
+
+def test_an_access_over_two_pages() -> None:
+    text = "again: add [edi], ecx; adc eax, [edi]; dec ecx; jnz again; int 0x80"
+    states = []
+    for engine in (PythonEngine("evaluator"), hot_engine(5)):
+        for last in (3, 1):
+            core = looping(text)
+            core.cpu.edi, core.cpu.ecx = 0x11FFE, 1000
+            core.memory.protect(0x12000, 4096, last)
+            exit_ = engine.run(core, 100_000)
+            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11FF0, 32)))
+    assert states[:2] == states[2:]
+
+
+def test_spaces_come_and_go_and_their_regions_with_them() -> None:
+    table = native_handlers()
+    hot: list[Hot] = []
+    engine = NativeEngine(lambda: table, lambda symbols: hot.append(Hot(symbols, 2, wait=True, most_bytes=1)) or hot[0])
+    for number in range(6):
+        core = looping(f"mov ecx, 50; again: add eax, {number}; dec ecx; jnz again; int 0x80")
+        assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)
+        assert core.cpu.eax == 50 * number
+        core.memory.close()
+        del core
+    gc.collect()
+    assert made(engine) == 6
+    assert regions(engine, "evicted") == 6
+    assert engine.statistics()["region_bytes"] == 0
+
+
+def test_a_region_with_little_budget_does_no_harm() -> None:
+    core = looping("again: inc eax; dec ecx; jnz again; int 0x80")
+    core.cpu.ecx = 5000
+    engine = hot_engine(2)
+    engine.run(core, 30)
+    count = core.cpu.instructions
+    while (exit_ := engine.run(core, 1)).reason is ExitReason.BUDGET:
+        count += 1
+        assert core.cpu.instructions == count
+    assert exit_.reason is ExitReason.SYSCALL
+    assert core.cpu.eax == 5000
+    assert made(engine)
+
+
+def test_what_was_compiled_is_found_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    native_handlers()
+    monkeypatch.setenv("AIOPYVM_CACHE_DIR", str(tmp_path / "objects"))
+    for compiled, cached in ((1, 0), (0, 1)):
+        core = looping("mov ecx, 77; again: add eax, ecx; dec ecx; jnz again; int 0x80")
+        engine = hot_engine(3)
+        engine.run(core, 1000)
+        assert core.cpu.eax == 77 * 78 // 2
+        assert (regions(engine, "compiled"), regions(engine, "cached")) == (compiled, cached)
