@@ -116,7 +116,8 @@ class Flight:
         try:
             if self.call.error is not None:
                 raise self.call.error
-            left_by = launcher(run.engine).land(core)
+            assert run.launcher is not None
+            left_by = run.launcher.land(core)
         except Exception as error:
             raise guests.engine_failed(core, error) from error
         done: int = core.cpu.instructions - self._before
@@ -135,7 +136,7 @@ class Flights:
         self._crews: WeakKeyDictionary[object, Crew] = WeakKeyDictionary()
         self._call_loop: Callable[[Callable[[], object]], None] | None = None
         self.awake = False  # the scheduler looks at what has landed before it rests
-        self.under_way = 0
+        self.busy = 0  # flights, and lanes that wait for a worker
         self._in_line = 0
 
     def crew(self, owner: object, limit: int) -> Crew | None:
@@ -152,8 +153,9 @@ class Flights:
         if self._call_loop is None:
             self._call_loop = loop_caller()
         flight = guest.flight = Flight(guest, crew)
+        guest.away = True
         crew.under_way += 1
-        self.under_way += 1
+        self.busy += 1
         flight.call = WORKERS.submit(engine.enter, context, lambda: self._landing(flight))
 
     def _landing(self, flight: Flight) -> None:
@@ -167,15 +169,10 @@ class Flights:
         """A flight has landed that nobody has seen to."""
         return bool(self._landed)
 
-    @property
-    def busy(self) -> bool:
-        """There are flights, or lanes that wait for a worker."""
-        return self.under_way > 0 or self._in_line > 0
-
     def end(self, flight: Flight) -> None:
         """The worker of `flight` is free."""
         flight.crew.under_way -= 1
-        self.under_way -= 1
+        self.busy -= 1
         if len(flight.crew.line):
             self._wake()
 
@@ -189,6 +186,7 @@ class Flights:
         lane.place.line = crew.line
         crew.line.push(lane.place)
         self._in_line += 1
+        self.busy += 1
 
     def leave_line(self, lane: Lane) -> None:
         """`lane` does not wait for a worker any more; nothing happens when it does not."""
@@ -197,6 +195,7 @@ class Flights:
             place.line.remove(place)
             place.line = None
             self._in_line -= 1
+            self.busy -= 1
 
     def next_lane(self) -> Lane | None:
         """Return a lane to be stepped now: one whose flight has landed, else one that a free worker waits for."""
@@ -215,6 +214,7 @@ class Flights:
             for crew in tuple(self._crews.values()):
                 if crew.under_way < crew.limit and (place := crew.line.pop()) is not None:
                     self._in_line -= 1
+                    self.busy -= 1
                     place.line = None
                     place.lane.resting = False
                     place.lane.called = True
@@ -238,23 +238,27 @@ def advance(guest: Guest, left: int) -> int:
 def _fly(guest: Guest, crew: Crew, left: int) -> bool:
     """Start a flight, or line up for one; False where the generated code cannot go on."""
     run = guest.run
+    engine = run.launcher
+    assert engine is not None
     if not crew.admits(run.lane):
-        guest.lined_up = True
+        guest.lined_up = guest.away = True
         return True
     budget = run.room(min(left, guest.reach))
     if not budget:
         return True
-    context = launcher(run.engine).launch(guest.thread.core, budget)
+    context = engine.launch(guest.thread.core, budget)
     if not context:
         guest.flies = False
         return False
-    run.scheduler.flights.start(guest, crew, launcher(run.engine), context)
+    run.scheduler.flights.start(guest, crew, engine, context)
     return True
 
 
 def _stay(guest: Guest, left: int) -> int:
     """One chunk on this thread."""
     run, core = guest.run, guest.thread.core
+    engine = run.launcher
+    assert engine is not None
     budget = run.room(left if left < guest.chunk else guest.chunk)
     if not budget:
         return 0
@@ -262,7 +266,7 @@ def _stay(guest: Guest, left: int) -> int:
     before: int = cpu.instructions
     started = monotonic_ns()
     try:
-        left_by = launcher(run.engine).run(core, budget, PATIENCE)
+        left_by = engine.run(core, budget, PATIENCE)
     except Exception as error:
         raise guests.engine_failed(core, error) from error
     ns = monotonic_ns() - started
@@ -280,9 +284,3 @@ def _follow(guest: Guest, left_by: Exit) -> int:
     if left_by.reason is ExitReason.BUDGET or left_by.reason is ExitReason.PAUSE:
         return 0
     return guests.leave(guest, left_by)
-
-
-def launcher(engine: Engine) -> Launcher:
-    """The engine of a guest that `advance` serves."""
-    assert can_launch(engine)
-    return engine

@@ -52,7 +52,7 @@ def give_way(verdict: int) -> Generator[int, int, int]:
 class Guest:
     """One thread of a run, ready to be stepped. `queued` tells that it stands in its run's queue."""
 
-    __slots__ = ("_coroutine", "chunk", "flies", "flight", "lined_up", "queued", "reach", "run", "thread")
+    __slots__ = ("_coroutine", "away", "chunk", "flies", "flight", "lined_up", "queued", "reach", "run", "thread")
 
     def __init__(self, run: Run, thread: Thread) -> None:
         self.run = run
@@ -63,6 +63,7 @@ class Guest:
         self.reach = 0
         self.flight: Flight | None = None
         self.lined_up = False  # it waits for a worker
+        self.away = False  # it flies or waits for a worker
         self._coroutine: Coroutine[int, int | None, None] | None = None
 
     def step(self, until_ns: int) -> int:
@@ -92,6 +93,7 @@ class Guest:
 async def run_thread(guest: Guest) -> None:
     """The life of one guest thread."""
     run, thread = guest.run, guest.thread
+    ordered = run.ordered
     until = await give_way(DONE)
     while thread.state is not RunState.DEAD:
         began = monotonic_ns()
@@ -110,10 +112,12 @@ async def run_thread(guest: Guest) -> None:
                     cost = run.advance(guest, left)
                 left -= cost
                 spell -= cost
-            if left > run.quantum:
+            if left > run.quantum and (ordered or run.has_company):
                 left = shorten(run, left)
-            verdict = _verdict(guest, until, spell)
-            if verdict != DONE:
+            if spell <= 0 or ordered or run.held or guest.away or monotonic_ns() >= until:
+                verdict = _verdict(guest, until, spell)
+                if verdict == DONE:
+                    continue
                 now = monotonic_ns()
                 run.busy_ns += now - began
                 over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
@@ -121,7 +125,7 @@ async def run_thread(guest: Guest) -> None:
                     began = now
                     break  # not a pause: what comes meanwhile would prolong the slice
                 until = await give_way(verdict)
-                guest.lined_up = False
+                guest.lined_up = guest.away = False
                 if verdict != PAUSED:
                     spell = turn_length(guest)
                 began = monotonic_ns()

@@ -83,7 +83,8 @@ class Run:
         self.held = False  # an asynchronous hook runs
         self.inside = False  # its guest is being stepped now
         self.python_may_signal = False  # Python holds the process in an open block
-        self.advance: Callable[[Guest, int], int] = flights.advance if flights.can_launch(engine) else guests.advance
+        self.launcher = engine if flights.can_launch(engine) else None
+        self.advance: Callable[[Guest, int], int] = guests.advance if self.launcher is None else flights.advance
         self.crew: flights.Crew | None = None  # the workers that may execute its instructions
         self.flown = 0  # instructions that they executed
         self.instruments: Instruments | None = None
