@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be called off
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
-MOST_REACH: Final = 6_000_000
+MOST_REACH: Final = 12_000_000
 MOST_CHUNK: Final = 1_000_000  # instructions at once on the event loop's thread
 PATIENCE: Final = 32  # returns of generated code to Python before others have their turn
 
