@@ -144,8 +144,7 @@ def test_an_access_over_two_pages() -> None:
 
 def test_spaces_come_and_go_and_their_regions_with_them() -> None:
     table = native_handlers()
-    hot: list[Hot] = []
-    engine = NativeEngine(lambda: table, lambda symbols: hot.append(Hot(symbols, 2, wait=True, most_bytes=1)) or hot[0])
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 2, wait=True, most_bytes=1))
     for number in range(6):
         core = looping(f"mov ecx, 50; again: add eax, {number}; dec ecx; jnz again; int 0x80")
         assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)

@@ -25,8 +25,9 @@ _LENGTH: Final = struct.Struct("<Q")
 _PR_SET_PDEATHSIG: Final = 1
 MAX_FRAME: Final = 1 << 30
 # LLVM 22 turns `mov (%rsi,%rax), %ax`, whose upper half of EAX is needed, into a MOVZX: it does not see the use of RAX
-# in the address. The pass that does it is only a matter of speed.
-_OPTIONS: Final = ("--fixup-byte-word-insts=false",)
+# in the address. The pass that does it is only a matter of speed. Two stores merged to one of twice the width make the
+# next load of either half wait for both.
+_OPTIONS: Final = ("--fixup-byte-word-insts=false", "--combiner-store-merging=false")
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
