@@ -57,6 +57,10 @@ def _engine(name: str) -> Engine:
         engine = PythonEngine("evaluator")
         engine.name = name
         return engine
+    if name == "hardware":
+        from aiopyvm.runtime.hardware import HardwareEngine
+
+        return HardwareEngine()
     return get_engine(name)
 
 

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
 from aiopyvm.errors import InternalError
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn
-from aiopyvm.isa.state import FLAG_BITS, CpuState
+from aiopyvm.isa.state import FLAG_BITS, MODE_CODE16, CpuState
+from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import PAGE
 from aiopyvm.runtime.difference import Change, Difference, register_differences
 from aiopyvm.runtime.pages import Content, by_page, changes, content_of, different_pages, put_back
 from aiopyvm.runtime.side import Setup, Side
@@ -166,8 +170,12 @@ class Lockstep:
     def _undefined(self) -> int:
         """The flags that the next instruction leaves undefined."""
         core = self._cores[0]
-        _, _, insn = instruction_at(core.memory, core.cpu.eip, core.cpu)
-        return insn.row.undefined if insn is not None else 0
+        eip, code16 = core.cpu.eip, bool(core.cpu.mode & MODE_CODE16)
+        try:
+            found = undefined_flags(core.memory.fetch(eip, min(MAX_LENGTH, PAGE - eip % PAGE)), code16)
+            return undefined_flags(core.memory.fetch(eip, MAX_LENGTH), code16) or 0 if found is None else found
+        except MemoryFault:
+            return 0
 
     def _same_exits(self, mine: Exit, its: Exit) -> bool:
         if not self.stepped:
@@ -224,8 +232,8 @@ class Lockstep:
         code, text, insn = self._instruction(cpu, saved)
         places = []
         for page in different_pages(*memories, *contents):
-            after = memories[0].peek(page, 4096), memories[1].peek(page, 4096)
-            old = saved.get(page, bytes(4096))
+            after = memories[0].peek(page, PAGE), memories[1].peek(page, PAGE)
+            old = saved.get(page, bytes(PAGE))
             places += [Change(page + a, old[a:b], (after[0][a:b], after[1][a:b])) for a, b in changes(*after)]
         thread = self.sides[0].thread
         assert thread is not None
@@ -250,9 +258,9 @@ class Lockstep:
         """The instruction at EIP, as memory was before it (it may have overwritten itself)."""
         core = self._cores[0]
         code, text, insn = instruction_at(core.memory, cpu.eip, cpu)
-        old = saved.get(cpu.eip & -4096)
-        at = cpu.eip & 4095
-        if old is not None and at + len(code) <= 4096 and old[at : at + len(code)] != code:
+        old = saved.get(cpu.eip & -PAGE)
+        at = cpu.eip % PAGE
+        if old is not None and at + len(code) <= PAGE and old[at : at + len(code)] != code:
             from aiopyvm.isa.disasm import iter_disassemble
 
             line = next(iter_disassemble(old[at : at + 15], cpu.eip))
@@ -270,3 +278,14 @@ def take_flags(cpu: CpuState, other: CpuState, mask: int) -> None:
     for name, bit in FLAG_BITS.items():
         if bit & mask:
             setattr(cpu, name, getattr(other, name))
+
+
+@lru_cache(maxsize=4096)
+def undefined_flags(code: bytes, code16: bool) -> int | None:
+    """The EFLAGS bits that the instruction at the beginning of `code` leaves undefined; None: it is longer."""
+    try:
+        return decode(code, code16).row.undefined
+    except DecodeFault:
+        return 0
+    except NeedMore:
+        return None
