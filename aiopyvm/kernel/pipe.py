@@ -236,6 +236,7 @@ class PipeEnd(File):
     """A reading, writing or (a FIFO opened O_RDWR) two-way end of a pipe."""
 
     endless = True
+    unit = PAGE
     cost = 2048  # with half of the pipe
 
     def __init__(self, pipe: Pipe, flags: int, fifo: MemFifo | None = None) -> None:

@@ -184,10 +184,10 @@ class Vfs:
         return self._make(ctx, found, S_IFREG | mode & 0o7777 & ~ctx.umask)
 
     def _check_open(self, ctx: FsContext, inode: Inode, flags: int) -> None:
-        if inode.kind == S_IFLNK and not flags & O_PATH:
-            raise Errno(ELOOP)
         if flags & O_DIRECTORY and inode.kind != S_IFDIR:
             raise Errno(ENOTDIR)
+        if inode.kind == S_IFLNK and not flags & O_PATH:
+            raise Errno(ELOOP)
         if flags & O_PATH:
             return
         wanted = _ACCESS[flags & O_ACCMODE] | (W_OK if flags & O_TRUNC else 0)

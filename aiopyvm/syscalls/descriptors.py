@@ -262,10 +262,10 @@ def _answer(lock: Flock32 | Flock64, found: Record | None, *, narrow: bool) -> F
 @syscall(143, "flock", man="flock(2)")
 def flock(t: Thread, fd: Fd, operation: FlockFlags) -> int | Wait:
     """Take or drop a BSD lock."""
-    file = open_file(t, fd)
     kind = operation & ~LOCK_NB
     if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise Errno(EINVAL)
+    file = open_file(t, fd)
     inode = inode_of(file)
     if inode.locks is None:
         inode.locks = Locks(t.kernel.vfs.budget)

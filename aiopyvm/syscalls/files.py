@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOENT, EOVERFLOW, ESPIPE, Errno
 from aiopyvm.abi.fcntl import (
     AT_FDCWD,
     FALLOC_FL_KEEP_SIZE,
@@ -73,7 +73,12 @@ Whence = Annotated[
 
 
 def directory_at(t: Thread, fd: int, path: bytes) -> Directory | None:
-    """Return where a relative `path` starts; None for the working directory. Raises Errno: EBADF, ENOTDIR."""
+    """Return where a relative `path` starts; None for the working directory.
+
+    Raises Errno: ENOENT for an empty path, EBADF, ENOTDIR.
+    """
+    if not path:
+        raise Errno(ENOENT)
     if fd == AT_FDCWD or path[:1] == b"/":
         return None
     inode = t.process.fds.get_any(fd).inode
@@ -229,8 +234,10 @@ def truncate64(t: Thread, path: CStr, length: I64) -> int:
 
 
 def _ftruncate(t: Thread, fd: int, size: int) -> int:
+    if size < 0:
+        raise Errno(EINVAL)
     file = t.process.fds.get(fd)
-    if size < 0 or not file.writable:
+    if not file.writable:
         raise Errno(EINVAL)
     if isinstance(file, RegularFile):
         need_file_size(t, size)

@@ -39,6 +39,7 @@ from aiopyvm.abi.stat import (
 )
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Inode, need
+from aiopyvm.kernel.fscontext import FsContext
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.vfswalk import lookup
 from aiopyvm.syscalls.files import directory_at, inode_of
@@ -156,10 +157,7 @@ def _access(t: Thread, dirfd: int, path: bytes, mode: int, flags: int) -> int:
         if (credentials.uid, credentials.gid) != (ctx.uid, ctx.gid):
             ctx = ctx.clone(t.process)
             ctx.uid, ctx.gid = credentials.uid, credentials.gid
-    if not path and flags & AT_EMPTY_PATH:
-        inode: Inode = ctx.cwd if dirfd == AT_FDCWD else inode_of(t.process.fds.get_any(dirfd))
-    else:
-        inode = lookup(ctx, path, directory_at(t, dirfd, path), follow=not flags & AT_SYMLINK_NOFOLLOW)
+    inode = _inode_at(t, dirfd, path, flags, ctx)
     if mode:
         need(inode, ctx, mode)
     if mode & W_OK and inode.fs.readonly and inode.kind in (S_IFREG, S_IFLNK, 0o040000):
@@ -240,8 +238,9 @@ def _attributed(t: Thread, fd: int) -> Inode:
     return file.inode
 
 
-def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int) -> Inode:
-    ctx = t.process.fs
+def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int, ctx: FsContext | None = None) -> Inode:
+    """Return what `path` names, for `ctx` or the process itself."""
+    ctx = ctx or t.process.fs
     if not path and flags & AT_EMPTY_PATH:
         return ctx.cwd if dirfd == AT_FDCWD else inode_of(t.process.fds.get_any(dirfd))
     return lookup(ctx, path, directory_at(t, dirfd, path), follow=not flags & AT_SYMLINK_NOFOLLOW)

@@ -72,6 +72,8 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
                 return Wait(file.queues(POLLIN), reason=waiting_for(file, "to read"))
             raise
         taken = scatter(t, segments, call.done, data)
+        if taken < len(data):
+            taken -= taken % file.unit
         call.done += taken
         t.moved += taken
         step += taken
@@ -122,7 +124,16 @@ def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> 
 def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], int]) -> int | Wait:
     """Give the bytes of `segments` to `write`; return the count, or wait for room. EPIPE comes with SIGPIPE."""
     total = sum(length for _, length in segments)
-    return pass_on(t, lambda done: gather(t, segments, done), total, file, write)
+
+    def take(done: int) -> bytes:
+        data = gather(t, segments, done)
+        if len(data) == min(total - done, PIECE) or file.unit == 1:
+            return data
+        if len(data) < file.unit and not done:
+            raise Errno(EFAULT)
+        return data[: len(data) - len(data) % file.unit]
+
+    return pass_on(t, take, total, file, write)
 
 
 def pass_on(

@@ -110,14 +110,29 @@ def test_what_memory_does_not_take_stays_in_the_file(t: Caller, file: File) -> N
     assert file.offset == 4
 
 
-def test_what_memory_does_not_take_stays_in_the_pipe(t: Caller) -> None:
+def test_what_memory_does_not_take_stays_in_the_pipe_by_the_page(t: Caller) -> None:
     reader, writer = (end.hold() for end in make_pipe(Budget()))
-    writer.write(b"0123456789")
+    data = bytes(range(250)) * 40
+    writer.write(data)
     fd = t.install(reader)
-    assert t.finish(transfer.read, fd, END - 4, 10) == 4
-    with pytest.raises(Errno):
-        t.enter(transfer.read, fd, END, 10)
-    assert reader.read(10) == b"456789"
+    for address in (END - 4, END):
+        with pytest.raises(Errno) as caught:
+            t.enter(transfer.read, fd, address, 10)
+        assert caught.value.number == EFAULT
+    assert t.finish(transfer.read, fd, END - 5000, 9000) == 4096
+    assert reader.read(10_000) == data[4096:]
+
+
+def test_what_memory_does_not_have_is_not_in_the_pipe_by_the_page(t: Caller) -> None:
+    reader, writer = (end.hold() for end in make_pipe(Budget()))
+    t.memory.write(END - 5000, b"x" * 5000)
+    fd = t.install(writer)
+    with pytest.raises(Errno) as caught:
+        t.enter(transfer.write, fd, END - 4, 10)
+    assert caught.value.number == EFAULT
+    assert reader.pipe.size == 0
+    assert t.finish(transfer.write, fd, END - 5000, 12_288) == 4096
+    assert reader.read(20_000) == b"x" * 4096
 
 
 def test_a_blocked_write_continues_behind_what_is_through(t: Caller) -> None:

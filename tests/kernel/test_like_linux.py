@@ -10,7 +10,9 @@ from tests.native import NativeRun, glibc_path
 
 @pytest.mark.native
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls"])
+@pytest.mark.parametrize(
+    "name", ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls", "rawcalls"]
+)
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
     path = glibc_path(name)
     if path is None:
