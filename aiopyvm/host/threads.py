@@ -1,7 +1,8 @@
 """Long-lived threads of the host that call foreign functions, and the way from such a thread to an event loop.
 
 How it works. All of a process's event loops share one pool. A thread is started when more calls are under way than
-there are threads, and then serves one call after another for ever. What always holds: when `Call.wait` returns, the
+there are threads, and then serves one call after another for ever. Where the host refuses a thread, calls wait for
+those that are there; where there is none, they are made by the caller. What always holds: when `Call.wait` returns, the
 function has returned; `done` is called after that, on the thread that made the call.
 """
 
@@ -85,16 +86,29 @@ class Workers:
     def submit(
         self, function: Callable[[int], object], argument: int, done: Callable[[], object] | None = None
     ) -> Call:
-        """Have `function(argument)` called on a thread, and `done()` there afterwards (it must not raise)."""
+        """Have `function(argument)` called on a thread, and `done()` there afterwards (it must not raise).
+
+        Where there can be no thread at all, both have been called on return."""
         call = Call(function, argument, done)
         with self._lock:
             self._under_way[call] = None
             short = len(self._under_way) > self._threads
             self._threads += short
-        if short:
-            threading.Thread(target=self._work, args=(self._queue,), name="aiopyvm worker", daemon=True).start()
-        self._queue.put(call)
+        if short and not self._start():
+            call.make(self._returned)
+        else:
+            self._queue.put(call)
         return call
+
+    def _start(self) -> bool:
+        """Start a thread; False when the host refuses it and there is none at all."""
+        try:
+            threading.Thread(target=self._work, args=(self._queue,), name="aiopyvm worker", daemon=True).start()
+        except RuntimeError:  # "can't start new thread"
+            with self._lock:
+                self._threads -= 1
+                return self._threads > 0
+        return True
 
     def _work(self, queue: SimpleQueue[Call]) -> None:
         while True:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be called off
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
-MOST_REACH: Final = 12_000_000
+MOST_REACH: Final = 16_000_000
 MOST_CHUNK: Final = 1_000_000  # instructions at once on the event loop's thread
 PATIENCE: Final = 32  # returns of generated code to Python before others have their turn
 
@@ -137,7 +137,7 @@ class Flights:
         self._call_loop: Callable[[Callable[[], object]], None] | None = None
         self.awake = False  # the scheduler looks at what has landed before it rests
         self.busy = 0  # flights, and lanes that wait for a worker
-        self._in_line = 0
+        self._lines: dict[Crew, None] = {}  # crews for which lanes stand in line, or stood
 
     def crew(self, owner: object, limit: int) -> Crew | None:
         """Return the crew for the guests of `owner`, its runtime; None where there are to be no workers."""
@@ -185,7 +185,7 @@ class Flights:
         crew = run.crew
         lane.place.line = crew.line
         crew.line.push(lane.place)
-        self._in_line += 1
+        self._lines[crew] = None
         self.busy += 1
 
     def leave_line(self, lane: Lane) -> None:
@@ -194,7 +194,6 @@ class Flights:
         if place.line is not None:
             place.line.remove(place)
             place.line = None
-            self._in_line -= 1
             self.busy -= 1
 
     def next_lane(self) -> Lane | None:
@@ -210,15 +209,15 @@ class Flights:
                     lane.offer(run)
                 if lane.ready and not lane.queued:
                     return lane
-        if self._in_line:
-            for crew in tuple(self._crews.values()):
-                if crew.under_way < crew.limit and (place := crew.line.pop()) is not None:
-                    self._in_line -= 1
-                    self.busy -= 1
-                    place.line = None
-                    place.lane.resting = False
-                    place.lane.called = True
-                    return place.lane
+        for crew in tuple(self._lines):
+            if not len(crew.line):
+                del self._lines[crew]
+            elif crew.under_way < crew.limit and (place := crew.line.pop()) is not None:
+                self.busy -= 1
+                place.line = None
+                place.lane.resting = False
+                place.lane.called = True
+                return place.lane
         return None
 
 

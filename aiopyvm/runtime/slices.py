@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from aiopyvm.runtime.run import Run
 
-LONGEST: Final = 16_000_000  # of cost
+LONGEST: Final = 48_000_000  # of cost
 LONGEST_VIRTUAL: Final = 1_000_000  # the time-stamp counter shows a virtual time that moves at exits and ends of slices
 
 

@@ -411,6 +411,33 @@ def test_a_call_tells_what_it_cost_and_raised() -> None:
     assert isinstance(failing.error, ZeroDivisionError)
 
 
+def test_a_host_that_refuses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are made by the caller, or by the threads that are there."""
+    refused = Workers()
+    with monkeypatch.context() as patch:
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", start)
+        seen: list[int] = []
+        assert refused.submit(seen.append, 1, lambda: seen.append(2)).made
+        assert seen == [1, 2]
+    assert refused.threads == 0
+    assert refused.submit(seen.append, 3).wait(5)
+    assert refused.threads == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        gate = threading.Event()
+        first = refused.submit(lambda _: gate.wait(5), 0)
+        second = refused.submit(seen.append, 4)
+        assert not second.made
+        gate.set()
+        assert first.wait(5)
+        assert second.wait(5)
+    assert seen == [1, 2, 3, 4]
+
+
 @both_loops
 async def test_a_thread_calls_the_event_loop() -> None:
     called = anyio.Event()
