@@ -17,6 +17,7 @@ examples:
   aiopyvm run --mount .:/src:ro --cwd /src --root rootfs/ make -n
   aiopyvm run --instructions 1000000 --memory 16M --timeout 2 ./untrusted
   aiopyvm run --strace ./hello                 system calls, on standard error
+  aiopyvm run --stats --profile out.json ./primes
   aiopyvm pipe 'seq 1000 | sort -rn | head -3' --root rootfs/
   aiopyvm asm 'mov eax, 1; int 0x80' > exit.bin
   aiopyvm run --flat exit.bin
@@ -144,6 +145,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_machine(run)
     run.add_argument("--trace", action="store_true", help="show each executed instruction on standard error")
     run.add_argument("--strace", action="store_true", help="show each system call on standard error")
+    run.add_argument(
+        "--profile", metavar="FILE", help="write where its instructions went, for speedscope (- for the table alone)"
+    )
+    run.add_argument("--stats", action="store_true", help="show figures of the run and its engine on standard error")
+    run.add_argument("--perf-map", action="store_true", help="name generated code for Linux perf: /tmp/perf-PID.map")
     run.add_argument("--flat", action="store_true", help="PROGRAM is a flat binary: no headers, just code")
     run.add_argument("--load-at", type=address, default=0, metavar="ADDRESS", help="where --flat puts it (0)")
     run.add_argument("--tty", action="store_true", help="the streams are a terminal for the guest")

@@ -17,6 +17,7 @@ import anyio
 
 from aiopyvm import VM, HostDir, Limits, Reason, Result
 from aiopyvm.cli.main import complain
+from aiopyvm.cli.measure import Measure
 from aiopyvm.host.terminal import restore_terminals
 
 OUT_OF_TIME: Final = 124
@@ -91,6 +92,9 @@ async def _run(arguments: Any) -> int:
     vm = make_vm(arguments)
     options = streams(arguments) | {"tty": arguments.tty or all(map(os.isatty, (0, 1)))}
     program, rest = arguments.program, arguments.arguments
+    measure = Measure(arguments)
+    if measure.wanted:
+        options["task_status"] = measure
     if arguments.flat:
         source = await vm.path(program).read_bytes() if arguments.root is not None else program
         result = await vm.run_flat(source, *rest, load_at=arguments.load_at, **options)
@@ -98,7 +102,10 @@ async def _run(arguments: Any) -> int:
         result = await vm.run(program, *rest, **options)
     else:
         result = await vm.run_elf(program, *rest, **options)
-    return status_of(result)
+    status = status_of(result)
+    if measure.wanted:
+        measure.tell(result)
+    return status
 
 
 async def _pipe(arguments: Any) -> int:

@@ -1,0 +1,96 @@
+"""What `aiopyvm run` tells about a run: --profile, --stats, --perf-map."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiopyvm import Process, Result
+from aiopyvm.runtime.machine import get_engine
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.profile import Profiler
+    from aiopyvm.runtime.run import Run
+
+
+class Measure:
+    """Watches the run that is about to start, and tells afterwards. It is given as `task_status`."""
+
+    def __init__(self, arguments: Any) -> None:
+        self._arguments = arguments
+        self._profiler: Profiler | None = None
+        self._run: Run | None = None
+        if arguments.perf_map:
+            name_generated_code(arguments.engine)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to watch."""
+        return self._arguments.profile is not None or bool(self._arguments.stats)
+
+    def started(self, process: Process) -> None:
+        """The guest is there, and has not executed anything."""
+        self._run = process.runs[0]
+        if self._arguments.profile is not None:
+            from aiopyvm.runtime.profile import Profiler
+
+            self._profiler = Profiler(self._run)
+
+    def tell(self, result: Result) -> None:
+        """The run has ended: write the profile, show tables on standard error. Raises OSError."""
+        if self._profiler is not None:
+            target = self._arguments.profile
+            if target != "-":
+                import json
+
+                name = str(result.args[0]) if result.args else "guest"
+                Path(target).write_text(json.dumps(self._profiler.speedscope(name)))
+            _show(self._profiler.table())
+        if self._arguments.stats:
+            assert self._run is not None
+            calls = self._run.kernel.calls.total()
+            _show(_lines("the run", run_figures(result, calls)))
+            engine = get_engine(self._arguments.engine)
+            _show(_lines(f"engine {engine.name}", engine.statistics()))
+
+
+def run_figures(result: Result, calls: int) -> dict[str, int | float]:
+    """What a result says of a run in numbers."""
+    seconds = result.wall_time
+    return {
+        "instructions": result.instructions,
+        "wall_time_s": round(seconds, 4),
+        "million_instructions_per_second": round(result.instructions / seconds / 1e6, 2) if seconds else 0,
+        "system_calls": calls,
+        "unknown_system_calls": sum(result.unknown_syscalls.values()),
+        "peak_memory_bytes": result.peak_memory,
+    }
+
+
+def name_generated_code(engine: str) -> None:
+    """Begin the map for Linux perf, with the handlers that are loaded now. Raises OSError."""
+    from aiopyvm.engine.native import perfmap
+
+    perfmap.enable()
+    if get_engine(engine).name == "native":
+        from aiopyvm.engine.native.aot import ahead_of_time
+
+        loaded = ahead_of_time().poll()
+        if loaded is not None and loaded.symbols:
+            first = min(loaded.symbols, key=loaded.symbols.__getitem__)
+            base = loaded.address(first) - loaded.symbols[first]
+            perfmap.record_symbols(base, loaded.at + loaded.size, loaded.symbols.items())
+
+
+def _lines(title: str, figures: Mapping[str, int | float]) -> Iterable[str]:
+    yield f"{title}:"
+    for name, value in figures.items():
+        if value:
+            yield f"  {name.replace('_', ' '):<36} {value:>16,}"
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
