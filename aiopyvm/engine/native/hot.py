@@ -24,7 +24,7 @@ from typing import Final
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
-from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
+from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request, Table
 from aiopyvm.engine.native.regiontext import read_covered
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
@@ -42,7 +42,7 @@ MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
 MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
 REACH: Final = 3 * MOST_INSTRUCTIONS  # instructions that a request has
-MOST_CASES: Final = 256  # words of a jump table
+MOST_CASES: Final = 128  # words of a jump table
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
@@ -403,7 +403,7 @@ def _translated(code: SpaceCode, address: int) -> set[Block]:
 def request_for(code: SpaceCode, root: int) -> Request:
     """What a region at `root` is made from: the live blocks near it."""
     found: dict[int, bytes] = {}
-    tables: dict[int, tuple[int, ...]] = {}
+    tables: dict[int, Table] = {}
     queue, seen, count = deque([root]), {root}, 0
     while queue and count < REACH:
         address = queue.popleft()
@@ -416,7 +416,7 @@ def request_for(code: SpaceCode, root: int) -> Request:
             ways = [target for _, target, _ in block.branches] + [block.next]
             for table, targets in _tables(code, block):
                 tables[table] = targets
-                ways += targets
+                ways += [target for _, target in targets]
             for way in ways:
                 if way not in seen and code.record(way):
                     seen.add(way)
@@ -436,9 +436,9 @@ def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterato
     yield from sorted(parted.items())
 
 
-def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The jump table of an indirect jump at the end of a block: its address, and those of its words that were
-    jumped to.
+def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, Table]]:
+    """The jump table of an indirect jump at the end of a block: its address, and those of its words (number, target)
+    that were jumped to.
     """
     last = block.addresses[-1]
     try:
@@ -450,18 +450,18 @@ def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, tuple[int, ...
             yield operand.displacement, tuple(_words(code, operand.displacement))
 
 
-def _words(code: SpaceCode, table: int) -> Iterator[int]:
+def _words(code: SpaceCode, table: int) -> Iterator[tuple[int, int]]:
     space = code.space
     if table & 3:
         return
-    for address in range(table, min(table + 4 * MOST_CASES, 1 << 32), 4):
+    for number, address in enumerate(range(table, min(table + 4 * MOST_CASES, 1 << 32), 4)):
         if not space.pages[address >> PAGE_SHIFT] & READ:
             return
         word = space.view32[address >> 2]
         if not space.pages[word >> PAGE_SHIFT] & EXEC:
             return
         if code.record(word):
-            yield word
+            yield number, word
 
 
 def passes() -> int:

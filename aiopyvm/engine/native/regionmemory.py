@@ -143,7 +143,8 @@ class SpanMemory:
 
     def _permissions(self, address: str) -> str:
         text = self.text
-        page = text.value(f"zext i32 {text.value(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
+        wide = text.value(f"zext i32 {address} to i64")  # as the access has it
+        page = text.value(f"lshr i64 {wide}, {PAGE_SHIFT}")
         return text.value(f"load i8, ptr {text.value(f'getelementptr i8, ptr %pages, i64 {page}')}{INVARIANT}")
 
     def _pointer(self, first: str, at: int) -> str:

@@ -36,16 +36,17 @@ _PLAIN: Final = frozenset(
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)
 _WIDTHS: Final = frozenset((8, 16, 32, 64))  # bits of an access
 
+Table = tuple[tuple[int, int], ...]  # words of a jump table: number, target
 Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a region is made from: `blocks` are runs of executed code, `tables` the words of jump tables by address."""
+    """What a region is made from: `blocks` are runs of executed code, `tables` words of jump tables by address."""
 
     root: int
     blocks: tuple[tuple[int, bytes], ...]
-    tables: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    tables: tuple[tuple[int, Table], ...] = ()
     limit: int = MOST_INSTRUCTIONS
 
     def to_text(self) -> str:
@@ -58,7 +59,7 @@ class Request:
         """The request that `to_text` wrote."""
         data = json.loads(text)
         blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
-        tables = tuple((address, tuple(words)) for address, words in data["tables"])
+        tables = tuple((address, tuple((n, word) for n, word in words)) for address, words in data["tables"])
         return cls(data["root"], blocks, tables, data["limit"])
 
 
@@ -94,6 +95,7 @@ class Node:
     after: Node | int = 0
     taken: Node | int = 0
     cases: dict[int, Node] = field(default_factory=dict)
+    table: list[tuple[int, int]] = field(default_factory=list)  # the cases' numbers in a jump table
     entered: int = 0  # ways in
     join: bool = False
     retreating: set[Node] = field(default_factory=set)  # successors for which the budget is looked at
@@ -335,10 +337,11 @@ class Graph:
             return
         for operand in insn.operands:
             if isinstance(operand, Memory) and insn.row.name == "jmp":
-                for target in sorted(set(self._tables.get(operand.displacement, ()))):
+                for number, target in self._tables.get(operand.displacement, ()):
                     case = self._node(node.context, target)
                     if isinstance(case, Node):
                         node.cases[target] = case
+                        node.table.append((number, target))
 
     # -- what holds of the whole ---------------------------------------------------------------------------------------
 

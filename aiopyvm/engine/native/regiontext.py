@@ -17,7 +17,7 @@ taken, compute their flags in one shared place, by recipe.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -155,7 +155,7 @@ class RegionText:
             labels = [text.new_label() for _ in recipes]
             number = text.fresh(f"load i32, ptr %l.{part}")
             ways = list(zip(recipes, labels, strict=True))
-            cases = " ".join(f"i32 {recipe.number}, label %{label}" for recipe, label in ways)
+            cases = _cases((recipe.number, label) for recipe, label in ways)
             text.line(f"switch i32 {number}, label %{behind} [ {cases} ]")
             for recipe, label in ways:
                 text.leave_scope({})
@@ -245,18 +245,30 @@ class RegionText:
         name, text, state = self._name(target), self.text, self._state
         other = text.new_label()
         labels = {address: text.new_label() for address in node.cases}
-        if len(labels) == 1:
+        index = _table_index(target) if node.table else None
+        if index is not None:
+            self._by_number(node, name, self._name(index), labels, other)
+        elif len(labels) == 1:
             address, label = next(iter(labels.items()))
             text.branch(text.value(f"icmp eq i32 {name}, {_signed(address)}"), label, other, LIKELY)
         else:
-            cases = " ".join(f"i32 {_signed(address)}, label %{label}" for address, label in labels.items())
-            text.line(f"switch i32 {name}, label %{other} [ {cases} ]")
+            text.line(f"switch i32 {name}, label %{other} [ {_cases(labels.items())} ]")
         scope = text.scope()
         for address, label in labels.items():
             self._state = state.fork(state.known, scope)
             self._way(node, label, node.cases[address])
         self._state = state.fork(state.known, scope)
         self._go_out(other, name)
+
+    def _by_number(self, node: Node, name: str, index: str, labels: dict[int, str], other: str) -> None:
+        """Choose by number in the table that the target was loaded from, then see whether it was the one expected."""
+        text = self.text
+        checks = {address: text.new_label() for address in labels}
+        ways = [(number, checks[address]) for number, address in node.table]
+        text.line(f"switch i32 {index}, label %{other} [ {_cases(ways)} ]")
+        for address, label in labels.items():
+            text.label(checks[address])
+            text.branch(text.fresh(f"icmp eq i32 {name}, {_signed(address)}"), label, other, LIKELY)
 
     def _way(self, node: Node, label: str, way: Node | int) -> None:
         """Write the block `label`, a way out of `node` in the current state."""
@@ -447,8 +459,7 @@ class RegionText:
             word = text.fresh(f"load i32, ptr %l.{FLAG_ARGUMENTS[read.flag]}")
             text.line(f"store i32 {word}, ptr %l.read.{read.number}")
             number = text.fresh(f"load i32, ptr %l.{part}")
-            cases = " ".join(f"i32 {number}, label %{label}" for number, label in labels.items())
-            text.line(f"switch i32 {number}, label %{read.behind} [ {cases} ]")
+            text.line(f"switch i32 {number}, label %{read.behind} [ {_cases(labels.items())} ]")
             for recipe in recipes:
                 text.leave_scope({})
                 text.label(labels[recipe.number])
@@ -631,6 +642,20 @@ def read_covered(data: bytes) -> list[tuple[int, int]]:
 
 def _label(node: Node) -> str:
     return f"n{node.index}"
+
+
+def _table_index(target: Value) -> Value | None:
+    """The number of the word that an address was loaded from, where its table's address is known."""
+    if target.op != "load" or target.args[0].op != "add":
+        return None
+    offset, table = target.args[0].args
+    if table.op != "const" or offset.op != "shl" or offset.args[1].op != "const" or offset.args[1].attr != 2:
+        return None
+    return offset.args[0]
+
+
+def _cases(ways: Iterable[tuple[int, str]]) -> str:
+    return " ".join(f"i32 {_signed(number)}, label %{label}" for number, label in ways)
 
 
 def _signed(word: int) -> int:
