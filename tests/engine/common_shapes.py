@@ -20,7 +20,8 @@ from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn
 
 GUESTS = Path(__file__).parents[2] / "guests" / "bin"
-MOST = 1400
+MOST = 1200
+_STACK = 6  # ST(i) up to this one
 _HEAD = '''"""Instructions whose shapes have a handler that is built ahead of time: one of each shape, as bytes.
 
 Made by tests/engine/common_shapes.py; the commonest come first.
@@ -71,11 +72,28 @@ def conditional() -> list[bytes]:
     return forms
 
 
+def x87() -> list[bytes]:
+    """Arithmetic, loads, stores and comparisons with each ST(i), and with the usual addresses; what has no operand."""
+    bases = [(0xD8, 0xC0 + 8 * n) for n in (0, 1, 4, 5, 6, 7)] + [(0xD9, 0xC0), (0xD9, 0xC8)]
+    bases += [(byte, 0xC0 + 8 * n) for byte in (0xDC, 0xDE) for n in (0, 1, 4, 5, 6, 7)]
+    bases += [(0xDD, 0xD0), (0xDD, 0xD8), (0xDD, 0xE0), (0xDD, 0xE8)]
+    bases += [(byte, second) for byte in (0xDB, 0xDF) for second in (0xE8, 0xF0)]
+    forms = [bytes((byte, second + i)) for byte, second in bases for i in range(_STACK)]
+    alone = "d9e0 d9e1 d9e4 d9e5 d9e8 d9e9 d9ea d9eb d9ec d9ed d9ee d9fa d9fc d9fd d9f6 d9f7 dbe2 dbe3 dfe0 dae9 ded9"
+    digits = {0xD8: "014567", 0xDC: "014567", 0xD9: "02357", 0xDD: "023", 0xDB: "02357", 0xDF: "0357", 0xDA: "0145"}
+    for byte, numbers in digits.items():
+        for n in map(int, numbers):
+            forms += [bytes((byte, n << 3 | 3)), bytes((byte, 0x40 | n << 3 | 3, 8))]
+            forms.append(bytes((byte, n << 3 | 5, 1, 0, 0, 0)))
+            forms.append(bytes((byte, n << 3 | 4, 0xC3 if byte in (0xDC, 0xDD) else 0x83)))
+    return forms + [bytes.fromhex(code) for code in alone.split()]
+
+
 def main(arguments: list[str]) -> None:
     """Write the module."""
     guests = [path for path in sorted(GUESTS.iterdir()) if path.read_bytes()[:4] == b"\x7fELF"]
     unique: dict[str, bytes] = {}
-    for code in [*shapes(guests + [Path(name) for name in arguments]), *conditional()]:
+    for code in [*shapes(guests + [Path(name) for name in arguments]), *conditional(), *x87()]:
         unique.setdefault(Shape(decode(code)).name, code)
     lines = [""]
     for code in unique.values():
