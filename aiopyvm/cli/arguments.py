@@ -228,7 +228,10 @@ def _add_lockstep(commands: argparse._SubParsersAction[Parser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     lockstep.add_argument(
-        "--engines", default="python,evaluator", metavar="A,B", help="what to compare (python,evaluator); also native"
+        "--engines",
+        default="python,evaluator",
+        metavar="A,B",
+        help="what to compare (python,evaluator); also native, and hot: native, everything compiled at once",
     )
     lockstep.add_argument("--against", choices=("hardware",), help="compare the first engine with this processor")
     lockstep.add_argument(

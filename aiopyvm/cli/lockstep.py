@@ -20,6 +20,7 @@ from aiopyvm.runtime.side import Setup
 
 DEFAULT_ENGINES: Final = "python,evaluator"
 DIFFERENT: Final = 1
+BUILD_SECONDS: Final = 300.0  # until native code has been built for the first time
 PROGRESS_SECONDS: Final = 2.0
 
 
@@ -51,17 +52,38 @@ def engine_names(arguments: Any) -> tuple[str, str]:
 
 
 def _engine(name: str) -> Engine:
-    if name == "evaluator":
-        from aiopyvm.engine.python import PythonEngine
+    """The engine of that name, ready: native code is there, so that it is what is compared."""
+    match name:
+        case "evaluator":
+            from aiopyvm.engine.python import PythonEngine
 
-        engine = PythonEngine("evaluator")
-        engine.name = name
-        return engine
-    if name == "hardware":
-        from aiopyvm.runtime.hardware import HardwareEngine
+            engine = PythonEngine("evaluator")
+            engine.name = name
+            return engine
+        case "hardware":
+            from aiopyvm.runtime.hardware import HardwareEngine
 
-        return HardwareEngine()
+            return HardwareEngine()
+        case "hot":
+            return _hot_engine()
+        case "native":
+            from aiopyvm.engine.native.aot import ahead_of_time
+
+            ahead_of_time().wait(BUILD_SECONDS)
     return get_engine(name)
+
+
+def _hot_engine() -> Engine:
+    """A native engine that compiles everything it comes by twice, and waits for that."""
+    from aiopyvm.engine.native.aot import ahead_of_time
+    from aiopyvm.engine.native.engine import NativeEngine
+    from aiopyvm.engine.native.handlertable import HandlerTable
+    from aiopyvm.engine.native.hot import Hot
+
+    table = HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 1, wait=True))
+    engine.name = "hot"
+    return engine
 
 
 def _setup(arguments: Any) -> Setup:
