@@ -31,7 +31,7 @@ from tests.hardware.test_vectors import undefined_flags
 
 pytest.importorskip("llvmlite")
 
-CASES = {"integer": 1300, "x87": 700}
+CASES = {"integer": 700, "x87": 350}
 MOSTLY_NATIVE = {"integer": 0.9, "x87": 0.9}  # of the cases whose shape has a handler
 NONE_UNDER = {"integer": 0.9, "x87": 0.2}  # shapes that have one
 WIDTHS = (1, 8, 13, 16, 32, 33, 64, 80, 105, 128)

@@ -24,7 +24,7 @@ from aiopyvm.engine.native.calls import (
     linked_record,
     record_field,
 )
-from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, RECORD_SIZE
+from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
 from aiopyvm.engine.native.lower import Lowering
 from aiopyvm.engine.shapes import SENTINELS, ShapeTracer, replace_sentinels, shape_key, trace_shape
@@ -150,7 +150,10 @@ class HandlerLowering(Lowering):
         if index == self._count + 1:
             return self._next_eip()
         if index not in self.fields.values:
-            return "undef"  # a branch's target, which only `jump` uses
+            place = self.text.fresh(f"getelementptr i8, ptr {linked_record(self.text)}, i64 {RECORD_OFFSETS['eip']}")
+            return self.text.fresh(
+                f"load i32, ptr {place}"
+            )  # a branch's target: every record that it may lead to has it
         at = self.fields.values.index(index)
         return record_field(self.text, "values", 32, 4 * at) if at < _VALUES else record_field(self.text, "link", 32)
 
