@@ -53,6 +53,7 @@ class Difference:
     counts: tuple[int, int]
     registers: Mapping[str, tuple[int, int]]
     memory: Sequence[Change] = field(default_factory=tuple)
+    operands: Sequence[tuple[int, bytes]] = ()  # the instruction's memory operands: address and content before it
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -67,8 +68,9 @@ class Difference:
         yield from self._ir()
         yield "before:"
         yield from _registers(self.before)
-        for change in self.memory[:MOST_CHANGES]:
-            yield f"  [{change.address:#010x}] = {change.before.hex(' ')}"
+        places = [*self.operands, *((change.address, change.before) for change in self.memory[:MOST_CHANGES])]
+        for address, content in dict(places).items():
+            yield f"  [{address:#010x}] = {content.hex(' ')}"
         for side in (0, 1):
             yield f"{self.names[side]}: {_exit(self.exits[side])}, {_counted(self.counts[side])}"
             yield from self._made(side)

@@ -207,6 +207,7 @@ class Body:
             cpu.instructions += 1
             self._left = bytes(cpu)
         if stop == SYSCALL_STOP:
+            self._left = b""  # RAX has been changed, and not only shown as the number of the call
             return Exit(ExitReason.SYSCALL)
         return None if vector is None else Exit(ExitReason.FAULT, vector)
 

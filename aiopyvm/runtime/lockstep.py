@@ -12,7 +12,7 @@ What always holds: the kernels act only on states that were found to be alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
@@ -20,14 +20,14 @@ from typing import Final, Self
 from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
-from aiopyvm.isa.insn import Insn
+from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import FLAG_BITS, MODE_CODE16, CpuState
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE
 from aiopyvm.runtime.difference import Change, Difference, register_differences
 from aiopyvm.runtime.pages import Content, by_page, changes, content_of, different_pages, put_back
 from aiopyvm.runtime.side import Setup, Side
-from aiopyvm.runtime.steps import instruction_at
+from aiopyvm.runtime.steps import effective_address, instruction_at
 
 STRETCH: Final = 10_000  # instructions that an engine executes at once
 STEPS: Final = 256  # single steps of the hardware until memory is compared
@@ -252,6 +252,7 @@ class Lockstep:
             counts=stretch.counts,
             registers=register_differences(cores[0].cpu, cores[1].cpu, hardware=self.stepped),
             memory=places,
+            operands=tuple(operands_before(insn, cpu, saved)) if insn is not None else (),
         )
 
     def _instruction(self, cpu: CpuState, saved: Content) -> tuple[bytes, str, Insn | None]:
@@ -266,6 +267,16 @@ class Lockstep:
             line = next(iter_disassemble(old[at : at + 15], cpu.eip))
             return line.code, line.text, line.insn
         return code, text, insn
+
+
+def operands_before(insn: Insn, cpu: CpuState, saved: Content) -> Iterator[tuple[int, bytes]]:
+    """Address and content of the memory operands of `insn`, as far as the content is known."""
+    for operand in insn.operands:
+        if isinstance(operand, Memory) and operand.width:
+            address = effective_address(cpu, operand)
+            at, end = address % PAGE, address % PAGE + operand.width // 8
+            if (page := saved.get(address - at)) is not None and end <= PAGE:
+                yield address, page[at:end]
 
 
 def set_registers(cpu: CpuState, values: CpuState) -> None:

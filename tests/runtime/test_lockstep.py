@@ -144,6 +144,8 @@ def test_wrong_memory_is_found_at_its_instruction() -> None:
     (change,) = difference.memory
     assert change.address == BUFFER + 4 * 500 + 6000
     assert change.after == (b"\0", b"\x12")
+    assert difference.operands == ((BUFFER + 4 * 500, b"\0\0\0\0"),)
+    assert f"[{BUFFER + 4 * 500:#010x}] = 00 00 00 00" in str(difference)
 
 
 def test_a_wrong_count_is_found() -> None:
