@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.snapshot import NOTHING
+from aiopyvm.engine.native.snapshotfile import SnapshotFiles
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.isa.assemble import assemble
@@ -13,7 +18,7 @@ from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.backing import ImageBacking
 from aiopyvm.mem.budget import Unlimited
 from aiopyvm.mem.space import AddressSpace
-from tests.engine.engines import native_engine
+from tests.engine.engines import native_engine, native_handlers
 
 TEXT = 0x8048000
 RX, RW = 5, 3
@@ -176,3 +181,60 @@ def test_more_is_kept_when_a_run_goes_other_ways() -> None:
     third = core(shown)
     *actual, back = finish(engine, third)
     assert (actual[0], back) == (expected[0], [0, 0])
+
+
+def kept(tmp_path: Path) -> tuple[NativeEngine, HandlerTable]:
+    """An engine as a new process has it, whose snapshots are kept in a directory."""
+    table = HandlerTable(native_handlers().loaded)
+    return NativeEngine(
+        lambda: table, make_store=lambda table: SnapshotFiles(table, ObjectCache(tmp_path / "c"))
+    ), table
+
+
+def test_the_next_process_begins_with_what_this_one_has(tmp_path: Path) -> None:
+    first = core(image())
+    *expected, _ = finish(kept(tmp_path)[0], first)
+    first.memory.close()
+    engine, _ = kept(tmp_path)
+    second = core(image())
+    *actual, back = finish(engine, second)
+    assert (actual, back) == (expected, [0, 0])
+    assert engine.statistics()["decoded"] == 0
+    assert code_of(second).blocks(TEXT, TEXT + 1)
+    second.memory.poke(TEXT + CODE.index(b"\x83\xc3\x05") + 2, b"\x25")  # its blocks are known too
+    second.cpu.eip, second.cpu.ecx, second.cpu.ebx = TEXT, 1, 0
+    engine.run(second, 100_000)
+    assert second.cpu.ebx == sum(range(3, 3 + _PROCEDURES)) + 0x20
+
+
+def test_a_handler_made_on_demand_is_waited_for_again(tmp_path: Path) -> None:
+    engine, table = kept(tmp_path)
+    text = _SOURCE.replace("dec ecx", "shld word ptr [ecx * 2 + 0x20100], dx, 3; dec ecx")
+    first = core(image(assemble(text, TEXT)))
+    first.cpu.ecx = 900
+    engine.run(first, 10_000)
+    table.collect(100)
+    before = engine.statistics()["instructions_evaluated"]
+    *expected, _ = finish(engine, first)
+    assert engine.statistics()["instructions_evaluated"] == before
+    first.memory.close()
+    engine, table = kept(tmp_path)
+    second = core(image(assemble(text, TEXT)))
+    second.cpu.ecx = 900
+    engine.run(second, 100)
+    assert len(code_of(second).waiting) == 1
+    *actual, _ = finish(engine, second)
+    assert actual == expected
+
+
+def test_what_is_no_snapshot_is_made_anew(tmp_path: Path) -> None:
+    first = core(image())
+    *expected, _ = finish(kept(tmp_path)[0], first)
+    first.memory.close()
+    cache = ObjectCache(tmp_path / "c")
+    (entry,) = cache.entries()
+    for data in (b"", b"\x01\0\0\0{", b"\x02\0\0\0{}", b"\xff" * 100):
+        cache.put(entry.name, data)
+        *actual, back = finish(kept(tmp_path)[0], core(image()))
+        assert actual == expected
+        assert back[0] > 0

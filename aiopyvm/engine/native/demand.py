@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from aiopyvm.engine.native.generate import handlers_text
 from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.engine.native.objectfile import BadObjectError, load
 from aiopyvm.engine.native.worker import CompileError, Job, compiler
@@ -89,6 +88,8 @@ class Demand:
                 shapes.append(shape)
         if not shapes:
             return
+        from aiopyvm.engine.native.generate import handlers_text  # seldom needed, and long to import
+
         text, without = handlers_text(shapes)
         self._never.update(without)
         if len(without) < len(shapes):

@@ -19,7 +19,7 @@ from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Context, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
-from aiopyvm.engine.native.snapshot import Snapshots
+from aiopyvm.engine.native.snapshot import Snapshots, Store
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
@@ -49,16 +49,21 @@ class NativeEngine:
     """Executes cores under the contract of `aiopyvm.engine.protocol`, in generated code.
 
     `handlers` gives the loaded handlers, or None as long as there are none; it is asked at the beginning of a run.
-    `make_hot` makes the hot tier for the symbols that are loaded.
+    `make_hot` makes the hot tier for the symbols that are loaded; `make_store` what keeps translations for later
+    processes (None: nothing).
     """
 
     name = "native"
 
     def __init__(
-        self, handlers: Callable[[], HandlerTable | None], make_hot: Callable[[Mapping[str, int]], Hot] = Hot
+        self,
+        handlers: Callable[[], HandlerTable | None],
+        make_hot: Callable[[Mapping[str, int]], Hot] = Hot,
+        make_store: Callable[[HandlerTable], Store] | None = None,
     ) -> None:
         self._load = handlers
         self._make_hot = make_hot
+        self._make_store = make_store
         self.hot: Hot | None = None  # as soon as there are handlers
         self._table: HandlerTable | None = None
         self._runs: Runs | None = None
@@ -222,6 +227,7 @@ class NativeEngine:
                 if self._table is None:
                     self._runs = Runs(table.form)
                     self.hot = self._make_hot(table.symbols)
+                    self._snapshots.store = self._make_store(table) if self._make_store is not None else None
                     self._table = table
         return self._table
 

@@ -66,6 +66,10 @@ class HandlerTable:
         """The handler of that name, as a distance from code_base."""
         return self._handlers.get(name)
 
+    def name_at(self, handler: int) -> str:
+        """The name of the handler at a distance from code_base."""
+        return next(name for name, at in self._handlers.items() if at == handler)
+
     def form(self, insn: Insn) -> Form:
         """How `insn` becomes a record."""
         shape = self._shapes.find(insn)

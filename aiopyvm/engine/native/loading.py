@@ -1,17 +1,21 @@
-"""From the object that is built ahead of time to an engine, and what to do where there is none."""
+"""From the object that is built ahead of time to an engine, and what to do where there is none.
+
+Where generated code cannot run, nothing of what makes it is imported.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import threading
+from typing import TYPE_CHECKING
 
-from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.codearena import unsupported
-from aiopyvm.engine.native.engine import NativeEngine
-from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.native.hot import Hot, passes
 from aiopyvm.errors import EngineUnavailableError
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.engine import NativeEngine
+    from aiopyvm.engine.native.handlertable import HandlerTable
 
 
 class Loading:
@@ -31,6 +35,9 @@ class Loading:
         return self._table
 
     def _try(self) -> None:
+        from aiopyvm.engine.native.aot import ahead_of_time
+        from aiopyvm.engine.native.handlertable import HandlerTable
+
         try:
             loaded = ahead_of_time().poll()
         except EngineUnavailableError as refused:
@@ -49,6 +56,11 @@ def native_engine() -> NativeEngine:
     reason = unsupported()
     if reason is not None:
         raise EngineUnavailableError(reason)
+    from aiopyvm.engine.native.aot import ahead_of_time
+    from aiopyvm.engine.native.engine import NativeEngine
+    from aiopyvm.engine.native.hot import Hot, passes
+    from aiopyvm.engine.native.snapshotfile import SnapshotFiles
+
     if ahead_of_time().poll() is None and importlib.util.find_spec("llvmlite") is None:
         raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
-    return NativeEngine(Loading().handlers, lambda symbols: Hot(symbols, passes()))
+    return NativeEngine(Loading().handlers, lambda symbols: Hot(symbols, passes()), SnapshotFiles)

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiopyvm.engine.native.recordarena import Content
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
 from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
-    from aiopyvm.engine.native.space import Block, SpaceCode
+    from aiopyvm.engine.native.space import SpaceCode
 
 WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
 MOST: Final = 64  # snapshots kept
 MOST_BYTES: Final = 4 << 20  # of one
-_PAGE_LINES_SHIFT: Final = 6  # lines of code in a page: 1 << this
+LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
+
+
+Key = tuple[bytes, int, int]  # digest of an image, address where its first byte would be, end of code
 
 
 class Home(NamedTuple):
@@ -38,29 +42,78 @@ class Home(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The live records of a run, or of its first instructions: `offset` is the first one's."""
+
+    offset: int
+    addresses: tuple[int, ...]
+    end: int  # behind the last byte; may be 1 << 32
+    branches: tuple[tuple[int, int, bool], ...]  # index of the instruction, target, whether passes are counted
+    next: int
+
+
 class Snapshot:
     """Records of code in `homes`, and the tables of the space that made them; nobody changes them any more.
 
-    `pages`: runs (address, length) of pages that have code.
+    `pages`: runs (address, length) of pages that have code. `make_blocks` gives the blocks when they are asked for.
     """
 
-    homes: tuple[Home, ...] = ()
-    pages: tuple[tuple[int, int], ...] = ()
-    content: Content = field(default_factory=Content)
-    entries: dict[int, int] = field(default_factory=dict)
-    counters: dict[int, int] = field(default_factory=dict)
-    lines: dict[int, tuple[Block, ...]] = field(default_factory=dict)
-    waiting: dict[int, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        homes: tuple[Home, ...] = (),
+        pages: tuple[tuple[int, int], ...] = (),
+        content: Content | None = None,
+        entries: dict[int, int] | None = None,
+        counters: dict[int, int] | None = None,
+        make_blocks: Callable[[], tuple[Block, ...]] = tuple,
+        waiting: dict[int, str] | None = None,
+    ) -> None:
+        self.homes = homes
+        self.pages = pages
+        self.content = content or Content()
+        self.entries = entries or {}
+        self.counters = counters or {}
+        self.waiting = waiting or {}
+        self._make_blocks = make_blocks
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks that the records are of."""
+        return self._make_blocks()
+
+    @cached_property
+    def lines(self) -> dict[int, tuple[Block, ...]]:
+        """The blocks by the number of each line of memory that they have a byte of."""
+        lines: dict[int, tuple[Block, ...]] = {}
+        for block in self.blocks:
+            for line in lines_of(block.addresses[0], block.end):
+                lines[line] = (*lines.get(line, ()), block)
+        return lines
+
+
+def lines_of(start: int, end: int) -> range:
+    """The numbers of the lines that have a byte of [start, end)."""
+    return range(start >> LINE_SHIFT, (end - 1 >> LINE_SHIFT) + 1)
+
+
+class Store(Protocol):
+    """Where snapshots are kept for later processes."""
+
+    def get(self, key: Key) -> Snapshot | None:
+        """What was kept for `key`."""
+
+    def put(self, key: Key, snapshot: Snapshot) -> None:
+        """Keep `snapshot` for `key`, if it is worth it."""
 
 
 NOTHING: Final = Snapshot()
-Key = tuple[bytes, int, int]  # digest of an image, address where its first byte would be, end of code
 
 
 class Snapshots:
     """The snapshots of this process, by the image that a space begins in."""
 
     def __init__(self) -> None:
+        self.store: Store | None = None
         self._kept: dict[Key, Snapshot] = {}
         self._growing: dict[Key, weakref.ref[SpaceCode]] = {}
         self._lock = threading.Lock()
@@ -78,11 +131,25 @@ class Snapshots:
         code = donor() if donor is not None else None
         if code is not None:
             self.keep(key, code)
-        snapshot = self._kept.get(key, NOTHING)
+        snapshot = self._known(key)
         if not all(_is_home(space, home) for home in snapshot.homes):
             return key, NOTHING
         self.adopted += snapshot is not NOTHING
         return key, snapshot
+
+    def _known(self, key: Key) -> Snapshot:
+        snapshot = self._kept.get(key)
+        if snapshot is None:
+            snapshot = (self.store.get(key) if self.store is not None else None) or NOTHING
+            self._add(key, snapshot)
+        return snapshot
+
+    def _add(self, key: Key, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+            while len(self._kept) >= MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = snapshot
 
     def grown(self, key: Key, code: SpaceCode) -> None:
         """The space of `code` has translated enough to be of use for others."""
@@ -92,19 +159,17 @@ class Snapshots:
         """Take a snapshot of `code`, if it can be taken, in place of the one before."""
         snapshot = code.snapshot()
         if snapshot is not None:
-            with self._lock:
-                self._kept.pop(key, None)
-                while len(self._kept) >= MOST:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[key] = snapshot
+            self._add(key, snapshot)
             self.taken += 1
+            if self.store is not None:
+                self.store.put(key, snapshot)
 
 
 def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...], tuple[tuple[int, int], ...]] | None:
     """Where the pages with `lines` are at home, and the runs (address, length) of those pages; None: not in images."""
     homes: list[Home] = []
     runs: list[tuple[int, int]] = []
-    for page in sorted({line >> _PAGE_LINES_SHIFT for line in lines}):
+    for page in sorted({line << LINE_SHIFT >> PAGE_SHIFT for line in lines}):
         address = page << PAGE_SHIFT
         if runs and sum(runs[-1]) == address:
             runs[-1] = runs[-1][0], runs[-1][1] + PAGE

@@ -9,29 +9,27 @@ entered through. Lines of memory from which there is a live record are tracked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.layout import RECORD_SIZE, Context
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
-from aiopyvm.engine.native.snapshot import MOST_BYTES, NOTHING, WORTH, Key, Snapshot, Snapshots, homes_of
+from aiopyvm.engine.native.snapshot import (
+    LINE_SHIFT,
+    MOST_BYTES,
+    NOTHING,
+    WORTH,
+    Block,
+    Key,
+    Snapshot,
+    Snapshots,
+    homes_of,
+    lines_of,
+)
 from aiopyvm.mem.space import AddressSpace
 
-_LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
 UNCOUNTED: Final = 0xFFFFFFFF  # passes until a counter runs out that nobody waits for
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """The live records of a run, or of its first instructions: `offset` is the first one's."""
-
-    offset: int
-    addresses: tuple[int, ...]
-    end: int  # behind the last byte; may be 1 << 32
-    branches: tuple[tuple[int, int, bool], ...]
-    next: int
 
 
 class SpaceCode:
@@ -245,8 +243,8 @@ class SpaceCode:
         """The live blocks that have a byte of [address, end)."""
         found: set[Block] = set()
         for known in (self._lines, self._base.lines):
-            lines: Iterable[int] = _lines(address, end)
-            if end - address >> _LINE_SHIFT > len(known):
+            lines: Iterable[int] = lines_of(address, end)
+            if end - address >> LINE_SHIFT > len(known):
                 lines = known
             for line in lines:
                 found.update(b for b in known.get(line, ()) if b.addresses[0] < end and address < b.end)
@@ -255,7 +253,7 @@ class SpaceCode:
     def _track(self, block: Block) -> None:
         start = block.addresses[0]
         self.space.track_code(start, block.end - start)
-        for line in _lines(start, block.end):
+        for line in lines_of(start, block.end):
             self._lines[line] = (*self._lines.get(line, ()), block)
         self._grow()
 
@@ -280,7 +278,7 @@ class SpaceCode:
             self._dead[address] = offset
             arena.replace_jump(address, 0)
         self._vacant[block.addresses[0]] = block
-        for line in _lines(block.addresses[0], block.end):
+        for line in lines_of(block.addresses[0], block.end):
             self._lines[line] = tuple(other for other in self._lines[line] if other is not block)
             if not self._lines[line]:
                 del self._lines[line]
@@ -321,7 +319,7 @@ class SpaceCode:
     def _untrack(self, line: int) -> None:
         """Nothing is translated from `line` any more, unless by someone else: stores to it may be fast again."""
         if len(self.space.code_listeners) == 1:
-            self.space.untrack_code(line << _LINE_SHIFT, 1)
+            self.space.untrack_code(line << LINE_SHIFT, 1)
 
     def _publish_jumps(self) -> None:
         self.context.jump_cache = self.arena.jumps
@@ -357,7 +355,8 @@ class SpaceCode:
         for offset in counters.values():
             content.reset_counter(offset, self.steps.count, self.threshold)
         entries = {**self._base.entries, **self._entries}
-        return Snapshot(*homes, content, entries, counters, lines, dict(self.waiting))
+        blocks = tuple({block: None for blocks in lines.values() for block in blocks})
+        return Snapshot(*homes, content, entries, counters, lambda: blocks, dict(self.waiting))
 
     def _grow(self) -> None:
         self._growth += 1
@@ -369,6 +368,4 @@ class SpaceCode:
             self._snapshots.keep(self._key, self)
 
 
-def _lines(start: int, end: int) -> range:
-    """The lines that have a byte of [start, end)."""
-    return range(start >> _LINE_SHIFT, (end - 1 >> _LINE_SHIFT) + 1)
+__all__ = ["UNCOUNTED", "Block", "SpaceCode"]

@@ -1,0 +1,130 @@
+"""Snapshots on disk, so that the first run of a program in a process finds what the last process translated.
+
+They are kept with the other generated code (`cache.py`) under what they depend on: the program's image and place, and
+the handlers that records refer to. A record whose handler was made on demand waits for it again in the next process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from aiopyvm.engine.native.cache import ObjectCache, object_cache
+from aiopyvm.engine.native.cachekey import name_of
+from aiopyvm.engine.native.codearena import FIXED_END
+from aiopyvm.engine.native.layout import RECORD_SIZE
+from aiopyvm.engine.native.recordarena import RECORD, Content
+from aiopyvm.engine.native.snapshot import Block, Home, Key, Snapshot
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.handlertable import HandlerTable
+
+KIND: Final = "program"
+WORTH: Final = 64  # instructions more than what is on disk, and a sixteenth more, from which on it is written again
+_WORDS: Final = RECORD_SIZE // 4
+_SIZE: Final = struct.Struct("<I")
+
+
+class SnapshotFiles:
+    """Keeps snapshots of programs for later processes. `table`: the handlers that records refer to."""
+
+    def __init__(self, table: HandlerTable, cache: ObjectCache | None = None) -> None:
+        self._table = table
+        self._cache = cache if cache is not None else object_cache()
+        symbols = json.dumps(sorted(table.loaded.symbols.items())).encode()
+        self._handlers = hashlib.sha256(symbols).digest()
+        self._sizes: dict[Key, int] = {}  # instructions of what is on disk
+
+    def get(self, key: Key) -> Snapshot | None:
+        """What an earlier process kept for `key`."""
+        data = self._cache.get(self._name(key))
+        if data is None:
+            return None
+        try:
+            snapshot = unpack(data)
+        except (ValueError, KeyError, TypeError, struct.error):
+            return None  # it is written again when there is something to write
+        self._sizes[key] = len(snapshot.entries)
+        return snapshot
+
+    def put(self, key: Key, snapshot: Snapshot) -> None:
+        """Keep `snapshot` for `key`, if it has enough more than what is kept."""
+        size, known = len(snapshot.entries), self._sizes.get(key, 0)
+        if size >= known + max(WORTH, known >> 4):
+            self._sizes[key] = size
+            self._cache.put(self._name(key), pack(snapshot, self._table))
+
+    def _name(self, key: Key) -> str:
+        digest, start, stop = key
+        return name_of(KIND, self._handlers, digest, f"{start} {stop}".encode())
+
+
+def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
+    """A snapshot as bytes; handlers that only this process has are named."""
+    runs, singles, free, jumps = snapshot.content
+    words = array("I", runs)
+    waiting = dict(snapshot.waiting)
+    for record, handler in enumerate(words[::_WORDS]):
+        if handler >= FIXED_END:
+            waiting[record * RECORD_SIZE] = table.name_at(handler)
+            words[record * _WORDS] = table.steps.step
+    blocks = array("I", _block_words(snapshot))
+    tables = [array("I", part) for known in (snapshot.entries, snapshot.counters) for part in (known, known.values())]
+    parts = [words.tobytes(), bytes(singles), jumps, blocks.tobytes(), *(part.tobytes() for part in tables)]
+    head = json.dumps(
+        {
+            "homes": [(home.start, home.end, home.digest.hex(), home.offset) for home in snapshot.homes],
+            "pages": snapshot.pages,
+            "free": free,
+            "waiting": list(waiting.items()),
+            "parts": [len(part) for part in parts],
+        }
+    ).encode()
+    return b"".join([_SIZE.pack(len(head)), head, *parts])
+
+
+def unpack(data: bytes) -> Snapshot:
+    """Undo `pack`. Raises ValueError, KeyError, TypeError, struct.error for what is none."""
+    (size,) = _SIZE.unpack_from(data)
+    head = json.loads(data[_SIZE.size : _SIZE.size + size])
+    at = _SIZE.size + size
+    parts = []
+    for length in head["parts"]:
+        parts.append(data[at : at + length])
+        at += length
+    runs, singles, jumps, blocks, *tables = parts
+    names, offsets, counted, counters = (array("I", part) for part in tables)
+    homes = tuple(Home(start, end, bytes.fromhex(digest), offset) for start, end, digest, offset in head["homes"])
+    return Snapshot(
+        homes,
+        tuple((address, length) for address, length in head["pages"]),
+        Content(runs, bytearray(singles), tuple(head["free"]), jumps),
+        dict(zip(names, offsets, strict=True)),
+        dict(zip(counted, counters, strict=True)),
+        lambda: _blocks(array("I", blocks), runs),
+        {int(offset): str(name) for offset, name in head["waiting"]},
+    )
+
+
+def _block_words(snapshot: Snapshot) -> Iterator[int]:
+    for block in snapshot.blocks:
+        yield from (block.offset, len(block.addresses), block.next, len(block.branches))
+        for index, target, counted in block.branches:
+            yield from (index, target, counted)
+
+
+def _blocks(words: array[int], runs: bytes) -> tuple[Block, ...]:
+    """The blocks that `_block_words` told of; their records know the addresses."""
+    blocks = []
+    left: Any = iter(words)
+    for offset in left:
+        count, following, branches = next(left), next(left), next(left)
+        found = tuple((next(left), next(left), bool(next(left))) for _ in range(branches))
+        addresses = tuple(RECORD.unpack_from(runs, offset + n * RECORD_SIZE)[1] for n in range(count))
+        end = addresses[0] + (following - addresses[0] & 0xFFFFFFFF)
+        blocks.append(Block(offset, addresses, end, found, following))
+    return tuple(blocks)
