@@ -16,6 +16,7 @@ from aiopyvm.runtime.pages import changes
 from aiopyvm.runtime.program import Program
 from aiopyvm.runtime.side import Setup
 from tests.conftest import GuestPaths
+from tests.engine.engines import engine_of
 
 LOAD_AT = 0x10000
 BUFFER = 0x11000
@@ -95,6 +96,14 @@ def test_engines_that_agree(guest: GuestPaths, name: str) -> None:
     assert found.instructions > 50
     assert found.ending == ("signal 11" if name == "crash" else "exit status 0")
     assert b"".join(written)
+
+
+@pytest.mark.parametrize("name", ["structs", "sort", "crash"])
+@pytest.mark.parametrize("engine", ["native", "hot"])
+def test_native_code_agrees(guest: GuestPaths, name: str, engine: str) -> None:
+    found = compare(elf(guest(name), "null", stdin=b"one\ntwo\n"), engine_of(engine))
+    assert str(found.difference) == "None"
+    assert found.instructions > 200
 
 
 def test_a_wrong_flag_is_found_at_its_instruction() -> None:
