@@ -299,7 +299,7 @@ class NativeEngine:
         """Take over what was compiled since the last run."""
         code.adopt_handlers()
         if self.hot is not None:
-            self.hot.collect()
+            self.hot.collect(code)
 
     def _touch(self, core: Core, context: Context) -> bool:
         """Make the access fast for which generated code came back; False where it stays slow, or was none.

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
@@ -34,7 +35,7 @@ from aiopyvm.isa.insn import Memory
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
-AFTER: Final = 4000  # passes of a counter
+AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
 MOST_JOBS: Final = 32  # waiting for the compile worker
 MOST_BYTES: Final = 64 << 20  # of code
@@ -103,9 +104,10 @@ class Region:
 
 @dataclass(eq=False, slots=True)
 class Installed:
-    """What the hot tier knows of one space: regions by root, and by the lines that they cover."""
+    """What the hot tier knows of one space: its regions by root, and those that were made for it meanwhile."""
 
     roots: dict[int, Region] = field(default_factory=dict)
+    made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
     churn: dict[int, int] = field(default_factory=dict)
 
 
@@ -150,18 +152,20 @@ class Hot:
         self._spaces: weakref.WeakKeyDictionary[SpaceCode, Installed] = weakref.WeakKeyDictionary()
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start: regions by what became of them, and how many bytes of code there are."""
-        return {f"regions_{name}": count for name, count in self.counters.items()} | {"region_bytes": self._bytes}
+        """Counters since the start: regions by what became of them, bytes of code there are, time of the compiler."""
+        now = {"region_bytes": self._bytes, "region_compile_ms": round(1000 * self.compile_seconds)}
+        return {f"regions_{name}": count for name, count in self.counters.items()} | now
 
     # -- what the engine tells -----------------------------------------------------------------------------------------
 
     def attend(self, code: SpaceCode) -> None:
         """Look after a space from now on."""
-        installed = self._spaces[code] = Installed()
+        installed = Installed()
         weakref.finalize(code, self._gone, installed)
         code.threshold = self.after
         code.patience = self._patience
         with self._lock:
+            self._spaces[code] = installed
             for root in self._regions:
                 if counter := code.counter(root):  # of what the space has adopted
                     code.arena.set_value(counter, self._patience(root))
@@ -185,11 +189,21 @@ class Hot:
         with self._lock:
             if not self._adopt(code, eip) and not self._begin(code, eip):
                 code.arena.set_value(counter, max(self.after, 2))
-        self.collect()
+        self.collect(code)
         return counter
 
-    def collect(self) -> None:
-        """Install the regions that were made meanwhile."""
+    def collect(self, code: SpaceCode) -> None:
+        """Install the regions that were made meanwhile for a space, in which nobody may be running."""
+        self._load_made()
+        installed = self._spaces.get(code)
+        while installed is not None and installed.made:
+            generation, region = installed.made.popleft()
+            if generation == code.generation and region.kept:
+                with self._lock:
+                    self._install(code, region)
+
+    def _load_made(self) -> None:
+        """Load the regions that were made meanwhile, for whichever space."""
         while self._done:  # in most cases there is none
             with self._lock:
                 if self._done:
@@ -252,8 +266,9 @@ class Hot:
             self._bar(wanted, str(error))
             return
         code = wanted.code()
-        if code is not None and code.generation == wanted.generation:
-            self._install(code, region)
+        installed = self._spaces.get(code) if code is not None else None
+        if installed is not None:
+            installed.made.append((wanted.generation, region))
         self._evict()
 
     def _bar(self, wanted: _Wanted, error: str) -> None:
@@ -267,6 +282,7 @@ class Hot:
     def _load(self, root: int, data: bytes, request: Request) -> Region:
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
+        perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
         runs = read_covered(ctypes.string_at(at, size))
         blocks = dict(request.blocks)
         region = Region(root, loaded, tuple((address, _bytes_of(blocks, address, length)) for address, length in runs))
