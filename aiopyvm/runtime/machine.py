@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm.abi.errno import Errno
 from aiopyvm.engine.protocol import Core
+from aiopyvm.errors import EngineUnavailableError
 from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock
 from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
@@ -46,8 +48,9 @@ def check_engine(name: str) -> None:
 def get_engine(name: str) -> Engine:
     """Return the process's engine of that name; all guests share it.
 
-    "auto" is what the environment variable AIOPYVM_ENGINE says, else "python". Raises ValueError for a name that is
-    none, EngineUnavailableError for "native" where it cannot run.
+    "auto" is what the environment variable AIOPYVM_ENGINE says, else "native" where that can run, else "python": then
+    one line in the log "aiopyvm" tells why. Raises ValueError for a name that is none, EngineUnavailableError for
+    "native" where it cannot run.
     """
     check_engine(name)
     if name == "auto":
@@ -56,8 +59,16 @@ def get_engine(name: str) -> Engine:
             raise ValueError(f"{ENGINE_VARIABLE} must be one of {', '.join(ENGINES)}, not {name!r}")
     engine = _engines.get(name)
     if engine is None:
-        engine = _engines[name] = get_engine("python") if name == "auto" else _make_engine(name)
+        engine = _engines[name] = _best_engine() if name == "auto" else _make_engine(name)
     return engine
+
+
+def _best_engine() -> Engine:
+    try:
+        return get_engine("native")
+    except EngineUnavailableError as refused:
+        logging.getLogger("aiopyvm").info("guests run on the Python engine: %s", refused)
+        return get_engine("python")
 
 
 def _make_engine(name: str) -> Engine:

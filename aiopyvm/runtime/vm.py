@@ -68,8 +68,9 @@ class VM:
     """One guest machine: reusable, also by several runs at once, which share its files and nothing else.
 
     `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs'
-    defaults. `engine` is "auto", "python" or "evaluator"; `quantum` the instructions between two scheduling decisions;
-    `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps;
+    defaults. `engine` is "auto" (native where that can run, else python; or what AIOPYVM_ENGINE says), "native",
+    "python" or "evaluator"; `quantum` the instructions between two scheduling decisions; `weight` its share of the
+    processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps;
     with that and a `seed` two runs are the same, instruction for instruction. Raises TypeError, ValueError for
     arguments that are none.
     """
