@@ -16,23 +16,34 @@ if TYPE_CHECKING:
 
 
 class Measure:
-    """Watches the run that is about to start, and tells afterwards. It is given as `task_status`."""
+    """Watches the run that is about to start, and tells afterwards. It is given as `task_status`.
+
+    Raises OSError where the map for perf cannot be made."""
 
     def __init__(self, arguments: Any) -> None:
         self._arguments = arguments
         self._profiler: Profiler | None = None
         self._run: Run | None = None
+        self._named = False  # the handlers are in the map for perf
         if arguments.perf_map:
-            name_generated_code(arguments.engine)
+            from aiopyvm.engine.native import perfmap
+
+            perfmap.enable()
 
     @property
     def wanted(self) -> bool:
         """Whether there is anything to watch."""
-        return self._arguments.profile is not None or bool(self._arguments.stats)
+        return self._arguments.profile is not None or bool(self._arguments.stats or self._arguments.perf_map)
 
     def started(self, process: Process) -> None:
         """The guest is there, and has not executed anything."""
         self._run = process.runs[0]
+        if self._arguments.perf_map:
+            from aiopyvm.engine.native.perfmap import name_guest_code
+            from aiopyvm.runtime.profile import Symbols
+
+            name_guest_code(Symbols(self._run).name)
+            self._named = record_handlers()
         if self._arguments.profile is not None:
             from aiopyvm.runtime.profile import Profiler
 
@@ -40,6 +51,8 @@ class Measure:
 
     def tell(self, result: Result) -> None:
         """The run has ended: write the profile, show tables on standard error. Raises OSError."""
+        if self._arguments.perf_map and not self._named:
+            record_handlers()  # they were loaded meanwhile
         if self._profiler is not None:
             target = self._arguments.profile
             if target != "-":
@@ -69,19 +82,18 @@ def run_figures(result: Result, calls: int) -> dict[str, int | float]:
     }
 
 
-def name_generated_code(engine: str) -> None:
-    """Begin the map for Linux perf, with the handlers that are loaded now. Raises OSError."""
+def record_handlers() -> bool:
+    """Put the native engine's handlers into the map for perf, where they are loaded."""
     from aiopyvm.engine.native import perfmap
+    from aiopyvm.engine.native.aot import ahead_of_time
 
-    perfmap.enable()
-    if get_engine(engine).name == "native":
-        from aiopyvm.engine.native.aot import ahead_of_time
-
-        loaded = ahead_of_time().poll()
-        if loaded is not None and loaded.symbols:
-            first = min(loaded.symbols, key=loaded.symbols.__getitem__)
-            base = loaded.address(first) - loaded.symbols[first]
-            perfmap.record_symbols(base, loaded.at + loaded.size, loaded.symbols.items())
+    loaded = ahead_of_time().loaded
+    if loaded is None or not loaded.symbols:
+        return False
+    first = min(loaded.symbols, key=loaded.symbols.__getitem__)
+    base = loaded.address(first) - loaded.symbols[first]
+    perfmap.record_symbols(base, loaded.at + loaded.size, loaded.symbols.items())
+    return True
 
 
 def _lines(title: str, figures: Mapping[str, int | float]) -> Iterable[str]:

@@ -30,6 +30,20 @@ _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 _Frame = tuple[str, str]  # program, function
 
 
+class Symbols:
+    """The functions of the program that `run` was started with."""
+
+    def __init__(self, run: Run) -> None:
+        symbols = sorted((address, name) for name, address in symbols_of(run).items() if not name.startswith(_LOCAL))
+        self._addresses = [address for address, _ in symbols]
+        self._names = [name for _, name in symbols]
+
+    def name(self, address: int) -> str:
+        """The function that begins at `address`, or at the last place before it; "" where there is none."""
+        at = bisect_right(self._addresses, address)
+        return self._names[at - 1] if at else ""
+
+
 class Profiler:
     """Samples one run, from when it is made to the end of the run."""
 
@@ -40,9 +54,7 @@ class Profiler:
         self._since = 0
         self._random = 1
         self._exe = run.process.exe
-        symbols = sorted((address, name) for name, address in symbols_of(run).items() if not name.startswith(_LOCAL))
-        self._addresses = [address for address, _ in symbols]
-        self._names = [name for _, name in symbols]
+        self._symbols = Symbols(run)
         self._threads: dict[tuple[int, int], tuple[list[_Frame], list[int]]] = {}
         self.samples = 0
         self._last: list[int] = []  # the weights to which the last sample went
@@ -88,9 +100,9 @@ class Profiler:
         mapping = thread.memory.find_mapping(eip)
         program = mapping.name if mapping is not None and mapping.name else "(no file)"
         if thread.process.exe == self._exe and program == self._exe.decode(errors="surrogateescape"):
-            at = bisect_right(self._addresses, eip) - 1
-            if at >= 0:
-                return program, self._names[at]
+            name = self._symbols.name(eip)
+            if name:
+                return program, name
         return program, f"{eip & -BLOCK:#010x}"
 
     # --- what is found ------------------------------------------------------------------------------------------------

@@ -13,10 +13,15 @@ import pytest
 
 from aiopyvm import VM
 from aiopyvm.cli import main
+from aiopyvm.cli.measure import record_handlers
 from aiopyvm.engine.native import perfmap
+from aiopyvm.engine.python import PythonEngine
+from aiopyvm.runtime.lockstep import Lockstep
 from aiopyvm.runtime.process import Process
 from aiopyvm.runtime.profile import Profiler
 from tests.conftest import GuestPaths
+from tests.engine.engines import engine_of, hot_engine
+from tests.runtime.test_lockstep import elf
 
 SOURCE = """
 #include <stdlib.h>
@@ -116,13 +121,18 @@ def test_a_profile_that_cannot_be_written(guest: GuestPaths, capfd: pytest.Captu
 
 CHILD = """
 import sys
+from aiopyvm.cli.measure import record_handlers
 from aiopyvm.engine.native import perfmap
+from aiopyvm.engine.python import PythonEngine
 perfmap.record(1, 2, "nothing: not enabled")
 path = perfmap.enable()
 assert perfmap.enable() == path
 perfmap.record(0x1234abcd, 0x40, "region 0x08048000")
 perfmap.record(0x1000, 0, "of no size")
 perfmap.record_symbols(0x7000, 0x300, [("b", 0x200), ("a", 0x100)])
+perfmap.record_region(0x8000, 0x80, 0x8048000)
+perfmap.name_guest_code(lambda address: "main" if address == 0x8048000 else "")
+perfmap.record_region(0x9000, 0x80, 0x8048000)
 perfmap.record(0x10, 1, "two\\nlines")
 print(path)
 """
@@ -134,7 +144,10 @@ def test_the_map_for_perf() -> None:
     try:
         assert path.name.startswith("perf-")
         assert path.stat().st_mode & 0o777 == 0o600
-        assert path.read_text() == ("1234abcd 40 region 0x08048000\n7100 100 a\n7200 100 b\n10 1 two?lines\n")
+        assert path.read_text() == (
+            "1234abcd 40 region 0x08048000\n7100 100 a\n7200 100 b\n"
+            "8000 80 guest 0x08048000\n9000 80 guest 0x08048000 main\n10 1 two?lines\n"
+        )
     finally:
         path.unlink()
 
@@ -155,3 +168,36 @@ def test_the_map_of_somebody_else_is_not_touched(monkeypatch: pytest.MonkeyPatch
         assert there.read_text() == "1 1 x\n"
     finally:
         perfmap.disable()
+
+
+def test_regions_are_in_the_map(guest: GuestPaths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Compiled code of the guest's own loops, by their addresses."""
+    engine = hot_engine(200)
+    monkeypatch.setattr(perfmap, "path", lambda: str(tmp_path / "perf.map"))
+    perfmap.enable()
+    perfmap.name_guest_code(lambda address: f"near {address:x}")
+    try:
+        with Lockstep(elf(guest("quicksort")), (engine, PythonEngine())) as lockstep:
+            assert lockstep.run(100_000).difference is None
+    finally:
+        perfmap.disable()
+    lines = [line.split() for line in (tmp_path / "perf.map").read_text().splitlines()]
+    assert len(lines) > 3
+    for address, size, *name in lines:
+        assert name[0] == "guest"
+        assert name[3] == f"{int(name[1], 16):x}"
+        assert int(address, 16) > 1 << 32
+        assert 0 < int(size, 16) < 1 << 20
+    assert engine.statistics()["region_compile_ms"] >= 0
+
+
+def test_handlers_are_in_the_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine_of("native")
+    monkeypatch.setattr(perfmap, "path", lambda: str(tmp_path / "perf.map"))
+    try:
+        perfmap.enable()
+        assert record_handlers()
+    finally:
+        perfmap.disable()
+    names = {line.split()[2] for line in (tmp_path / "perf.map").read_text().splitlines()}
+    assert {"run", "leave_budget"} <= names

@@ -7,11 +7,12 @@ A line is "START SIZE name", both numbers in hexadecimal without 0x. Nothing is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 MOST_NAME: Final = 200  # characters of a name
 _files: Final[list[int]] = []
+_lookups: Final[list[Callable[[int], str]]] = []
 
 
 def path() -> str:
@@ -52,6 +53,18 @@ def record(address: int, size: int, name: str) -> None:
     if _files and size > 0:
         shown = "".join(c if c.isprintable() else "?" for c in name[:MOST_NAME])
         os.write(_files[0], f"{address:x} {size:x} {shown}\n".encode())
+
+
+def record_region(address: int, size: int, root: int) -> None:
+    """Record a compiled region of the guest's code around `root`."""
+    if _files:
+        found = _lookups[-1](root) if _lookups else ""
+        record(address, size, f"guest {root:#010x} {found}".rstrip())
+
+
+def name_guest_code(lookup: Callable[[int], str]) -> None:
+    """From now on the name of a region has what `lookup` says of its guest address: a function's name, or ""."""
+    _lookups[:] = [lookup]
 
 
 def record_symbols(base: int, end: int, symbols: Iterable[tuple[str, int]]) -> None:
