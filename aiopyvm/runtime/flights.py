@@ -97,7 +97,7 @@ class Flight:
         """Wait for it, and handle why the generated code came back; return the cost."""
         guest = self._guest
         done, left_by = self._touch_down()
-        ns = self.call.wall_ns
+        ns = self.call.cpu_ns  # what it waited for a core or the GIL says nothing about the guest
         if left_by.reason is ExitReason.BUDGET:
             guest.reach = max(FIRST_REACH // 4, min(done * FLIGHT_NS // (ns or 1), 4 * guest.reach, MOST_REACH))
         elif ns < WORTH_NS // 2:
