@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.engine.native.objectfile import BadObjectError, load
 from aiopyvm.engine.native.worker import CompileError, Job, compiler
 from aiopyvm.errors import AiopyvmError
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.handlers import Shape
 
 ENOUGH: Final = 32  # uses of a shape before a handler is made for it
 MOST: Final = 4096  # handlers

@@ -10,14 +10,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.demand import Demand
-from aiopyvm.engine.native.handlers import Shapes
 from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.records import Form
 from aiopyvm.engine.shapes import parameters
 from aiopyvm.isa.insn import Insn, Relative
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.handlers import Shapes
 
 # Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
 _NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
@@ -47,7 +49,7 @@ class HandlerTable:
         self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded.address("run"))
         self.version = 0  # how often handlers were added
         self._handlers: dict[str, int] = dict(loaded.symbols)
-        self._shapes = Shapes()
+        self._shapes: Shapes | None = None
         self._demand = Demand(loaded.symbols)
 
     def use(self, name: str) -> None:
@@ -72,6 +74,10 @@ class HandlerTable:
 
     def form(self, insn: Insn) -> Form:
         """How `insn` becomes a record."""
+        if self._shapes is None:
+            from aiopyvm.engine.native.handlers import Shapes  # programs that were run before do without
+
+            self._shapes = Shapes()
         shape = self._shapes.find(insn)
         handler = self._handlers.get(shape.name)
         missing = ""

@@ -37,7 +37,7 @@ class SnapshotFiles:
         self._cache = cache if cache is not None else object_cache()
         symbols = json.dumps(sorted(table.loaded.symbols.items())).encode()
         self._handlers = hashlib.sha256(symbols).digest()
-        self._sizes: dict[Key, int] = {}  # instructions of what is on disk
+        self._sizes: dict[Key, tuple[int, int]] = {}  # of what is on disk: instructions, bytes of the jump cache
 
     def get(self, key: Key) -> Snapshot | None:
         """What an earlier process kept for `key`."""
@@ -48,19 +48,23 @@ class SnapshotFiles:
             snapshot = unpack(data)
         except (ValueError, KeyError, TypeError, struct.error):
             return None  # it is written again when there is something to write
-        self._sizes[key] = len(snapshot.entries)
+        self._sizes[key] = _size(snapshot)
         return snapshot
 
     def put(self, key: Key, snapshot: Snapshot) -> None:
         """Keep `snapshot` for `key`, if it has enough more than what is kept."""
-        size, known = len(snapshot.entries), self._sizes.get(key, 0)
-        if size >= known + max(WORTH, known >> 4):
-            self._sizes[key] = size
+        (size, jumps), (known, known_jumps) = _size(snapshot), self._sizes.get(key, (0, 0))
+        if size >= known + max(WORTH, known >> 4) or (known and jumps > known_jumps):
+            self._sizes[key] = size, jumps
             self._cache.put(self._name(key), pack(snapshot, self._table))
 
     def _name(self, key: Key) -> str:
         digest, start, stop = key
         return name_of(KIND, self._handlers, digest, f"{start} {stop}".encode())
+
+
+def _size(snapshot: Snapshot) -> tuple[int, int]:
+    return len(snapshot.entries), len(snapshot.content.jumps)
 
 
 def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
