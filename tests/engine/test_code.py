@@ -8,6 +8,7 @@ import pytest
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine, code, shapes
+from aiopyvm.engine.python.blocks import Block
 from aiopyvm.engine.python.code import Code
 from aiopyvm.isa.state import AC, CpuState
 from aiopyvm.mem.budget import Unlimited
@@ -240,7 +241,7 @@ def test_far_pointers_make_no_endless_shapes(monkeypatch: pytest.MonkeyPatch) ->
 def test_stores_beside_code_are_told_only_to_the_blocks_near_by() -> None:
     engine = PythonEngine("cold")
     core = machine(b"\x90" * 3000 + b"\xf4", pages=1)
-    for offset in range(0, 3000, 3):
+    for offset in range(0, 3000, 12):
         core.cpu.eip = BASE + offset
         engine.run(core, 1)
     code_ = translations(core)
@@ -287,3 +288,29 @@ def test_a_rare_mode_translates_a_long_run_of_zeros_once() -> None:
     assert core.cpu.eip == BASE + 120_000
     assert engine.statistics()["shapes"] == 1
     assert engine.statistics()["invalidations"] == 0
+
+
+def test_the_spaces_of_one_machine_share_the_room_for_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "MOST_CODE", 400)
+    engine = PythonEngine("cold")
+    first = machine(bytes(range(0x40, 0x48)) * 50)  # inc eax ... inc edi
+    cores = [first] + [Core(first.cpu.copy(), first.memory.fork(first.memory.budget)) for _ in range(5)]
+    other = machine(bytes(range(0x40, 0x48)) * 10)
+    engine.run(other, 50)
+    for core in cores:
+        engine.run(core, 300)
+        assert core.cpu.instructions == 300
+        assert sum(len(block.insns) for each in cores for block in blocks(each)) <= 400 + 32
+    assert blocks(cores[-1])
+    assert not blocks(first)
+    assert blocks(other)
+    for core in cores[1:]:
+        core.memory.close()
+    engine.run(first, 80)
+    room = translations(first)._room
+    assert list(room.holders) == [translations(first)]
+    assert room.used == sum(len(block.insns) for block in blocks(first))
+
+
+def blocks(core: Core) -> list[Block]:
+    return [block for made in core.memory.translations.values() for block in made.blocks.values()]  # type: ignore[attr-defined]

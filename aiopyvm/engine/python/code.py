@@ -16,6 +16,7 @@ from aiopyvm.engine.python.blocks import MAX_BLOCK, Block
 from aiopyvm.engine.python.fetch import fetch_insn
 from aiopyvm.engine.python.flagstate import Thunks
 from aiopyvm.engine.python.regions import Region, RegionCompiler
+from aiopyvm.engine.python.room import Rooms
 from aiopyvm.engine.python.shapes import MOST_SHAPES, Shape, Shapes
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn, Relative
@@ -26,9 +27,9 @@ from aiopyvm.mem.space import AddressSpace
 _WINDOW: Final = 144  # bytes looked at for a block, in one page
 NEVER_AGAIN: Final = -(1 << 40)  # a link that no count brings to a merge: the region had no room for its target
 LINKED: Final = 16  # times that one region was left for another before they are merged with their neighbours
-MOST_DECODED: Final = 1 << 15  # instructions of decoded blocks kept for spaces to come
+MOST_DECODED: Final = 1 << 14  # instructions of decoded blocks kept for spaces to come
 MOST_SHARED: Final = 1 << 14  # instructions of regions kept for spaces to come
-MOST_CODE: Final = 1 << 15  # instructions translated for one space; a region's count four times
+MOST_CODE: Final = 1 << 14  # instructions translated for one machine's spaces; a region's count four times
 _LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
 _ALIKE: Final = 4  # regions kept for one address
 _CHURN: Final = 12  # doublings of the entries that a block needs to become warm, one each time it was overwritten
@@ -64,6 +65,7 @@ class SharedCode:
     def __init__(self) -> None:
         self.thunks = Thunks()
         self.shapes = Shapes(self.thunks)
+        self.rooms = Rooms()
         self._decoded: dict[tuple[int, int, int], _Decoded] = {}
         self._decoded_length = 0
         self._regions: dict[tuple[int, int], list[Region]] = {}
@@ -76,11 +78,12 @@ class SharedCode:
 
     def keep_decoded(self, address: int, stop: int, mode: int, decoded: _Decoded) -> None:
         """Keep a block for other spaces."""
-        if self._decoded_length >= MOST_DECODED:
-            self._decoded.clear()
-            self._decoded_length = 0
+        known = self._decoded.pop((address, stop, mode), None)
         self._decoded[address, stop, mode] = decoded
-        self._decoded_length += len(decoded.insns)
+        self._decoded_length += len(decoded.insns) - (len(known.insns) if known is not None else 0)
+        while self._decoded_length > MOST_DECODED:
+            oldest = self._decoded.pop(next(iter(self._decoded)))
+            self._decoded_length -= len(oldest.insns)
 
     def regions(self, address: int, stop: int) -> list[Region]:
         """The regions that begin at `address`, where code ended at `stop`; the last one made first."""
@@ -112,7 +115,9 @@ class Code:
         self.changed = False
         self._lines: dict[int, set[Block]] = {}  # by number of a 64-byte line
         self._users: dict[int, list[BoundRegion]] = {}  # the regions that cover the block at an address
-        self._length = 0  # instructions, as MOST_CODE counts them, since everything was dropped
+        self._room = shared.rooms.of(space.budget)
+        self._room.holders[self] = None
+        self._length = 0  # what is used of the room, since everything was dropped
         self._churn: dict[int, int] = {}  # how often the block at an address was overwritten
         self._views = (
             space.view,
@@ -126,6 +131,7 @@ class Code:
         )
         self._binders: dict[Shape, Callable[..., Any]] = {}
         space.code_listeners.append(self._on_change)
+        space.close_listeners.append(self._leave)
 
     # -- memory, for generated code ------------------------------------------------------------------------------------
 
@@ -153,8 +159,7 @@ class Code:
         Raises MemoryFault or DecodeFault of its first instruction.
 
         """
-        if self._length > MOST_CODE:
-            self._forget()
+        self._room.make(self, MOST_CODE)
         block = self._add(address, mode)
         self.shared.counters["blocks"] += 1
         if not mode:
@@ -164,7 +169,7 @@ class Code:
     def _add(self, address: int, mode: int = 0) -> Block:
         block = self.blocks_of(mode)[address] = self._bind(address, mode, self._decoded_at(address, mode))
         block.warm_at = self.warm_after << self._churn.get(address, 0)
-        self._length += len(block.insns)
+        self._use(len(block.insns))
         self._track(block)
         return block
 
@@ -286,7 +291,7 @@ class Code:
 
     def _enter(self, region: Region) -> BoundRegion:
         bound = BoundRegion(region, region.make(*self._views))
-        self._length += 4 * region.length
+        self._use(4 * region.length)
         for address, _ in region.covered:
             block = self.blocks.get(address) or self._add(address)
             self._users.setdefault(address, []).append(bound)
@@ -358,10 +363,21 @@ class Code:
 
     def close(self) -> None:
         """Drop all translations, and be told of nothing any more."""
-        self._forget()
+        self.drop()
+        self._leave()
+        self.space.close_listeners.remove(self._leave)
         self.space.code_listeners.remove(self._on_change)
 
-    def _forget(self) -> None:
+    def _leave(self) -> None:
+        """This space needs no room any more."""
+        self._use(-self._length)
+        self._room.holders.pop(self, None)
+
+    def _use(self, length: int) -> None:
+        self._length += length
+        self._room.used += length
+
+    def drop(self) -> None:
         """Drop all translations: there are too many."""
         lines = list(self._lines)
         for blocks in (self.blocks, *self._rare_blocks.values()):
@@ -370,7 +386,7 @@ class Code:
         self._lines.clear()
         self._users.clear()
         self._binders.clear()
-        self._length = 0
+        self._use(-self._length)
         for line in lines:
             self._untrack(line)
 
