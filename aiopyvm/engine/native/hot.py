@@ -15,6 +15,7 @@ import ctypes
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,8 @@ from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
-MOST_JOBS: Final = 32  # waiting for the compile worker
+MOST_JOBS: Final = 64  # waiting for the compile worker
+AT_ONCE: Final = 1  # of them in its hands: handlers are made there too
 MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
@@ -46,6 +48,7 @@ REACH: Final = 3 * MOST_INSTRUCTIONS  # instructions that a request has
 MOST_CASES: Final = 128  # words of a jump table
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.0005
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
 _log: Final = logging.getLogger("aiopyvm")
 
@@ -118,8 +121,7 @@ class _Wanted:
     root: int
     request: str
     name: str
-    code: weakref.ref[SpaceCode]
-    generation: int
+    spaces: list[tuple[weakref.ref[SpaceCode], int]]  # with the generation of each
     job: Job | None = None
     data: bytes | None = None
 
@@ -147,7 +149,10 @@ class Hot:
         self._order: deque[Region] = deque()
         self._bytes = 0
         self._barred: set[tuple[int, bytes]] = set()
-        self._jobs = 0
+        self._making: dict[str, _Wanted] = {}  # by name
+        self._queue_lock = threading.RLock()  # of the next two, taken in the compiler's thread too
+        self._queue: deque[_Wanted] = deque()
+        self._submitted = 0
         self._done: deque[_Wanted] = deque()
         self._spaces: weakref.WeakKeyDictionary[SpaceCode, Installed] = weakref.WeakKeyDictionary()
 
@@ -213,27 +218,47 @@ class Hot:
 
     def _begin(self, code: SpaceCode, eip: int) -> bool:
         """Have a region made; False where it may be tried again later."""
-        if self._jobs >= MOST_JOBS or self._bytes >= 2 * self._most_bytes:
+        if len(self._making) >= MOST_JOBS or self._bytes >= 2 * self._most_bytes:
             return False
         request = request_for(code, eip)
-        text = request.to_text()
-        name = name_of("region", text.encode())
-        wanted = _Wanted(eip, text, name, weakref.ref(code), code.generation)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
+        text = request.to_text()
+        name = name_of("region", text.encode())
+        space = weakref.ref(code), code.generation
+        known = self._making.get(name)
+        if known is not None:
+            known.spaces.append(space)
+            return True
+        wanted = _Wanted(eip, text, name, [space])
         wanted.data = self._kept(name)
         if wanted.data is not None:
             self.counters["cached"] += 1
             self._finish(wanted)
             return True
-        self._jobs += 1
-        wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._done.append(wanted))
-        (self._make or compiler()).submit_job(wanted.job)
-        if self._wait:
-            wanted.job._done.wait()
-            while wanted not in self._done:  # the callback comes right behind
-                pass
+        self._making[name] = wanted
+        wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._compiled(wanted))
+        with self._queue_lock:
+            self._queue.append(wanted)
+            self._submit()
+        while self._wait and wanted not in self._done:
+            time.sleep(_POLL_SECONDS)
         return True
+
+    def _submit(self) -> None:
+        """Give the compiler what it is to do next: little at once, for others need it too, and sooner."""
+        while self._queue and self._submitted < AT_ONCE:
+            self._submitted += 1
+            job = self._queue.popleft().job
+            assert job is not None
+            (self._make or compiler()).submit_job(job)
+
+    def _compiled(self, wanted: _Wanted) -> None:
+        """A job is done; in the compiler's thread."""
+        self._done.append(wanted)
+        with self._queue_lock:
+            self._submitted -= 1
+            self._submit()
 
     def _kept(self, name: str) -> bytes | None:
         try:
@@ -250,7 +275,7 @@ class Hot:
     def _finish(self, wanted: _Wanted) -> None:
         job = wanted.job
         if job is not None:
-            self._jobs -= 1
+            del self._making[wanted.name]
             self.compile_seconds += job.seconds
             if job.data is None:
                 self._bar(wanted, str(job.error))
@@ -265,10 +290,11 @@ class Hot:
         except (BadObjectError, AiopyvmError) as error:
             self._bar(wanted, str(error))
             return
-        code = wanted.code()
-        installed = self._spaces.get(code) if code is not None else None
-        if installed is not None:
-            installed.made.append((wanted.generation, region))
+        for reference, generation in wanted.spaces:
+            code = reference()
+            installed = self._spaces.get(code) if code is not None else None
+            if installed is not None:
+                installed.made.append((generation, region))
         self._evict()
 
     def _bar(self, wanted: _Wanted, error: str) -> None:
