@@ -17,16 +17,18 @@ import os
 import threading
 import time
 import weakref
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
-from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request, Table
+from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Code, Request, Table
 from aiopyvm.engine.native.regiontext import read_covered
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
@@ -119,7 +121,7 @@ class _Wanted:
     """A region in the making, and who waits for it."""
 
     root: int
-    request: str
+    request: Request
     name: str
     spaces: list[tuple[weakref.ref[SpaceCode], int]]  # with the generation of each
     job: Job | None = None
@@ -230,7 +232,7 @@ class Hot:
         if known is not None:
             known.spaces.append(space)
             return True
-        wanted = _Wanted(eip, text, name, [space])
+        wanted = _Wanted(eip, request, name, [space])
         wanted.data = self._kept(name)
         if wanted.data is not None:
             self.counters["cached"] += 1
@@ -284,9 +286,8 @@ class Hot:
             self.counters["compiled"] += 1
             self._keep(wanted.name, job.data)
         assert wanted.data is not None
-        request = Request.from_text(wanted.request)
         try:
-            region = self._load(wanted.root, wanted.data, request)
+            region = self._load(wanted.root, wanted.data, wanted.request)
         except (BadObjectError, AiopyvmError) as error:
             self._bar(wanted, str(error))
             return
@@ -303,15 +304,15 @@ class Hot:
         _log.info("no region at %#x: %s", wanted.root, error.partition("\n")[0])
         if len(self._barred) >= MOST_BARRED:
             self._barred.clear()
-        self._barred.add((wanted.root, Request.from_text(wanted.request).blocks[0][1]))
+        self._barred.add((wanted.root, wanted.request.blocks[0][1]))
 
     def _load(self, root: int, data: bytes, request: Request) -> Region:
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
         perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
         runs = read_covered(ctypes.string_at(at, size))
-        blocks = dict(request.blocks)
-        region = Region(root, loaded, tuple((address, _bytes_of(blocks, address, length)) for address, length in runs))
+        code = Code(request.blocks)
+        region = Region(root, loaded, tuple((address, code.read(address, length)) for address, length in runs))
         alike = self._regions.setdefault(root, [])
         alike.insert(0, region)
         self._order.append(region)
@@ -401,16 +402,6 @@ class Hot:
             self._bytes -= region.loaded.size
 
 
-def _bytes_of(blocks: Mapping[int, bytes], address: int, length: int) -> bytes:
-    """The bytes of a run, from the blocks of its request."""
-    found = bytearray(length)
-    for start, code in blocks.items():
-        low, high = max(start, address), min(start + len(code), address + length)
-        if low < high:
-            found[low - address : high - address] = code[low - start : high - start]
-    return bytes(found)
-
-
 def _covers(region: Region, start: int, end: int) -> bool:
     return any(address < end and start < address + len(code) for address, code in region.covered)
 
@@ -469,9 +460,11 @@ def request_for(code: SpaceCode, root: int) -> Request:
 def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:
     """The blocks, parted where a way leads into them; what begins at the root stands first."""
     parted: dict[int, bytes] = {}
+    ordered = sorted(ways)
     for start, code in found.items():
-        cuts = sorted({start, *(way for way in ways if start < way < start + len(code))})
-        for low, high in zip(cuts, [*cuts[1:], start + len(code)], strict=True):
+        end = start + len(code)
+        cuts = [start, *ordered[bisect_right(ordered, start) : bisect_left(ordered, end)], end]
+        for low, high in pairwise(cuts):
             parted[low] = code[low - start : high - start]
     first = parted.pop(root, b"")
     yield root, first

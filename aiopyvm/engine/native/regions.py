@@ -28,7 +28,7 @@ from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
 from aiopyvm.isa.trace import Tracer, trace
 
-MOST_INSTRUCTIONS: Final = 320  # after which a region takes no more nodes
+MOST_INSTRUCTIONS: Final = 160  # after which a region takes no more nodes
 MOST_CALLS: Final = 4  # that a context has
 _PLAIN: Final = frozenset(
     {*PURE, "const", "get", "set", "load", "store", "probe", "fault", "insn", "when", "end", "jump"}
@@ -125,6 +125,12 @@ class Code:
             else:
                 self._starts.append(start)
                 self._runs.append(code)
+
+    def read(self, address: int, length: int) -> bytes:
+        """The bytes at `address`, as far as they are there in one run."""
+        index = bisect_right(self._starts, address) - 1
+        offset = address - self._starts[index]
+        return self._runs[index][offset : offset + length]
 
     def insn(self, address: int) -> Insn | None:
         """The instruction at `address`, if all of it is there."""
