@@ -42,5 +42,6 @@ class Mm:
         """Return the same around a forked address space."""
         other = Mm(copy, self.brk_start, self.stack_top)
         other.brk, other.committed = self.brk, self.committed
-        other.trampoline = self.trampoline
+        if self.trampoline and copy.is_mapped(self.trampoline, 1):  # not if it came while the copy was made
+            other.trampoline = self.trampoline
         return other

@@ -338,13 +338,13 @@ class AddressSpace(Accesses):
     def lend(self, child: AddressSpace, start: int) -> int | None:
         """Let `child`, which `begin_fork` made, inherit a number of private pages from `start` on.
 
-        Return where the next ones start, None when that is all. No mapping may change between the first and the last.
-        Raises AddressSpaceFull.
+        Return where the next ones start, None when that is all. No mapping may change between the first and the last;
+        what a stack grows by meanwhile is not the child's. Raises AddressSpaceFull.
         """
-        stop = self._maps.reach(start, TASK_SIZE, STEP_MAPPINGS)
+        stop = child._maps.reach(start, TASK_SIZE, STEP_MAPPINGS)
         masks: dict[int, int] = {}
         room = STEP_MAPPINGS
-        for first, last in self._maps.areas(start, stop):
+        for first, last in child._maps.areas(start, stop):
             base, table = first >> PAGE_SHIFT, bytes(self.pages[first >> PAGE_SHIFT : last >> PAGE_SHIFT])
             for a, b in touched_runs(table):
                 end = min(b, a + room * granules.SIZE)

@@ -106,11 +106,11 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
         return _await_vfork(t, call.state["child"], call.state["tid"])
     if call.spare is None:
         lifecycle.check_clone(t, flags)
-    descriptor = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
+        call.state["tls"] = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
     if not flags & clone_abi.CLONE_VM and (wait := _copy_memory(t, call)) is not None:
         return wait
     try:
-        child = lifecycle.clone(t, flags, stack, tls=descriptor, memory=call.spare)
+        child = lifecycle.clone(t, flags, stack, tls=call.state["tls"], memory=call.spare)
     except Errno:
         _give_up(call)
         raise
@@ -131,6 +131,8 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
 def _copy_memory(t: Thread, call: Call) -> Wait | None:
     """Make `call.spare`, the child's copy of the memory, piece by piece; None: it is there. Raises Errno(ENOMEM)."""
     mm = t.process.mm
+    if mm.copier not in (None, t):
+        return again(t)
     at: int = call.state.get("at", 0)
     try:
         if call.spare is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import struct
 
-from aiopyvm.abi.signal import SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
+from aiopyvm.abi.signal import SIGCHLD, SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
+from aiopyvm.isa.state import FIRST_TLS_ENTRY
 from aiopyvm.kernel.procfs import ProcFs
 from aiopyvm.kernel.thread import RunState, Thread
 from tests.kernel.machine import HANDLER, SCRATCH, Machine, in_steps, state
@@ -17,6 +18,7 @@ PAGE = 4096
 MB = 1 << 20
 
 CLONE_THREAD_FLAGS = 0x00010D00  # THREAD, SIGHAND, VM, FS, FILES: as pthread_create has them, but for tids and TLS
+CLONE_SETTLS = 0x00080000
 MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 2, 0x10, 0x20
 READ, WRITE = 1, 2
 MREMAP_BOTH = 3  # MAYMOVE | FIXED
@@ -200,6 +202,53 @@ def test_nobody_changes_mappings_while_they_are_being_forked() -> None:
     assert pid is not None
     assert m.finish(other)[0] == 0
     assert m.kernel.threads[pid].memory.load(BIG + size - PAGE, 4) == size // PAGE - 1
+
+
+def test_two_forks_of_one_memory_come_one_after_the_other() -> None:
+    m = machine()
+    size = fragment(m)
+    one, other = second_thread(m), second_thread(m)
+    assert m.call(m.thread, "fork") is None
+    assert m.call(one, "fork") is None
+    assert m.call(other, "munmap", BIG, size) is None
+    for t in (one, one, one, other):
+        m.kernel.expire(m.clock.now)
+        m.kernel.resume(t)
+        assert in_steps(t)
+    pids = [m.finish(t)[0] for t in (m.thread, one)]
+    for pid in pids:
+        assert pid is not None
+        assert m.kernel.threads[pid].memory.load(BIG + size - PAGE, 4) == size // PAGE - 1
+    assert m.finish(other)[0] == 0
+
+
+def test_the_descriptor_of_a_clone_is_read_once() -> None:
+    m = machine()
+    fragment(m)
+    m.put(struct.pack("<4I", FIRST_TLS_ENTRY, 0x1000, 0xFFFFF, 0x51))
+    assert m.call(m.thread, "clone", CLONE_SETTLS | SIGCHLD, 0, 0, SCRATCH) is None
+    m.put(bytes(16))  # no entry of the table
+    pid, _ = m.finish(m.thread)
+    assert pid is not None
+    assert pid > 0
+    assert m.kernel.threads[pid].core.cpu.tls[0].base == 0x1000
+    assert m.call(m.thread, "munmap", SCRATCH, PAGE) == 0
+
+
+def test_what_a_stack_grows_by_while_it_is_forked_is_not_the_childs() -> None:
+    m = machine()
+    fragment(m)
+    top = 0xB0000000
+    m.thread.memory.map(top, PAGE, READ | WRITE, grows_down=True)
+    m.thread.memory.store(top, 4, 1)
+    assert m.call(m.thread, "fork") is None
+    m.thread.memory.store(top - PAGE, 4, 2)
+    pid, _ = m.finish(m.thread)
+    assert pid is not None
+    child = m.kernel.threads[pid].memory
+    assert child.load(top, 4) == 1
+    child.map(top - 2 * PAGE, 2 * PAGE, READ | WRITE)
+    assert child.load(top - PAGE, 4) == 0
 
 
 def test_a_fork_that_is_killed_half_way_leaves_nothing() -> None:
