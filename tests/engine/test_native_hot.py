@@ -20,6 +20,7 @@ from aiopyvm.engine.python import PythonEngine
 from aiopyvm.isa.assemble import assemble
 from aiopyvm.runtime import machine as machines
 from tests.conftest import GUESTS
+from tests.engine.branching import branching
 from tests.engine.campaign import KINDS, case, differences
 from tests.engine.engines import hot_engine, native_handlers
 from tests.engine.test_code import BASE, machine
@@ -180,3 +181,19 @@ def test_what_was_compiled_is_found_on_disk(tmp_path: Path, monkeypatch: pytest.
         engine.run(core, 1000)
         assert core.cpu.eax == 77 * 78 // 2
         assert (regions(engine, "compiled"), regions(engine, "cached")) == (compiled, cached)
+
+
+def test_random_branches() -> None:
+    count = 0
+    for seed in range(60):
+        budgets = random.Random(seed).choice(((1_000_000,), (1000, 7, 333), (61, 2, 3), (100_000, 1)))
+        states = []
+        for engine in (PythonEngine("cold"), hot := hot_engine(random.Random(seed).choice((2, 5, 20)))):
+            core, cut = branching(seed), itertools.cycle(budgets)
+            exit_ = engine.run(core, next(cut))
+            while exit_.reason is ExitReason.BUDGET and core.cpu.instructions < 100_000:
+                exit_ = engine.run(core, next(cut))
+            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 0x5000)))
+        assert states[0] == states[1], seed
+        count += made(hot)
+    assert count > 30
