@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from aiopyvm.abi.errno import EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
+from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.mem.backing import Backing
+
+
+class Unfinished(Errno):
+    """A file has done a piece of what it was asked for: ask again for the same, after others had their turn."""
+
+    def __init__(self) -> None:
+        super().__init__(EAGAIN)
 
 
 class File:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, ENOENT, ENOMEM, ENXIO, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
 from aiopyvm.abi.stat import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFREG, Stat, StatFs
-from aiopyvm.kernel.file import File
+from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
 from aiopyvm.kernel.fsfile import DirectoryFile, EndlessFile
 from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Content
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.process import Process
     from aiopyvm.kernel.vfs import Vfs
+
+PARTS_AT_ONCE: Final = 16  # of a long text: about five milliseconds
 
 
 class ProcFs(FileSystem):
@@ -94,15 +96,31 @@ class ProcFile(EndlessFile):
         self._kept = 0  # bytes charged for it
 
     def pread(self, n: int, offset: int) -> bytes:
-        """Return a part of the text; of a long one what has been made, which is something before its end."""
+        """Return a part of the text; of a long one what has been made, which is something before its end.
+
+        Raises Unfinished where `offset` is far behind what has been made.
+        """
         if self._text is None or offset == 0:
             made = self._make()
             self._rest = iter((made,)) if isinstance(made, bytes) else made
             self._keep(next(self._rest, b""))
+        self._go_on(offset)
         assert self._text is not None
-        while len(self._text) <= offset and (more := next(self._rest, b"")):
-            self._keep(self._text + more)
         return self._text[offset : offset + n]
+
+    def _go_on(self, offset: int) -> None:
+        """Make the text up to `offset`, or as much of it as one turn takes: Unfinished."""
+        assert self._text is not None
+        parts, size = [self._text], len(self._text)
+        while size <= offset and (more := next(self._rest, b"")):
+            parts.append(more)
+            size += len(more)
+            if len(parts) > PARTS_AT_ONCE:
+                break
+        if len(parts) > 1:
+            self._keep(b"".join(parts))
+        if size <= offset and len(parts) > PARTS_AT_ONCE:
+            raise Unfinished
 
     def _keep(self, text: bytes) -> None:
         """Hold a text, charged. Raises Errno(ENOMEM)."""
@@ -110,6 +128,7 @@ class ProcFile(EndlessFile):
             try:
                 self.charge(self._budget, len(text) - self._kept)
             except Errno:
+                self._text = None  # what was made is lost: it is made anew
                 raise Errno(ENOMEM) from None
             self._kept = len(text)
         self._text = text

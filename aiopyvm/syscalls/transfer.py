@@ -15,7 +15,7 @@ from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from aiopyvm.abi.signal import SIGPIPE, SIGXFSZ, SigInfo
 from aiopyvm.abi.stat import S_IFDIR, S_IFREG
-from aiopyvm.kernel.file import File
+from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
@@ -35,7 +35,7 @@ from aiopyvm.syscalls.spec import (
     Size,
     syscall,
 )
-from aiopyvm.syscalls.steps import again, call_of
+from aiopyvm.syscalls.steps import PIECE_COST, again, call_of
 
 PIECE = 1 << 16  # bytes copied at once
 STEP = 1 << 20  # bytes moved before others get their turn
@@ -65,6 +65,9 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
     while True:
         try:
             data = read(min(total - call.done, PIECE))
+        except Unfinished:
+            t.moved += PIECE_COST
+            return again(t)
         except Errno as error:
             if call.done:
                 return call.done

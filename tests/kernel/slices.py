@@ -555,6 +555,7 @@ def proc_texts() -> Iterator[Slices]:
         assert fd is not None
         yield Slices(m, "read", fd, SCRATCH, 0x10000)
         yield Slices(m, "read", fd, SCRATCH, 0x10000)
+        yield Slices(m, "pread64", fd, SCRATCH, 0x10000, 0x40000000, 0)
 
 
 @case

@@ -319,6 +319,20 @@ def test_the_maps_of_a_process_come_a_few_lines_at_a_time() -> None:
     assert starts == [mapping.start for mapping in m.thread.memory.mappings()]
 
 
+def test_the_end_of_long_maps_is_found_in_steps() -> None:
+    m = machine()
+    m.kernel.vfs.mount(b"/proc", ProcFs(m.kernel.vfs))
+    fragment(m)
+    fd = m.call(m.thread, "open", m.put(b"/proc/self/maps\0"), 0)
+    assert fd is not None
+    assert m.call(m.thread, "pread64", fd, SCRATCH, 0x10000, BIG, 0) is None
+    result, steps = m.finish(m.thread)
+    assert result == 0
+    assert steps >= 2
+    assert m.call(m.thread, "pread64", fd, SCRATCH, 0x5000, 100_000, 0) == 0x5000
+    assert m.thread.memory.read(SCRATCH, 0x5000).count(b" r--p ") > 200
+
+
 def test_children_of_a_process_that_ends_are_hung_up_once() -> None:
     m = machine()
     parent = m.fork()
