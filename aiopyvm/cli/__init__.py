@@ -1,4 +1,4 @@
-"""The command line: `aiopyvm run | pipe | disasm | asm | lockstep | cache`, over the public surface alone."""
+"""The command line: `aiopyvm run | pipe | disasm | asm | lockstep | cache`."""
 
 from aiopyvm.cli.main import main
 

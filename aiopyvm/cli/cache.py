@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 
-KINDS: Final = {"aot": "handlers made ahead of time", "region": "hot code"}
+KINDS: Final = {"aot": "handlers made ahead of time", "program": "what programs had translated", "region": "hot code"}
 
 
 def cache_command(arguments: Any) -> int:

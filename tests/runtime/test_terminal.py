@@ -86,6 +86,17 @@ def test_attributes_are_the_kernels_own_structure(pair: Pair) -> None:
         device.close()
 
 
+def test_of_two_guests_on_one_terminal_the_last_one_gives_it_back(pair: Pair) -> None:
+    one = TerminalDevice(pair.line)
+    one.set_attributes(abi.TERMIOS.pack(0, 0, 0, 0, 0, bytes(19)), flush=False)
+    other = TerminalDevice(pair.line)
+    assert other.attributes() == one.attributes()
+    other.set_attributes(abi.TERMIOS.pack(0, 0, 0, abi.LOCAL_FLAGS["ISIG"], 0, bytes(19)), flush=False)
+    one.close()
+    other.close()
+    assert pair.echoes()
+
+
 @both_loops
 async def test_the_hosts_terminal_follows_and_comes_back(pair: Pair) -> None:
     with pair.file() as stdin:
