@@ -1,7 +1,8 @@
 """Writes aiopyvm/engine/native/commonshapes.py: `python -m tests.engine.common_shapes [ELF FILE...]`.
 
-Shapes of all instructions that stand in the code of the repository's guests and of further files (a static busybox has
-most of what compilers emit), and of some that no file needs to have.
+Shapes of all instructions that stand in the code of the repository's guests, of the commonest ones of further files (a
+static busybox has most of what compilers emit), and of usual instructions with all usual addresses, which no file needs
+to have.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
+import iced_x86
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
@@ -20,8 +23,8 @@ from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn
 
 GUESTS = Path(__file__).parents[2] / "guests" / "bin"
-MOST = 1200
-_STACK = 6  # ST(i) up to this one
+MOST = 550  # shapes of further files
+_STACK = 4  # ST(i) up to this one
 _HEAD = '''"""Instructions whose shapes have a handler that is built ahead of time: one of each shape, as bytes.
 
 Made by tests/engine/common_shapes.py; the commonest come first.
@@ -33,23 +36,30 @@ SHAPES: Final = """
 '''
 
 
+def guests() -> list[Path]:
+    """The repository's guests that are ELF files."""
+    return [path for path in sorted(GUESTS.iterdir()) if path.read_bytes()[:4] == b"\x7fELF"]
+
+
 def instructions(path: Path) -> Iterator[Insn]:
-    """Decode the executable sections of an ELF file from end to end; what is no instruction is skipped."""
+    """Decode the executable sections of an ELF file from end to end, without what the instruction table lacks."""
     with path.open("rb") as file:
         sections = [s.data() for s in ELFFile(file).iter_sections() if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR]
     for data in sections:
         at = 0
         while at < len(data):
+            code = data[at : at + MAX_LENGTH]
             try:
-                insn = decode(data[at : at + MAX_LENGTH])
+                insn = decode(code)
             except (DecodeFault, NeedMore):
-                at += 1
+                unknown = iced_x86.Decoder(32, code).decode()  # its length: SSE code is no mess of other instructions
+                at += 1 if unknown.is_invalid else unknown.len
             else:
                 at += insn.length
                 yield insn
 
 
-def shapes(paths: list[Path]) -> list[bytes]:
+def shapes(paths: list[Path], most: int | None = None) -> list[bytes]:
     """The shortest instruction of each shape, the commonest first."""
     found, counts, shortest = Shapes(1 << 16), Counter[Shape](), dict[Shape, bytes]()
     known: dict[bytes, Shape] = {}
@@ -61,7 +71,43 @@ def shapes(paths: list[Path]) -> list[bytes]:
             counts[shape] += 1
             if shape not in shortest or len(insn.code) < len(shortest[shape]):
                 shortest[shape] = insn.code
-    return [shortest[shape] for shape, _ in counts.most_common(MOST)]
+    return [shortest[shape] for shape, _ in counts.most_common(most)]
+
+
+def addresses(digit: int, scales: tuple[int, ...]) -> list[bytes]:
+    """ModR/M and SIB bytes and displacements of the address forms that compilers use; `digit`: /0 to /7."""
+    word = b"\0\0\1\0"
+    forms = [bytes((digit << 3 | 3,)), bytes((digit << 3 | 0x43, 8)), bytes((digit << 3 | 5,)) + word]
+    for scale in scales:
+        sib = scale << 6 | 1 << 3
+        forms += [bytes((digit << 3 | 4, sib | 3)), bytes((digit << 3 | 0x44, sib | 3, 8))]
+        forms.append(bytes((digit << 3 | 4, sib | 5)) + word)
+    return forms
+
+
+def usual() -> list[bytes]:
+    """Moves, arithmetic, shifts and indirect branches with each usual address."""
+    forms = []
+    every, words = (0, 1, 2, 3), (2,)
+    for opcode in ("8b", "89", "8d", "0fb6", "0fb7", "0fbe", "0fbf", "88", "8a", "6689"):
+        forms += [bytes.fromhex(opcode) + form for form in addresses(1, every)]
+    for digit, scales in ((0, every), (1, words), (4, words), (5, words), (6, words), (7, every)):
+        for direction in (1, 3):
+            forms += [bytes((digit << 3 | direction,)) + form for form in addresses(1, scales)]
+        forms += [b"\x83" + form + b"\1" for form in addresses(digit, scales)]
+        forms += [bytes((digit << 3 | low,)) + form for low in (0, 2) for form in addresses(1, ())]
+        forms += [b"\x80" + form + b"\1" for form in addresses(digit, ())]
+    for opcode, digit, rest in (
+        ("c7", 0, "01000000"), ("c6", 0, "01"), ("66c7", 0, "0100"), ("ff", 0, ""), ("ff", 1, ""), ("ff", 2, ""),
+        ("ff", 4, ""), ("ff", 6, ""), ("f6", 0, "01"), ("f7", 0, "01000000"), ("85", 1, ""), ("0faf", 1, ""),
+        ("f7", 2, ""), ("f7", 3, ""), ("f7", 4, ""), ("f7", 6, ""),
+    ):  # fmt: skip
+        forms += [bytes.fromhex(opcode) + form + bytes.fromhex(rest) for form in addresses(digit, words)]
+    for digit, (opcode, rest) in product((0, 1, 4, 5, 7), (("c1", "05"), ("d1", ""), ("d3", ""))):
+        forms.append(bytes.fromhex(opcode) + bytes((0xC0 | digit << 3,)) + bytes.fromhex(rest))
+        if digit >= 4:
+            forms += [bytes.fromhex(opcode) + form + bytes.fromhex(rest) for form in addresses(digit, (2,))]
+    return forms
 
 
 def conditional() -> list[bytes]:
@@ -91,9 +137,9 @@ def x87() -> list[bytes]:
 
 def main(arguments: list[str]) -> None:
     """Write the module."""
-    guests = [path for path in sorted(GUESTS.iterdir()) if path.read_bytes()[:4] == b"\x7fELF"]
     unique: dict[str, bytes] = {}
-    for code in [*shapes(guests + [Path(name) for name in arguments]), *conditional(), *x87()]:
+    files = shapes([Path(name) for name in arguments], MOST)
+    for code in [*shapes(guests()), *files, *usual(), *conditional(), *x87()]:
         unique.setdefault(Shape(decode(code)).name, code)
     lines = [""]
     for code in unique.values():
