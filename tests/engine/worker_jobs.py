@@ -17,7 +17,7 @@ def eat() -> str:
     """Ask for all memory there is."""
     held = []
     while True:
-        held.append(bytearray(64 << 20))
+        held.append(bytes(64 << 20))  # the address space alone: zeros that nobody wrote cost no time
 
 
 def leave() -> str:
