@@ -15,7 +15,6 @@ import ctypes
 import logging
 import os
 import threading
-import time
 import weakref
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -50,7 +49,6 @@ REACH: Final = 3 * MOST_INSTRUCTIONS  # instructions that a request has
 MOST_CASES: Final = 128  # words of a jump table
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.0005
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
 _log: Final = logging.getLogger("aiopyvm")
 
@@ -126,6 +124,7 @@ class _Wanted:
     spaces: list[tuple[weakref.ref[SpaceCode], int]]  # with the generation of each
     job: Job | None = None
     data: bytes | None = None
+    ready: threading.Event = field(default_factory=threading.Event)
 
 
 class Hot:
@@ -243,8 +242,8 @@ class Hot:
         with self._queue_lock:
             self._queue.append(wanted)
             self._submit()
-        while self._wait and wanted not in self._done:
-            time.sleep(_POLL_SECONDS)
+        if self._wait:
+            wanted.ready.wait()
         return True
 
     def _submit(self) -> None:
@@ -258,6 +257,7 @@ class Hot:
     def _compiled(self, wanted: _Wanted) -> None:
         """A job is done; in the compiler's thread."""
         self._done.append(wanted)
+        wanted.ready.set()
         with self._queue_lock:
             self._submitted -= 1
             self._submit()
