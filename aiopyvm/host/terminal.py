@@ -34,7 +34,7 @@ class TerminalDevice:
     def __init__(self, fd: int) -> None:
         self._number = os.fstat(fd).st_rdev
         other = next((device for device in _changed if device._number == self._number), None)
-        self._at_start = _get(fd) if other is None else other._at_start  # not what a guest there has set
+        self._at_start: list[Any] = _get(fd) if other is None else other._at_start  # not what a guest there has set
         self.fd = os.dup(fd)  # whatever becomes of the caller's
 
     def attributes(self) -> bytes:
