@@ -28,8 +28,11 @@ class Limits:
     end; `guest_time` is the seconds of processor time that the guest used (on the virtual clock: 1 ns per instruction).
     Running out of any of these, or of `output` (bytes written to standard output and error), ends the run with a typed
     reason. `memory` (bytes: touched pages, kernel objects), `open_files` and `processes` (threads count) are answered
-    with the errno that Linux gives. Given to a `Runtime`, those that are named bound the sum over its guests, beside
-    each guest's own; given to a run, those that are named override the VM's.
+    with the errno that Linux gives. The files that a VM keeps in memory outlive its runs: they have the VM's `memory`
+    once more to themselves (ENOSPC), in no Runtime's sum.
+
+    Given to a `Runtime`, those that are named bound the sum over its guests, beside each guest's own; given to a run,
+    those that are named override the VM's.
 
     Raises ValueError for a limit that is not a positive number.
     """

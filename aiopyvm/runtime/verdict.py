@@ -21,6 +21,7 @@ def result_of(run: Run, verdict: tuple[Reason, str] | None, limits_hit: frozense
     reason, detail = verdict or _reason_of(process)
     code = process.returncode if verdict is None else 0 if reason is Reason.END_OF_CODE else -9
     fault = _fault_of(process) if reason is Reason.SIGNALED else None
+    refused = limits_hit.union(name for name, n in kernel.limits_hit.items() if n)
     return Result(
         run.args,
         -9 if code is None else code,
@@ -35,7 +36,7 @@ def result_of(run: Run, verdict: tuple[Reason, str] | None, limits_hit: frozense
         fault=fault,
         registers=Registers(run.main.core.cpu.copy()),
         unknown_syscalls=dict(kernel.unknown_syscalls),
-        limits_hit=limits_hit | {name for name, n in kernel.limits_hit.items() if n},
+        limits_hit=refused | {"memory"} if reason is Reason.MEMORY_LIMIT else refused,
     )
 
 

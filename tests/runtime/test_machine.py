@@ -328,6 +328,7 @@ async def test_memory_that_cannot_be_backed_ends_the_run() -> None:
         result = await runtime.vm().run_bytes(exit_after(mmap2 + touch))
         assert runtime.statistics()["memory"] == 0
     assert (result.reason, result.returncode) == (Reason.MEMORY_LIMIT, -9)
+    assert result.limits_hit == {"memory"}
 
 
 async def test_a_limit_too_small_to_start(guest: GuestPaths) -> None:
