@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.native.snapshot import NOTHING
+from aiopyvm.engine.native.snapshot import MOST, NOTHING
 from aiopyvm.engine.native.snapshotfile import SnapshotFiles
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
@@ -82,6 +83,30 @@ def test_a_space_that_is_still_there_helps_too() -> None:
     *expected, _ = finish(engine, first)
     *actual, back = finish(engine, core(shown))
     assert (actual, back) == (expected, [0, 0])
+
+
+def test_what_another_thread_translates_is_left_alone() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, _ = finish(engine, first)
+    found: list[tuple[bytes, int, int, list[int]]] = []
+    other = threading.Thread(target=lambda: found.append(finish(engine, core(shown))))
+    other.start()
+    other.join()
+    ((*actual, back),) = found
+    assert actual == expected
+    assert back[0] > _PROCEDURES  # it has translated everything itself
+    assert engine.statistics()["snapshots_taken"] == 0
+    first.memory.close()
+    *actual, back = finish(engine, core(shown))
+    assert (actual, back) == (expected, [0, 0])
+
+
+def test_what_is_remembered_of_growing_spaces_is_bounded() -> None:
+    engine = native_engine()
+    for number in range(3 * MOST):
+        finish(engine, core(image(CODE + bytes((number & 0xFF, number >> 8)))))
+    assert len(engine._snapshots._growing) <= MOST
 
 
 def test_a_child_begins_with_what_its_parent_has() -> None:

@@ -110,12 +110,16 @@ NOTHING: Final = Snapshot()
 
 
 class Snapshots:
-    """The snapshots of this process, by the image that a space begins in."""
+    """The snapshots of this process, by the image that a space begins in. Thread-safe.
+
+    Event loops in several threads share them, but what a space has translated is looked at by its own thread alone:
+    another one would find tables and records of different moments.
+    """
 
     def __init__(self) -> None:
         self.store: Store | None = None
         self._kept: dict[Key, Snapshot] = {}
-        self._growing: dict[Key, weakref.ref[SpaceCode]] = {}
+        self._growing: dict[tuple[int, Key], weakref.ref[SpaceCode]] = {}  # with the space's thread
         self._lock = threading.Lock()
         self.taken = 0
         self.adopted = 0
@@ -127,7 +131,7 @@ class Snapshots:
         if shown is None:
             return None, NOTHING
         key = shown[0].digest, page - shown[1], stop
-        donor = self._growing.pop(key, None)
+        donor = self._growing.pop((threading.get_ident(), key), None)
         code = donor() if donor is not None else None
         if code is not None:
             self.keep(key, code)
@@ -153,7 +157,10 @@ class Snapshots:
 
     def grown(self, key: Key, code: SpaceCode) -> None:
         """The space of `code` has translated enough to be of use for others."""
-        self._growing[key] = weakref.ref(code)
+        if len(self._growing) >= MOST:
+            alive = {place: space for place, space in tuple(self._growing.items()) if space() is not None}
+            self._growing = alive if len(alive) < MOST else {}
+        self._growing[threading.get_ident(), key] = weakref.ref(code)
 
     def keep(self, key: Key, code: SpaceCode) -> None:
         """Take a snapshot of `code`, if it can be taken, in place of the one before."""
