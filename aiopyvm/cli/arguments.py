@@ -140,7 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
     wide = argparse.RawDescriptionHelpFormatter
     parser = Parser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
     parser.add_argument("--version", action="store_true", help="say which version this is")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog=parser.prog)
     run = commands.add_parser("run", help="run one program", description=RUN_HELP, formatter_class=wide)
     _add_machine(run)
     run.add_argument("--trace", action="store_true", help="show each executed instruction on standard error")

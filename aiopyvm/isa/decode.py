@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
+from aiopyvm.isa.decode_faults import DecodeFault as DecodeFault
+from aiopyvm.isa.decode_faults import NeedMore as NeedMore
 from aiopyvm.isa.decode_lengths import ESCAPES, MAPS, has_modrm, immediate_bytes
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.notation import Field, Pattern, best_match, compile_row
@@ -36,19 +38,6 @@ _SEGMENT_OVERRIDES: Final = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 
 _IS_PREFIX: Final = bytes(byte in _PREFIXES for byte in range(256))
 
 Reader = Callable[[bytes, int, int], Operand]  # (code, offset of what follows ModRM, segment override) -> operand
-
-
-class DecodeFault(Exception):
-    """The bytes fault when they are executed: `vector` is 6 (#UD) or 13 (#GP, error code 0: longer than 15 bytes)."""
-
-    def __init__(self, vector: int) -> None:
-        super().__init__(vector)
-        self.vector = vector
-        self.error_code = 0
-
-
-class NeedMore(Exception):
-    """The bytes end inside an instruction of at most 15 bytes."""
 
 
 class _Leaf:

@@ -1,7 +1,7 @@
-"""What an ELF file asks for: `parse_elf` reads its headers, the first one with pyelftools, and doubts every number.
+"""What an ELF file asks for: `parse_elf` reads its headers and doubts every number.
 
-pyelftools is imported when the first ELF file is parsed, and of it only what reads headers. The program headers, of
-which a hostile file has thousands, are rows of eight words. The result is cached by content.
+The headers of a program for this machine are rows of words and half-words, and read as such; pyelftools says what other
+files are, and is not imported before there is one. The result is cached by content.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE
 if TYPE_CHECKING:
     from aiopyvm.loader.image import Piece
 
-_EHDR_SIZE: Final = 52
+_EHDR: Final = struct.Struct("<16x2H5I6H")  # Elf32_Ehdr behind e_ident (elf(5))
 _PHDR_SIZE: Final = 32
 _MAX_PHDRS: Final = 65536 // _PHDR_SIZE  # as fs/binfmt_elf.c has it
 _PHDR: Final = struct.Struct("<8I")
+_ET_EXEC, _ET_DYN, _EM_386 = 2, 3, 3
 _PT_LOAD, _PT_INTERP, _PT_PHDR, _PT_GNU_STACK = 1, 3, 6, 0x6474E551
 _CACHE_ENTRIES: Final = 64
 _CACHE_BYTES: Final = 64 << 20
@@ -34,6 +35,24 @@ _PROT: Final = tuple(
     (PROT_READ if f & _PF_R else 0) | (PROT_WRITE if f & _PF_W else 0) | (PROT_EXEC if f & _PF_X else 0)
     for f in range(8)
 )
+
+
+class Header(NamedTuple):
+    """Elf32_Ehdr behind e_ident (elf(5))."""
+
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
 
 
 class ProgramHeader(NamedTuple):
@@ -140,9 +159,6 @@ _cache: OrderedDict[tuple[int, bytes], ElfImage] = OrderedDict()
 
 def _parse(data: bytes) -> ElfImage:
     header = _header(data)
-    kind = header["e_type"]
-    if kind not in ("ET_EXEC", "ET_DYN"):
-        raise LoadError(_OTHER_TYPES.get(kind, f"an ELF file of the unknown type {kind}, not a program"))
     headers = _program_headers(data, header)
     for p in headers:
         if p.type == _PT_INTERP:
@@ -157,11 +173,11 @@ def _parse(data: bytes) -> ElfImage:
     stack = [p.flags for p in headers if p.type == _PT_GNU_STACK]
     return ElfImage(
         data=data,
-        entry=header["e_entry"],
+        entry=header.entry,
         segments=segments,
-        phdr=_phdr_address(header["e_phoff"], headers, segments),
+        phdr=_phdr_address(header.phoff, headers, segments),
         phnum=len(headers),
-        position_independent=kind == "ET_DYN",
+        position_independent=header.type == _ET_DYN,
         align=max([PAGE, *(p.align for p in loads if _sane_align(p.align))]),
         stack_prot=PROT_READ | PROT_WRITE | (PROT_EXEC if not stack or stack[-1] & _PF_X else 0),
         read_implies_exec=not stack,
@@ -175,21 +191,30 @@ _OTHER_TYPES: Final = {
 }
 
 
-def _header(data: bytes) -> Any:
-    """The ELF header of an IA-32 file; LoadError says what it is if it is none."""
+def _header(data: bytes) -> Header:
+    """The ELF header of an IA-32 program; LoadError says what it is if it is none."""
     if data[:4] != b"\x7fELF":
         raise LoadError(_not_elf(data))
-    if len(data) < _EHDR_SIZE:
-        raise LoadError(f"a truncated ELF file: {len(data)} bytes, its header alone has {_EHDR_SIZE}")
+    if len(data) < _EHDR.size:
+        raise LoadError(f"a truncated ELF file: {len(data)} bytes, its header alone has {_EHDR.size}")
+    header = Header._make(_EHDR.unpack_from(data))
+    if data[4:6] != b"\1\1" or header.machine != _EM_386 or header.type not in (_ET_EXEC, _ET_DYN):
+        raise LoadError(_other_file(data))
+    return header
+
+
+def _other_file(data: bytes) -> str:
+    """What an ELF file is that is no IA-32 program."""
     bits, order = {1: 32, 2: 64}.get(data[4], 0), {1: "little", 2: "big"}.get(data[5], "")
     if not bits or not order:
-        raise LoadError(f"a damaged ELF file: class {data[4]}, data encoding {data[5]}")
+        return f"a damaged ELF file: class {data[4]}, data encoding {data[5]}"
     header = _struct(bits, order == "little", "Elf_Ehdr", data[:64].ljust(64, b"\0"), 0)
     machine = header["e_machine"]
     if bits != 32 or order != "little" or machine != "EM_386":
         name = _MACHINES.get(machine, str(machine).removeprefix("EM_"))
-        raise LoadError(f"a {bits}-bit {order}-endian ELF file for {name}: only 32-bit x86 (i386) programs run here")
-    return header
+        return f"a {bits}-bit {order}-endian ELF file for {name}: only 32-bit x86 (i386) programs run here"
+    kind = header["e_type"]
+    return _OTHER_TYPES.get(kind, f"an ELF file of the unknown type {kind}, not a program")
 
 
 _MACHINES: Final = {"EM_X86_64": "x86-64", "EM_386": "i386", "EM_AARCH64": "AArch64", "EM_RISCV": "RISC-V"}
@@ -206,8 +231,8 @@ def _not_elf(data: bytes) -> str:
     return f"not an ELF program: it starts with {data[:4]!r}"
 
 
-def _program_headers(data: bytes, header: Any) -> list[ProgramHeader]:
-    count, size, offset = header["e_phnum"], header["e_phentsize"], header["e_phoff"]
+def _program_headers(data: bytes, header: Header) -> list[ProgramHeader]:
+    count, size, offset = header.phnum, header.phentsize, header.phoff
     if not count:
         raise LoadError("an ELF file without program headers: there is nothing to load")
     if size != _PHDR_SIZE:

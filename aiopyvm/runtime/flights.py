@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be called off
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
+SLOW_NS: Final = 15  # an instruction of generated code takes less: where more went by, it was Python that took so long
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
 MOST_REACH: Final = 16_000_000
 MOST_CHUNK: Final = 1_000_000  # instructions at once on the event loop's thread
@@ -274,7 +275,7 @@ def _stay(guest: Guest, left: int) -> int:
     spent = left_by.reason is ExitReason.BUDGET
     if spent or done >= 1000:
         guest.adapt(done, ns, MOST_CHUNK)
-    if spent and ns >= WORTH_NS and not guest.flies:
+    if spent and ns >= WORTH_NS and done >= WORTH_NS // SLOW_NS and not guest.flies:
         guest.flies, guest.reach = True, FIRST_REACH
     return done + _follow(guest, left_by)
 

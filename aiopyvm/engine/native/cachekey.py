@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ from aiopyvm.errors import EngineUnavailableError
 
 _PACKAGE: Final = Path(__file__).parents[2]
 _SOURCES: Final = ("ir", "isa", "engine", "mem/layout.py")
-_NO_SAY: Final = frozenset({"aot.py", "cache.py", "cachekey.py", "codearena.py", "objectfile.py", "worker.py"})
+_NO_SAY: Final = frozenset(
+    {"aot.py", "cache.py", "cachekey.py", "codearena.py", "detached.py", "objectfile.py", "worker.py"}
+)
 _CPU_FIELDS: Final = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
 
 
@@ -61,7 +62,7 @@ def _llvm() -> bytes:
 
 def _processor() -> bytes:
     """Return what tells this host's processor, and with it what LLVM makes of it, from others."""
-    lines = [platform.machine(), platform.system()]
+    lines = [os.uname().machine, os.uname().sysname]
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:
@@ -70,7 +71,7 @@ def _processor() -> bytes:
                 if line.split(":")[0].strip() in _CPU_FIELDS:
                     lines.append(line)
     except OSError:
-        lines.append(platform.processor())
+        pass  # nothing else tells
     return "".join(lines).encode()
 
 

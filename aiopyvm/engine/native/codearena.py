@@ -15,7 +15,6 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
 import sys
 import threading
 from bisect import bisect_left
@@ -184,8 +183,10 @@ class CodeArena:
 
 def unsupported() -> str | None:
     """Say why generated code cannot run on this host; None: it can, as far as is known before it is tried."""
-    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
-        return f"generated code runs on Linux x86-64 only, this is {sys.platform} {platform.machine()}"
+    if sys.platform != "linux":
+        return f"generated code runs on Linux x86-64 only, this is {sys.platform}"
+    if os.uname().machine != "x86_64":
+        return f"generated code runs on Linux x86-64 only, this is {os.uname().machine}"
     if sys.maxsize < 1 << 32:
         return "generated code needs a 64-bit Python"
     if mmap.PAGESIZE != PAGE:

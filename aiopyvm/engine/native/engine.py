@@ -12,22 +12,26 @@ import ctypes
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Context, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.native.snapshot import Snapshots, Store
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
-from aiopyvm.engine.python import PythonEngine
-from aiopyvm.engine.python.rare import RareModes, page_fault
 from aiopyvm.errors import InternalError
-from aiopyvm.isa.decode import DecodeFault
+from aiopyvm.isa.decode_faults import DecodeFault
+from aiopyvm.isa.vectors import PF
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.hot import Hot
+    from aiopyvm.engine.python import PythonEngine
+    from aiopyvm.engine.python.rare import RareModes
 
 _REC: Final = CONTEXT_OFFSETS["rec"]
 _BUDGET: Final = CONTEXT_OFFSETS["budget"]
@@ -49,8 +53,8 @@ class NativeEngine:
     """Executes cores under the contract of `aiopyvm.engine.protocol`, in generated code.
 
     `handlers` gives the loaded handlers, or None as long as there are none; it is asked at the beginning of a run.
-    `make_hot` makes the hot tier for the symbols that are loaded; `make_store` what keeps translations for later
-    processes (None: nothing).
+    `make_hot` makes the hot tier for the symbols that are loaded (None: as it is by default);
+    `make_store` what keeps translations for later processes (None: nothing).
     """
 
     name = "native"
@@ -58,7 +62,7 @@ class NativeEngine:
     def __init__(
         self,
         handlers: Callable[[], HandlerTable | None],
-        make_hot: Callable[[Mapping[str, int]], Hot] = Hot,
+        make_hot: Callable[[Mapping[str, int]], Hot] | None = None,
         make_store: Callable[[HandlerTable], Store] | None = None,
     ) -> None:
         self._load = handlers
@@ -67,8 +71,6 @@ class NativeEngine:
         self.hot: Hot | None = None  # as soon as there are handlers
         self._table: HandlerTable | None = None
         self._runs: Runs | None = None
-        self._python = PythonEngine()
-        self._rare = RareModes()
         self._snapshots = Snapshots()
         self._lock = threading.Lock()
         self._launched: dict[
@@ -183,7 +185,7 @@ class NativeEngine:
             elif reason == Left.HOT:
                 self._promote(code, rec)
         except MemoryFault as fault:
-            return page_fault(fault)
+            return _page_fault(fault)
         except DecodeFault as fault:
             return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
         return Exit(ExitReason.PAUSE)
@@ -210,7 +212,8 @@ class NativeEngine:
                 arena = RecordArena()
             except OSError:
                 return None  # the host has no room for its records
-            self._python.forget(core.memory)
+            if "_python" in self.__dict__:  # it may have been at work
+                self._python.forget(core.memory)
             code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
             code.begin(core.cpu.eip, self._snapshots)
             if self.hot is not None:
@@ -226,10 +229,31 @@ class NativeEngine:
             with self._lock:
                 if self._table is None:
                     self._runs = Runs(table.form)
-                    self.hot = self._make_hot(table.symbols)
+                    self.hot = self._hot_tier(table)
                     self._snapshots.store = self._make_store(table) if self._make_store is not None else None
                     self._table = table
         return self._table
+
+    def _hot_tier(self, table: HandlerTable) -> Hot:
+        if self._make_hot is not None:
+            return self._make_hot(table.symbols)
+        from aiopyvm.engine.native.hot import Hot
+
+        return Hot(table.symbols)
+
+    @cached_property
+    def _python(self) -> PythonEngine:
+        """The engine for what this one leaves to Python; imported when there is such a thing, as is the next one."""
+        from aiopyvm.engine.python import PythonEngine
+
+        return PythonEngine()
+
+    @cached_property
+    def _rare(self) -> RareModes:
+        """Executes single instructions."""
+        from aiopyvm.engine.python.rare import RareModes
+
+        return RareModes()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -289,7 +313,7 @@ class NativeEngine:
                 else:
                     raise InternalError(f"generated code came back for reason {reason}")
         except MemoryFault as fault:
-            return page_fault(fault)
+            return _page_fault(fault)
         except DecodeFault as fault:
             return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
         finally:
@@ -327,3 +351,7 @@ class NativeEngine:
         """The count record at `counter` has run out; the offset to go on at."""
         assert self.hot is not None
         return self.hot.promote(code, counter)
+
+
+def _page_fault(fault: MemoryFault) -> Exit:
+    return Exit(ExitReason.FAULT, PF, fault.error_code, fault.address, fault.access)

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.records import Form
-from aiopyvm.engine.shapes import parameters
-from aiopyvm.isa.insn import Insn, Relative
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.handlers import Shapes
+    from aiopyvm.isa.insn import Insn
 
 # Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
 _NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
@@ -74,8 +73,11 @@ class HandlerTable:
 
     def form(self, insn: Insn) -> Form:
         """How `insn` becomes a record."""
+        from aiopyvm.engine.shapes import parameters  # programs that were run before do without
+        from aiopyvm.isa.insn import Relative
+
         if self._shapes is None:
-            from aiopyvm.engine.native.handlers import Shapes  # programs that were run before do without
+            from aiopyvm.engine.native.handlers import Shapes
 
             self._shapes = Shapes()
         shape = self._shapes.find(insn)

@@ -21,21 +21,21 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
-from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Code, Request, Table
-from aiopyvm.engine.native.regiontext import read_covered
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
 from aiopyvm.errors import AiopyvmError
-from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
-from aiopyvm.isa.insn import Memory
+from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
+
+if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
+    from aiopyvm.engine.native.regions import Request, Table
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
@@ -45,7 +45,6 @@ MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
 MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
-REACH: Final = 3 * MOST_INSTRUCTIONS  # instructions that a request has
 MOST_CASES: Final = 128  # words of a jump table
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
@@ -307,6 +306,9 @@ class Hot:
         self._barred.add((wanted.root, wanted.request.blocks[0][1]))
 
     def _load(self, root: int, data: bytes, request: Request) -> Region:
+        from aiopyvm.engine.native.regions import Code
+        from aiopyvm.engine.native.regiontext import read_covered
+
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
         perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
@@ -435,10 +437,12 @@ def _translated(code: SpaceCode, address: int) -> set[Block]:
 
 def request_for(code: SpaceCode, root: int) -> Request:
     """What a region at `root` is made from: the live blocks near it."""
+    from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
+
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
     queue, seen, count = deque([root]), {root}, 0
-    while queue and count < REACH:
+    while queue and count < 3 * MOST_INSTRUCTIONS:
         address = queue.popleft()
         for block in code.blocks(address, address + 1):
             start = block.addresses[0]
@@ -475,6 +479,9 @@ def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, Table]]:
     """The jump table of an indirect jump at the end of a block: its address, and those of its words (number, target)
     that were jumped to.
     """
+    from aiopyvm.isa.decode import MAX_LENGTH, decode
+    from aiopyvm.isa.insn import Memory
+
     last = block.addresses[-1]
     try:
         insn = decode(bytes(code.space.view[last : min(last + MAX_LENGTH, 1 << 32)]))

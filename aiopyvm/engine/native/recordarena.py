@@ -153,8 +153,11 @@ class RecordArena:
 
     # The jump cache
 
-    def remember_jump(self, eip: int, offset: int) -> None:
-        """Indirect jumps to `eip` go to the record at `offset`. The cache grows where addresses fight for places."""
+    def remember_jump(self, eip: int, offset: int) -> bool:
+        """Indirect jumps to `eip` go to the record at `offset`; True if its place was free.
+
+        The cache grows where addresses fight for places.
+        """
         at = self._jump(eip)
         other, there = _JUMP.unpack_from(self.memory, at)
         if there and other != eip:
@@ -163,6 +166,7 @@ class RecordArena:
                 self._grow_jumps()
                 at = self._jump(eip)
         _JUMP.pack_into(self.memory, at, eip, offset)
+        return not there
 
     def replace_jump(self, eip: int, offset: int) -> None:
         """Indirect jumps to `eip`, where the cache knows it, go to the record at `offset` (0: are forgotten)."""

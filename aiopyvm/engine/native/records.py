@@ -9,15 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.recordarena import NO_REGISTERS, RECORD
-from aiopyvm.engine.python.fetch import fetch_insn
-from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
-from aiopyvm.isa.insn import Insn
+from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE
 from aiopyvm.mem.space import AddressSpace
+
+if TYPE_CHECKING:
+    from aiopyvm.isa.insn import Insn
 
 MAX_RUN: Final = 64  # instructions
 _WINDOW: Final = 256  # bytes looked at for a run, in one page
@@ -114,6 +115,9 @@ class Runs:
 
     def _decode(self, space: AddressSpace, address: int, stop: int) -> Run:
         """Decode instructions that lie in one page, or one that does not."""
+        from aiopyvm.engine.python.fetch import fetch_insn  # programs that were run before do without
+        from aiopyvm.isa.decode import MAX_LENGTH, decode
+
         insn = fetch_insn(space, address)
         window = space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))
         maker = _Maker(address)

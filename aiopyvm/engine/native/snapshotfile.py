@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KIND: Final = "program"
 WORTH: Final = 64  # instructions more than what is on disk, and a sixteenth more, from which on it is written again
+SMALL: Final = 16  # instructions from which on it is written at first
 _WORDS: Final = RECORD_SIZE // 4
 _SIZE: Final = struct.Struct("<I")
 
@@ -54,7 +55,7 @@ class SnapshotFiles:
     def put(self, key: Key, snapshot: Snapshot) -> None:
         """Keep `snapshot` for `key`, if it has enough more than what is kept."""
         (size, jumps), (known, known_jumps) = _size(snapshot), self._sizes.get(key, (0, 0))
-        if size >= known + max(WORTH, known >> 4) or (known and jumps > known_jumps):
+        if size >= (known + max(WORTH, known >> 4) if known else SMALL) or (known and jumps > known_jumps):
             self._sizes[key] = size, jumps
             self._cache.put(self._name(key), pack(snapshot, self._table))
 

@@ -61,6 +61,7 @@ class SpaceCode:
         self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
         self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
         self._growth = 0  # blocks and links that no snapshot has yet
+        self._worth = 1  # of growth; until there is a snapshot, little is worth one
         self._key: Key | None = None
         self.context = Context()
         self.context.arena = self.arena.base
@@ -125,7 +126,8 @@ class SpaceCode:
         target = self.enter(eip)
         target = self.counter(eip) or (self.counted(eip) if self.threshold != UNCOUNTED else target)
         mask = self.arena.jump_mask
-        self.arena.remember_jump(eip, target)
+        if self.arena.remember_jump(eip, target):
+            self._grow()
         if self.arena.jump_mask != mask:
             self._publish_jumps()
             self._growth += WORTH  # so that others need not find out
@@ -336,6 +338,7 @@ class SpaceCode:
         self.space.close_listeners.append(self._closing)
         if snapshot is not NOTHING:
             self._base = snapshot
+            self._worth = WORTH
             self.arena.restore(snapshot.content)
             self._publish_jumps()
             self.waiting = dict(snapshot.waiting)
@@ -364,7 +367,7 @@ class SpaceCode:
             self._snapshots.grown(self._key, self)
 
     def _closing(self) -> None:
-        if self._growth >= WORTH and self._key is not None:
+        if self._growth >= self._worth and self._key is not None:
             self._snapshots.keep(self._key, self)
 
 
