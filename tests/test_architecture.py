@@ -26,7 +26,7 @@ ALLOWED_OUTSIDE = {
 }
 SILENT = ("ir", "isa", "mem", "engine", "abi", "kernel", "loader", "syscalls")  # rule 3: no await, no I/O
 # Of engine/native: it compiles and keeps code, in files and a process that have nothing of a guest's.
-TOOLCHAIN = {"aot.py", "cache.py", "compile_worker.py", "worker.py"}
+TOOLCHAIN = {"aot.py", "aot_builder.py", "cache.py", "compile_worker.py", "detached.py", "worker.py"}
 IMPURE = {"asyncio", "socket", "select", "selectors", "subprocess", "random", "secrets", "time"}
 
 

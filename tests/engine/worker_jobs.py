@@ -54,6 +54,13 @@ def slow() -> str:
     return three()
 
 
+def counted() -> str:
+    """Return it after a while, and leave a line in the file that AIOPYVM_TEST_COUNT names."""
+    with open(os.environ["AIOPYVM_TEST_COUNT"], "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return slow()
+
+
 def data() -> str:
     """Return what no object may have."""
     return "@x = global i32 1\n" + three()

@@ -1,7 +1,8 @@
 """The object made ahead of time: the way in, the ways out, and handlers for all common shapes.
 
 It has one place in the code arena, so it is linked once, when it was built; what is kept on disk is that image, and
-loading it is one copy. Where there is none yet the worker makes it in the background: `poll` has nothing until then.
+loading it is one copy. Where there is none yet a process makes it in the background, which goes on when this one ends
+(`detached.py`): `poll` has nothing until then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from typing import Any, Final
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
@@ -17,9 +19,14 @@ from aiopyvm.engine.native.codearena import FIXED_START, CodeArena, code_arena
 from aiopyvm.engine.native.objectfile import BadObjectError, Image, LoadedObject, ObjectFile, place
 from aiopyvm.errors import AiopyvmError, EngineUnavailableError
 
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.detached import Detached
+
 GENERATOR: Final = "aiopyvm.engine.native.generate:object_text"
 CPU_SECONDS: Final = 300.0
 CODEGEN: Final = 2
+PATIENCE_S: Final = 3600.0  # with a builder that somebody else started
+PERIOD_S: Final = 0.1
 
 
 def name(generator: str = GENERATOR) -> str:
@@ -114,6 +121,48 @@ class AheadOfTime:
         return True
 
     def _build(self) -> None:
+        """Have it built by a process that goes on without us, unless there is one at it; follow that in a thread."""
+        try:
+            process = self._start()
+        except OSError:
+            self._build_here()
+        else:
+            threading.Thread(target=self._follow, args=(process,), name="aiopyvm-builder", daemon=True).start()
+
+    def _start(self) -> Detached | None:
+        """Start a builder; None as long as another one is at work, or where it has just done it. Raises OSError."""
+        from aiopyvm.engine.native.detached import Detached, order
+
+        assert self._cache is not None
+        lock = self._cache.try_lock()
+        if lock is None:
+            return None
+        if not self._load_kept():
+            return Detached(lock, order(self._cache.root, self._name, self._generator, CODEGEN, CPU_SECONDS))
+        os.close(lock)  # somebody was quicker
+        return None
+
+    def _follow(self, process: Detached | None) -> None:
+        """Wait until it is there, whoever builds it."""
+        begun = time.monotonic()
+        try:
+            while process is None and self.loaded is None and time.monotonic() < begun + PATIENCE_S:
+                time.sleep(PERIOD_S)
+                process = self._start()
+            if self.loaded is not None:
+                return
+            if process is not None and process.wait() and self._load_kept():
+                self.from_cache, self.kept = False, True
+                self.build_seconds = time.monotonic() - begun
+            else:
+                self._build_here()
+        except OSError:  # of the cache: HostRefusedError, too
+            self._build_here()
+        except AiopyvmError as error:
+            self._fail(error)
+
+    def _build_here(self) -> None:
+        """Have it built by this process's own worker, where the cache cannot be used."""
         from aiopyvm.engine.native.worker import Job, Options, compiler
 
         job = Job("", Options(CODEGEN), self._generator, CPU_SECONDS, self._built)

@@ -10,6 +10,7 @@ there is too much.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import logging
@@ -32,6 +33,7 @@ _DIGEST_BYTES: Final = 32
 _NAME: Final = re.compile(r"[a-z]+-[0-9a-f]{64}")
 _OURS: Final = re.compile(r"(?:[a-z]+-[0-9a-f]{64}|\.new-[0-9a-f]+)")  # what `clear` and `_trim` may remove
 _NEW: Final = ".new-"
+_LOCK: Final = ".lock"
 _STALE_SECONDS: Final = 3600.0
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -103,6 +105,23 @@ class ObjectCache:
             names = [entry.name for entry in _entries(directory) if not _is_being_written(entry)]
             self._total = None
             return sum(_remove(directory, name) for name in names)
+
+    def try_lock(self) -> int | None:
+        """Return a descriptor that has the lock of those who build; None: somebody else has it.
+
+        The lock is a flock(2): it ends with the last copy of the descriptor. Raises OSError where there can be none.
+        """
+        with self._opened() as directory:
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=directory)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

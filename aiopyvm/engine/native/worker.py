@@ -219,7 +219,7 @@ class _Worker:
         if not sys.executable:
             raise _DeadError("this Python does not know its own executable: no worker can be started")
         self._errors: IO[bytes] = os.fdopen(os.memfd_create("aiopyvm-compiler"), "w+b")
-        command = [sys.executable, "-P", str(_SCRIPT), str(memory_bytes), *_import_paths()]
+        command = [sys.executable, "-P", str(_SCRIPT), str(memory_bytes), *import_paths()]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd="/",
@@ -290,7 +290,7 @@ class _Worker:
         return f"the compile worker died of {name}. {self._errors.read().decode(errors='replace').strip()}".strip()
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """Where the worker finds llvmlite and this package, if not where it looks anyway."""
     paths = [str(Path(__file__).parents[3])]
     spec = importlib.util.find_spec("llvmlite")
