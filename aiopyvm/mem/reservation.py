@@ -134,14 +134,25 @@ class Reservation:
             self.discard(0, _REACH)
 
     def _map_over(self, start: int, end: int, flags: int, fd: int, offset: int) -> bool:
-        result = _libc_mmap(self.base + start, end - start, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
-        return bool(result != _MAP_FAILED)
+        return _map_at(self.base + start, end - start, flags, fd, offset)
 
     def __del__(self) -> None:
         if self._taken:
             HOST_MAPPINGS.take(-self._taken)
         if self.owed:
             self.budget.charge(-self.owed)
+
+
+def map_private(address: int, size: int, extent: Extent) -> bool:
+    """Let a mapping of [address, address + size), all of it, show `extent`, copy-on-write; False where it cannot."""
+    if not _LINUX or extent.fd < 0 or extent.size < size:
+        return False
+    return _map_at(address, size, _MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE, extent.fd, extent.offset)
+
+
+def _map_at(address: int, size: int, flags: int, fd: int, offset: int) -> bool:
+    result = _libc_mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
+    return bool(result != _MAP_FAILED)
 
 
 def _reserve() -> mmap.mmap:

@@ -301,6 +301,7 @@ class NativeEngine:
                         continue
                     if rec and (wanted := code.waiting.get(rec - base)) is not None:
                         table.use(wanted)
+                        code.adopt_handlers()  # a run may be long, and they may be there now
                     exit_ = self._step(core)
                     left = left - 1 if exit_ is None else left
                     if exit_ is not None or left <= 0 or cpu.mode:

@@ -1,18 +1,22 @@
 """The host memory of one address space's records: runs of records, single records, the jump cache.
 
 It is reserved once, costs memory only where it was written, and never grows: when a part is full, its owner drops
-everything and begins again. Offsets count from its start; 0 is no record.
+everything and begins again. Offsets count from its start; 0 is no record. What several arenas begin with they show from
+one file, copy-on-write: one host mapping, and memory only for the pages that an arena changes.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import struct
 import sys
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE, JumpEntry
+from aiopyvm.mem.arena import Extent, arena
+from aiopyvm.mem.reservation import HOST_MAPPINGS, map_private
 
 RECORD: Final = struct.Struct("<II3sBIIi")  # layout.Record
 _OPERANDS: Final = struct.Struct("<I3sBIIi")  # a record behind its handler
@@ -32,18 +36,48 @@ _WORD: Final = struct.Struct("<I")
 _SIGNED: Final = struct.Struct("<i")
 
 
-class Content(NamedTuple):
-    """What an arena holds: runs, single records, which of these are free, the jump cache."""
+class Content:
+    """What an arena holds: runs, single records, which of these are free, the jump cache.
 
-    runs: bytes = b""
-    singles: bytearray = bytearray()
-    free: tuple[int, ...] = ()
-    jumps: bytes = b""
+    It does not change any more as soon as an arena has begun with it.
+    """
+
+    __slots__ = ("_extent", "_uses", "free", "jumps", "runs", "singles")
+
+    def __init__(
+        self, runs: bytes = b"", singles: bytearray | None = None, free: tuple[int, ...] = (), jumps: bytes = b""
+    ) -> None:
+        self.runs = runs
+        self.singles = bytearray() if singles is None else singles
+        self.free = free
+        self.jumps = jumps
+        self._extent: Extent | None = None
+        self._uses = 0
 
     def reset_counter(self, offset: int, handler: int, value: int) -> None:
         """Let the single record at `offset` count from `value` on."""
         _WORD.pack_into(self.singles, offset - RUNS_END, handler)
         _WORD.pack_into(self.singles, offset - RUNS_END + VALUES_AT, value)
+
+    def parts(self) -> tuple[tuple[int, bytes | bytearray], ...]:
+        """What stands where in an arena."""
+        return (0, self.runs), (RUNS_END, self.singles), (SINGLES_END, self.jumps)
+
+    def extent(self) -> Extent | None:
+        """The content as an extent as long as an arena, from the second time on: for one arena a copy is cheaper.
+
+        None too where the host gives no memory to show.
+        """
+        self._uses += 1
+        if self._extent is None and self._uses > 1:
+            try:
+                extent = arena().allocate(_SIZE)
+                for at, part in self.parts() if extent.fd >= 0 else ():
+                    extent.write(at, memoryview(part))
+            except OSError:
+                return None
+            self._extent = extent
+        return self._extent
 
 
 class RecordArena:
@@ -52,10 +86,17 @@ class RecordArena:
     `base` is its host address, `jumps` that of the jump cache, `jump_mask` the cache's size - 1.
     """
 
-    __slots__ = ("_conflicts", "_free", "_singles", "base", "jump_mask", "jumps", "memory", "top")
+    __slots__ = ("_conflicts", "_extent", "_free", "_singles", "base", "jump_mask", "jumps", "memory", "top")
 
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        self._extent: Extent | None = None
+        if not HOST_MAPPINGS.take(1):
+            raise OSError(errno.ENOMEM, "too many host mappings")
+        try:
+            self.memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        except OSError:
+            HOST_MAPPINGS.take(-1)
+            raise
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             self.memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
@@ -65,6 +106,10 @@ class RecordArena:
         self._free: list[int] = []
         self.jump_mask = _MIN_JUMPS - 1
         self._conflicts = 0
+
+    def __del__(self) -> None:
+        if hasattr(self, "memory"):
+            HOST_MAPPINGS.take(-1)
 
     def clear(self) -> None:
         """Forget all records and jumps."""
@@ -81,14 +126,16 @@ class RecordArena:
 
     def restore(self, content: Content) -> None:
         """Begin with what `copy` gave."""
-        runs, singles, free, jumps = content
-        self.memory[: len(runs)] = runs
-        self.memory[RUNS_END : RUNS_END + len(singles)] = singles
-        self.memory[SINGLES_END : SINGLES_END + len(jumps)] = jumps
-        self.top = len(runs)
-        self._singles = RUNS_END + len(singles)
-        self._free = list(free)
-        self.jump_mask = len(jumps) // _JUMP.size - 1
+        extent = content.extent()
+        if extent is not None and map_private(self.base, _SIZE, extent):
+            self._extent = extent  # it is not freed before this arena
+        else:
+            for at, part in content.parts():
+                self.memory[at : at + len(part)] = part
+        self.top = len(content.runs)
+        self._singles = RUNS_END + len(content.singles)
+        self._free = list(content.free)
+        self.jump_mask = len(content.jumps) // _JUMP.size - 1
 
     # Runs
 

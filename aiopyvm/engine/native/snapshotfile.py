@@ -70,8 +70,8 @@ def _size(snapshot: Snapshot) -> tuple[int, int]:
 
 def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
     """A snapshot as bytes; handlers that only this process has are named."""
-    runs, singles, free, jumps = snapshot.content
-    words = array("I", runs)
+    content = snapshot.content
+    words = array("I", content.runs)
     waiting = dict(snapshot.waiting)
     for record, handler in enumerate(words[::_WORDS]):
         if handler >= FIXED_END:
@@ -79,12 +79,13 @@ def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
             words[record * _WORDS] = table.steps.step
     blocks = array("I", _block_words(snapshot))
     tables = [array("I", part) for known in (snapshot.entries, snapshot.counters) for part in (known, known.values())]
-    parts = [words.tobytes(), bytes(singles), jumps, blocks.tobytes(), *(part.tobytes() for part in tables)]
+    arrays = [part.tobytes() for part in (blocks, *tables)]
+    parts = [words.tobytes(), bytes(content.singles), content.jumps, *arrays]
     head = json.dumps(
         {
             "homes": [(home.start, home.end, home.digest.hex(), home.offset) for home in snapshot.homes],
             "pages": snapshot.pages,
-            "free": free,
+            "free": content.free,
             "waiting": list(waiting.items()),
             "parts": [len(part) for part in parts],
         }
