@@ -88,6 +88,7 @@ class FlyingEngine:
 def fly(patch: pytest.MonkeyPatch, us: int = 20) -> FlyingEngine:
     """Have every guest of the Python engine fly from its first thousand instructions on."""
     engine = FlyingEngine(us)
+    patch.delenv(machine.ENGINE_VARIABLE, raising=False)
     patch.setitem(machine._engines, "python", engine)
     patch.setitem(machine._engines, "auto", engine)
     patch.setattr(flights, "WORTH_NS", 1)
