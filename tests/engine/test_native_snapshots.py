@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aiopyvm.engine.native import recordarena
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
@@ -18,6 +19,7 @@ from aiopyvm.isa.assemble import assemble
 from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.backing import ImageBacking
 from aiopyvm.mem.budget import Unlimited
+from aiopyvm.mem.reservation import HOST_MAPPINGS
 from aiopyvm.mem.space import AddressSpace
 from tests.engine.engines import native_engine, native_handlers
 
@@ -206,6 +208,64 @@ def test_more_is_kept_when_a_run_goes_other_ways() -> None:
     third = core(shown)
     *actual, back = finish(engine, third)
     assert (actual[0], back) == (expected[0], [0, 0])
+
+
+def test_records_are_in_memory_once() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, _ = finish(engine, first)
+    first.memory.close()
+    spaces = [core(shown) for _ in range(4)]
+    for one in spaces:
+        engine.run(one, 1)
+    extents = [code_of(one).arena._extent for one in spaces]
+    assert extents[0] is None  # for one alone a copy is cheaper
+    assert extents[1] is not None
+    assert extents[1:] == [extents[1]] * 3
+    for one in spaces:  # each has its own counters, links and jumps
+        *actual, back = finish(engine, one)
+        assert (actual, back) == (expected, [0, 0])
+    spaces[1].memory.poke(TEXT + CODE.index(b"\x83\xc3\x05") + 2, b"\x25")
+    for one, more in ((spaces[1], 0x20), (spaces[2], 0), (core(shown), 0)):
+        one.cpu.eip, one.cpu.ecx, one.cpu.ebx = TEXT, 1, 0
+        finish(engine, one)
+        assert one.cpu.ebx == sum(range(3, 3 + _PROCEDURES)) + more
+
+
+def test_where_nothing_can_be_shown_records_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordarena, "map_private", lambda *what: False)
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    *expected, _ = finish(engine, first)
+    first.memory.close()
+    for _ in range(3):
+        other = core(shown)
+        *actual, back = finish(engine, other)
+        assert (actual, back) == (expected, [0, 0])
+        assert code_of(other).arena._extent is None
+
+
+def test_records_are_a_mapping_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = HOST_MAPPINGS.used
+    made = recordarena.RecordArena()
+    assert HOST_MAPPINGS.used == before + 1
+    monkeypatch.setattr(HOST_MAPPINGS, "limit", before + 1)
+    with pytest.raises(OSError, match="mappings"):
+        recordarena.RecordArena()
+    del made
+    assert HOST_MAPPINGS.used == before
+
+
+def test_what_is_jumped_to_once_takes_nobodys_place() -> None:
+    made = recordarena.RecordArena()
+    assert made.remember_jump(0x1000, 24)
+    other = next(eip for eip in range(0x2000, 1 << 20) if made._jump(eip) == made._jump(0x1000))
+    shown = made.copy().jumps
+    assert not made.remember_jump(other, 48)
+    assert made.copy().jumps == shown
+    assert not made.remember_jump(other, 48)
+    made.replace_jump(other, 72)  # it is there now
+    assert made.copy().jumps != shown
 
 
 def kept(tmp_path: Path) -> tuple[NativeEngine, HandlerTable]:

@@ -30,6 +30,7 @@ SINGLES_END: Final = RUNS_END + (3 << 20)
 MAX_JUMPS: Final = 1 << 16
 _SIZE: Final = SINGLES_END + MAX_JUMPS * ctypes.sizeof(JumpEntry)
 _MIN_JUMPS: Final = 512
+_MOST_REFUSED: Final = 256
 _NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0  # Python 3.11's mmap module has no name for it
 _JUMP: Final = struct.Struct("<II")
 _WORD: Final = struct.Struct("<I")
@@ -86,7 +87,18 @@ class RecordArena:
     `base` is its host address, `jumps` that of the jump cache, `jump_mask` the cache's size - 1.
     """
 
-    __slots__ = ("_conflicts", "_extent", "_free", "_singles", "base", "jump_mask", "jumps", "memory", "top")
+    __slots__ = (
+        "_conflicts",
+        "_extent",
+        "_free",
+        "_refused",
+        "_singles",
+        "base",
+        "jump_mask",
+        "jumps",
+        "memory",
+        "top",
+    )
 
     def __init__(self) -> None:
         self._extent: Extent | None = None
@@ -106,6 +118,7 @@ class RecordArena:
         self._free: list[int] = []
         self.jump_mask = _MIN_JUMPS - 1
         self._conflicts = 0
+        self._refused: set[int] = set()  # addresses that found their place in the jump cache taken
 
     def __del__(self) -> None:
         if hasattr(self, "memory"):
@@ -203,7 +216,8 @@ class RecordArena:
     def remember_jump(self, eip: int, offset: int) -> bool:
         """Indirect jumps to `eip` go to the record at `offset`; True if its place was free.
 
-        The cache grows where addresses fight for places.
+        An address gets another's place when it is asked for again: what is jumped to once changes nothing that is
+        shared. The cache grows where addresses fight for places.
         """
         at = self._jump(eip)
         other, there = _JUMP.unpack_from(self.memory, at)
@@ -212,8 +226,20 @@ class RecordArena:
             if self._conflicts > self.jump_mask >> 6 and self.jump_mask + 1 < MAX_JUMPS:
                 self._grow_jumps()
                 at = self._jump(eip)
+            elif self._refuse(eip):
+                return False
         _JUMP.pack_into(self.memory, at, eip, offset)
         return not there
+
+    def _refuse(self, eip: int) -> bool:
+        """Tell whether `eip` is asked for the first time, as far as is remembered."""
+        if eip in self._refused:
+            self._refused.discard(eip)
+            return False
+        if len(self._refused) >= _MOST_REFUSED:
+            self._refused.clear()
+        self._refused.add(eip)
+        return True
 
     def replace_jump(self, eip: int, offset: int) -> None:
         """Indirect jumps to `eip`, where the cache knows it, go to the record at `offset` (0: are forgotten)."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.native.space import SpaceCode
 
 WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
+MOST_AGE: Final = 6  # doublings of what a space has to have more
 MOST: Final = 64  # snapshots kept
 MOST_BYTES: Final = 4 << 20  # of one
 LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
@@ -56,6 +57,7 @@ class Snapshot:
     """Records of code in `homes`, and the tables of the space that made them; nobody changes them any more.
 
     `pages`: runs (address, length) of pages that have code. `make_blocks` gives the blocks when they are asked for.
+    `age`: how many snapshots it has grown from.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Snapshot:
         counters: dict[int, int] | None = None,
         make_blocks: Callable[[], tuple[Block, ...]] = tuple,
         waiting: dict[int, str] | None = None,
+        age: int = 0,
     ) -> None:
         self.homes = homes
         self.pages = pages
@@ -74,7 +77,13 @@ class Snapshot:
         self.entries = entries or {}
         self.counters = counters or {}
         self.waiting = waiting or {}
+        self.age = age
         self._make_blocks = make_blocks
+
+    @property
+    def worth(self) -> int:
+        """How much a space that began with it has to have more to be worth another: ever more."""
+        return 4 << min(self.age, MOST_AGE)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

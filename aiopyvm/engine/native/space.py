@@ -49,6 +49,8 @@ class SpaceCode:
         self._counters: dict[int, int] = {}  # address -> offset of its count record
         self.generation = 0  # how often everything was dropped
         self.invalidations = 0
+        self.dense = 0  # instructions in a row that were left to Python a few instructions after the one before
+        self.stepped_at = 0  # `CpuState.instructions` behind the last of them
         self.waiting: dict[int, str] = {}  # offset of a record that is left to Python -> the handler that it waits for
         self.threshold = UNCOUNTED
         self.patience: Callable[[int], int] = lambda eip: self.threshold  # passes that a new counter at eip waits for
@@ -61,7 +63,8 @@ class SpaceCode:
         self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
         self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
         self._growth = 0  # blocks and links that no snapshot has yet
-        self._worth = 1  # of growth; until there is a snapshot, little is worth one
+        self._worth = 1  # of growth, from which on it is worth a snapshot; the first one is worth much
+        self._age = 0
         self._key: Key | None = None
         self.context = Context()
         self.context.arena = self.arena.base
@@ -338,7 +341,7 @@ class SpaceCode:
         self.space.close_listeners.append(self._closing)
         if snapshot is not NOTHING:
             self._base = snapshot
-            self._worth = WORTH
+            self._worth, self._age = snapshot.worth, snapshot.age + 1
             self.arena.restore(snapshot.content)
             self._publish_jumps()
             self.waiting = dict(snapshot.waiting)
@@ -359,7 +362,7 @@ class SpaceCode:
             content.reset_counter(offset, self.steps.count, self.threshold)
         entries = {**self._base.entries, **self._entries}
         blocks = tuple({block: None for blocks in lines.values() for block in blocks})
-        return Snapshot(*homes, content, entries, counters, lambda: blocks, dict(self.waiting))
+        return Snapshot(*homes, content, entries, counters, lambda: blocks, dict(self.waiting), self._age)
 
     def _grow(self) -> None:
         self._growth += 1
