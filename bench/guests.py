@@ -1,11 +1,10 @@
-"""Guest instructions per second of processor time, by program; the same programs on the host, qemu-i386 and Unicorn
-where they are.
+"""Guest instructions per second of processor time on the Python engine, by program; the same programs on the host,
+qemu-i386 and Unicorn, where they are.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 import time
 from functools import partial
@@ -14,7 +13,7 @@ import anyio
 
 from aiopyvm import VM
 from bench import unicorn_peer
-from bench.table import GUESTS, Row, best, processor_time
+from bench.table import GUESTS, Row, best, peers, processor_time
 
 # Scales at which the Python engine takes about a second, and at which --quick takes a few tenths.
 PROGRAMS = {
@@ -34,16 +33,15 @@ def measure(quick: bool) -> list[Row]:
     """Measure every program on everybody who is there."""
     rows: list[Row] = []
     speeds: list[float] = []
-    peers = _peers()
-    empty = {name: _computed([*peer, str(GUESTS / "hello")]) for name, peer in peers.items()}
+    empty = {name: _computed([*peer, str(GUESTS / "hello")]) for name, peer in peers().items()}
     for program, scales in PROGRAMS.items():
         scale = str(scales[quick])
         seconds, instructions, output = _aiopyvm(program, scale)
         speed = instructions / seconds / 1e6
-        rows.append(Row(program, "aiopyvm", speed, "MIPS", f"{instructions:,} instructions in {seconds:.2f} s"))
+        rows.append(Row(program, "aiopyvm python", speed, "MIPS", f"{instructions:,} instructions in {seconds:.2f} s"))
         if program in GEOMETRIC_MEAN_OF:
             speeds.append(speed)
-        for name, command in peers.items():
+        for name, command in peers().items():
             line = [*command, str(GUESTS / program), scale]
             if _run(line) != output:
                 raise RuntimeError(f"{program} {scale} prints something else under {name}")
@@ -55,28 +53,16 @@ def measure(quick: bool) -> list[Row]:
                 Row(program, "unicorn", instructions / taken / 1e6, "MIPS", f"{seconds / taken:,.0f} times as fast")
             )
     mean = math.exp(sum(map(math.log, speeds)) / len(speeds))
-    rows.append(Row("geometric mean", "aiopyvm", mean, "MIPS", f"of {', '.join(GEOMETRIC_MEAN_OF)}"))
+    rows.append(Row("geometric mean", "aiopyvm python", mean, "MIPS", f"of {', '.join(GEOMETRIC_MEAN_OF)}"))
     return rows
 
 
 def _aiopyvm(program: str, scale: str) -> tuple[float, int, bytes]:
     before = time.process_time()
-    result = anyio.run(VM().run_elf, GUESTS / program, scale)
+    result = anyio.run(VM(engine="python").run_elf, GUESTS / program, scale)
     taken = time.process_time() - before
     result.check_returncode()
     return taken, result.instructions, result.stdout or b""
-
-
-def _peers() -> dict[str, list[str]]:
-    peers: dict[str, list[str]] = {}
-    try:
-        if subprocess.run([GUESTS / "hello"], capture_output=True, check=False).returncode == 0:
-            peers["native"] = []
-    except OSError:
-        pass
-    if qemu := shutil.which("qemu-i386") or shutil.which("qemu-i386-static"):
-        peers["qemu-i386"] = [qemu]
-    return peers
 
 
 def _run(command: list[str]) -> bytes:

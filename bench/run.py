@@ -1,8 +1,8 @@
 """Measures aiopyvm and prints a table; `python bench/run.py [--json FILE] [--quick] [NAME...]`.
 
-Names: guests, startup, busybox, machines, memory, pipes, pingpong, latency, fairness, workers. Where qemu-i386 or
-Unicorn are installed they run the same guests, beside the host itself. Figures depend on the machine: compare ratios,
-and only those of one run.
+Names: guests, native, cold, startup, busybox, machines, memory, pipes, pingpong, latency, fairness, workers. Where
+qemu-i386 or Unicorn are installed they run the same guests, beside the host itself. Figures depend on the machine:
+compare ratios, and only those of one run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).parents[1]))
 
-from bench import busybox, fairness, guests, latency, machines, startup, streams, workers
+from bench import busybox, fairness, guests, latency, machines, native, startup, streams, workers
 from bench.table import Row, show
 
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "guests": guests.measure,
+    "native": native.measure,
+    "cold": native.measure_cold,
     "startup": startup.measure,
     "busybox": busybox.measure,
     "machines": machines.measure_rate,

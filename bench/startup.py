@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench.table import GUESTS, Row, processor_time
+from bench.table import GUESTS, Row, engines, processor_time
 from tests.native import glibc_path
 
 EMPTY = "import anyio\nasync def main(): pass\nanyio.run(main)"
-HELLO = "import anyio\nfrom aiopyvm import VM\nprint(anyio.run(VM().run_elf, {path!r}).text, end='')"
+HELLO = "import anyio\nfrom aiopyvm import VM\nprint(anyio.run(VM(engine={engine!r}).run_elf, {path!r}).text, end='')"
 
 
 def measure(quick: bool) -> list[Row]:
@@ -19,13 +19,17 @@ def measure(quick: bool) -> list[Row]:
     runs = 3 if quick else 10
     empty, computed = _best(runs, EMPTY)
     rows = [Row("empty anyio.run", "python", empty * 1000, "ms", f"{computed * 1000:.0f} ms of processor time")]
-    programs = {"import aiopyvm": "import anyio, aiopyvm\n" + EMPTY, "hello": HELLO.format(path=str(GUESTS / "hello"))}
+    guests = {"hello": GUESTS / "hello"}
     if (glibc := glibc_path("hello")) is not None:
-        programs["static glibc hello"] = HELLO.format(path=str(glibc))
-    for name, program in programs.items():
+        guests["static glibc hello"] = glibc
+    programs = [("import aiopyvm", "aiopyvm", "import anyio, aiopyvm\n" + EMPTY)]
+    for name, path in guests.items():
+        for engine in engines():
+            programs.append((name, f"aiopyvm {engine}", HELLO.format(path=str(path), engine=engine)))
+    for name, who, program in programs:
         taken, mine = _best(runs, program)
         note = f"{(taken - empty) * 1000:+.0f} ms; {(mine - computed) * 1000:+.0f} ms of processor time"
-        rows.append(Row(name, "aiopyvm", taken * 1000, "ms", note))
+        rows.append(Row(name, who, taken * 1000, "ms", note))
     return rows
 
 

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from aiopyvm import VM, pipe
-from bench.table import GUESTS, Row
+from bench.table import GUESTS, Row, best, engines, peers
 
 
 def measure_throughput(quick: bool) -> list[Row]:
-    """Many bytes through three cats in three machines."""
+    """Many bytes through three cats in three machines, on each engine, and in three processes of the host."""
     size = (4 if quick else 64) << 20
-    computed = time.process_time()
-    seconds = anyio.run(_through_cats, size)
-    computed = time.process_time() - computed
-    note = f"{size >> 20} MiB in 64 KiB pieces; {size / computed / 1e6:,.0f} MB a second of processor time"
-    return [Row("cat | cat | cat", "aiopyvm", size / seconds / 1e6, "MB/s", note)]
+    rows = []
+    for engine in engines():
+        anyio.run(_through_cats, 1 << 20, engine)
+        computed = time.process_time()
+        seconds = anyio.run(_through_cats, size, engine)
+        computed = time.process_time() - computed
+        note = f"{size >> 20} MiB in 64 KiB pieces; {size / computed / 1e6:,.0f} MB a second of processor time"
+        rows.append(Row("cat | cat | cat", f"aiopyvm {engine}", size / seconds / 1e6, "MB/s", note))
+    for name, command in peers().items():
+        cat = shlex.join([*command, str(GUESTS / "cat")])
+        line = f"head -c {size} /dev/zero | {cat} | {cat} | {cat} > /dev/null"
+        seconds = best(3, partial(subprocess.run, ["/bin/sh", "-c", line], check=True))
+        note = f"{size >> 20} MiB; with the start of the processes"
+        rows.append(Row("cat | cat | cat", name, size / seconds / 1e6, "MB/s", note))
+    return rows
 
 
-async def _through_cats(size: int) -> float:
+async def _through_cats(size: int, engine: str) -> float:
     data = bytes(range(256)) * (size // 256)
     cat: Path = GUESTS / "cat"
     received = 0
     before = time.perf_counter()
-    async with VM().pipeline([cat], [cat], [cat], stdin=data) as pipeline:
+    async with VM(engine=engine).pipeline([cat], [cat], [cat], stdin=data) as pipeline:
         async for chunk in pipeline.stdout:
             received += len(chunk)
     if received != size:
@@ -35,21 +48,26 @@ async def _through_cats(size: int) -> float:
 
 
 def measure_ping_pong(quick: bool) -> list[Row]:
-    """One byte between two machines and back."""
+    """One byte between two machines and back, on each engine."""
     rounds = 2_000 if quick else 50_000
-    computed = time.process_time()
-    seconds = anyio.run(_ping_pong, rounds)
-    computed = time.process_time() - computed
-    note = f"{rounds} of them; {rounds / computed:,.0f} in a second of processor time"
-    return [Row("ping-pong", "aiopyvm", rounds / seconds, "round trips/s", note)]
+    rows = []
+    for engine in engines():
+        anyio.run(_ping_pong, 200, engine)
+        computed = time.process_time()
+        seconds = anyio.run(_ping_pong, rounds, engine)
+        computed = time.process_time() - computed
+        note = f"{rounds} of them; {rounds / computed:,.0f} in a second of processor time"
+        rows.append(Row("ping-pong", f"aiopyvm {engine}", rounds / seconds, "round trips/s", note))
+    return rows
 
 
-async def _ping_pong(rounds: int) -> float:
+async def _ping_pong(rounds: int, engine: str) -> float:
     there, back = pipe(), pipe()
+    vm = VM(engine=engine)
     before = time.perf_counter()
     async with (
-        VM().open_elf(GUESTS / "ping", str(rounds), stdin=back.receive, stdout=there.send) as ping,
-        VM().open_elf(GUESTS / "cat", stdin=there.receive, stdout=back.send),
+        vm.open_elf(GUESTS / "ping", str(rounds), stdin=back.receive, stdout=there.send) as ping,
+        VM(engine=engine).open_elf(GUESTS / "cat", stdin=there.receive, stdout=back.send),
     ):
         await ping.wait()
         taken = time.perf_counter() - before

@@ -1,0 +1,145 @@
+"""The native engine on integer programs that take the host about half a second, beside the host itself, qemu-i386 and
+the cold tier alone: all in one run, in processor time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from aiopyvm import VM
+from aiopyvm.runtime import machine
+from bench.table import GUESTS, Row, engines, output_and_time, peers
+
+HOT_AFTER = "AIOPYVM_HOT_AFTER"
+NEVER = str(1 << 62)
+RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A program's argument; for one that reads, how many bytes of standard input."""
+
+    scale: int
+    reads: bool = False
+
+    def command(self, part: int) -> tuple[list[str], bytes]:
+        """Arguments and standard input for a part of the load."""
+        amount = max(self.scale // part, 1)
+        return ([], bytes(range(256)) * (amount // 256)) if self.reads else ([str(amount)], b"")
+
+
+LOADS = {
+    "sieve": Load(80_000_000),
+    "sha256": Load(80_000),
+    "quicksort": Load(4_000_000),
+    "fib": Load(41),
+    "bytecode": Load(120_000),
+    "bubblesort": Load(25_000),
+    "base64": Load(40_000_000, reads=True),
+    "copy": Load(30_000),
+    "states": Load(250_000),
+    "list": Load(10_000),
+}
+LESS = {"fib": {10: 36, 100: 31}, "bubblesort": {10: 8_000, 100: 2_500}}  # what does not grow as its argument does
+
+
+def load(program: str, part: int) -> tuple[list[str], bytes]:
+    """Arguments and standard input of a program for about 1 / `part` (1, 10, 100) of its load."""
+    if part > 1 and program in LESS:
+        return [str(LESS[program][part])], b""
+    return LOADS[program].command(part)
+
+
+def measure(quick: bool) -> list[Row]:
+    """Both tiers, as guests have them by default; the host and qemu-i386."""
+    return _measure(10 if quick else 1, "", "native")
+
+
+def measure_cold(quick: bool) -> list[Row]:
+    """The cold tier alone: no region is ever compiled."""
+    return _measure(100 if quick else 10, NEVER, "cold")
+
+
+def _measure(part: int, hot_after: str, name: str) -> list[Row]:
+    if "native" not in engines():
+        return []
+    rows: list[Row] = []
+    ratios: dict[str, list[float]] = {}
+    speeds: list[float] = []
+    for program in LOADS:
+        args, stdin = load(program, part)
+        with _hot_after(hot_after):
+            taken = [_aiopyvm(program, args, stdin) for _ in range(RUNS)]
+        seconds = min(taken)[0]
+        instructions, output = taken[0][1:]
+        speeds.append(instructions / seconds / 1e6)
+        note = f"{instructions:,} instructions in {seconds:.2f} s, {taken[0][0]:.2f} s the first time"
+        rows.append(Row(program, f"aiopyvm {name}", speeds[-1], "MIPS", note))
+        for peer, theirs in _peers(program, args, stdin, output).items():
+            ratios.setdefault(peer, []).append(seconds / theirs)
+            rows.append(Row(program, peer, instructions / theirs / 1e6, "MIPS", _times(seconds / theirs)))
+    rows.append(Row("geometric mean", f"aiopyvm {name}", _mean(speeds), "MIPS", f"least {min(speeds):,.0f}"))
+    for peer, found in ratios.items():
+        note = f"as fast as the engine; {min(found):.2f} to {max(found):.2f}"
+        rows.append(Row("geometric mean", peer, _mean(found), "times", note))
+    return rows
+
+
+def _peers(program: str, args: list[str], stdin: bytes, output: bytes) -> Mapping[str, float]:
+    """The least processor time of each peer, after it printed the same."""
+    found = {}
+    for name, command in peers().items():
+        line = [*command, str(GUESTS / program), *args]
+        times = []
+        for _ in range(RUNS if name == "native" else 1):
+            printed, taken = output_and_time(line, stdin)
+            if printed != output:
+                raise RuntimeError(f"{program} {' '.join(args)} prints something else under {name}")
+            times.append(taken)
+        found[name] = max(min(times), 1e-3)
+    return found
+
+
+def _aiopyvm(program: str, args: list[str], stdin: bytes) -> tuple[float, int, bytes]:
+    before = time.process_time()
+    result = anyio.run(_run, program, args, stdin)
+    return time.process_time() - before, result[0], result[1]
+
+
+async def _run(program: str, args: list[str], stdin: bytes) -> tuple[int, bytes]:
+    result = await VM(engine="native").run_elf(GUESTS / program, *args, stdin=stdin, check=True)
+    return result.instructions, result.stdout or b""
+
+
+@contextmanager
+def _hot_after(passes: str) -> Iterator[None]:
+    """A native engine of our own, which compiles what was passed so often; "": as it is by default."""
+    kept = machine._engines.pop("native", None)
+    before = os.environ.pop(HOT_AFTER, None)
+    if passes:
+        os.environ[HOT_AFTER] = passes
+    try:
+        yield
+    finally:
+        os.environ.pop(HOT_AFTER, None)
+        if before is not None:
+            os.environ[HOT_AFTER] = before
+        machine._engines.pop("native", None)
+        if kept is not None:
+            machine._engines["native"] = kept
+
+
+def _times(ratio: float) -> str:
+    """`ratio`: our time by theirs."""
+    return f"{ratio:.2f} times as fast as the engine" if ratio >= 1 else f"the engine is {1 / ratio:.2f} times as fast"
+
+
+def _mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
