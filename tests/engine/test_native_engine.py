@@ -221,7 +221,8 @@ def test_code_beside_data_keeps_its_records() -> None:
     assert code_of(core).invalidations == 0
 
 
-def test_an_immediate_that_is_patched_again_and_again_takes_no_room() -> None:
+def test_an_immediate_that_is_patched_again_and_again_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiopyvm.engine.native.engine._DENSE", 1 << 30)  # generated code tries each time
     # l: inc byte [k+1]; k: add eax, 0; dec ecx; jnz l; hlt
     text = b"\xfe\x05" + struct.pack("<I", BASE + 7) + b"\x05\0\0\0\0" + b"\x49\x75\xf2\xf4"
     core = machine(text)
@@ -233,6 +234,19 @@ def test_an_immediate_that_is_patched_again_and_again_takes_no_room() -> None:
     assert core.cpu.eax == sum(range(1, 201))
     assert code_of(core).arena.top == top + 2 * 24  # HLT and what is behind it
     assert code_of(core).invalidations >= 199
+
+
+def test_where_nearly_all_is_left_to_python_the_python_engine_goes_on() -> None:
+    # l: inc byte [k+1]; k: add eax, 0; dec ecx; jnz l; then a loop that generated code can run; hlt
+    text = b"\xfe\x05" + struct.pack("<I", BASE + 7) + b"\x05\0\0\0\0" + b"\x49\x75\xf2"
+    text += b"\xb9" + struct.pack("<I", 100_000) + b"\x49\x75\xfd\xf4"
+    core = machine(text)
+    core.cpu.ecx = 5000
+    engine = native_engine()
+    assert engine.run(core, 1_000_000).vector == 13
+    assert core.cpu.eax == sum(n & 255 for n in range(1, 5001))
+    assert core.cpu.instructions == 4 * 5000 + 1 + 2 * 100_000
+    assert 10_000 < engine.statistics()["instructions_python"] < 30_000
 
 
 def test_mapping_over_code_and_back() -> None:

@@ -45,6 +45,9 @@ _WORD: Final = struct.Struct("<I")
 _WORDS: Final = struct.Struct("<II").unpack_from  # address, access
 UNBOUNDED: Final = 1 << 62
 _WHILE: Final = 64  # instructions of the Python engine that take as long as a return of generated code
+_CLOSE: Final = 32  # instructions between two that are left to Python: generated code is no gain
+_DENSE: Final = 8  # so many in a row, and the Python engine goes on for a while
+_STRETCH: Final = 1024  # instructions, that while
 assert _BUDGET - _REC == 24
 assert _ACCESS - _ADDRESS == 4
 
@@ -163,6 +166,8 @@ class NativeEngine:
         elif reason in (Left.FAULT, Left.TRAP):
             exit_ = Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
         elif left <= 0:
+            if reason == Left.HOT and version == code.generation + code.invalidations:
+                code.arena.set_value(rec - code.arena.base, 1)  # it is at the next pass that this is seen to
             exit_ = Exit(ExitReason.BUDGET)
         elif reason == Left.END:
             exit_ = Exit(ExitReason.END_OF_CODE)
@@ -290,6 +295,8 @@ class NativeEngine:
                 if reason == Left.FAULT or reason == Left.TRAP:
                     return Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
                 if left <= 0:
+                    if reason == Left.HOT:
+                        code.arena.set_value(rec - base, 1)  # it is at the next pass that this is seen to
                     return None
                 if reason == Left.LINK:
                     offset = code.follow(rec - base)
@@ -302,8 +309,11 @@ class NativeEngine:
                     if rec and (wanted := code.waiting.get(rec - base)) is not None:
                         table.use(wanted)
                         code.adopt_handlers()  # a run may be long, and they may be there now
-                    exit_ = self._step(core)
-                    left = left - 1 if exit_ is None else left
+                    done = cpu.instructions
+                    exit_ = self._step(core, code, left)
+                    done = cpu.instructions - done
+                    left -= done
+                    patience -= done // _WHILE
                     if exit_ is not None or left <= 0 or cpu.mode:
                         return exit_
                     offset = code.enter(cpu.eip)
@@ -341,11 +351,18 @@ class NativeEngine:
         pages = core.memory.pages
         return bool(pages[address >> PAGE_SHIFT] & pages[address + size - 1 >> PAGE_SHIFT] & bit)
 
-    def _step(self, core: Core) -> Exit | None:
-        """One instruction, by its definition."""
+    def _step(self, core: Core, code: SpaceCode, left: int) -> Exit | None:
+        """One instruction, by its definition; where such instructions follow one another closely, as many as are worth
+        going over to the Python engine."""
         before: int = core.cpu.instructions
-        exit_ = self._rare.step(core, first=True)
-        self._stepped += core.cpu.instructions - before
+        code.dense = code.dense + 1 if before - code.stepped_at < _CLOSE else 0
+        if code.dense < _DENSE:
+            exit_ = self._rare.step(core, first=True)
+            self._stepped += core.cpu.instructions - before
+        else:
+            exit_ = self._python.advance(core, min(left, _STRETCH), first=True)
+            self._in_python += core.cpu.instructions - before
+        code.stepped_at = core.cpu.instructions
         return exit_
 
     def _promote(self, code: SpaceCode, counter: int) -> int:
