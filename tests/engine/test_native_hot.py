@@ -6,15 +6,24 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
 
 from aiopyvm import VM
+from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.hot import Hot
+from aiopyvm.engine.native.layout import RECORD_SIZE
+from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.space import SpaceCode
+from aiopyvm.engine.native.worker import Compiler
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.isa.assemble import assemble
@@ -156,6 +165,94 @@ def test_spaces_come_and_go_and_their_regions_with_them() -> None:
     assert made(engine) == 6
     assert regions(engine, "evicted") == 6
     assert engine.statistics()["region_bytes"] == 0
+
+
+def test_a_space_that_is_collected_anywhere_does_no_harm() -> None:
+    engine = hot_engine(2)
+    core = looping("mov ecx, 50; again: add eax, 1; dec ecx; jnz again; int 0x80")
+    engine.run(core, 1000)
+    hot = engine.hot
+    assert hot is not None
+    (region,) = hot._order
+    assert region.users == 1
+    hot._discard(region)
+    with hot._queue_lock, hot.epochs._lock:  # as the collector may find them, in any thread
+        core.memory.translations.clear()
+        core.memory.code_listeners.clear()
+        del core
+        other = threading.Thread(target=gc.collect)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+    assert engine.statistics()["region_bytes"] == 0
+
+
+_PARTS = """
+mov ecx, 60; outer: mov edx, 5;
+inner: add eax, edx; test eax, 1; jz even; add ebx, 3; jmp next; even: xor ebx, eax; next: dec edx; jnz inner;
+call f; dec ecx; jnz outer; int 0x80;
+f: add esi, ebx; mov [0x11000+ecx*4], esi; cmp esi, 1000; ja g; inc edi; g: ret
+""".replace("\n", " ")
+
+
+def test_code_that_is_hot_when_everything_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter runs out, the region that is known covers code that is new here, and there is no room for that."""
+
+    def run(engine: NativeEngine | PythonEngine, seed: int) -> tuple[bytes, bytes, int]:
+        random_, core = random.Random(seed), looping(_PARTS)
+        core.cpu.esp = 0x12F00
+        while (exit_ := engine.run(core, random_.choice((7, 50, 500)))).reason is ExitReason.BUDGET:
+            pass
+        assert exit_.reason is ExitReason.SYSCALL
+        cleared = sum(code.generation for code in core.memory.translations.values() if isinstance(code, SpaceCode))
+        return bytes(core.cpu), core.memory.peek(0x11000, 0x2000), cleared
+
+    room, table, cleared, limit = RecordArena.room, native_handlers(), 0, [0]
+    monkeypatch.setattr(RecordArena, "room", lambda a, more: room(a, more) and a.top // RECORD_SIZE + more <= limit[0])
+    for limit[0] in range(8, 18):
+        engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 1, wait=True))
+        for seed in range(3):
+            *expected, _ = run(PythonEngine("evaluator"), seed)
+            *actual, generation = run(engine, seed)
+            assert actual == expected, (limit, seed)
+            cleared += generation
+    assert cleared
+
+
+def test_code_is_hot_also_where_the_budget_ends() -> None:
+    core = looping("again: dec ecx; jnz again; int 0x80")
+    core.cpu.ecx = 1000
+    engine = hot_engine(5)
+    for _ in range(8):  # each run ends with the branch, one of them when the counter has run out
+        engine.run(core, 2)
+    assert not made(engine)
+    engine.run(core, 1000)
+    assert core.cpu.ecx == 492
+    assert made(engine) == 1
+
+
+def test_a_child_of_fork_makes_its_own_regions(tmp_path: Path) -> None:
+    table, cache = native_handlers(), ObjectCache(tmp_path / "objects")
+    silent = cast("Compiler", SimpleNamespace(submit_job=lambda job: None))  # as one whose thread the child has not
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 5, make=silent, cache=cache))
+    core = looping("again: dec ecx; jnz again; int 0x80")
+    core.cpu.ecx = 1 << 30
+    engine.run(core, 10_000)
+    hot = engine.hot
+    assert hot is not None
+    assert (len(hot._making), hot._submitted) == (1, 1)
+    with hot._lock, hot._queue_lock, hot.epochs._lock:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                hot._make, hot._wait = None, True
+                engine.run(core, 10_000)
+                status = 0 if (made(engine), len(hot._making), hot._submitted) == (1, 0, 0) else 2
+            finally:
+                os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (len(hot._making), hot._submitted) == (1, 1)
 
 
 def test_a_region_with_little_budget_does_no_harm() -> None:

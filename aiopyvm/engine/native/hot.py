@@ -76,6 +76,10 @@ class Epochs:
         if self._retired:
             self._free()
 
+    def forget_threads(self) -> None:
+        """In a child of fork(2): no other thread is left to give the lock back."""
+        self._lock = threading.Lock()
+
     def retire(self, loaded: LoadedObject) -> None:
         """No record leads to this object any more: free it as soon as nobody can be inside."""
         with self._lock:
@@ -154,10 +158,27 @@ class Hot:
         self._queue: deque[_Wanted] = deque()
         self._submitted = 0
         self._done: deque[_Wanted] = deque()
+        self._lost: deque[Installed] = deque()  # of spaces that are no more
         self._spaces: weakref.WeakKeyDictionary[SpaceCode, Installed] = weakref.WeakKeyDictionary()
+        _all.add(self)
+
+    def forget_threads(self) -> None:
+        """In a child of fork(2): locks are free, and what the parent's compiler was to make will not come."""
+        self._lock, self._queue_lock = threading.RLock(), threading.RLock()
+        self.epochs.forget_threads()
+        self._queue.clear()
+        self._submitted = 0
+        done = {wanted.name for wanted in self._done}
+        for name in self._making.keys() - done:
+            wanted = self._making.pop(name)
+            for reference, generation in wanted.spaces:
+                code = reference()
+                if code is not None and code.generation == generation and (counter := code.counter(wanted.root)):
+                    code.arena.set_value(counter, max(self.after, 2))
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start: regions by what became of them, bytes of code there are, time of the compiler."""
+        self._forget_lost()
         now = {"region_bytes": self._bytes, "region_compile_ms": round(1000 * self.compile_seconds)}
         return {f"regions_{name}": count for name, count in self.counters.items()} | now
 
@@ -166,7 +187,7 @@ class Hot:
     def attend(self, code: SpaceCode) -> None:
         """Look after a space from now on."""
         installed = Installed()
-        weakref.finalize(code, self._gone, installed)
+        weakref.finalize(code, self._lost.append, installed)
         code.threshold = self.after
         code.patience = self._patience
         with self._lock:
@@ -177,34 +198,42 @@ class Hot:
         code.on_drop.append(self._dropped)
         code.on_clear.append(self._cleared)
 
-    def _gone(self, installed: Installed) -> None:
-        """The space is no more."""
-        with self._lock:
-            for root in list(installed.roots):
-                self._uninstall(installed, root)
+    def _forget_lost(self) -> None:
+        """Forget spaces that are no more. Their finalizer takes no lock: it may run in any thread, anywhere."""
+        while self._lost:
+            with self._lock:
+                if self._lost:
+                    installed = self._lost.popleft()
+                    for root in list(installed.roots):
+                        self._uninstall(installed, root)
 
     def _patience(self, eip: int) -> int:
         """How many passes a new counter at `eip` waits for."""
         return min(AFTER_KNOWN, self.after) if eip in self._regions else self.after
 
     def promote(self, code: SpaceCode, counter: int) -> int:
-        """The count record at `counter` has run out; the offset to go on at."""
-        eip = code.arena.eip(counter)
+        """The count record at `counter` has run out; the offset to go on at, another one where everything was dropped.
+
+        Raises as `SpaceCode.enter`.
+        """
+        eip, generation = code.arena.eip(counter), code.generation
         code.arena.set_value(counter, UNCOUNTED)
         with self._lock:
-            if not self._adopt(code, eip) and not self._begin(code, eip):
-                code.arena.set_value(counter, max(self.after, 2))
+            begun = self._adopt(code, eip) or self._begin(code, eip)
+        if not begun and generation == code.generation:
+            code.arena.set_value(counter, max(self.after, 2))
         self.collect(code)
-        return counter
+        return counter if generation == code.generation else code.enter(eip)
 
     def collect(self, code: SpaceCode) -> None:
         """Install the regions that were made meanwhile for a space, in which nobody may be running."""
+        self._forget_lost()
         self._load_made()
         installed = self._spaces.get(code)
         while installed is not None and installed.made:
             generation, region = installed.made.popleft()
-            if generation == code.generation and region.kept:
-                with self._lock:
+            with self._lock:
+                if generation == code.generation and region.kept:
                     self._install(code, region)
 
     def _load_made(self) -> None:
@@ -402,6 +431,17 @@ class Hot:
         if not region.users:
             self.epochs.retire(region.loaded)
             self._bytes -= region.loaded.size
+
+
+_all: Final[weakref.WeakSet[Hot]] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    for hot in tuple(_all):
+        hot.forget_threads()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _covers(region: Region, start: int, end: int) -> bool:
