@@ -308,8 +308,17 @@ def test_a_handler_made_on_demand_is_waited_for_again(tmp_path: Path) -> None:
     second.cpu.ecx = 900
     engine.run(second, 100)
     assert len(code_of(second).waiting) == 1
+    engine.run(second, 10_000)
+    table.collect(100)  # nobody has decoded anything in this process, and still it is made
+    before = engine.statistics()["instructions_evaluated"]
     *actual, _ = finish(engine, second)
     assert actual == expected
+    assert engine.statistics()["instructions_evaluated"] == before
+    third = core(image(assemble(text, TEXT)))
+    third.cpu.ecx = 900
+    *actual, _ = finish(engine, third)  # which has the handler from the start, though the snapshot on disk has it not
+    assert actual == expected
+    assert engine.statistics()["instructions_evaluated"] == before
 
 
 def test_what_is_no_snapshot_is_made_anew(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ class NativeEngine:
                         offset = rec - base if rec else code.enter(cpu.eip)
                         continue
                     if rec and (wanted := code.waiting.get(rec - base)) is not None:
-                        table.use(wanted)
+                        table.use(wanted, core)
                         code.adopt_handlers()  # a run may be long, and they may be there now
                     done = cpu.instructions
                     exit_ = self._step(core, code, left)

@@ -18,11 +18,13 @@ from aiopyvm.engine.native.records import Form
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.handlers import Shapes
+    from aiopyvm.engine.protocol import Core
     from aiopyvm.isa.insn import Insn
 
 # Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
 _NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
 _CALL: Final = "call"
+_MOST_USED: Final = 1 << 13  # names of missing handlers that are remembered
 _THIRD: Final = 2  # values that stand elsewhere than in the link
 
 
@@ -48,11 +50,23 @@ class HandlerTable:
         self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded.address("run"))
         self.version = 0  # how often handlers were added
         self._handlers: dict[str, int] = dict(loaded.symbols)
+        self._used: set[str] = set()
         self._shapes: Shapes | None = None
         self._demand = Demand(loaded.symbols)
 
-    def use(self, name: str) -> None:
-        """Python executed an instruction for want of the handler `name`."""
+    def use(self, name: str, core: Core) -> None:
+        """Python is to execute the instruction that `core` is at, for want of the handler `name`.
+
+        Its shape is not known yet where its record was made by an earlier process. Raises MemoryFault and DecodeFault
+        of the instruction.
+        """
+        if name not in self._used:
+            from aiopyvm.engine.python.fetch import fetch_insn
+
+            self.form(fetch_insn(core.memory, core.cpu.eip))
+            if len(self._used) >= _MOST_USED:
+                self._used.clear()
+            self._used.add(name)
         self._demand.use(name)
         if self._demand.made:
             self.collect()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
 MOST_AGE: Final = 6  # doublings of what a space has to have more
+GROWN: Final = 4 << MOST_AGE  # of growth, which is always worth a snapshot
 MOST: Final = 64  # snapshots kept
 MOST_BYTES: Final = 4 << 20  # of one
 LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes

@@ -16,6 +16,7 @@ from aiopyvm.engine.native.layout import RECORD_SIZE, Context
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.native.snapshot import (
+    GROWN,
     LINE_SHIFT,
     MOST_BYTES,
     NOTHING,
@@ -190,6 +191,9 @@ class SpaceCode:
             waiting, self.waiting = self.waiting, {}
             for offset, name in waiting.items():
                 self._want(offset, name)
+            if len(self.waiting) < len(waiting) and self._key is not None:
+                self._growth += GROWN  # others are to have them from the start
+                self._snapshots.grown(self._key, self)
 
     def _place(self, addresses: tuple[int, ...], following: int) -> int:
         """Where the records of instructions at `addresses` go, and one more behind them, for `following`."""
@@ -345,6 +349,7 @@ class SpaceCode:
             self.arena.restore(snapshot.content)
             self._publish_jumps()
             self.waiting = dict(snapshot.waiting)
+            self._version = -1  # handlers may have come since
             for address, length in snapshot.pages:
                 self.space.track_code(address, length)
 
