@@ -27,9 +27,9 @@ class Limits:
     `instructions` counts the instructions of all the guest's threads. `wall_time` is the host's seconds from start to
     end; `guest_time` is the seconds of processor time that the guest used (on the virtual clock: 1 ns per instruction).
     Running out of any of these, or of `output` (bytes written to standard output and error), ends the run with a typed
-    reason. `memory` (bytes: touched pages, kernel objects), `open_files` and `processes` (threads count) are answered
-    with the errno that Linux gives. The files that a VM keeps in memory outlive its runs: they have the VM's `memory`
-    once more to themselves (ENOSPC), in no Runtime's sum.
+    reason. `memory` (bytes: touched pages, kernel objects, and the files that the VM keeps in memory), `open_files` and
+    `processes` (threads count) are answered with the errno that Linux gives. Files outlive the runs that wrote them:
+    they count against the `memory` of every run of their VM, and in a Runtime's sum until the VM is gone.
 
     Given to a `Runtime`, those that are named bound the sum over its guests, beside each guest's own; given to a run,
     those that are named override the VM's.
@@ -139,3 +139,44 @@ class Account:
         if self.parent is not None and self.used:
             self.parent.charge(-self.used)
         self.used = 0
+
+
+class Store(Account):
+    """The bytes of the files that a VM keeps in memory: they count against the memory of each of its runs, too."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self, limit: int | None = None, parent: Account | None = None) -> None:
+        super().__init__(limit, parent)
+        self.runs: list[RunMemory] = []  # those that have not ended
+
+    def charge(self, size_bytes: int) -> bool:
+        if size_bytes > 0 and not all(run.has_room(size_bytes) for run in self.runs):
+            self.refused += 1
+            return False
+        return super().charge(size_bytes)
+
+
+class RunMemory(Account):
+    """The memory of one run; what its VM's files take counts against its limit."""
+
+    __slots__ = ("store",)
+
+    def __init__(self, limit: int | None, parent: Account | None, store: Store) -> None:
+        super().__init__(limit, parent)
+        self.store = store
+        store.runs.append(self)
+
+    def has_room(self, size_bytes: int) -> bool:
+        """So much more, here or in files, is within the limit."""
+        return self.limit is None or self.used + self.store.used + size_bytes <= self.limit
+
+    def charge(self, size_bytes: int) -> bool:
+        if size_bytes > 0 and not self.has_room(size_bytes):
+            self.refused += 1
+            return False
+        return super().charge(size_bytes)
+
+    def close(self) -> None:
+        super().close()
+        self.store.runs.remove(self)

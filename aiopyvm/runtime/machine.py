@@ -15,7 +15,7 @@ from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
 from aiopyvm.runtime.hostdir import HostDir
-from aiopyvm.runtime.limits import Account
+from aiopyvm.runtime.limits import Account, RunMemory
 from aiopyvm.runtime.program import guest_error, refusal
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import SystemCalls
     from aiopyvm.kernel.ports import Budget, Clock
     from aiopyvm.mem.space import AddressSpace
-    from aiopyvm.runtime.limits import Limits
+    from aiopyvm.runtime.limits import Limits, Store
     from aiopyvm.runtime.run import Run
     from aiopyvm.runtime.runtime import Runtime
 
@@ -143,10 +143,10 @@ def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
 
 
 def make_kernel(
-    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, limits: Limits, shared: Runtime | None
+    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, limits: Limits, store: Store, shared: Runtime | None
 ) -> Kernel:
     """Return the kernel for one run; what it takes is taken from `shared`, too, and given back when the run ends."""
-    budget = Account(limits.memory, shared.memory if shared else None)
+    budget = RunMemory(limits.memory, shared.memory if shared else None, store)
     tasks = Account(None, shared.tasks if shared else None)
     files = Account(None, shared.open_files if shared else None)
     run.on_close += [account.close for account in (budget, tasks, files)]

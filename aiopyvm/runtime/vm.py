@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import finalize
 
 import anyio
 import anyio.abc
@@ -17,7 +18,7 @@ from aiopyvm.errors import LoadError
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.runtime.driver import WaitingTask
 from aiopyvm.runtime.lane import Lane
-from aiopyvm.runtime.limits import SECOND_NS, Account, Limits
+from aiopyvm.runtime.limits import SECOND_NS, Account, Limits, Store
 from aiopyvm.runtime.machine import (
     Dir,
     FileClock,
@@ -124,6 +125,9 @@ class VM:
         self._runtime = runtime
         self._file_clock = FileClock(clock == "virtual")
         self._vfs_made: Vfs | None = None
+        self._store = Store(self.limits.memory, runtime.memory if runtime else None)
+        if runtime:
+            finalize(self, self._store.close)
         self._streams = 0
 
     def __repr__(self) -> str:
@@ -134,8 +138,7 @@ class VM:
     @property
     def _vfs(self) -> Vfs:
         if self._vfs_made is None:
-            account = Account(self.limits.memory)
-            self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, account)
+            self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, self._store)
         return self._vfs_made
 
     def path(self, path: Argument = "/") -> GuestPath:
@@ -345,7 +348,7 @@ class VM:
         stream: int,
     ) -> None:
         shared = runtime if runtime is not IMPLICIT else None
-        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), limits, shared)
+        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), limits, self._store, shared)
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:

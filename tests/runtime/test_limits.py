@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from contextlib import AsyncExitStack
 
 import pytest
@@ -93,6 +94,8 @@ async def test_one_more_guest_than_the_limit() -> None:
                 assert runtime.statistics()["running"] == 2
             assert runtime.statistics()["processes"] == 2
         assert (await runtime.vm().run_bytes(rest)).returncode == 3
+        del caught  # its traceback holds a machine
+        gc.collect()
         assert runtime.statistics()["memory"] == 0
 
 
@@ -101,3 +104,50 @@ async def test_limits_that_were_not_named_are_each_guests_own() -> None:
         vms = [runtime.vm(limits=Limits(processes=5, open_files=8)) for _ in range(2)]
         assert (await take_turns(vms, taker(FORKS)))[1] == [4, 4]
         assert (await take_turns(vms, taker(PIPES)))[1] == [2, 2]
+
+
+MIB = 1 << 20
+
+
+async def test_files_count_against_the_memory_of_the_runs_of_their_machine() -> None:
+    vm = VM(limits=Limits(memory=8 * MIB))
+    code = program(call("exit"))
+    await vm.path("/kept").write_bytes(bytes(7 * MIB))
+    with pytest.raises(OSError, match="No space left"):
+        await vm.path("/more").write_bytes(bytes(2 * MIB))
+    with pytest.raises(HostRefusedError):
+        await vm.run_bytes(code)
+    await vm.path("/more").unlink()
+    assert (await vm.run_bytes(code)).returncode == 0
+    small = Limits(memory=7 * MIB)
+    with pytest.raises(HostRefusedError):
+        await vm.run_bytes(code, limits=small)
+    await vm.path("/kept").unlink()
+    assert (await vm.run_bytes(code, limits=small)).returncode == 0
+
+
+async def test_files_that_are_written_while_a_guest_runs_share_its_memory() -> None:
+    vm = VM(limits=Limits(memory=4 * MIB))
+    async with vm.open_bytes(program(READY + call("exit")), stdin=PIPE) as process:
+        assert process.stdout is not None
+        await process.stdout.receive_exactly(1)
+        kept = vm.path("/all")
+        with pytest.raises(OSError, match="No space left"):
+            await kept.write_bytes(bytes(4 * MIB))
+        size = (await kept.stat()).st_size
+        await kept.unlink()
+        assert process.stdin is not None
+        await process.stdin.send(b"x")
+    assert process.result.returncode == 0
+    assert 3 * MIB < size < 4 * MIB - process.result.peak_memory + 2 * 4096
+
+
+async def test_files_are_in_the_sum_of_a_runtime_until_their_machine_is_gone() -> None:
+    async with Runtime(limits=Limits(memory=8 * MIB)) as runtime:
+        vms = [runtime.vm(limits=Limits(memory=6 * MIB)) for _ in range(2)]
+        await vms[0].path("/kept").write_bytes(bytes(5 * MIB))
+        with pytest.raises(OSError, match="No space left"):
+            await vms[1].path("/kept").write_bytes(bytes(4 * MIB))
+        del vms[0]
+        gc.collect()
+        assert runtime.statistics()["memory"] < 4 * MIB  # what the other has, up to the limit
