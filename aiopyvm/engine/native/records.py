@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MAX_RUN: Final = 64  # instructions
 _WINDOW: Final = 256  # bytes looked at for a run, in one page
-MOST_FORMS: Final = 1 << 15
-MOST_RUNS: Final = 1 << 18  # instructions of runs that are kept for spaces to come
+MOST_FORMS: Final = 1 << 13
+MOST_RUNS: Final = 1 << 15  # instructions of runs that are kept for spaces to come
 
 
 @dataclass(frozen=True, slots=True)
