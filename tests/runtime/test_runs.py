@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 from collections.abc import AsyncIterator
@@ -123,6 +124,8 @@ async def test_a_runtime_bounds_the_sum(guest: GuestPaths) -> None:
     assert first.instructions + second.instructions == 100_000
     assert second.reason is Reason.INSTRUCTION_LIMIT
     assert runtime.statistics()["instructions"] == 100_000
+    del vm  # its files were left
+    gc.collect()
     assert runtime.statistics()["memory"] == 0
 
 
