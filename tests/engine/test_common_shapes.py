@@ -12,6 +12,7 @@ from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.records import Form
+from aiopyvm.engine.protocol import Core
 from aiopyvm.isa.decode import decode
 from aiopyvm.isa.insn import Insn
 from aiopyvm.runtime import machine
@@ -64,7 +65,7 @@ class Watched(HandlerTable):
         self.shapes[form.missing] = f"{insn.code.hex()} {insn.row}"
         return form
 
-    def use(self, name: str) -> None:
+    def use(self, name: str, core: Core) -> None:
         self.used.add(self.shapes[name])
 
 
