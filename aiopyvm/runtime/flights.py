@@ -101,7 +101,7 @@ class Flight:
         ns = self.call.cpu_ns  # what it waited for a core or the GIL says nothing about the guest
         if left_by.reason is ExitReason.BUDGET:
             guest.reach = max(FIRST_REACH // 4, min(done * FLIGHT_NS // (ns or 1), 4 * guest.reach, MOST_REACH))
-        elif ns < WORTH_NS // 2:
+        elif ns < WORTH_NS // 2 or not done:  # what it waits for is done on the event loop's thread
             guest.flies = False
         return done + _follow(guest, left_by)
 
