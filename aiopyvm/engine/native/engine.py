@@ -47,7 +47,8 @@ UNBOUNDED: Final = 1 << 62
 _WHILE: Final = 64  # instructions of the Python engine that take as long as a return of generated code
 _CLOSE: Final = 32  # instructions between two that are left to Python: generated code is no gain
 _DENSE: Final = 8  # so many in a row, and the Python engine goes on for a while
-_STRETCH: Final = 1024  # instructions, that while
+_STRETCH: Final = 1024  # instructions, that while; twice as many each time, up to
+_STRETCHES: Final = 6  # doublings
 assert _BUDGET - _REC == 24
 assert _ACCESS - _ADDRESS == 4
 
@@ -116,6 +117,8 @@ class NativeEngine:
                 exit_ = Exit(ExitReason.BUDGET)
             elif cpu.mode or core.breakpoints or (code := self._code(core)) is None:
                 exit_ = self._elsewhere(core, left, patience, first=left == budget)
+            elif code.stay:
+                exit_ = self._stay(core, code, left, patience)
             else:
                 exit_ = self._go(core, code, left, patience)
             left = budget - (cpu.instructions - before)
@@ -309,12 +312,10 @@ class NativeEngine:
                     if rec and (wanted := code.waiting.get(rec - base)) is not None:
                         table.use(wanted, core)
                         code.adopt_handlers()  # a run may be long, and they may be there now
-                    done = cpu.instructions
-                    exit_ = self._step(core, code, left)
-                    done = cpu.instructions - done
-                    left -= done
-                    patience -= done // _WHILE
-                    if exit_ is not None or left <= 0 or cpu.mode:
+                    left += cpu.instructions
+                    exit_ = self._step(core, code)
+                    left -= cpu.instructions
+                    if exit_ is not None or left <= 0 or cpu.mode or code.stay:
                         return exit_
                     offset = code.enter(cpu.eip)
                 elif reason == Left.HOT:
@@ -351,17 +352,25 @@ class NativeEngine:
         pages = core.memory.pages
         return bool(pages[address >> PAGE_SHIFT] & pages[address + size - 1 >> PAGE_SHIFT] & bit)
 
-    def _step(self, core: Core, code: SpaceCode, left: int) -> Exit | None:
-        """One instruction, by its definition; where such instructions follow one another closely, as many as are worth
-        going over to the Python engine."""
+    def _step(self, core: Core, code: SpaceCode) -> Exit | None:
+        """One instruction, by its definition; where such instructions follow one another closely, none: the Python
+        engine is to go on for a while."""
         before: int = core.cpu.instructions
-        code.dense = code.dense + 1 if before - code.stepped_at < _CLOSE else 0
+        code.dense = code.dense + 1 if 0 <= before - code.stepped_at < _CLOSE else 0
         if code.dense < _DENSE:
             exit_ = self._rare.step(core, first=True)
             self._stepped += core.cpu.instructions - before
         else:
-            exit_ = self._python.advance(core, min(left, _STRETCH), first=True)
-            self._in_python += core.cpu.instructions - before
+            code.stay = _STRETCH << min(code.dense - _DENSE, _STRETCHES)
+            exit_ = None
+        code.stepped_at = core.cpu.instructions
+        return exit_
+
+    def _stay(self, core: Core, code: SpaceCode, left: int, patience: int) -> Exit | None:
+        """Let the Python engine execute some of `code.stay`."""
+        before: int = core.cpu.instructions
+        exit_ = self._elsewhere(core, min(left, code.stay), patience, first=True)
+        code.stay = max(0, code.stay - (core.cpu.instructions - before))
         code.stepped_at = core.cpu.instructions
         return exit_
 

@@ -25,8 +25,8 @@ VALUES_AT: Final = RECORD_OFFSETS["values"]
 EIP_AT: Final = RECORD_OFFSETS["eip"]
 NO_REGISTERS: Final = bytes(3)
 
-RUNS_END: Final = 12 << 20
-SINGLES_END: Final = RUNS_END + (3 << 20)
+RUNS_END: Final = 6 << 20  # records have tables in Python that take several times as much
+SINGLES_END: Final = RUNS_END + (2 << 20)
 MAX_JUMPS: Final = 1 << 16
 _SIZE: Final = SINGLES_END + MAX_JUMPS * ctypes.sizeof(JumpEntry)
 _MIN_JUMPS: Final = 512
