@@ -168,9 +168,8 @@ for n in range(150):
         cache.clear()
 """
     runs = [subprocess.Popen([sys.executable, "-c", script, str(n)], stderr=subprocess.PIPE) for n in range(4)]
-    for run in runs:
-        assert run.communicate(timeout=60)[1] == b""
-        assert run.returncode == 0
+    ends = [(run.communicate(timeout=60)[1], run.returncode) for run in runs]
+    assert ends == [(b"", 0)] * 4
     assert all(not entry.name.startswith(".new-") for entry in cache.entries())
 
 

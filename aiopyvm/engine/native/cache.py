@@ -155,6 +155,8 @@ class ObjectCache:
             return None
         try:
             found = os.fstat(fd)
+            if not found.st_nlink:
+                return None  # it was removed meanwhile, or another one took its place
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or _not_private(found) is not None:
                 raise HostRefusedError(1, f"{self.root / name} is not a private file of this user")
             content = _read_all(fd, min(found.st_size, MAX_FILE_BYTES))
