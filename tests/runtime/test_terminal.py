@@ -211,6 +211,12 @@ def asker(tmp_path: Path) -> Path:
     return path
 
 
+def _as_a_foreground_job() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what the tests' own shell may ignore
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(pair: Pair, *argv: object) -> subprocess.Popen[bytes]:
     """Start the command line with the pair as its controlling terminal."""
     return subprocess.Popen(
@@ -219,7 +225,7 @@ def start(pair: Pair, *argv: object) -> subprocess.Popen[bytes]:
         stdout=pair.line,
         stderr=pair.line,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_as_a_foreground_job,
     )
 
 
