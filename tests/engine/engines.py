@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from aiopyvm.engine.native.aot import ahead_of_time
+from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.codearena import unsupported
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
@@ -35,10 +36,12 @@ def native_engine() -> NativeEngine:
     return NativeEngine(lambda: table)
 
 
-def hot_engine(after: int = 1) -> NativeEngine:
-    """A native engine that makes a region of what was executed `after` times, and waits for it."""
+def hot_engine(after: int = 1, kept: ObjectCache | None = None) -> NativeEngine:
+    """A native engine that makes a region of what was executed `after` times, and waits for it; `kept`: where regions
+    are kept, the process's own cache unless said.
+    """
     table = native_handlers()
-    return NativeEngine(lambda: table, lambda symbols: Hot(symbols, after, wait=True))
+    return NativeEngine(lambda: table, lambda symbols: Hot(symbols, after, wait=True, cache=kept))
 
 
 def engine_of(name: str) -> Engine:

@@ -269,12 +269,10 @@ def test_a_region_with_little_budget_does_no_harm() -> None:
     assert made(engine)
 
 
-def test_what_was_compiled_is_found_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    native_handlers()
-    monkeypatch.setenv("AIOPYVM_CACHE_DIR", str(tmp_path / "objects"))
+def test_what_was_compiled_is_found_on_disk(tmp_path: Path) -> None:
     for compiled, cached in ((1, 0), (0, 1)):
         core = looping("mov ecx, 77; again: add eax, ecx; dec ecx; jnz again; int 0x80")
-        engine = hot_engine(3)
+        engine = hot_engine(3, ObjectCache(tmp_path / "objects"))
         engine.run(core, 1000)
         assert core.cpu.eax == 77 * 78 // 2
         assert (regions(engine, "compiled"), regions(engine, "cached")) == (compiled, cached)
