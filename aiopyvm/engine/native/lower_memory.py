@@ -20,13 +20,36 @@ from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
 _WHOLE: Final = frozenset((8, 16, 32, 64))  # bits that one access moves
 
 
-class CheckedMemory:
+class Accesses:
+    """Writes accesses of checked guest memory into a function; `volatile` as LLVM has it, or nothing."""
+
+    volatile = ""
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    def load_at(self, address: str, at: int, bits: int) -> str:
+        """Load an integer of 8, 16, 32 or 64 bits `at` bytes behind a checked address."""
+        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self._pointer(address, at)}, align 1")
+
+    def store_at(self, address: str, at: int, bits: int, value: str) -> None:
+        """Store an integer of 8, 16, 32 or 64 bits `at` bytes behind a checked address."""
+        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(address, at)}, align 1")
+
+    def _pointer(self, address: str, at: int) -> str:
+        """The host's address: none wraps inside what was checked, for the last page is never mapped."""
+        text = self.text
+        host = text.value(f"getelementptr i8, ptr %mem, i64 {text.value(f'zext i32 {address} to i64')}")
+        return text.value(f"getelementptr i8, ptr {host}, i64 {at}") if at else host
+
+
+class CheckedMemory(Accesses):
     """Writes accesses into a function; `checked` is what the current instruction needs not check again."""
 
     volatile = "volatile "
 
     def __init__(self, text: Text) -> None:
-        self.text = text
+        super().__init__(text)
         self.checked: dict[tuple[str, bool], int] = {}  # by address and whether for writing: bytes
 
     def new_instruction(self) -> None:
@@ -61,38 +84,27 @@ class CheckedMemory:
         page = text.value(f"zext i32 {text.value(f'lshr i32 {address}, {PAGE_SHIFT}')} to i64")
         return text.value(f"load i8, ptr {text.value(f'getelementptr i8, ptr {table}, i64 {page}')}")
 
-    def _pointer(self, address: str, at: int) -> str:
-        text = self.text
-        base = text.value(f"getelementptr i8, ptr %mem, i64 {text.value(f'zext i32 {address} to i64')}")
-        return text.value(f"getelementptr i8, ptr {base}, i64 {at}") if at else base
-
     def load(self, address: str, bits: int) -> str:
         """Load an integer of `bits` from a checked address."""
         if bits in _WHOLE:
-            return self._load(address, 0, bits)
+            return self.load_at(address, 0, bits)
         pieces = _pieces(bits)
         value = ""
         for at, size in pieces:
-            piece = self.text.value(f"zext i{size} {self._load(address, at, size)} to i{bits}")
+            piece = self.text.value(f"zext i{size} {self.load_at(address, at, size)} to i{bits}")
             if at:
                 piece = self.text.value(f"shl i{bits} {piece}, {8 * at}")
             value = self.text.value(f"or i{bits} {value}, {piece}") if value else piece
         return value
 
-    def _load(self, address: str, at: int, bits: int) -> str:
-        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self._pointer(address, at)}, align 1")
-
     def store(self, address: str, bits: int, value: str) -> None:
         """Store an integer of `bits` at a checked address."""
         if bits in _WHOLE:
-            self._store(address, 0, bits, value)
+            self.store_at(address, 0, bits, value)
             return
         for at, size in _pieces(bits):
             piece = self.text.value(f"lshr i{bits} {value}, {8 * at}") if at else value
-            self._store(address, at, size, self.text.value(f"trunc i{bits} {piece} to i{size}"))
-
-    def _store(self, address: str, at: int, bits: int, value: str) -> None:
-        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(address, at)}, align 1")
+            self.store_at(address, at, size, self.text.value(f"trunc i{bits} {piece} to i{size}"))
 
 
 def _pieces(bits: int) -> list[tuple[int, int]]:

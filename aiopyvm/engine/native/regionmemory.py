@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiopyvm.engine.native.layout import PAGE_TABLE
 from aiopyvm.engine.native.llvmtext import INVARIANT, LIKELY, Text
+from aiopyvm.engine.native.lower_memory import Accesses
 from aiopyvm.ir.builder import Value
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
 
@@ -92,13 +92,11 @@ def _clusters(near: list[tuple[Span, Value]]) -> list[list[tuple[Span, Value]]]:
     return clusters
 
 
-class SpanMemory:
+class SpanMemory(Accesses):
     """Writes checks and accesses. `cold` takes the lines of blocks that are hardly ever entered."""
 
-    volatile = ""
-
     def __init__(self, text: Text, cold: list[str]) -> None:
-        self.text = text
+        super().__init__(text)
         self._cold = cold
 
     def first(self, span: Span, name: Callable[[Value], str]) -> str:
@@ -147,21 +145,7 @@ class SpanMemory:
         page = text.value(f"lshr i64 {wide}, {PAGE_SHIFT}")
         return text.value(f"load i8, ptr {text.value(f'getelementptr i8, ptr %pages, i64 {page}')}{INVARIANT}")
 
-    def _pointer(self, first: str, at: int) -> str:
-        """The host's address of a checked byte: no address wraps inside a span, for the last page is never mapped."""
-        text = self.text
-        host = text.value(f"getelementptr i8, ptr %mem, i64 {text.value(f'zext i32 {first} to i64')}")
-        return text.value(f"getelementptr i8, ptr {host}, i64 {at}") if at else host
-
-    def load(self, first: str, at: int, bits: int) -> str:
-        """Load an integer `at` bytes behind the first of a checked span."""
-        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self._pointer(first, at)}, align 1")
-
-    def store(self, first: str, at: int, bits: int, value: str) -> None:
-        """Store an integer `at` bytes behind the first of a checked span."""
-        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(first, at)}, align 1")
-
 
 assert _MOST_SPAN <= PAGE
 
-__all__ = ["PAGE_TABLE", "Span", "SpanMemory", "access", "spans", "split"]
+__all__ = ["Span", "SpanMemory", "access", "spans", "split"]

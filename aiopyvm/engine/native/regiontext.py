@@ -571,9 +571,9 @@ class RegionText:
                 state.checked.append(found)
         at = one.low - found[0].low
         if op.op == "load":
-            state.names[op] = self._memory.load(found[1], at, op.bits)
+            state.names[op] = self._memory.load_at(found[1], at, op.bits)
         elif op.op == "store":
-            self._memory.store(found[1], at, op.args[1].bits, self._name(op.args[1]))
+            self._memory.store_at(found[1], at, op.args[1].bits, self._name(op.args[1]))
 
     # -- guards --------------------------------------------------------------------------------------------------------
 
