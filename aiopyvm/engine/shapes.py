@@ -21,7 +21,31 @@ from aiopyvm.isa.x87 import opcode
 SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
 
 
-class ShapeTracer(Tracer):
+class AddressTracer(Tracer):
+    """A tracer that knows whether somebody asked for the instruction's address, or the next one's."""
+
+    address_used = False
+
+    @property
+    def eip(self) -> int:
+        self.address_used = True
+        return self._eip
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self._eip = value
+
+    @property
+    def next_eip(self) -> int:
+        self.address_used = True
+        return self._next_eip
+
+    @next_eip.setter
+    def next_eip(self, value: int) -> None:
+        self._next_eip = value
+
+
+class ShapeTracer(AddressTracer):
     """Traces an instruction with its operands as parameters: `params` are their values for the instruction that was
     given.
     """
@@ -32,25 +56,7 @@ class ShapeTracer(Tracer):
         self._operands = iter(range(len(insn.operands)))
         self._fixed = fixed_immediates
         self.sentinels = sentinels
-        self.address_used = False
-
-    @property
-    def eip(self) -> int:
-        self.address_used = True
-        return self.sentinels[0]
-
-    @eip.setter
-    def eip(self, value: int) -> None:
-        pass
-
-    @property
-    def next_eip(self) -> int:
-        self.address_used = True
-        return self.sentinels[1]
-
-    @next_eip.setter
-    def next_eip(self, value: int) -> None:
-        pass
+        self.eip, self.next_eip = sentinels
 
     def _param(self, value: int, type_: Any = I32) -> Value:
         self.params.append(value)

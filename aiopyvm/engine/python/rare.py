@@ -10,13 +10,14 @@ from typing import Final
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python.fetch import fetch_insn
+from aiopyvm.engine.shapes import AddressTracer
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.evaluate import Leave, evaluate
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.isa.decode import DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import MODE_CODE16, MODE_SINGLE_STEP, TF
-from aiopyvm.isa.trace import Tracer, holds_trap_back, trace
+from aiopyvm.isa.trace import holds_trap_back, trace
 from aiopyvm.isa.vectors import DB, PF
 from aiopyvm.mem.faults import MemoryFault
 
@@ -75,35 +76,11 @@ class RareModes:
             if self._operations >= _MOST_OPERATIONS:
                 traces.clear()
                 self._operations = 0
-            tracer = _AddressTracer(mode)
+            tracer = AddressTracer(mode)
             trace(tracer, insn, address)
             ops = traces[address if tracer.address_used else _NO_ADDRESS, code, mode] = tracer.ops
             self._operations += len(ops)
         return ops
-
-
-class _AddressTracer(Tracer):
-    """A tracer that knows whether the trace depends on the instruction's address."""
-
-    address_used = False
-
-    @property
-    def eip(self) -> int:
-        self.address_used = True
-        return self._eip
-
-    @eip.setter
-    def eip(self, value: int) -> None:
-        self._eip = value
-
-    @property
-    def next_eip(self) -> int:
-        self.address_used = True
-        return self._next_eip
-
-    @next_eip.setter
-    def next_eip(self, value: int) -> None:
-        self._next_eip = value
 
 
 def leave(outcome: Leave) -> Exit:
