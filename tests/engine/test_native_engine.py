@@ -249,6 +249,18 @@ def test_where_nearly_all_is_left_to_python_the_python_engine_goes_on() -> None:
     assert 10_000 < engine.statistics()["instructions_python"] < 100_000
 
 
+def test_a_long_run_that_python_executes_in_part_pauses() -> None:
+    cpuids = "cpuid; " * 10  # these make the Python engine go on for a while, and the loop lets generated code again
+    core = machine(assemble(f"again: mov ecx, 400; x: dec ecx; jnz x; {cpuids} dec edi; jnz again; hlt", BASE))
+    core.cpu.edi = 1 << 30
+    engine = native_engine()
+    pauses = 0
+    while engine.run(core, 1_000_000 - core.cpu.instructions, patience=100).reason is ExitReason.PAUSE:
+        pauses += 1
+    assert core.cpu.instructions == 1_000_000
+    assert pauses > 20
+
+
 def test_mapping_over_code_and_back() -> None:
     engine = native_engine()
     core = machine(counting(1, 100_000))

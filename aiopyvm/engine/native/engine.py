@@ -115,10 +115,13 @@ class NativeEngine:
         while exit_ is None:
             if left <= 0:
                 exit_ = Exit(ExitReason.BUDGET)
+            elif patience <= 0:
+                exit_ = Exit(ExitReason.PAUSE)
             elif cpu.mode or core.breakpoints or (code := self._code(core)) is None:
                 exit_ = self._elsewhere(core, left, patience, first=left == budget)
             elif code.stay:
                 exit_ = self._stay(core, code, left, patience)
+                patience -= (left - budget + cpu.instructions - before) // _WHILE + 1
             else:
                 exit_ = self._go(core, code, left, patience)
             left = budget - (cpu.instructions - before)
@@ -129,7 +132,7 @@ class NativeEngine:
     def launch(self, core: Core, budget: int) -> int:
         """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
         generated code cannot go on."""
-        if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None:
+        if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None or code.stay:
             return 0
         self._adopt(code)
         try:
