@@ -16,26 +16,26 @@ import logging
 import os
 import threading
 import weakref
-from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
+from aiopyvm.engine.native.epochs import Epochs
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
+from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
 from aiopyvm.errors import AiopyvmError
-from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
+from aiopyvm.isa.decode_faults import DecodeFault
 from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
+from aiopyvm.mem.layout import EXEC, PAGE_SHIFT
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
-    from aiopyvm.engine.native.regions import Request, Table
+    from aiopyvm.engine.native.regions import Request
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
@@ -45,56 +45,10 @@ MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
 MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
-MOST_CASES: Final = 128  # words of a jump table
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
 _log: Final = logging.getLogger("aiopyvm")
-
-
-class Epochs:
-    """Tells when nobody can be inside an object any more. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._now = 0
-        self._running: dict[int, int] = {}  # token -> epoch in which the run began
-        self._retired: deque[tuple[int, LoadedObject]] = deque()
-        self._tokens = 0
-
-    def begin(self) -> int:
-        """A run of generated code begins; the token for `end`."""
-        with self._lock:
-            self._tokens += 1
-            self._running[self._tokens] = self._now
-            return self._tokens
-
-    def end(self, token: int) -> None:
-        """A run has come back."""
-        with self._lock:
-            del self._running[token]
-        if self._retired:
-            self._free()
-
-    def forget_threads(self) -> None:
-        """In a child of fork(2): no other thread is left to give the lock back."""
-        self._lock = threading.Lock()
-
-    def retire(self, loaded: LoadedObject) -> None:
-        """No record leads to this object any more: free it as soon as nobody can be inside."""
-        with self._lock:
-            self._retired.append((self._now, loaded))
-            self._now += 1
-        self._free()
-
-    def _free(self) -> None:
-        while True:
-            with self._lock:
-                oldest = min(self._running.values(), default=self._now)
-                if not self._retired or self._retired[0][0] >= oldest:
-                    return
-                _, loaded = self._retired.popleft()
-            loaded.free()
 
 
 @dataclass(eq=False, slots=True)
@@ -475,81 +429,10 @@ def _translated(code: SpaceCode, address: int) -> set[Block]:
     return code.blocks(address, address + 1)
 
 
-def request_for(code: SpaceCode, root: int) -> Request:
-    """What a region at `root` is made from: the live blocks near it."""
-    from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
-
-    found: dict[int, bytes] = {}
-    tables: dict[int, Table] = {}
-    queue, seen, count = deque([root]), {root}, 0
-    while queue and count < 3 * MOST_INSTRUCTIONS:
-        address = queue.popleft()
-        for block in code.blocks(address, address + 1):
-            start = block.addresses[0]
-            if start in found:
-                continue
-            found[start] = bytes(code.space.view[start : block.end])
-            count += len(block.addresses)
-            ways = [target for _, target, _ in block.branches] + [block.next]
-            for table, targets in _tables(code, block):
-                tables[table] = targets
-                ways += [target for _, target in targets]
-            for way in ways:
-                if way not in seen and code.record(way):
-                    seen.add(way)
-                    queue.append(way)
-    return Request(root, tuple(_from_root(found, root, seen)), tuple(sorted(tables.items())))
-
-
-def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:
-    """The blocks, parted where a way leads into them; what begins at the root stands first."""
-    parted: dict[int, bytes] = {}
-    ordered = sorted(ways)
-    for start, code in found.items():
-        end = start + len(code)
-        cuts = [start, *ordered[bisect_right(ordered, start) : bisect_left(ordered, end)], end]
-        for low, high in pairwise(cuts):
-            parted[low] = code[low - start : high - start]
-    first = parted.pop(root, b"")
-    yield root, first
-    yield from sorted(parted.items())
-
-
-def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, Table]]:
-    """The jump table of an indirect jump at the end of a block: its address, and those of its words (number, target)
-    that were jumped to.
-    """
-    from aiopyvm.isa.decode import MAX_LENGTH, decode
-    from aiopyvm.isa.insn import Memory
-
-    last = block.addresses[-1]
-    try:
-        insn = decode(bytes(code.space.view[last : min(last + MAX_LENGTH, 1 << 32)]))
-    except (DecodeFault, NeedMore):
-        return
-    for operand in insn.operands:
-        if isinstance(operand, Memory) and insn.row.name == "jmp" and operand.base < 0 and operand.scale == 4:
-            yield operand.displacement, tuple(_words(code, operand.displacement))
-
-
-def _words(code: SpaceCode, table: int) -> Iterator[tuple[int, int]]:
-    space = code.space
-    if table & 3:
-        return
-    for number, address in enumerate(range(table, min(table + 4 * MOST_CASES, 1 << 32), 4)):
-        if not space.pages[address >> PAGE_SHIFT] & READ:
-            return
-        word = space.view32[address >> 2]
-        if not space.pages[word >> PAGE_SHIFT] & EXEC:
-            return
-        if code.record(word):
-            yield number, word
-
-
 def passes() -> int:
     """How many passes of a counter make code hot: AIOPYVM_HOT_AFTER, where that is a number."""
     chosen = os.environ.get("AIOPYVM_HOT_AFTER", "")
     return min(int(chosen), UNCOUNTED - 1) if chosen.isdecimal() and int(chosen) else AFTER
 
 
-__all__ = ["AFTER", "Epochs", "Hot", "passes", "request_for"]
+__all__ = ["AFTER", "Hot", "passes"]

@@ -1,0 +1,180 @@
+"""A node's operations in a region: registers, flags, accesses, faults, and guards around what may not be done.
+
+What a guard sets goes to the local variables, so that behind it they hold what was set or what was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
+from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
+from aiopyvm.engine.native.lower_flags import flag_of_word
+from aiopyvm.engine.native.regiondraft import Draft, Names
+from aiopyvm.engine.native.regionexits import Exits
+from aiopyvm.engine.native.regionflags import PART_OF, PARTS
+from aiopyvm.engine.native.regionmemory import Span, SpanMemory, access, spans
+from aiopyvm.engine.native.regionwords import FlagWords
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.registers import GENERAL, REGISTERS
+from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
+
+_SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
+
+
+class Operations:
+    """Writes the operations of nodes into a draft."""
+
+    def __init__(self, draft: Draft, flags: FlagWords, exits: Exits) -> None:
+        self._draft = draft
+        self._text = draft.text
+        self._flags = flags
+        self._exits = exits
+        self._memory = SpanMemory(draft.text, draft.cold)
+        self._ops: Sequence[Value] = ()
+        self._spans: dict[Value, Span] = {}
+        self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
+        self._guards: list[tuple[str, dict[str, str], Names]] = []  # open ones: label behind, scope and names before
+
+    def write(self, ops: Sequence[Value], last: int) -> None:
+        """Write a node's operations, up to the one with number `last`."""
+        self._ops, self._spans = ops, spans(ops)
+        self._draft.state.done -= 1
+        for op in ops[:last]:
+            self._one(op)
+        self._draft.state.done += 1
+        self._flags.settle()
+
+    def _one(self, op: Value) -> None:
+        match op.op:
+            case "insn":
+                self._flags.settle()
+                self._exits.begin(op.attr[1])
+                self._draft.state.done += 1
+            case "get":
+                self._draft.state.names[op] = self._get(op.attr)
+            case "set":
+                self._set(op.attr, op.args[0])
+            case "load" | "store" | "probe":
+                self._access(op)
+            case "when":
+                self._open(op)
+            case "end":
+                self._close()
+            case "fault":
+                self._fault(op)
+
+    def _get(self, name: str) -> str:
+        text = self._text
+        if name in GENERAL:
+            return text.fresh(f"load i32, ptr %l.{name}")
+        if name in FLAG_ARGUMENTS:
+            value = self._draft.state.flags.get(name)
+            return self._draft.name(value) if value is not None else flag_of_word(text, name, self._flags.read(name))
+        if name in FLAG_BITS:
+            return text.fresh(f"trunc i8 {text.fresh(f'load i8, ptr {self._field(name)}')} to i1")
+        fixed = INVARIANT if name in _SEGMENT_FIELDS else ""  # no instruction of a region sets one
+        return text.fresh(f"load i{REGISTERS[name]}, ptr {self._field(name)}{fixed}")
+
+    def _field(self, name: str) -> str:
+        return self._text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS[name]}")
+
+    def _set(self, name: str, value: Value) -> None:
+        text, state = self._text, self._draft.state
+        if name in GENERAL:
+            word = self._draft.name(value)
+            if self._guards:
+                text.line(f"store i32 {word}, ptr %l.{name}")
+            else:
+                state.registers[name] = value
+        elif name in FLAG_ARGUMENTS:
+            if self._guards and PART_OF[name] not in self._guard:
+                self._flags.store_word(name, value)
+            else:
+                state.flags[name] = value
+                state.recipes.pop(PART_OF[name], None)
+        elif name in FLAG_BITS:
+            text.line(f"store i8 {text.value(f'zext i1 {self._draft.name(value)} to i8')}, ptr {self._field(name)}")
+        else:
+            text.line(f"store i{REGISTERS[name]} {self._draft.name(value)}, ptr {self._field(name)}")
+
+    def _fault(self, op: Value) -> None:
+        fine = self._text.new_label()
+        self._text.branch(self._draft.name(op.args[0]), self._exits.before(), fine, UNLIKELY)
+        self._text.label(fine)
+
+    def _access(self, op: Value) -> None:
+        """Check the access with its span, unless that was done, then make it."""
+        one, whole, state = access(op), self._spans[op], self._draft.state
+        found = next((entry for entry in state.checked if entry[0].covers(one)), None)
+        if found is None:
+            first = self._memory.first(whole, self._draft.name)
+            single = one.low == whole.low and one.high == whole.high
+            self._memory.check(whole, first, self._exits.before(), single=single)
+            found = (whole, first)
+            if not self._guards:
+                state.checked.append(found)
+        at = one.low - found[0].low
+        if op.op == "load":
+            state.names[op] = self._memory.load_at(found[1], at, op.bits)
+        elif op.op == "store":
+            self._memory.store_at(found[1], at, op.args[1].bits, self._draft.name(op.args[1]))
+
+    # -- guards --------------------------------------------------------------------------------------------------------
+
+    def _open(self, op: Value) -> None:
+        """What the guard sets goes to the local variables: before it they get what they have to hold without it."""
+        text, state = self._text, self._draft.state
+        condition = self._draft.name(op.args[0])
+        if not self._guards:
+            self._prepare(_guarded(self._ops, op))
+        inside, behind = text.new_label(), text.new_label()
+        text.branch(condition, inside, behind)
+        self._guards.append((behind, text.scope(), state.names))
+        state.names = state.names.copy()
+        text.label(inside)
+
+    def _prepare(self, sets: set[str]) -> None:
+        state = self._draft.state
+        for name in GPR32:
+            if name in sets and name in state.registers:
+                self._text.line(f"store i32 {self._draft.name(state.registers.pop(name))}, ptr %l.{name}")
+        for part, flags in PARTS.items():
+            written = sets.intersection(flags)
+            if len(written) == len(flags):
+                self._flags.tell(part)
+                self._flags.forget(part)
+                self._guard.add(part)
+            elif written:
+                self._flags.spell(part)
+
+    def _close(self) -> None:
+        text, state = self._text, self._draft.state
+        behind, scope, names = self._guards.pop()
+        if not self._guards:
+            for part in sorted(self._guard):
+                possible, entry = state.possible[part], state.entry[part]
+                self._flags.tell(part)
+                state.possible[part], state.entry[part] = state.possible[part] | possible, entry
+                self._flags.forget(part)
+            self._guard.clear()
+        text.line(f"br label %{behind}")
+        text.label(behind)
+        text.leave_scope(scope)
+        state.names = names
+
+
+def _guarded(ops: Sequence[Value], guard: Value) -> set[str]:
+    """The registers that are set inside a guard."""
+    sets: set[str] = set()
+    depth = 0
+    for op in ops[ops.index(guard) :]:
+        depth += {"when": 1, "end": -1}.get(op.op, 0)
+        if op.op == "set":
+            sets.add(op.attr)
+        if depth == 0:
+            break
+    return sets
+
+
+__all__ = ["Operations"]
