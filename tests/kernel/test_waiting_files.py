@@ -124,12 +124,16 @@ def test_a_pipe_that_breaks_under_a_writer_gives_the_partial_count_and_sigpipe()
 # --- poll, ppoll ------------------------------------------------------------------------------------------------------
 
 
+def begin_poll(m: Machine, reader: int, t: Thread, timeout: int) -> None:
+    """Have `t` wait in poll(2) for input from `reader`, `timeout` milliseconds."""
+    m.put(struct.pack("<ihh", reader, 1, 0), t=t)
+    assert m.call(t, "poll", SCRATCH, 1, timeout) is None
+
+
 def test_poll_times_out() -> None:
     m = Machine()
-    reader, _ = pipe(m)
-    m.put(struct.pack("<ihh", reader, 1, 0))
     t = m.thread
-    assert m.call(t, "poll", SCRATCH, 1, 2500) is None
+    begin_poll(m, pipe(m)[0], t, 2500)
     m.advance(2500 * 1_000_000)
     assert m.result(t) == 0
 
@@ -138,10 +142,8 @@ def test_poll_times_out() -> None:
 def test_poll_interrupted_is_eintr_whatever_the_handler_says(flags: int) -> None:
     m = Machine()
     m.handle(SIGUSR1, flags)
-    reader, _ = pipe(m)
-    m.put(struct.pack("<ihh", reader, 1, 0))
     t = m.thread
-    assert m.call(t, "poll", SCRATCH, 1, -1) is None
+    begin_poll(m, pipe(m)[0], t, -1)
     signal(m, t)
     m.kernel.resume(t)
     assert m.leave_handler(t) == -errno.EINTR
@@ -149,10 +151,8 @@ def test_poll_interrupted_is_eintr_whatever_the_handler_says(flags: int) -> None
 
 def test_poll_keeps_its_deadline_over_a_stop() -> None:
     m = Machine()
-    reader, _ = pipe(m)
-    m.put(struct.pack("<ihh", reader, 1, 0))
     t = m.thread
-    assert m.call(t, "poll", SCRATCH, 1, 10_000) is None
+    begin_poll(m, pipe(m)[0], t, 10_000)
     m.advance(6 * SECOND)
     stop_and_continue(m, t)
     m.advance(4 * SECOND)
@@ -163,8 +163,7 @@ def test_poll_sees_what_came() -> None:
     m = Machine()
     reader, writer = pipe(m)
     child = m.fork()
-    m.put(struct.pack("<ihh", reader, 1, 0), t=child)
-    assert m.call(child, "poll", SCRATCH, 1, -1) is None
+    begin_poll(m, reader, child, -1)
     assert m.call(m.thread, "write", writer, SCRATCH, 1) == 1
     assert m.result(child) == 1
     assert child.memory.read(SCRATCH + 6, 2) == b"\1\0"
