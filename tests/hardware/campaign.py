@@ -1,6 +1,6 @@
-"""Random integer cases on the real CPU and on the evaluator, compared.
+"""Random integer cases on the real CPU and on an engine of ours, compared.
 
-`python -m tests.hardware.campaign --integer N --seed S`.
+`python -m tests.hardware.campaign --integer N --seed S --engine hot`.
 
 Prints how many cases ran, which rows differ and how. The exit status is 1 where a difference is not explained.
 """
@@ -23,10 +23,11 @@ from tests.hardware.cases import cases, rows
 from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.harness import run_cases
 from tests.hardware.machine import Machine, differences
+from tests.hardware.subjects import ENGINES, machine_of, summary
 from tests.hardware.vectors import record
 from tests.hardware.wire import Case, State
 
-_BATCH = 20_000
+_BATCH = 2000
 _BREAKPOINT = 3
 _PAGE_FAULT = 14
 # Linux carries these out for the program where the processor forbids them (UMIP): no single-step trap follows.
@@ -92,20 +93,20 @@ def compare(pairs: Iterable[tuple[Row, Case, State]], machine: Machine) -> Itera
             yield row, case, lines, not defined
 
 
-def _run(stream: Iterator[tuple[Row, Case]], lost: Counter[str]) -> Iterator[tuple[Row, Case, State]]:
-    while batch := list(islice(stream, _BATCH)):
-        for (row, case), state in zip(batch, run_cases([case for _, case in batch]), strict=True):
-            if state is None:
-                lost[str(row)] += 1
-            else:
-                yield row, case, state
+def _run(batch: list[tuple[Row, Case]], lost: Counter[str]) -> Iterator[tuple[Row, Case, State]]:
+    """Each case of a batch with the processor's answer; where there is none, it is counted in `lost`."""
+    for (row, case), state in zip(batch, run_cases([case for _, case in batch]), strict=True):
+        if state is None:
+            lost[str(row)] += 1
+        else:
+            yield row, case, state
 
 
 def plain(stream: Iterator[tuple[Row, Case]]) -> list[Case]:
     """The cases in which nothing needs to be explained."""
     machine = Machine(EvaluatorEngine(), AddressSpace())
     found = []
-    for row, case, hardware in _run(stream, Counter()):
+    for row, case, hardware in _run(list(stream), Counter()):
         ours = machine.run(case)
         if explain(row, hardware, ours) == (hardware, ours):
             found.append(case)
@@ -117,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--integer", type=int, default=10_000, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=ENGINES, default="plain")
     parser.add_argument("--show", type=int, default=3, help="differences printed for each row")
     parser.add_argument("--record", metavar="NAME", help="write the cases to tests/vectors/NAME.xz instead")
     options = parser.parse_args()
@@ -128,11 +130,15 @@ def main() -> int:
     undefined: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     start = time.monotonic()
-    for row, case, lines, only_undefined in compare(_run(stream, lost), Machine(EvaluatorEngine(), AddressSpace())):
-        count = undefined if only_undefined else wrong
-        count[str(row)] += 1
-        if count[str(row)] <= options.show:
-            print(f"{row}: {case.code.hex()} eflags {case.eflags:x}", *lines, sep="\n    ")
+    while batch := list(islice(stream, _BATCH)):
+        machine = machine_of(options.engine, [case for _, case in batch])
+        for row, case, lines, only_undefined in compare(_run(batch, lost), machine):
+            count = undefined if only_undefined else wrong
+            count[str(row)] += 1
+            if count[str(row)] <= options.show:
+                print(f"{row}: {case.code.hex()} eflags {case.eflags:x}", *lines, sep="\n    ", flush=True)
+        print(summary(machine), end="\n" if summary(machine) else "", flush=True)
+        machine.memory.close()
     elapsed = time.monotonic() - start
     print(f"{options.integer} cases over {len(rows())} rows in {elapsed:.0f} s: {wrong.total()} differences,", end=" ")
     print(f"{undefined.total()} in undefined flags alone, {lost.total()} lost")

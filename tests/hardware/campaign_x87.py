@@ -1,5 +1,7 @@
 """Compares random x87 cases with the real CPU: `python -m tests.hardware.campaign_x87 --cases N --seed S`.
 
+`--engine NAME` runs them on that engine (`subjects.py`).
+
 Prints each difference and a count by row; exits with 1 where there was any. `--record NAME` writes a set of vectors
 instead.
 """
@@ -15,16 +17,15 @@ from dataclasses import replace
 from itertools import islice
 
 from aiopyvm.isa.spec import Row
-from aiopyvm.mem.space import AddressSpace
 from tests.hardware.cases_x87 import cases, rows
-from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.harness import run_cases
 from tests.hardware.machine import Machine, differences
+from tests.hardware.subjects import ENGINES, machine_of, summary
 from tests.hardware.vectors import record
 from tests.hardware.wire import X87_INITIAL, Case, State
 from tests.hardware.x87_values import parts
 
-_BATCH = 5000
+_BATCH = 2000
 
 
 def _explained(case: Case, lines: list[str], hardware: State, ours: State) -> list[str]:
@@ -67,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=ENGINES, default="plain")
     parser.add_argument("--show", type=int, default=3, help="differences printed for each row")
     parser.add_argument("--record", metavar="NAME", help="write --cases cases to tests/vectors/NAME.xz")
     options = parser.parse_args()
@@ -74,14 +76,16 @@ def main() -> int:
     if options.record:
         print(record(options.record, [case for _, case in stream], f"x87, seed {options.seed}"), "cases written")
         return 0
-    machine = Machine(EvaluatorEngine(), AddressSpace())
     wrong: Counter[str] = Counter()
     done, start = 0, time.monotonic()
     while batch := list(islice(stream, _BATCH)):
+        machine = machine_of(options.engine, [case for _, case in batch])
         for row, case, lines in compare(batch, machine):
             wrong[str(row)] += 1
             if wrong[str(row)] <= options.show:
-                print(f"{row}: {case.code.hex()} eflags {case.eflags:x}", *lines, sep="\n    ")
+                print(f"{row}: {case.code.hex()} eflags {case.eflags:x}", *lines, sep="\n    ", flush=True)
+        print(summary(machine), end="\n" if summary(machine) else "", flush=True)
+        machine.memory.close()
         done += len(batch)
     print(f"{done} cases over {len(rows())} rows in {time.monotonic() - start:.0f} s: {wrong.total()} differences")
     for name, count in wrong.most_common():

@@ -45,12 +45,17 @@ class Machine:
     def __init__(self, engine: Engine, memory: AddressSpace) -> None:
         self.engine = engine
         self.memory = memory
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Map the pages, as the harness does."""
+        memory = self.memory
         memory.map(CODE, PAGE, _PROT_READ | _PROT_EXEC)
         memory.map(DATA, PAGE, _PROT_READ | _PROT_WRITE)
         memory.map(READ_ONLY, PAGE, _PROT_READ)
         memory.map(STACK, PAGE, _PROT_READ | _PROT_WRITE)
         memory.poke(READ_ONLY, READ_ONLY_CONTENTS)
-        self._code = bytes(PAGE)
+        self._code = bytes(PAGE)  # what CODE holds
 
     def run(self, case: Case) -> State:
         """Execute `case` on the engine and return the state after it."""
@@ -79,7 +84,10 @@ class Machine:
         return before
 
     def _execute(self, core: Core, case: Case) -> Exit:
-        exit_ = self.engine.run(core, 1)
+        return self._whole(core, case, self.engine.run(core, 1))
+
+    def _whole(self, core: Core, case: Case, exit_: Exit) -> Exit:
+        """Go on behind the case's first instruction where it is a REP that the hardware did not step."""
         if case.single_step or not _is_repeated(case.code):
             return exit_
         for _ in range(_REPEAT_LIMIT):

@@ -17,6 +17,7 @@ from tests.hardware.cases import NOT_RUN, cases, rows
 from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.harness import available, run_cases
 from tests.hardware.machine import Machine
+from tests.hardware.subjects import machine_of
 from tests.hardware.wire import CODE, DATA, DEFAULT_EIP, DEFAULT_ESP, STACK, Case, State
 
 # Linux or the processor goes on behind these before the harness can look: the recorded cases leave them out.
@@ -29,15 +30,17 @@ def machine() -> Machine:
 
 
 @pytest.mark.native
-def test_random_cases_agree_with_the_hardware(machine: Machine) -> None:
+@pytest.mark.parametrize(("engine", "count"), [("plain", 5 * len(rows())), ("native", len(rows())), ("hot", 300)])
+def test_random_cases_agree_with_the_hardware(engine: str, count: int) -> None:
     if not available():
         pytest.skip("this host runs no 32-bit x86 programs")
     if not vectors.same_maker():
         pytest.skip(vectors.OTHER_MAKER)
-    pairs = list(cases(random.Random(7), 5 * len(rows())))
+    pairs = random.Random(7).sample(list(cases(random.Random(7), max(count, len(rows())))), count)
     states = run_cases([case for _, case in pairs])
     triples = [(row, case, state) for (row, case), state in zip(pairs, states, strict=True) if state is not None]
     assert len(triples) == len(pairs)
+    machine = machine_of(engine, [case for _, case, _ in triples])
     assert not [(str(row), lines) for row, _, lines, undefined in compare(triples, machine) if not undefined]
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
 
 import pytest
 
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
-from aiopyvm.mem.space import AddressSpace
-from tests.engine.engines import engine_of
 from tests.hardware import vectors
-from tests.hardware.machine import Machine, differences
+from tests.hardware.machine import differences
+from tests.hardware.subjects import HotMachine, NativeMachine, machine_of
 from tests.hardware.wire import Case
 
-TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1500}  # how many cases of each set at most
+TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1000, "hot": 250}  # how many cases of each set at most
 SHOWN = 10
 
 
@@ -33,15 +31,20 @@ def test_there_are_vectors() -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", vectors.names())
 def test_replay(name: str, tier: str) -> None:
-    machine = Machine(engine_of(tier), AddressSpace())
     pairs = list(vectors.load(name))
     assert pairs
     step = max(1, len(pairs) // TIERS[tier])
+    pairs = pairs[::step]
+    machine = machine_of(tier, [case for case, _ in pairs])
     wrong: list[str] = []
     kinds: Counter[str] = Counter()
-    for case, expected in islice(pairs, 0, None, step):
+    for case, expected in pairs:
         lines = differences(expected, machine.run(case), undefined_flags=undefined_flags(case))
         if lines:
             wrong.append(f"{case.code.hex()}: {'; '.join(lines)}")
             kinds[case.code[:2].hex()] += 1
     assert not wrong, f"{len(wrong)} differ: {kinds.most_common(SHOWN)}\n" + "\n".join(wrong[:SHOWN])
+    if isinstance(machine, NativeMachine):
+        assert machine.left < machine.cases // 10, machine.summary()
+    if isinstance(machine, HotMachine):
+        assert (machine.compiled > machine.cases // 2) == (name == "integer"), machine.summary()

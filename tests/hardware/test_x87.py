@@ -17,21 +17,23 @@ from tests.hardware.cases_x87 import cases, rows
 from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.harness import available, run_cases
 from tests.hardware.machine import Machine
+from tests.hardware.subjects import machine_of
 from tests.hardware.wire import CODE, DATA, READ_ONLY, Case
 from tests.hardware.x87_values import image
 
-TIERS = ("evaluator", "cold", "warm", "native")
+TIERS = ("evaluator", "cold", "warm", "native", "hot")
 ONE = 0x3FFF8 << 60
 
 
 @pytest.mark.native
-def test_random_cases_agree_with_the_hardware() -> None:
+@pytest.mark.parametrize(("engine", "rounds"), [("plain", 20), ("native", 4)])
+def test_random_cases_agree_with_the_hardware(engine: str, rounds: int) -> None:
     if not available():
         pytest.skip("this host runs no 32-bit x86 programs")
     if not vectors.same_maker():
         pytest.skip(vectors.OTHER_MAKER)
-    pairs = list(cases(random.Random(7), 20 * len(rows())))
-    machine = Machine(EvaluatorEngine(), AddressSpace())
+    pairs = list(cases(random.Random(7), rounds * len(rows())))
+    machine = machine_of(engine, [case for _, case in pairs])
     assert not [(str(row), lines) for row, _, lines in compare(pairs, machine)]
 
 

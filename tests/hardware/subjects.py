@@ -1,0 +1,139 @@
+"""The engines that cases are run on, each as a `Machine`, and how many of them it really executed itself.
+
+`machine_of("hot", cases)`: every case in a compiled region. The region is the case's instruction alone, entered as
+programs enter one: by a jump through a counted target, whose counter runs out at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiopyvm.engine.native.aot import ahead_of_time
+from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.handlers import Shapes
+from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
+from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
+from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
+from aiopyvm.mem.space import AddressSpace
+from tests.engine.engines import BUILD_SECONDS, engine_of, hot_engine
+from tests.hardware.evaluator import EvaluatorEngine
+from tests.hardware.machine import Machine
+from tests.hardware.wire import DATA, PAGE, READ_ONLY, STACK, Case
+
+ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "hot")  # "plain": of the tests, no engine around it
+_JUMPER: Final = 0x00700000  # r-x, one page: JMP [here + _POINTER]
+_POINTER: Final = 16
+_FAR: Final = 1 << 20  # instructions, between two cases
+_FRESH: Final = 500  # cases on one engine that makes regions
+
+
+def machine_of(name: str, cases: Iterable[Case] = ()) -> Machine:
+    """A machine on the engine called `name`, one of `ENGINES`; the native one gets handlers for all of `cases` first.
+
+    Skips the test where generated code cannot run.
+    """
+    if name == "plain":
+        return Machine(EvaluatorEngine(), AddressSpace())
+    if name == "hot":
+        return HotMachine(AddressSpace())
+    if name == "native":
+        return NativeMachine(cases)
+    return Machine(engine_of(name), AddressSpace())
+
+
+def summary(machine: Machine) -> str:
+    """How many cases the machine's engine executed as its name says; "" where it has no other way."""
+    return machine.summary() if isinstance(machine, HotMachine | NativeMachine) else ""
+
+
+class NativeMachine(Machine):
+    """On cold generated code: handlers for every shape of `cases` that can have one are there from the start."""
+
+    def __init__(self, cases: Iterable[Case]) -> None:
+        engine_of("native")  # skips where there is none
+        table = HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
+        want_handlers(table, cases)
+        self._native = NativeEngine(lambda: table)
+        self._clock = self.cases = self.left = 0
+        super().__init__(self._native, AddressSpace())
+
+    def _execute(self, core: Core, case: Case) -> Exit:
+        core.cpu.instructions = self._clock  # else the engine takes one case for the next instruction of the other
+        self._clock += _FAR
+        if core.cpu.mode:
+            return super()._execute(core, case)  # handlers are of the flat mode alone
+        before = self._left()
+        exit_ = super()._execute(core, case)
+        self.cases += 1
+        self.left += self._left() > before
+        return exit_
+
+    def _left(self) -> int:
+        counts = self._native.statistics()
+        return counts["instructions_evaluated"] + counts["instructions_python"]
+
+    def summary(self) -> str:
+        """How many cases ran in a handler."""
+        return f"{self.cases} cases in the flat mode, {self.left} of them left to Python"
+
+
+def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:
+    """Have a handler made for every shape of `cases` that can have one."""
+    shapes = Shapes(1 << 16)
+    demand = table._demand
+    for case in cases:
+        try:
+            shape = shapes.find(decode(case.code))
+        except (DecodeFault, NeedMore):
+            continue
+        if table.find(shape.name) is None and demand.want(shape):
+            for _ in range(demand.enough):
+                demand.use(shape.name)
+    table.collect(BUILD_SECONDS)
+
+
+class HotMachine(Machine):
+    """On regions: a fresh address space for each case, all of whose pages are touched before."""
+
+    def __init__(self, memory: AddressSpace) -> None:
+        self._hot = hot_engine()
+        self.cases = self.compiled = 0
+        super().__init__(self._hot, memory)
+
+    def summary(self) -> str:
+        """How many cases could become a region, and did."""
+        return f"{self.cases} cases in the flat mode, {self.compiled} of them regions"
+
+    def _prepare(self, case: Case) -> dict[int, bytearray]:
+        self.memory.close()
+        self.memory = AddressSpace()
+        self._lay_out()
+        self.memory.map(_JUMPER, PAGE, 5)
+        self.memory.poke(_JUMPER, b"\xff\x25" + (_JUMPER + _POINTER).to_bytes(4, "little"))
+        self.memory.poke(_JUMPER + _POINTER, case.eip.to_bytes(4, "little"))
+        for page, write in ((DATA, True), (READ_ONLY, False), (STACK, True)):
+            self.memory.probe(page, 4, write)
+            assert self.memory.pages[page >> PAGE_SHIFT] & (WRITE if write else READ)
+        return super()._prepare(case)
+
+    def _execute(self, core: Core, case: Case) -> Exit:
+        if core.cpu.mode:
+            return super()._execute(core, case)  # regions are of the flat mode alone
+        self.cases += 1
+        if self.cases % _FRESH == 0:
+            self.engine = self._hot = hot_engine()  # what is known is bounded, and this one looks for it
+        before = _regions(self._hot)
+        core.cpu.eip = _JUMPER
+        exit_ = self.engine.run(core, 2)
+        self.compiled += _regions(self._hot) - before
+        return exit_ if exit_.reason is not ExitReason.BUDGET else self._whole(core, case, exit_)
+
+
+def _regions(engine: Engine) -> int:
+    counts = engine.statistics()
+    return counts.get("regions_compiled", 0) + counts.get("regions_cached", 0)
+
+
+__all__ = ["ENGINES", "HotMachine", "NativeMachine", "machine_of", "summary", "want_handlers"]
