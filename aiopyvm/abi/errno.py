@@ -11,8 +11,7 @@ class Errno(Exception):
     __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+        self.number = number  # BaseException.__new__ has kept the arguments
 
     @property
     def name(self) -> str:

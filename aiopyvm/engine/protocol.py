@@ -41,7 +41,7 @@ class ExitReason(enum.IntEnum):
 
 @dataclass(slots=True)
 class Exit:
-    """Why and where an engine stopped.
+    """Why and where an engine stopped. Never changed: engines give the same one again.
 
     `vector` is the exception's number (Intel SDM vol. 3A, "Exception and Interrupt Vectors") for FAULT, else -1.
     `address` is the linear address of a #PF; `access` is "r", "w" or "x" there, else "". `stepped` tells a #DB that
@@ -85,9 +85,13 @@ class Engine(Protocol):
 class Launcher(Engine, Protocol):
     """An engine whose generated code runs without the GIL; see the module's docstring."""
 
-    def run(self, core: Core, budget: int, patience: int = ...) -> Exit:
+    def run(self, core: Core, budget: int, patience: int = ..., on_call: Callable[[], int] | None = ...) -> Exit:
         """As `Engine.run`; after `patience` returns of generated code to Python (unbounded when not given), each of
-        which takes a bounded time, it may return PAUSE."""
+        which takes a bounded time, it may return PAUSE.
+
+        Where `on_call` is given, it may be called at a system call, instead of a return with SYSCALL, while the state
+        is exact: it handles the call and says how many instructions may be executed from now on. At 0 the engine
+        returns PAUSE. `on_call` may change all that an exit's handling may, and must not raise."""
         ...
 
     def launch(self, core: Core, budget: int) -> int:

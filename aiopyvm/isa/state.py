@@ -182,8 +182,8 @@ class CpuState(ctypes.Structure):
 
 
 _HIDDEN: Final = CpuState.es_base.offset
-_hidden_parts: Final = struct.Struct("<4I8x12I").unpack_from  # bases of ES, CS, SS, DS; all limits and access rights
-_segment_modes: Final[dict[tuple[int, ...], int]] = {}  # of hidden parts that were met
+_hidden_parts: Final = struct.Struct("<16s8x48s").unpack_from  # bases of ES, CS, SS, DS; all limits and access rights
+_segment_modes: Final[dict[tuple[bytes, ...], int]] = {}  # of hidden parts that were met
 _MOST_SEGMENT_MODES: Final = 256
 DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
 _IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"

@@ -35,6 +35,7 @@ from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
 from aiopyvm.mem.budget import Unlimited
+from aiopyvm.mem.faults import MemoryFault
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Exit
@@ -57,6 +58,10 @@ class SystemCalls(Protocol):
 
     def proceed(self, thread: Thread) -> int:
         """Continue `thread.call`; return its cost."""
+        ...
+
+    def finish(self, thread: Thread, result: int) -> None:
+        """End `thread.call`, which waits, with `result`."""
         ...
 
     def interrupt(self, thread: Thread, *, handler: bool, restart: bool) -> None:
@@ -186,6 +191,24 @@ class Kernel:
         if thread.state is RunState.PARKED and thread.call is not None:
             thread.call.queue = queue
             self.unpark(thread, Cause.WOKEN)
+
+    def hand_over(self, thread: Thread, data: bytes | memoryview) -> int:
+        """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data`; return how many,
+        0 where it does not, or its memory cannot take them."""
+        wait = thread.wait
+        if thread.state is not RunState.PARKED or wait is None or wait.room is None or self.strace is not None:
+            return 0
+        address, room = wait.room
+        n = len(data)
+        if n > room:
+            n, data = room, data[:room]
+        try:
+            thread.memory.write(address, data)
+        except MemoryFault:
+            return 0  # the call finds out again
+        self.syscalls.finish(thread, n)
+        self.unpark(thread, Cause.WOKEN)
+        return n
 
     def unpark(self, thread: Thread, cause: Cause) -> None:
         """End the wait of a parked thread; it is RUNNABLE, or STOPPED while its process is."""

@@ -151,9 +151,21 @@ class Pipe:
         """
         if not self.readers:
             raise Errno(EPIPE)
-        n = len(data)
-        if not n:
+        if not data:
             return 0
+        if not self.size and (handed := self.read_queue.hand_over(data)):
+            return handed if handed == len(data) else handed + self._keep_rest(data[handed:])
+        return self._keep(data)
+
+    def _keep_rest(self, data: bytes) -> int:
+        """What is left of a write whose beginning was read already."""
+        try:
+            return self._keep(data)
+        except Errno:
+            return 0
+
+    def _keep(self, data: bytes) -> int:
+        n = len(data)
         merged = self._mergeable(n)
         room = merged + (self.slots - self._used) * PAGE
         if room <= 0:

@@ -126,7 +126,7 @@ class Thread:
             return "stopped by a signal"
         if self.wait is None:
             return self.state.name.lower()
-        reason = self.wait.reason or ", ".join(queue.name for queue in self.wait.queues if queue.name) or "a signal"
+        reason = self.wait.words or ", ".join(queue.name for queue in self.wait.queues if queue.name) or "a signal"
         return f"{self.call.name}: {reason}" if self.call else reason
 
     @property

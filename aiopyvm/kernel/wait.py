@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.file import File
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.space import AddressSpace
 
@@ -37,9 +39,10 @@ class Restart(enum.Enum):
 class Wait:
     """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
-    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it. `signals`
-    is a set of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible` lets SIGKILL alone
-    interrupt it (vfork(2)).
+    `reason` is for people: what it waits for (`file`: and of which file), as `Process` introspection and a DEADLOCK's
+    detail show it. `signals` is a set of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible`
+    lets SIGKILL alone interrupt it (vfork(2)). `room` tells that the call does nothing more than to read up to so many
+    bytes to an address, (address, bytes): who has them may finish it (`WaitQueue.hand_over`).
     """
 
     queues: tuple[WaitQueue, ...] = ()
@@ -48,6 +51,14 @@ class Wait:
     reason: str = ""
     signals: int = 0
     uninterruptible: bool = False
+    file: File | None = None
+    room: tuple[int, int] | None = None
+
+    @property
+    def words(self) -> str:
+        """What is waited for, in words."""
+        name = self.file.name.decode(errors="replace") if self.file is not None else ""
+        return f"{self.reason} {name}" if name else self.reason
 
 
 class Cause(enum.Enum):
@@ -58,28 +69,35 @@ class Cause(enum.Enum):
     SIGNAL = "signal"
 
 
-@dataclass(slots=True)
 class Call:
     """One system call in progress: plain data, kept on its thread from entry to return.
 
     Handlers own `done` (what the call returns if a signal ends it and it is not 0: usually bytes moved so far),
-    `deadline` (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back;
-    the kernel puts it back when the call ends) and `state` (whatever plain data else they need). The kernel sets
-    `woken` before it continues a call (None at first) and `queue` (the queue that woke it). `spare` is an address space
-    that fork(2) or execve(2) is building: it is closed should the thread end before.
+    `files` (the open files that it works with, by descriptor, which may be closed or used anew meanwhile), `deadline`
+    (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back; the kernel
+    puts it back when the call ends) and `state` (whatever plain data else they need). The kernel sets `woken` before it
+    continues a call (None at first) and `queue` (the queue that woke it). `spare` is an address space that fork(2) or
+    execve(2) is building: it is closed should the thread end before.
     """
 
-    number: int
-    args: tuple[int, ...]
-    name: str = ""
     done: int = 0
+    files: dict[int, File] | None = None
     deadline: int | None = None
     saved_mask: int | None = None
-    state: dict[str, Any] = field(default_factory=dict)
     woken: Cause | None = None
     queue: WaitQueue | None = None
     values: tuple[Any, ...] | None = None  # the decoded arguments, made once
     spare: AddressSpace | None = None
+
+    def __init__(self, number: int, args: tuple[int, ...], name: str = "") -> None:
+        self.number = number
+        self.args = args
+        self.name = name
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """Empty at first."""
+        return {}
 
 
 class WaitQueue:
@@ -115,6 +133,15 @@ class WaitQueue:
         woken = list(self._threads)[:limit]
         for thread in woken:
             thread.kernel.wake(thread, self)
-        for listener in tuple(self.listeners):
-            listener()
+        if self.listeners:
+            for listener in tuple(self.listeners):
+                listener()
         return len(woken)
+
+    def hand_over(self, data: bytes | memoryview) -> int:
+        """Finish the read(2) for which the only one that waits here waits, with the first bytes of `data`; return how
+        many, 0 where there is no such one."""
+        if len(self._threads) != 1 or self.listeners:
+            return 0
+        (thread,) = self._threads
+        return thread.kernel.hand_over(thread, data)

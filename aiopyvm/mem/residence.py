@@ -35,6 +35,7 @@ SPACE_COST: Final = 64 << 10  # bytes charged for a space itself: tables of the 
 MAX_ATTACHMENTS: Final = 8  # a space's host mappings are bounded whatever the guest does
 _NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
 _ZERO: Final = bytes(PAGE)
+_ALIKE: Final = range(4, 257)  # numbers of pages that are looked at together
 
 
 class Attachment(NamedTuple):
@@ -108,8 +109,13 @@ class Residence:
         """Make [address, end) ready for `access`; the bits of its pages, or-ed. MemoryFault at the first bad byte."""
         need = WRITE | HELD if access == "w" else _NEED[access]
         pages = self.pages
+        first, stop = address >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1
+        if stop - first in _ALIKE:
+            run = bytes(pages[first:stop])
+            if len(run) == stop - first and run[0] & need and run.count(run[0]) == len(run):
+                return run[0]
         seen = 0
-        for page in range(address >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1):
+        for page in range(first, stop):
             try:
                 bits = pages[page]
             except IndexError:  # past 4 GiB

@@ -255,23 +255,28 @@ def _fly(guest: Guest, crew: Crew, left: int) -> bool:
 
 
 def _stay(guest: Guest, left: int) -> int:
-    """One chunk on this thread."""
+    """One chunk on this thread, and what system calls it makes."""
     run, core = guest.run, guest.thread.core
     engine = run.launcher
     assert engine is not None
-    budget = run.room(left if left < guest.chunk else guest.chunk)
-    if not budget:
+    left = run.room(left)
+    if not left:
         return 0
+    budget = left if left < guest.chunk else guest.chunk
     cpu = core.cpu
     before: int = cpu.instructions
+    passage = guest.passage
+    on_call = passage.begin(left, before) if passage is not None and run.kernel.strace is None else None
     started = monotonic_ns()
     try:
-        left_by = engine.run(core, budget, PATIENCE)
+        left_by = engine.run(core, budget, PATIENCE, on_call)
     except Exception as error:
         raise guests.engine_failed(core, error) from error
     ns = monotonic_ns() - started
     done: int = cpu.instructions - before
     run.executed(done)
+    if on_call is not None and passage is not None and (called := passage.end()):
+        return done + called + _follow(guest, left_by)
     spent = left_by.reason is ExitReason.BUDGET
     if spent or done >= 1000:
         guest.adapt(done, ns, MOST_CHUNK)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.runtime.passage import Passage
 from aiopyvm.runtime.slices import shorten, slice_length
 
 if TYPE_CHECKING:
@@ -52,7 +53,20 @@ def give_way(verdict: int) -> Generator[int, int, int]:
 class Guest:
     """One thread of a run, ready to be stepped. `queued` tells that it stands in its run's queue."""
 
-    __slots__ = ("_coroutine", "away", "chunk", "flies", "flight", "lined_up", "queued", "reach", "run", "thread")
+    __slots__ = (
+        "_coroutine",
+        "away",
+        "chunk",
+        "flies",
+        "flight",
+        "lined_up",
+        "passage",
+        "queued",
+        "reach",
+        "run",
+        "thread",
+        "until_ns",
+    )
 
     def __init__(self, run: Run, thread: Thread) -> None:
         self.run = run
@@ -64,11 +78,14 @@ class Guest:
         self.flight: Flight | None = None
         self.lined_up = False  # it waits for a worker
         self.away = False  # it flies or waits for a worker
+        self.until_ns = 0  # the present step's
+        self.passage = None if run.ordered else Passage(self)
         self._coroutine: Coroutine[int, int | None, None] | None = None
 
     def step(self, until_ns: int) -> int:
         """Go on until the slice is over or `until_ns` has come."""
         coroutine = self._coroutine
+        self.until_ns = until_ns
         if coroutine is None:
             coroutine = self._coroutine = run_thread(self)
             coroutine.send(None)  # up to the first give_way

@@ -7,10 +7,12 @@ A Python exception of any other kind is a bug of ours: `InternalError`, which en
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from aiopyvm.abi.errno import EFAULT, EINTR, ENOSYS, Errno
 from aiopyvm.errors import InternalError
+from aiopyvm.isa.state import CpuState
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
@@ -28,17 +30,19 @@ OTHER_UNKNOWN: Final = -1  # and all others together
 
 INT80_SIZE: Final = 2
 
+_registers: Final = struct.Struct("<4I4x3I").unpack_from  # EAX ECX EDX EBX EBP ESI EDI of a CpuState
+assert [name for name, *_ in CpuState._fields_[:8]] == ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"]
+
 
 class Dispatcher:
     """The system-call table at work, for any number of kernels (`Kernel(syscalls=Dispatcher())`)."""
 
     def enter(self, t: Thread) -> int:
         """Begin the call that EAX names, in the registers' state; return its cost."""
-        cpu = t.core.cpu
-        number: int = cpu.eax
-        kernel = t.kernel
+        cpu, kernel = t.core.cpu, t.kernel
+        number, ecx, edx, ebx, ebp, esi, edi = _registers(cpu)
         row = TABLE.get(number)
-        args = (cpu.ebx, cpu.ecx, cpu.edx, cpu.esi, cpu.edi, cpu.ebp)
+        args = (ebx, ecx, edx, esi, edi, ebp)
         if row is None:
             unknown = kernel.unknown_syscalls
             unknown[number if number in unknown or len(unknown) < MAX_UNKNOWN else OTHER_UNKNOWN] += 1
@@ -84,14 +88,15 @@ class Dispatcher:
         else:
             self._finish(t, call, -EINTR)
 
+    def finish(self, t: Thread, result: int) -> None:
+        """End the call of `t`, which waits, with `result`; see `WaitQueue.hand_over`."""
+        assert t.call is not None
+        self._finish(t, t.call, result)
+
     def _advance(self, t: Thread, call: Call, row: Syscall) -> int:
-        """Run the handler until it ends, waits, or is interrupted."""
+        """Run the handler until it ends, waits, or is interrupted; return the cost."""
         result = self._run(t, call, row)
-        if type(result) is int:
-            if t.call is call:
-                self._finish(t, call, result)
-            return self._cost(t)
-        if type(result) is Wait and t.pending_bits() and (not result.uninterruptible or t.pending_bits() & 0x100):
+        if type(result) is Wait and (pending := t.pending_bits()) and (not result.uninterruptible or pending & 0x100):
             if call.woken is not Cause.SIGNAL:
                 call.woken = Cause.SIGNAL
                 result = self._run(t, call, row)

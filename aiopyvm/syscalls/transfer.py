@@ -7,10 +7,20 @@ the call with the partial count, and bytes that the guest's memory could not tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiopyvm.abi.errno import EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EISDIR, EOPNOTSUPP, EOVERFLOW, EPIPE, ESPIPE, Errno
-from aiopyvm.abi.fcntl import MAX_FILE_SIZE, MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from aiopyvm.abi.fcntl import (
+    MAX_FILE_SIZE,
+    MAX_RW_COUNT,
+    O_ACCMODE,
+    O_APPEND,
+    O_NONBLOCK,
+    O_PATH,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+)
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from aiopyvm.abi.signal import SIGPIPE, SIGXFSZ, SigInfo
@@ -40,18 +50,34 @@ from aiopyvm.syscalls.steps import PIECE_COST, again, call_of
 PIECE = 1 << 16  # bytes copied at once
 STEP = 1 << 20  # bytes moved before others get their turn
 
-Segments = list[tuple[int, int]]  # (address, length)
+Segments = Sequence[tuple[int, int]]  # (address, length)
+
+_READABLE = frozenset((O_RDONLY, O_RDWR))  # of an open file's access mode and O_PATH
+_WRITABLE = frozenset((O_WRONLY, O_RDWR))
+_ACCESS = O_ACCMODE | O_PATH
 
 
 def open_file(t: Thread, fd: int) -> File:
     """Return the file of `fd`, in a continued call the one it began with. Raises Errno(EBADF)."""
-    state = call_of(t).state
-    file: File | None = state.get(f"file {fd}")
-    if file is None:
-        file = state[f"file {fd}"] = t.process.fds.get(fd)
-    elif not file.refs:
+    call = call_of(t)
+    files = call.files
+    if files is None:
+        file = t.process.fds.get(fd)
+        call.files = {fd: file}
+    elif (known := files.get(fd)) is None:
+        file = files[fd] = t.process.fds.get(fd)
+    elif known.refs:
+        file = known
+    else:
         raise Errno(EBADF)
     return file
+
+
+def length_of(segments: Segments) -> int:
+    """Return the bytes of all segments."""
+    if len(segments) == 1:
+        return segments[0][1]
+    return sum(length for _, length in segments)
 
 
 # --- into memory ------------------------------------------------------------------------------------------------------
@@ -60,11 +86,12 @@ def open_file(t: Thread, fd: int) -> File:
 def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]) -> int | Wait:
     """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
     call = call_of(t)
-    total = sum(length for _, length in segments)
+    total = length_of(segments)
     step = 0
     while True:
+        left = total - call.done
         try:
-            data = read(min(total - call.done, PIECE))
+            data = read(left if left < PIECE else PIECE)
         except Unfinished:
             t.moved += PIECE_COST
             return again(t)
@@ -72,46 +99,54 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
             if call.done:
                 return call.done
             if error.number == EAGAIN and not file.flags & O_NONBLOCK:
-                return Wait(file.queues(POLLIN), reason=waiting_for(file, "to read"))
+                room = segments[0] if len(segments) == 1 else None
+                return Wait(file.queues(POLLIN), reason="to read", file=file, room=room)
             raise
+        n = len(data)
         taken = scatter(t, segments, call.done, data)
-        if taken < len(data):
+        if taken < n:
             taken -= taken % file.unit
         call.done += taken
         t.moved += taken
-        step += taken
-        if taken < len(data):
+        if taken < n:
             file.unread(data[taken:])
             if call.done:
                 return call.done
             raise Errno(EFAULT)
-        if len(data) < PIECE or call.done >= total or not (file.seekable or file.endless):
+        if n < PIECE or call.done >= total or not (file.seekable or file.endless):
             return call.done
+        step += taken
         if step >= STEP:
             return again(t)
 
 
 def scatter(t: Thread, segments: Segments, skip: int, data: bytes) -> int:
     """Store `data` into `segments` behind their first `skip` bytes; return how many until a fault."""
+    if len(segments) == 1:
+        return _store(t, segments[0][0] + skip, data)
     at = 0
     for address, length in segments:
         if skip >= length:
             skip -= length
             continue
-        piece = data[at : at + length - skip] if len(segments) > 1 else data
-        if piece:
-            start = address + skip
-            try:
-                t.memory.write(start, piece)
-            except MemoryFault as fault:
-                if fault.out_of_memory:
-                    raise
-                return at + _written_before(t, start, piece, fault)
-        at += len(piece)
-        skip = 0
-        if at >= len(data):
+        piece = data[at : at + length - skip]
+        stored = _store(t, address + skip, piece)
+        at += stored
+        if stored < len(piece) or at >= len(data):
             break
+        skip = 0
     return at
+
+
+def _store(t: Thread, address: int, data: bytes) -> int:
+    """Store `data` at an address; return how many bytes until a fault."""
+    try:
+        t.memory.write(address, data)
+    except MemoryFault as fault:
+        if fault.out_of_memory:
+            raise
+        return _written_before(t, address, data, fault)
+    return len(data)
 
 
 def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> int:
@@ -126,11 +161,12 @@ def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> 
 
 def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], int]) -> int | Wait:
     """Give the bytes of `segments` to `write`; return the count, or wait for room. EPIPE comes with SIGPIPE."""
-    total = sum(length for _, length in segments)
+    total = length_of(segments)
 
     def take(done: int) -> bytes:
         data = gather(t, segments, done)
-        if len(data) == min(total - done, PIECE) or file.unit == 1:
+        left = total - done
+        if file.unit == 1 or len(data) == (left if left < PIECE else PIECE):
             return data
         if len(data) < file.unit and not done:
             raise Errno(EFAULT)
@@ -156,7 +192,7 @@ def pass_on(
             n = write(data)
         except Errno as error:
             if error.number == EAGAIN and not file.flags & O_NONBLOCK:
-                return Wait(file.queues(POLLOUT), reason=waiting_for(file, "to write"))
+                return Wait(file.queues(POLLOUT), reason="to write", file=file)
             if error.number in (EPIPE, EFBIG):
                 raise_signal(t, error.number)
             if call.done:
@@ -185,6 +221,13 @@ def gather(t: Thread, segments: Segments, skip: int) -> bytes:
 
     Raises MemoryFault when the first byte faults, unless bytes were moved before: then nothing is returned.
     """
+    if len(segments) == 1:
+        address, length = segments[0]
+        length -= skip
+        try:
+            return t.memory.read(address + skip, length if length < PIECE else PIECE)
+        except MemoryFault:
+            pass  # a part of it, perhaps
     parts: list[bytes] = []
     room = PIECE
     moved = skip
@@ -211,18 +254,14 @@ def gather(t: Thread, segments: Segments, skip: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def waiting_for(file: File, what: str) -> str:
-    """Return words for a wait: the file's name and what is waited for."""
-    return f"{what} {file.name.decode(errors='replace')}" if file.name else what
-
-
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def reading(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for reading. Raises Errno: EBADF, EISDIR."""
     file = open_file(t, fd)
-    file.need_readable()
+    if file.flags & _ACCESS not in _READABLE:
+        raise Errno(EBADF)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
     return file
@@ -231,12 +270,15 @@ def reading(t: Thread, fd: int) -> File:
 def writing(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for writing. Raises Errno(EBADF)."""
     file = open_file(t, fd)
-    file.need_writable()
+    if file.flags & _ACCESS not in _WRITABLE:
+        raise Errno(EBADF)
     return file
 
 
 def writer(t: Thread, file: File, offset: int | None = None) -> Callable[[bytes], int]:
     """Return the function that stores the next bytes at the position, or at `offset`; it keeps RLIMIT_FSIZE."""
+    if offset is None and not isinstance(file, RegularFile):
+        return file.write
     limit = t.process.limits[RLIMIT_FSIZE][0]
     if offset is None:
         store = file.write
@@ -281,14 +323,14 @@ def _need_offset(file: File, offset: int) -> None:
 def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     """Read up to `count` bytes."""
     file = reading(t, fd)
-    return fill(t, file, [(buf, min(count, MAX_RW_COUNT))], file.read)
+    return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.read)
 
 
 @syscall(4, "write", man="write(2)")
 def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
     """Write `count` bytes."""
     file = writing(t, fd)
-    return drain(t, file, [(buf, min(count, MAX_RW_COUNT))], writer(t, file))
+    return drain(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), writer(t, file))
 
 
 @syscall(145, "readv", man="readv(2)")

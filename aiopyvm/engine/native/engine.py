@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from aiopyvm.engine.python import PythonEngine
     from aiopyvm.engine.python.rare import RareModes
 
-_REC: Final = CONTEXT_OFFSETS["rec"]
-_BUDGET: Final = CONTEXT_OFFSETS["budget"]
-_ACCESS: Final = CONTEXT_OFFSETS["access"]
+_BEGIN: Final = struct.Struct("<Qqq").pack_into  # rec, budget, no access
+_END: Final = struct.Struct("<Qq8x3I").unpack_from  # rec, budget, reason, vector, error_code
+_ACCESS: Final = struct.Struct("<II").unpack_from  # address, access
 _ADDRESS: Final = CONTEXT_OFFSETS["address"]
-_PUT: Final = struct.Struct("<3Qq").pack_into  # rec, cpu, mem, budget
-_GET: Final = struct.Struct("<Q16xq").unpack_from
-_GET_REASON: Final = struct.Struct("<III").unpack_from  # reason, vector, error_code
-_REASON: Final = CONTEXT_OFFSETS["reason"]
-_WORD: Final = struct.Struct("<I")
-_WORDS: Final = struct.Struct("<II").unpack_from  # address, access
 UNBOUNDED: Final = 1 << 62
 _WHILE: Final = 64  # instructions of the Python engine that take as long as a return of generated code
 _CLOSE: Final = 32  # instructions between two that are left to Python: generated code is no gain
 _DENSE: Final = 8  # so many in a row, and the Python engine goes on for a while
 _STRETCH: Final = 1024  # instructions, that while; twice as many each time, up to
 _STRETCHES: Final = 6  # doublings
-assert _BUDGET - _REC == 24
-assert _ACCESS - _ADDRESS == 4
+_LAYOUT: Final = ("rec", "budget", "address", "access", "reason", "vector", "error_code")
+assert [CONTEXT_OFFSETS[name] for name in _LAYOUT] == [0, 8, 16, 20, 24, 28, 32]
+
+_SPENT: Final = Exit(ExitReason.BUDGET)
+_CALLED: Final = Exit(ExitReason.SYSCALL)
+_PAUSED: Final = Exit(ExitReason.PAUSE)
+_ENDED: Final = Exit(ExitReason.END_OF_CODE)
+_BUDGET, _SYSCALL, _TRAP, _FAULT, _STEP, _LINK, _JUMP, _HOT, _END_OF_CODE = map(int, Left)
 
 
 class NativeEngine:
@@ -77,11 +77,10 @@ class NativeEngine:
         self._runs: Runs | None = None
         self._snapshots = Snapshots()
         self._lock = threading.Lock()
-        self._launched: dict[
-            int, tuple[SpaceCode, int, int, int]
-        ] = {}  # by id of the core: code, budget, version, token
-        self._exits = dict.fromkeys(ExitReason, 0)
-        self._left = dict.fromkeys(Left, 0)
+        # By id of the core: code, budget, version, token.
+        self._launched: dict[int, tuple[SpaceCode, int, int, int]] = {}
+        self._exits = [0] * len(ExitReason)
+        self._left = [0] * len(Left)
         self._instructions = 0
         self._stepped = 0
         self._in_python = 0
@@ -89,8 +88,8 @@ class NativeEngine:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the engine was made: instructions by who executed them, exits by reason."""
-        exits = {f"exits_{reason.name.lower()}": count for reason, count in self._exits.items()}
-        left = {f"left_{reason.name.lower()}": count for reason, count in self._left.items()}
+        exits = {f"exits_{reason.name.lower()}": self._exits[reason] for reason in ExitReason}
+        left = {f"left_{reason.name.lower()}": self._left[reason] for reason in Left}
         return {
             "instructions": self._instructions,
             "instructions_evaluated": self._stepped,
@@ -104,30 +103,29 @@ class NativeEngine:
             **exits,
         }
 
-    def run(self, core: Core, budget: int, patience: int = UNBOUNDED) -> Exit:
-        """Execute at most `budget` (>= 1) instructions of `core`; PAUSE after `patience` returns to Python."""
+    def run(self, core: Core, budget: int, patience: int = UNBOUNDED, on_call: Callable[[], int] | None = None) -> Exit:
+        """Execute at most `budget` (>= 1) instructions of `core`; see `Launcher.run`."""
         if budget < 1:
             raise ValueError(f"budget must be at least 1, not {budget}")
         cpu = core.cpu
         before: int = cpu.instructions
-        left = budget
-        exit_: Exit | None = None
-        while exit_ is None:
-            if left <= 0:
-                exit_ = Exit(ExitReason.BUDGET)
+        outcome: Exit | int = budget
+        while isinstance(outcome, int):
+            if outcome <= 0:
+                outcome = _SPENT
             elif patience <= 0:
-                exit_ = Exit(ExitReason.PAUSE)
-            elif cpu.mode or core.breakpoints or (code := self._code(core)) is None:
-                exit_ = self._elsewhere(core, left, patience, first=left == budget)
+                outcome = _PAUSED
+            elif core.breakpoints or cpu.mode or (code := self._code(core)) is None:
+                outcome = self._elsewhere(core, outcome, patience, first=cpu.instructions == before)
             elif code.stay:
-                exit_ = self._stay(core, code, left, patience)
-                patience -= (left - budget + cpu.instructions - before) // _WHILE + 1
+                mark: int = cpu.instructions
+                outcome = self._stay(core, code, outcome, patience)
+                patience -= (cpu.instructions - mark) // _WHILE + 1
             else:
-                exit_ = self._go(core, code, left, patience)
-            left = budget - (cpu.instructions - before)
-        self._instructions += budget - left
-        self._exits[exit_.reason] += 1
-        return exit_
+                outcome = self._go(core, code, outcome, patience, on_call)
+        self._instructions += cpu.instructions - before
+        self._exits[outcome.reason] += 1
+        return outcome
 
     def launch(self, core: Core, budget: int) -> int:
         """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
@@ -139,12 +137,10 @@ class NativeEngine:
             offset = code.enter(core.cpu.eip)
         except (MemoryFault, DecodeFault):
             return 0  # `run` finds out again
-        context = code.context
-        _PUT(context, _REC, code.arena.base + offset, ctypes.addressof(core.cpu), core.memory.base, budget)
-        _WORD.pack_into(context, _ACCESS, 0)
+        _BEGIN(self._context(core, code), 0, code.arena.base + offset, budget, 0)
         assert self.hot is not None
         self._launched[id(core)] = code, budget, code.generation + code.invalidations, self.hot.epochs.begin()
-        return ctypes.addressof(context)
+        return ctypes.addressof(code.context)
 
     @property
     def enter(self) -> Callable[[int], object]:
@@ -162,52 +158,39 @@ class NativeEngine:
         code, budget, version, token = self._launched.pop(id(core))
         assert self.hot is not None
         self.hot.epochs.end(token)
-        rec, left = _GET(code.context, _REC)
-        reason, vector, error_code = _GET_REASON(code.context, _REASON)
+        rec, left, reason, vector, error_code = _END(code.context)
         core.cpu.instructions += budget - left
         self._instructions += budget - left
         self._left[reason] += 1
-        if reason == Left.SYSCALL:
-            exit_ = Exit(ExitReason.SYSCALL)
-        elif reason in (Left.FAULT, Left.TRAP):
-            exit_ = Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
-        elif left <= 0:
-            if reason == Left.HOT and version == code.generation + code.invalidations:
-                code.arena.set_value(rec - code.arena.base, 1)  # it is at the next pass that this is seen to
-            exit_ = Exit(ExitReason.BUDGET)
-        elif reason == Left.END:
-            exit_ = Exit(ExitReason.END_OF_CODE)
-        elif version != code.generation + code.invalidations:
-            exit_ = Exit(ExitReason.PAUSE)  # the record that it came from may be another's now
-        else:
-            exit_ = self._landed(core, code, rec - code.arena.base, reason)
+        exit_ = _exit_of(reason, vector, error_code)
+        if exit_ is None:
+            same = version == code.generation + code.invalidations  # else its record may be another's now
+            if left <= 0:
+                exit_ = _SPENT
+                if reason == _HOT and same:
+                    _put_off(code, rec)
+            else:
+                exit_ = self._landed(core, code, rec, reason) if same else _PAUSED
         self._exits[exit_.reason] += 1
         return exit_
 
     def _landed(self, core: Core, code: SpaceCode, rec: int, reason: int) -> Exit:
-        """What Python does when generated code lacks something, as in `_go`; the instruction of a STEP is for `run`."""
+        """Do what generated code lacks; an instruction that is for Python to execute is left to `run`."""
         try:
-            if reason == Left.LINK:
-                code.follow(rec)
-            elif reason == Left.JUMP:
-                code.jump(core.cpu.eip)
-            elif reason == Left.STEP:
-                self._touch(core, code.context)
-            elif reason == Left.HOT:
-                self._promote(code, rec)
-        except MemoryFault as fault:
-            return _page_fault(fault)
-        except DecodeFault as fault:
-            return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
-        return Exit(ExitReason.PAUSE)
+            self._supply(core, code, rec, reason)
+        except (MemoryFault, DecodeFault) as fault:
+            return _fault_exit(fault)
+        return _PAUSED
 
-    def _elsewhere(self, core: Core, left: int, patience: int, *, first: bool) -> Exit | None:
-        """Let the Python engine execute at most `left` instructions; None where the caller goes on."""
+    def _elsewhere(self, core: Core, left: int, patience: int, *, first: bool) -> Exit | int:
+        """Let the Python engine execute at most `left` instructions; how many are left where the caller goes on."""
         before: int = core.cpu.instructions
         exit_ = self._python.advance(core, min(left, patience * _WHILE), first=first)
         done = core.cpu.instructions - before
         self._in_python += done
-        return Exit(ExitReason.PAUSE) if exit_ is None and done >= patience * _WHILE else exit_
+        if exit_ is not None:
+            return exit_
+        return _PAUSED if done >= patience * _WHILE else left - done
 
     # -- code ----------------------------------------------------------------------------------------------------------
 
@@ -268,71 +251,96 @@ class NativeEngine:
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    def _go(self, core: Core, code: SpaceCode, left: int, patience: int) -> Exit | None:
-        """Run at most `left` instructions in the flat mode; None where the caller goes on."""
-        cpu, context, arena = core.cpu, code.context, code.arena
-        table = self._table
+    def _go(
+        self, core: Core, code: SpaceCode, left: int, patience: int, on_call: Callable[[], int] | None
+    ) -> Exit | int:
+        """Run at most `left` instructions in the flat mode; how many are left where the caller goes on."""
+        cpu, space = core.cpu, core.memory
+        table, hot = self._table, self.hot
         assert table is not None
-        run, base, counts = table.run, arena.base, self._left
-        state, memory = ctypes.addressof(cpu), core.memory.base
+        assert hot is not None
+        run, base, counts = table.run, code.arena.base, self._left
+        context = self._context(core, code)
         place = ctypes.addressof(context)
         self._adopt(code)
-        hot = self.hot
-        assert hot is not None
         token = hot.epochs.begin()
+        done: int = cpu.instructions
         try:
             offset = code.enter(cpu.eip)
-            while True:
-                if patience < 0:
-                    return Exit(ExitReason.PAUSE)
+            while patience >= 0:
                 patience -= 1
-                _PUT(context, _REC, base + offset, state, memory, left)
-                _WORD.pack_into(context, _ACCESS, 0)
+                _BEGIN(context, 0, base + offset, left, 0)
                 run(place)
-                rec, after = _GET(context, _REC)
-                reason, vector, error_code = _GET_REASON(context, _REASON)
-                cpu.instructions += left - after
+                rec, after, reason, vector, error_code = _END(context)
+                done += left - after
+                cpu.instructions = done
                 left = after
                 counts[reason] += 1
-                if reason == Left.BUDGET:
-                    return None
-                if reason == Left.SYSCALL:
-                    return Exit(ExitReason.SYSCALL)
-                if reason == Left.FAULT or reason == Left.TRAP:
-                    return Exit(ExitReason.FAULT, vector, error_code if reason == Left.FAULT else 0)
-                if left <= 0:
-                    if reason == Left.HOT:
-                        code.arena.set_value(rec - base, 1)  # it is at the next pass that this is seen to
-                    return None
-                if reason == Left.LINK:
-                    offset = code.follow(rec - base)
-                elif reason == Left.JUMP:
-                    offset = code.jump(cpu.eip)
-                elif reason == Left.STEP:
-                    if self._touch(core, context):
-                        offset = rec - base if rec else code.enter(cpu.eip)
-                        continue
-                    if rec and (wanted := code.waiting.get(rec - base)) is not None:
-                        table.use(wanted, core)
-                        code.adopt_handlers()  # a run may be long, and they may be there now
-                    left += cpu.instructions
-                    exit_ = self._step(core, code)
-                    left -= cpu.instructions
-                    if exit_ is not None or left <= 0 or cpu.mode or code.stay:
-                        return exit_
+                if reason == _BUDGET:
+                    return 0
+                if reason == _SYSCALL and on_call is not None:
+                    left = on_call()
+                    if left <= 0:
+                        return _PAUSED
+                    if core.memory is not space or core.breakpoints or cpu.mode:
+                        return left
+                    done = cpu.instructions
                     offset = code.enter(cpu.eip)
-                elif reason == Left.HOT:
-                    offset = self._promote(code, rec - base)
-                elif reason == Left.END:
-                    return Exit(ExitReason.END_OF_CODE)
-                else:
-                    raise InternalError(f"generated code came back for reason {reason}")
-        except MemoryFault as fault:
-            return _page_fault(fault)
-        except DecodeFault as fault:
-            return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
+                    continue
+                exit_ = _exit_of(reason, vector, error_code)
+                if exit_ is not None:
+                    return exit_
+                if left <= 0:
+                    if reason == _HOT:
+                        _put_off(code, rec)
+                    return 0
+                offset = self._supply(core, code, rec, reason)
+                if not offset:
+                    self._want_handler(core, code, rec)
+                    exit_ = self._step(core, code)
+                    left -= cpu.instructions - done
+                    if exit_ is not None:
+                        return exit_
+                    if left <= 0 or cpu.mode or code.stay:
+                        return left
+                    done = cpu.instructions
+                    offset = code.enter(cpu.eip)
+            return _PAUSED
+        except (MemoryFault, DecodeFault) as fault:
+            return _fault_exit(fault)
         finally:
             hot.epochs.end(token)
+
+    def _context(self, core: Core, code: SpaceCode) -> Context:
+        """The context of `code`, for `core`."""
+        context = code.context
+        context.cpu = ctypes.addressof(core.cpu)
+        context.mem = core.memory.base
+        return context
+
+    def _supply(self, core: Core, code: SpaceCode, rec: int, reason: int) -> int:
+        """Do what generated code lacks at the record at address `rec`; the offset to go on at, 0 where the instruction
+        is for Python to execute. Raises MemoryFault and DecodeFault of the instruction."""
+        offset = rec - code.arena.base
+        if reason == _LINK:
+            return code.follow(offset)
+        if reason == _JUMP:
+            return code.jump(core.cpu.eip)
+        if reason == _HOT:
+            assert self.hot is not None
+            return self.hot.promote(code, offset)
+        if reason != _STEP:
+            raise InternalError(f"generated code came back for reason {reason}")
+        if not self._touch(core, code.context):
+            return 0
+        return offset if rec else code.enter(core.cpu.eip)
+
+    def _want_handler(self, core: Core, code: SpaceCode, rec: int) -> None:
+        """The record at address `rec` (0: none) is left to Python: perhaps for want of a handler that can be made."""
+        if rec and (wanted := code.waiting.get(rec - code.arena.base)) is not None:
+            assert self._table is not None
+            self._table.use(wanted, core)
+            code.adopt_handlers()  # a run may be long, and they may be there now
 
     def _adopt(self, code: SpaceCode) -> None:
         """Take over what was compiled since the last run."""
@@ -345,7 +353,7 @@ class NativeEngine:
 
         Raises MemoryFault, which is then what the instruction does.
         """
-        address, access = _WORDS(context, _ADDRESS)
+        address, access = _ACCESS(context, _ADDRESS)
         if not access:
             return False
         size, write = access & ACCESS_WRITE - 1, bool(access & ACCESS_WRITE)
@@ -369,19 +377,33 @@ class NativeEngine:
         code.stepped_at = core.cpu.instructions
         return exit_
 
-    def _stay(self, core: Core, code: SpaceCode, left: int, patience: int) -> Exit | None:
+    def _stay(self, core: Core, code: SpaceCode, left: int, patience: int) -> Exit | int:
         """Let the Python engine execute some of `code.stay`."""
         before: int = core.cpu.instructions
-        exit_ = self._elsewhere(core, min(left, code.stay), patience, first=True)
+        stay = min(left, code.stay)
+        outcome = self._elsewhere(core, stay, patience, first=True)
         code.stay = max(0, code.stay - (core.cpu.instructions - before))
         code.stepped_at = core.cpu.instructions
-        return exit_
-
-    def _promote(self, code: SpaceCode, counter: int) -> int:
-        """The count record at `counter` has run out; the offset to go on at."""
-        assert self.hot is not None
-        return self.hot.promote(code, counter)
+        return left - stay + outcome if isinstance(outcome, int) else outcome
 
 
-def _page_fault(fault: MemoryFault) -> Exit:
+def _exit_of(reason: int, vector: int, error_code: int) -> Exit | None:
+    """The exit that generated code came back for; None where it lacks something."""
+    if reason == _SYSCALL:
+        return _CALLED
+    if reason == _FAULT:
+        return Exit(ExitReason.FAULT, vector, error_code)
+    if reason == _TRAP:
+        return Exit(ExitReason.FAULT, vector, 0)
+    return _ENDED if reason == _END_OF_CODE else None
+
+
+def _put_off(code: SpaceCode, rec: int) -> None:
+    """The counter at address `rec` ran out with the budget: it is at the next pass that this is seen to."""
+    code.arena.set_value(rec - code.arena.base, 1)
+
+
+def _fault_exit(fault: MemoryFault | DecodeFault) -> Exit:
+    if isinstance(fault, DecodeFault):
+        return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
     return Exit(ExitReason.FAULT, PF, fault.error_code, fault.address, fault.access)

@@ -56,19 +56,20 @@ class Context(ctypes.Structure):
     """One core's side of `run(context)`: where to go on, and why it came back."""
 
     _fields_ = (
+        # The first 36 bytes are what Python sets and reads around each run: struct formats "<Qqq" and "<Qq8x3I".
         ("rec", ctypes.c_uint64),  # address of the record to begin with; after: to go on with; 0: find it by EIP
-        ("cpu", ctypes.c_uint64),  # address of the CpuState
-        ("mem", ctypes.c_uint64),  # host address of guest address 0
         ("budget", ctypes.c_int64),  # instructions; after: those left
-        ("jump_cache", ctypes.c_uint64),  # address of JumpEntry[jump_mask + 1]
-        ("arena", ctypes.c_uint64),  # address that JumpEntry.record counts from
-        ("jump_mask", ctypes.c_uint32),
+        ("address", ctypes.c_uint32),  # STEP: guest address of the access whose page is slow
+        ("access", ctypes.c_uint32),  # STEP: its bytes, + ACCESS_WRITE for a store; 0: it was no access
         ("reason", ctypes.c_uint32),  # Left
         ("vector", ctypes.c_uint32),  # FAULT, TRAP
         ("error_code", ctypes.c_uint32),  # FAULT
+        ("jump_mask", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint64),  # address of the CpuState
+        ("mem", ctypes.c_uint64),  # host address of guest address 0
+        ("jump_cache", ctypes.c_uint64),  # address of JumpEntry[jump_mask + 1]
+        ("arena", ctypes.c_uint64),  # address that JumpEntry.record counts from
         ("links", ctypes.c_uint64),  # address of the space's table of compiled regions' link slots
-        ("address", ctypes.c_uint32),  # STEP: guest address of the access whose page is slow
-        ("access", ctypes.c_uint32),  # STEP: its bytes, + ACCESS_WRITE for a store; 0: it was no access
         ("x87", ctypes.c_uint16),  # of generated code alone: the exceptions that the host's x87 holds
         ("_pad", ctypes.c_uint8 * 6),
     )

@@ -1,0 +1,67 @@
+"""System calls in passing: a guest's calls are handled where its engine meets them, and it goes on at once.
+
+How it works. An engine of generated code is given `Passage.call`, which handles one system call as `guest.leave` does
+and says how many instructions may follow. So a call that completes at once costs no way out of the engine and back
+through the guest's coroutine. What always holds: the guest leaves as soon as anything but running on could be next (it
+waits, a signal is pending, its run is to end, its slice or the step's time is over, others of its lane can run). Runs
+of one order (lane.py) do without: each of their calls may freeze the lane or move its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from aiopyvm.kernel.thread import RunState
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.guest import Guest
+
+
+class Passage:
+    """The system calls that one guest makes within a run of its engine; `spent` is what they cost so far."""
+
+    __slots__ = ("_before", "_cpu", "_enter", "_error", "_guest", "_left", "_run", "_thread", "spent")
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._run = guest.run
+        self._thread = guest.thread
+        self._cpu = guest.thread.core.cpu
+        self._enter = guest.run.kernel.syscalls.enter
+        self._left = self._before = self.spent = 0
+        self._error: Exception | None = None
+
+    def begin(self, left: int, instructions: int) -> Callable[[], int]:
+        """A run of the engine begins that may cost `left`, at a count of `instructions`; what to call at a call."""
+        self._left = left
+        self._before = instructions
+        self.spent = 0
+        return self.call
+
+    def call(self) -> int:
+        """Handle a system call; how many instructions may be executed now, 0 when the engine is to be left."""
+        thread, run, guest = self._thread, self._run, self._guest
+        try:
+            cost = self._enter(thread)
+        except Exception as error:  # of who watches the run: not the engine's
+            self._error = error
+            return 0
+        self.spent += cost
+        if thread.call is not None or thread.attention or thread.state is not RunState.RUNNABLE:
+            return 0
+        left: int = self._left - self.spent - (self._cpu.instructions - self._before)
+        if left <= 0 or not run.going or run.held or (left > run.quantum and run.has_company):
+            return 0
+        if monotonic_ns() >= guest.until_ns:
+            return 0
+        return left if left < guest.chunk else guest.chunk
+
+    def end(self) -> int:
+        """The engine has been left: tell the run what the calls cost. Raises what a call raised."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        self._run.cost += self.spent
+        return self.spent
