@@ -38,12 +38,17 @@ class FlyingEngine:
         """As the Python engine's."""
         return self._python.statistics()
 
-    def run(self, core: Core, budget: int, patience: int = 0) -> Exit:
-        """As `Launcher.run`; gives up its turn in the middle now and then."""
-        if patience and budget > 3000:
-            exit_ = self._python.run(core, budget // 2)
-            return Exit(ExitReason.PAUSE) if exit_.reason is ExitReason.BUDGET else exit_
-        return self._python.run(core, budget)
+    def run(self, core: Core, budget: int, patience: int = 0, on_call: Callable[[], int] | None = None) -> Exit:
+        """As `Launcher.run`; gives up its turn in the middle now and then, and has system calls handled in passing."""
+        shortened = bool(patience) and budget > 3000
+        exit_ = self._python.run(core, budget // 2 if shortened else budget)
+        while exit_.reason is ExitReason.SYSCALL and on_call is not None:
+            budget = on_call()
+            if budget <= 0:
+                return Exit(ExitReason.PAUSE)
+            shortened = False
+            exit_ = self._python.run(core, budget)
+        return Exit(ExitReason.PAUSE) if shortened and exit_.reason is ExitReason.BUDGET else exit_
 
     def launch(self, core: Core, budget: int) -> int:
         """Execute, and say for how long to sleep."""
