@@ -118,7 +118,8 @@ class Decoder:
         insn = self._decoded[code16].get(key)
         return insn or self._build(leaf, key, at, code16)
 
-    def _candidates(self, context: int, opcode: int) -> list[Pattern]:
+    def candidates(self, context: int, opcode: int) -> list[Pattern]:
+        """The patterns of an opcode (map << 8 | byte) that the prefixes of `context` (_BIT_66, ...) admit."""
         operand_size, address_size = _sizes(context)
         has_66, rep = bool(context & _BIT_66), _REPS[context >> _REP_SHIFT & 3]
         patterns = self._by_opcode.get(opcode, ())
@@ -154,7 +155,7 @@ class Decoder:
     def _leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
         self._leaves += 1
         sizes = _sizes(context)
-        candidates = self._candidates(context, opcode)
+        candidates = self.candidates(context, opcode)
         if pattern := best_match(candidates, modrm):
             return _Leaf.of(pattern, sizes, modrm)
         if candidates and candidates[0].ignores_mod:

@@ -23,7 +23,7 @@ UNCHANGED: Words = {word: f"%{word}" for word in WORDS}  # the flags as they wer
 
 def define(name: str, text: Text) -> str:
     """The definition of a function of the convention."""
-    return f"define {CONVENTION} void @{name}({SIGNATURE}) #0 {{\nentry:\n{text.body()}\n}}\n"
+    return f"define dso_local {CONVENTION} void @{name}({SIGNATURE}) #0 {{\nentry:\n{text.body()}\n}}\n"
 
 
 def call(text: Text, function: str, rec: str, budget: str, words: Words) -> None:

@@ -95,6 +95,7 @@ class NativeEngine:
             "instructions_evaluated": self._stepped,
             "instructions_python": self._in_python,
             "decoded": self._runs.decoded if self._runs is not None else 0,
+            "decoded_by_table": self._runs.decoded_by_table if self._runs is not None else 0,
             "first_touches": self._touched,
             "snapshots_taken": self._snapshots.taken,
             "snapshots_adopted": self._snapshots.adopted,
@@ -222,7 +223,7 @@ class NativeEngine:
         if table is not None:
             with self._lock:
                 if self._table is None:
-                    self._runs = Runs(table.form)
+                    self._runs = table.runs()
                     self.hot = self._hot_tier(table)
                     self._snapshots.store = self._make_store(table) if self._make_store is not None else None
                     self._table = table

@@ -1,5 +1,5 @@
-"""The text of the object that is built ahead of time: all functions of `runtime_ir`, and a handler for each shape of
-`commonshapes`. A shape without native form has the handler `step` under its name.
+"""The text of the object that is built ahead of time: all functions of `runtime_ir`, a handler for each shape of
+`commonshapes`, and the decoder that finds them. A shape without native form has the handler `step` under its name.
 
 `handlers_text` is the text of a further object, for shapes that are met while guests run.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aiopyvm.engine.native.commonshapes import SHAPES
+from aiopyvm.engine.native.decode_ir import decoder_text
+from aiopyvm.engine.native.decodetables import Tables
 from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.engine.native.llvmtext import Unlowerable, module
 from aiopyvm.engine.native.runtime_ir import leave_declarations, runtime_text
-from aiopyvm.isa.decode import decode
+from aiopyvm.isa.decode import decode, decoder
 
 
 def _functions(shapes: Iterable[Shape]) -> tuple[list[str], list[str]]:
@@ -29,9 +31,15 @@ def _functions(shapes: Iterable[Shape]) -> tuple[list[str], list[str]]:
 
 def object_text() -> str:
     """The LLVM text of the object that is built ahead of time."""
-    functions, without = _functions(Shape(decode(bytes.fromhex(code))) for code in SHAPES.split())
+    insns = [decode(bytes.fromhex(code)) for code in SHAPES.split()]
+    shapes = [Shape(insn) for insn in insns]
+    functions, without = _functions(shapes)
     aliases = [f"@{name} = alias void (), ptr @step" for name in without]
-    return module([*runtime_text(), *functions, *aliases])
+    tables = Tables(decoder())
+    keys = {tables.key(insn): shape.name for insn, shape in zip(insns, shapes, strict=True)}
+    keys.pop(0, None)  # what is left to Python
+    handlers = {key: "step" if name in without else name for key, name in keys.items()}
+    return module([*runtime_text(), *functions, *aliases, *decoder_text(tables, handlers)])
 
 
 def handlers_text(shapes: Iterable[Shape]) -> tuple[str, list[str]]:

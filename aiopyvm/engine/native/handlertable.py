@@ -12,18 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aiopyvm.engine.native.blockdecoder import BlockDecoder
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.objectfile import LoadedObject
-from aiopyvm.engine.native.records import Form
+from aiopyvm.engine.native.records import CALL, MAX_RUN, NEVER_FALL, Form, Runs
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.handlers import Shapes
     from aiopyvm.engine.protocol import Core
     from aiopyvm.isa.insn import Insn
 
-# Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
-_NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
-_CALL: Final = "call"
 _MOST_USED: Final = 1 << 13  # names of missing handlers that are remembered
 _THIRD: Final = 2  # values that stand elsewhere than in the link
 
@@ -53,6 +51,11 @@ class HandlerTable:
         self._used: set[str] = set()
         self._shapes: Shapes | None = None
         self._demand = Demand(loaded.symbols)
+
+    def runs(self) -> Runs:
+        """Decodes into records that have these handlers."""
+        decoder = BlockDecoder(self.loaded.address("decode"), MAX_RUN) if "decode" in self.symbols else None
+        return Runs(self.form, self.find, decoder)
 
     def use(self, name: str, core: Core) -> None:
         """Python is to execute the instruction that `core` is at, for want of the handler `name`.
@@ -115,8 +118,8 @@ class HandlerTable:
             third - (1 << 32) if third >> 31 else third,
             relative - insn.length if branches and relative is not None else None,
             0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF,
-            ends=branches or name in _NEVER_FALL or name == _CALL,
-            falls=name not in _NEVER_FALL and name != _CALL,
-            call=name == _CALL,
+            ends=branches or name in NEVER_FALL or name == CALL,
+            falls=name not in NEVER_FALL and name != CALL,
+            call=name == CALL,
             missing=missing,
         )

@@ -11,19 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aiopyvm.engine.native.decodejob import BRANCH, CALLS, FALLS
 from aiopyvm.engine.native.recordarena import NO_REGISTERS, RECORD
 from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
-from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.mem.layout import PAGE
+from aiopyvm.mem.layout import EXEC, PAGE, PAGE_SHIFT
 from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
+    from aiopyvm.engine.native.blockdecoder import BlockDecoder
     from aiopyvm.isa.insn import Insn
 
+# Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
+NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
+CALL: Final = "call"
 MAX_RUN: Final = 64  # instructions
 _WINDOW: Final = 256  # bytes looked at for a run, in one page
 MOST_FORMS: Final = 1 << 13
-MOST_RUNS: Final = 1 << 15  # instructions of runs that are kept for spaces to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,12 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Straight code at `addresses[0]`: its bytes, the addresses of its instructions, their records without links.
+    """Straight code at `addresses[0]`: the addresses of its instructions, their records without links.
 
     `branches`: (index of the instruction, target, whether passes through it are to be counted). `next`: the address
     behind the last instruction; `falls`: control may go there. `missing`: (index, handler that is wanted).
     """
 
-    code: bytes
     addresses: tuple[int, ...]
     records: bytes
     branches: tuple[tuple[int, int, bool], ...]
@@ -66,18 +68,26 @@ class Run:
 
 
 class Runs:
-    """Decodes runs, and keeps those that were decoded last, for all spaces of the process.
+    """Decodes runs, for all spaces of the process. Thread-safe.
 
-    `form` tells how an instruction's record is filled.
+    `form` tells how an instruction's record is filled; `find_handler` where a handler is that was missing (None: it
+    still is). `decoder` decodes in generated code what it knows (None: nothing); the rest is decoded here, by the
+    instruction table, one instruction at a time.
     """
 
-    def __init__(self, form: Callable[[Insn], Form]) -> None:
+    def __init__(
+        self,
+        form: Callable[[Insn], Form],
+        find_handler: Callable[[str], int | None],
+        decoder: BlockDecoder | None = None,
+    ) -> None:
         self._make_form = form
+        self._find_handler = find_handler
+        self._decoder = decoder
         self._forms: dict[bytes, Form] = {}
-        self._runs: dict[tuple[int, int], Run] = {}
-        self._length = 0
         self._lock = threading.Lock()
         self.decoded = 0
+        self.decoded_by_table = 0  # those of them that generated code did not know
 
     def find(self, space: AddressSpace, address: int, stop: int) -> Run:
         """The run at `address` of `space`, where code ends at `stop`.
@@ -85,24 +95,15 @@ class Runs:
         Raises MemoryFault or DecodeFault of its first instruction. Touches no page that executing that instruction
         would not touch.
         """
-        key = address, stop
-        run = self._runs.get(key)
-        if run is None or not _has(space, address, run.code):
-            run = self._decode(space, address, stop)
+        run = None
+        if self._decoder is not None:
             with self._lock:
-                if self._length >= MOST_RUNS:
-                    self._runs.clear()
-                    self._length = 0
-                self._runs[key] = run
-                self._length += len(run.addresses)
+                run = self._generated(self._decoder, space, address, stop)
+        if run is None:
+            run = self.decode(space, address, stop, MAX_RUN if self._decoder is None else 1)
+            self.decoded_by_table += len(run.addresses)
+        self.decoded += len(run.addresses)
         return run
-
-    def forget(self) -> None:
-        """Forget all runs and forms: handlers have come."""
-        with self._lock:
-            self._forms.clear()
-            self._runs.clear()
-            self._length = 0
 
     def form(self, insn: Insn) -> Form:
         """How `insn` becomes a record."""
@@ -113,9 +114,43 @@ class Runs:
             form = self._forms[insn.code] = self._make_form(insn)
         return form
 
-    def _decode(self, space: AddressSpace, address: int, stop: int) -> Run:
-        """Decode instructions that lie in one page, or one that does not."""
-        from aiopyvm.engine.python.fetch import fetch_insn  # programs that were run before do without
+    def _generated(self, decoder: BlockDecoder, space: AddressSpace, address: int, stop: int) -> Run | None:
+        """What generated code decodes of the run; None: not one instruction. Teaches it what it could know."""
+        room = min(_WINDOW, PAGE - (address & PAGE - 1))
+        window = decoder.window
+        if space.pages[address >> PAGE_SHIFT] & EXEC:
+            window[:room] = space.view[address : address + room]
+        else:
+            window[:room] = space.fetch(address, room)
+        while True:
+            job = decoder.decode(address, room, stop)
+            if not job.key or not self._teach(decoder, job.key, bytes(window[job.next - address & PAGE - 1 :])):
+                break
+        count, flow, following = job.count, job.flow, job.next
+        if not count:
+            return None
+        branches: tuple[tuple[int, int, bool], ...] = ()
+        if flow & BRANCH:
+            last = following - job.length & 0xFFFFFFFF
+            branches = ((count - 1, job.target, bool(flow & CALLS) or job.target <= last),)
+        return Run(decoder.addresses, decoder.records, branches, following, bool(flow & FALLS), ())
+
+    def _teach(self, decoder: BlockDecoder, key: int, code: bytes) -> bool:
+        """Tell the decoder which handler the instruction at the start of `code` has; False where it has none yet."""
+        from aiopyvm.isa.decode import decode  # programs whose instructions are common do without
+
+        form = self.form(decode(code))
+        handler = self._find_handler(form.missing) if form.missing else form.handler
+        if handler is not None:
+            decoder.learn(key, handler)
+        return handler is not None
+
+    def decode(self, space: AddressSpace, address: int, stop: int, most: int = MAX_RUN) -> Run:
+        """The run at `address`, at most `most` instructions, by the instruction table; as `find`.
+
+        Its instructions lie in one page, or there is one that does not.
+        """
+        from aiopyvm.engine.python.fetch import fetch_insn
         from aiopyvm.isa.decode import MAX_LENGTH, decode
 
         insn = fetch_insn(space, address)
@@ -123,14 +158,13 @@ class Runs:
         maker = _Maker(address)
         form = self.form(insn)
         offset = insn.length
-        while maker.add(insn, form) and len(maker.addresses) < MAX_RUN and offset < len(window) and maker.at != stop:
+        while maker.add(insn, form) and len(maker.addresses) < most and offset < len(window) and maker.at != stop:
             try:
                 insn = decode(window[offset : offset + MAX_LENGTH])
             except (DecodeFault, NeedMore):
                 break
             form = self.form(insn)
             offset += insn.length
-        self.decoded += len(maker.addresses)
         return maker.run()
 
 
@@ -140,7 +174,6 @@ class _Maker:
     def __init__(self, address: int) -> None:
         self.at = address
         self.addresses: list[int] = []
-        self._code: list[bytes] = []
         self._records: list[bytes] = []
         self._branches: list[tuple[int, int, bool]] = []
         self._missing: list[tuple[int, str]] = []
@@ -156,7 +189,6 @@ class _Maker:
         if form.missing:
             self._missing.append((index, form.missing))
         self.addresses.append(address)
-        self._code.append(insn.code)
         self._records.append(RECORD.pack(form.handler, address, form.registers, length, *form.values, form.third))
         self._falls = form.falls
         return not form.ends
@@ -164,17 +196,6 @@ class _Maker:
     def run(self) -> Run:
         """The run as it is now."""
         return Run(
-            b"".join(self._code), tuple(self.addresses), b"".join(self._records), tuple(self._branches), self.at,
+            tuple(self.addresses), b"".join(self._records), tuple(self._branches), self.at,
             self._falls, tuple(self._missing),
         )  # fmt: skip
-
-
-def _has(space: AddressSpace, address: int, code: bytes) -> bool:
-    """Tell whether `code` is at `address`; no page is touched that running what is there would not touch."""
-    room = PAGE - (address & PAGE - 1)
-    try:
-        if space.fetch(address, min(room, len(code))) != code[:room]:
-            return False
-        return len(code) <= room or space.fetch(address + room, len(code) - room) == code[room:]
-    except MemoryFault:
-        return False

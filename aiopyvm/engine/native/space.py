@@ -64,6 +64,7 @@ class SpaceCode:
         self._lines: dict[int, tuple[Block, ...]] = {}  # by number of a 64-byte line
         self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
         self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
+        self._open = -1  # the address whose stub is the last record of the runs: a run that begins there replaces it
         self._growth = 0  # blocks and links that no snapshot has yet
         self._worth = 1  # of growth, from which on it is worth a snapshot; the first one is worth much
         self._age = 0
@@ -100,10 +101,7 @@ class SpaceCode:
         arena, generation = self.arena, self.generation
         eip = arena.eip(stub)
         back, counted = arena.values(stub)
-        if not back and stub + RECORD_SIZE == arena.top:
-            target = self._continue(stub, eip)
-        else:
-            target = self.enter(eip)
+        target = self.enter(eip)
         if generation != self.generation or target == stub:
             return target
         if counted:
@@ -115,16 +113,6 @@ class SpaceCode:
         else:
             arena.put(stub, self.steps.goto, eip, target=target)
         return target
-
-    def _continue(self, stub: int, eip: int) -> int:
-        """`enter(eip)`, where the last run ends with `stub`: a new run takes its place."""
-        generation = self.generation
-        self.arena.top = stub
-        try:
-            return self.enter(eip)
-        finally:
-            if generation == self.generation and self.arena.top == stub:
-                self.arena.top = stub + RECORD_SIZE
 
     def jump(self, eip: int) -> int:
         """An indirect jump to `eip` was not in the cache: now it is; the offset to go on at. Raises as `enter`."""
@@ -204,6 +192,8 @@ class SpaceCode:
         if vacant is not None and vacant.addresses == addresses and vacant.next == following:
             return vacant.offset
         offset = self.arena.top
+        if self._open == addresses[0]:
+            offset -= RECORD_SIZE
         self.arena.top = offset + (len(addresses) + 1) * RECORD_SIZE
         return offset
 
@@ -213,10 +203,15 @@ class SpaceCode:
         known = self.record(following)
         if known == offset:
             return
+        at_end = offset + RECORD_SIZE == arena.top
+        if at_end:
+            self._open = -1
         if known:
             arena.put(offset, steps.goto, following, target=known)
         else:
             arena.put(offset, steps.stub if falls else steps.miss, following)
+            if falls and at_end:
+                self._open = following
 
     def _branch(self, offset: int, target: int, counted: bool) -> None:
         """Let the record at `offset` lead to `target`, through a stub where that is not translated."""
@@ -311,6 +306,7 @@ class SpaceCode:
         for known in (self._entries, self._counters, self.waiting, self._lines, self._vacant, self._dead):
             known.clear()
         self.arena.clear()
+        self._open = -1
         self._publish_jumps()
         for line in lines:
             self._untrack(line)
