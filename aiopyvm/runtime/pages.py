@@ -57,13 +57,13 @@ def put_back(space: AddressSpace, content: Content) -> None:
     """
     saved = by_page(content)
     for page, now in by_page(content_of(space)).items():
-        before = saved[page] if page in saved else _unused(space, page)
+        before = saved[page] if page in saved else unused(space, page)
         if before != now:
             space.poke(page, before)
 
 
-def _unused(space: AddressSpace, page: int) -> bytes:
-    """What a private page has that nobody has used."""
+def unused(space: AddressSpace, page: int) -> bytes:
+    """What a page of a mapping has that nobody has used."""
     mapping = space.find_mapping(page)
     assert mapping is not None
     if mapping.backing is None:

@@ -42,6 +42,7 @@ class Setup:
     stdin: bytes = b""
     memory: int = 256 * MIB
     seed: Seed = 0
+    quantum: int = QUANTUM
     output: Callable[[int, bytes], object] = lambda fd, data: None  # gets what the first side writes
 
 
@@ -69,6 +70,7 @@ class Side:
         self.thread: Thread | None = None  # the one that executes the next instruction; None: the machine has ended
         self.left = 0  # of the thread's quantum
         self.stuck = False  # it ended because everybody waited for somebody else
+        self._quantum = setup.quantum
         self._timeline = Timeline()
         self._ready: deque[Thread] = deque()
         clock = VirtualClock(self._timeline)
@@ -133,7 +135,7 @@ class Side:
         while self._ready:
             thread = self._ready.popleft()
             if thread.state is RunState.RUNNABLE:
-                self.thread, self.left = thread, QUANTUM
+                self.thread, self.left = thread, self._quantum
                 return thread
         return None
 
