@@ -5,6 +5,8 @@ Async tests say on which loop they run, so that the two plugins never claim the 
 - `@pytest.mark.anyio`: asyncio, through anyio's plugin;
 - `@pytest.mark.trio`: trio, through pytest-trio (with its `nursery` and `autojump_clock`);
 - `@pytest.mark.both_loops`: twice, once on each, through the same two plugins.
+
+With `--hot`, machines on the native engine make a region of all code that is executed twice, and wait for it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if "event_loop_name" not in metafunc.fixturenames:
             metafunc.fixturenames.append("event_loop_name")
         metafunc.parametrize("event_loop_name", _LOOPS, indirect=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--hot`."""
+    parser.addoption("--hot", action="store_true", help="run guests in compiled regions wherever that can be")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hot_machines(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("hot"):
+        from aiopyvm.runtime import machine
+        from tests.engine.engines import hot_engine
+
+        machine._engines["native"] = machine._engines["auto"] = hot_engine()
 
 
 @pytest.fixture

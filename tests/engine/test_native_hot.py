@@ -19,7 +19,7 @@ import pytest
 from aiopyvm import VM
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
-from aiopyvm.engine.native.hot import Hot
+from aiopyvm.engine.native.hot import Hot, Region
 from aiopyvm.engine.native.layout import RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.space import SpaceCode
@@ -153,18 +153,45 @@ def test_an_access_over_two_pages() -> None:
 
 
 def test_spaces_come_and_go_and_their_regions_with_them() -> None:
+    """A region that is forgotten at once lives on as long as a space is in it, and not longer."""
     table = native_handlers()
     engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 2, wait=True, most_bytes=1))
     for number in range(6):
         core = looping(f"mov ecx, 50; again: add eax, {number}; dec ecx; jnz again; int 0x80")
+        assert engine.run(core, 20) == Exit(ExitReason.BUDGET)
+        (region,) = regions_of(engine, core)
+        assert (region.users, region.kept) == (1, False)
+        assert engine.statistics()["region_bytes"] == region.loaded.size > 0
         assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)
         assert core.cpu.eax == 50 * number
         core.memory.close()
         del core
-    gc.collect()
-    assert made(engine) == 6
-    assert regions(engine, "evicted") == 6
-    assert engine.statistics()["region_bytes"] == 0
+        gc.collect()
+        assert engine.statistics()["region_bytes"] == 0
+        assert region.users == 0
+    assert made(engine) == regions(engine, "evicted") == 6
+
+
+def test_regions_that_are_kept_outlive_their_spaces() -> None:
+    engine = hot_engine(2)
+    size = 0
+    for number in range(4):
+        core = looping("mov ecx, 50; again: add eax, 3; dec ecx; jnz again; int 0x80")
+        assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)
+        core.memory.close()
+        del core
+        gc.collect()
+        size = size or engine.statistics()["region_bytes"]
+        assert (made(engine), regions(engine, "adopted")) == (1, number)
+        assert engine.statistics()["region_bytes"] == size > 0
+
+
+def regions_of(engine: NativeEngine, core: Core) -> list[Region]:
+    """The regions that are installed in the core's space."""
+    hot = engine.hot
+    assert hot is not None
+    (code,) = (code for code in core.memory.translations.values() if isinstance(code, SpaceCode))
+    return list(hot._spaces[code].roots.values())
 
 
 def test_a_space_that_is_collected_anywhere_does_no_harm() -> None:

@@ -7,7 +7,9 @@ shapes in all, each of which was used `ENOUGH` times.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -36,8 +38,18 @@ class Demand:
         self._queue: list[str] = []
         self._never: set[str] = set()
         self._job: Job | None = None
+        self._batch: list[str] = []  # what the job makes
         self._count = 0
         self.enough = ENOUGH
+        _all.add(self)
+
+    def forget_threads(self) -> None:
+        """In a child of fork(2): what the parent's compiler was to make will not come, so this process has it made."""
+        self._lock = threading.Lock()
+        if self._job is not None and not self._job.done:
+            self._job = None
+            self._count -= len(self._batch)
+            self._queue += self._batch
 
     def want(self, shape: Shape) -> bool:
         """Remember a shape that has no handler; False if it will never have one."""
@@ -63,6 +75,8 @@ class Demand:
         if uses == self.enough and name in self._shapes:
             with self._lock:
                 self._queue.append(name)
+        if self._queue and self._job is None:
+            with self._lock:
                 self._begin()
 
     def collect(self, timeout: float | None = 0) -> Iterable[Mapping[str, int]]:
@@ -81,7 +95,9 @@ class Demand:
 
     def _begin(self) -> None:
         """Have the next batch made, unless one is being made."""
-        if self._job is not None or self._count >= MOST:
+        if self._count >= MOST:
+            self._queue.clear()
+        if self._job is not None:
             return
         shapes: list[Shape] = []
         while self._queue and len(shapes) < BATCH:
@@ -95,8 +111,20 @@ class Demand:
         text, without = handlers_text(shapes)
         self._never.update(without)
         if len(without) < len(shapes):
-            self._count += len(shapes) - len(without)
+            self._batch = [shape.name for shape in shapes if shape.name not in self._never]
+            self._count += len(self._batch)
             self._job = compiler().submit_job(Job(text, callback=_nothing))
+
+
+_all: Final[weakref.WeakSet[Demand]] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    for demand in tuple(_all):
+        demand.forget_threads()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _nothing(job: Job) -> None:
