@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from aiopyvm.engine.native import demand as module
+from aiopyvm.engine.native import worker
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.isa.decode import decode
@@ -19,7 +20,7 @@ SHAPE = Shape(decode(bytes.fromhex("660fabd0")))  # bts ax, dx
 def test_a_child_of_fork_has_made_what_the_parent_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     demand = Demand(native_handlers().loaded.symbols)
     demand.enough = 1
-    compiler = module.compiler
+    compiler = worker.compiler
     monkeypatch.setattr(module, "compiler", lambda: SimpleNamespace(submit_job=lambda job: job))  # it never ends
     assert demand.want(SHAPE)
     demand.use(SHAPE.name)

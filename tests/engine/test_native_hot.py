@@ -153,23 +153,44 @@ def test_an_access_over_two_pages() -> None:
 
 
 def test_spaces_come_and_go_and_their_regions_with_them() -> None:
-    """A region that is forgotten at once lives on as long as a space is in it, and not longer."""
-    table = native_handlers()
-    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 2, wait=True, most_bytes=1))
-    for number in range(6):
+    """There is room for two regions: of four in use two are forgotten, and live on as long as their spaces; a fifth is
+    not made."""
+    engine = hot_engine(2)
+    cores: list[Core] = []
+    found: list[Region] = []
+    for number in range(0x1234561, 0x1234566):  # regions of one size
         core = looping(f"mov ecx, 50; again: add eax, {number}; dec ecx; jnz again; int 0x80")
-        assert engine.run(core, 20) == Exit(ExitReason.BUDGET)
-        (region,) = regions_of(engine, core)
-        assert (region.users, region.kept) == (1, False)
-        assert engine.statistics()["region_bytes"] == region.loaded.size > 0
         assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)
-        assert core.cpu.eax == 50 * number
-        core.memory.close()
+        assert core.cpu.eax == 50 * number & 0xFFFFFFFF
+        found += regions_of(engine, core)
+        cores.append(core)
+        assert engine.hot is not None
+        engine.hot._most_bytes = 2 * found[0].loaded.size
+    size = found[0].loaded.size
+    assert [(region.users, region.kept, region.loaded.size) for region in found] == [
+        (1, False, size), (1, False, size), (1, True, size), (1, True, size),
+    ]  # fmt: skip
+    assert regions(engine, "evicted") == 2
+    left = []
+    while cores:
+        left.append(engine.statistics()["region_bytes"] // size)
+        cores.pop(0).memory.close()
         del core
         gc.collect()
-        assert engine.statistics()["region_bytes"] == 0
-        assert region.users == 0
-    assert made(engine) == regions(engine, "evicted") == 6
+        core = looping("hlt")
+    assert left == [4, 3, 2, 2, 2]
+    assert engine.statistics()["region_bytes"] == 2 * size
+    assert [region.users for region in found] == [0] * 4
+
+
+def test_a_region_that_is_too_large_is_none() -> None:
+    table = native_handlers()
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 2, wait=True, most_bytes=1))
+    core = looping("mov ecx, 50; again: add eax, 5; dec ecx; jnz again; int 0x80")
+    assert engine.run(core, 1000) == Exit(ExitReason.SYSCALL)
+    assert core.cpu.eax == 250
+    assert (regions_of(engine, core), made(engine), regions(engine, "evicted")) == ([], 1, 1)
+    assert engine.statistics()["region_bytes"] == 0
 
 
 def test_regions_that_are_kept_outlive_their_spaces() -> None:

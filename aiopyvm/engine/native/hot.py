@@ -105,7 +105,8 @@ class Hot:
         self._lock = threading.RLock()
         self._regions: dict[int, list[Region]] = {}
         self._order: deque[Region] = deque()
-        self._bytes = 0
+        self._bytes = 0  # of code
+        self._kept_bytes = 0  # of it, what spaces to come may have
         self._barred: set[tuple[int, bytes]] = set()
         self._making: dict[str, _Wanted] = {}  # by name
         self._queue_lock = threading.RLock()  # of the next two, taken in the compiler's thread too
@@ -302,6 +303,7 @@ class Hot:
         alike.insert(0, region)
         self._order.append(region)
         self._bytes += loaded.size
+        self._kept_bytes += loaded.size
         for old in alike[MOST_ALIKE:]:
             self._discard(old)
         return region
@@ -366,7 +368,7 @@ class Hot:
     def _evict(self) -> None:
         """Forget the oldest regions while there is too much code; those in use live on until they are left."""
         for _ in range(len(self._order)):
-            if self._bytes <= self._most_bytes:
+            if self._kept_bytes <= self._most_bytes:
                 break
             region = self._order[0]
             self.counters["evicted"] += 1
@@ -377,6 +379,7 @@ class Hot:
         if not region.kept:
             return
         region.kept = False
+        self._kept_bytes -= region.loaded.size
         self._order.remove(region)
         alike = self._regions[region.root]
         alike.remove(region)
