@@ -122,6 +122,37 @@ def test_code_that_a_region_overwrites() -> None:
     assert regions(engine, "dropped")
 
 
+def test_flags_of_what_was_widened_for_another_use() -> None:
+    """SBB of bytes leaves a result's low byte as a value of its own, which the parity's word is not made of."""
+
+    def program() -> Core:
+        core = looping("""
+            mov ecx, 9
+        again:
+            shld [esi + 0x7fc], edx, 3
+            xor eax, [edi + ebx * 4 - 0x121d]
+            add ebp, 2
+            sbb dl, [ebp + 4]
+            jb over
+            neg edi
+        over:
+            dec ecx
+            jnz again
+            int 0x80
+        """)
+        cpu = core.cpu
+        cpu.esi, cpu.edx, cpu.edi, cpu.ebp, cpu.eax = 0x11000, 0x12345687, 0x1321D, 0x11010, 77
+        core.memory.write(0x11000, bytes(range(0, 256, 3)) * 40)
+        return core
+
+    expected = finish(PythonEngine("evaluator"), program(), lambda: 100_000)
+    engine = hot_engine()
+    for budget in SLICES:
+        assert finish(engine, program(), itertools.repeat(budget).__next__) == expected, budget
+    assert made(engine)
+    assert not regions(engine, "failed")
+
+
 def test_a_page_that_is_taken_away_faults_where_it_is_used() -> None:
     text = (
         "again: mov eax, [edi]; add edi, 4; cmp edi, 0x12ff0; jb again; mov edi, 0x12000; dec ecx; jnz again; int 0x80"

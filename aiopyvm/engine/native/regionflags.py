@@ -25,7 +25,7 @@ Holder = Callable[[Value], tuple[Value, int]]  # a value as another one, that is
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value that a recipe begins with: what the slot holds, plus `offset`, is `value`."""
+    """A value that a recipe begins with: what the slot holds, plus `offset`, is `value` in the recipe's flags."""
 
     value: Value
     held: Value
@@ -56,20 +56,24 @@ class Recipes:
         `stops` tells which values exist anyway; `holder` finds a register that holds one.
         """
         result = _result(flags)
-        found = _describe(part, flags, stops, holder)
-        if result is not None and result.op in PURE:
-            other = _describe(part, flags, lambda value: value is not result and stops(value), holder)
-            if found is None or (other is not None and len(other[1]) < len(found[1])):
-                found = other
+
+        def wide(value: Value) -> bool:
+            return value.bits > 1 and stops(value)
+
+        def below(value: Value) -> bool:
+            return value is not result and stops(value)
+
+        ways = [_describe(part, flags, choice, holder) for choice in (wide, stops, below)]
+        found = min((way for way in ways if way is not None), key=lambda way: len(way[2]), default=None)
         if found is None:
             return None
-        text, leaves = found
+        text, spelt, leaves = found
         known = self._known.get((part, text))
         if known is None:
             recipes = self.by_part[part]
-            known = self._known[part, text] = Recipe(len(recipes) + 1, flags, leaves)
+            known = self._known[part, text] = Recipe(len(recipes) + 1, spelt, leaves)
             recipes.append(known)
-        return Recipe(known.number, flags, leaves)
+        return Recipe(known.number, spelt, leaves)
 
 
 def _result(flags: Mapping[str, Value]) -> Value | None:
@@ -83,32 +87,47 @@ def _result(flags: Mapping[str, Value]) -> Value | None:
 
 def _describe(
     part: str, flags: Mapping[str, Value], stops: Callable[[Value], bool], holder: Holder
-) -> tuple[str, tuple[Leaf, ...]] | None:
-    leaves: dict[Value, Leaf] = {}
-    texts: dict[Value, str] = {}
+) -> tuple[str, Mapping[str, Value], tuple[Leaf, ...]] | None:
+    """What computes the flags as text, the same for the same computation; the flags over the leaves; the leaves."""
+    leaves: list[Leaf] = []
+    known: dict[Value, tuple[str, Value]] = {}
 
-    def describe(value: Value) -> str:
-        known = texts.get(value)
-        if known is not None:
-            return known
+    def describe(value: Value) -> tuple[str, Value]:
+        if value not in known:
+            known[value] = spell(value)
+        return known[value]
+
+    def spell(value: Value) -> tuple[str, Value]:
         if value.op == "const":
-            text = f"{value.attr}:{value.bits}"
-        elif value.bits <= _SLOT_BITS and (value.op not in PURE or stops(value)):
-            held, offset = holder(value)
-            text = f"s{len(leaves)}:{value.bits}{offset:+d}"
-            leaves[value] = Leaf(value, held, offset)
-        elif value.op not in PURE:
+            return f"{value.attr}:{value.bits}", value
+        if value.bits <= _SLOT_BITS and (value.op not in PURE or stops(value)):
+            leaf = Leaf(_stand_in(value), *holder(value))
+            leaves.append(leaf)
+            return f"s{len(leaves) - 1}:{value.bits}{leaf.offset:+d}", leaf.value
+        if value.op not in PURE:
             raise OverflowError
-        else:
-            text = f"{value.op}{value.bits}({','.join(map(describe, value.args))})"
-        texts[value] = text
-        return text
+        found = [describe(arg) for arg in value.args]
+        args = tuple(arg for _, arg in found)
+        rebuilt = value if args == value.args else Value(value.builder, value.op, value.type, args, value.attr)
+        return f"{value.op}{value.bits}({','.join(text for text, _ in found)})", rebuilt
 
     try:
-        whole = ";".join(f"{flag}={describe(flags[flag])}" for flag in PARTS[part])
+        parts = {flag: describe(flags[flag]) for flag in PARTS[part]}
     except (OverflowError, RecursionError):
         return None
-    return (whole, tuple(leaves.values())) if len(leaves) <= SLOTS[part] else None
+    if len(leaves) > SLOTS[part]:
+        return None
+    text = ";".join(f"{flag}={text}" for flag, (text, _) in parts.items())
+    return text, {flag: value for flag, (_, value) in parts.items()}, tuple(leaves)
+
+
+def _stand_in(value: Value) -> Value:
+    """What stands for a leaf in a recipe: where a flag's word would be made of what the leaf was computed from, which
+    the recipe has not, a value that shows nothing of it. (Of a sum or difference no more than that it is one is asked.)
+    """
+    if value.op not in PURE or value.op in ("add", "sub", "neg"):
+        return value
+    return Value(value.builder, "slot", value.type, ())
 
 
 __all__ = ["PARTS", "PART_OF", "SLOTS", "Leaf", "Recipe", "Recipes"]
