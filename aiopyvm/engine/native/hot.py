@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # what makes regions is long to import, and most programs end
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
-MOST_JOBS: Final = 64  # waiting for the compile worker
-AT_ONCE: Final = 1  # of them in its hands: handlers are made there too
+MOST_JOBS: Final = 64  # of a space that wait for the compile worker
+AT_ONCE: Final = 1  # in its hands: handlers are made there too
 MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
@@ -64,10 +64,14 @@ class Region:
 
 @dataclass(eq=False, slots=True)
 class Installed:
-    """What the hot tier knows of one space: its regions by root, and those that were made for it meanwhile."""
+    """What the hot tier knows of one space: its regions by root, those that were made for it meanwhile, and the places
+    that wait for the compiler. What such a region will be made from is found when its turn comes: then more of the code
+    around it was executed, or another region leads there.
+    """
 
     roots: dict[int, Region] = field(default_factory=dict)
     made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
+    pending: deque[tuple[int, int]] = field(default_factory=deque)  # generation, address
     churn: dict[int, int] = field(default_factory=dict)
 
 
@@ -109,8 +113,7 @@ class Hot:
         self._kept_bytes = 0  # of it, what spaces to come may have
         self._barred: set[tuple[int, bytes]] = set()
         self._making: dict[str, _Wanted] = {}  # by name
-        self._queue_lock = threading.RLock()  # of the next two, taken in the compiler's thread too
-        self._queue: deque[_Wanted] = deque()
+        self._queue_lock = threading.RLock()  # of the next one, taken in the compiler's thread too
         self._submitted = 0
         self._done: deque[_Wanted] = deque()
         self._lost: deque[Installed] = deque()  # of spaces that are no more
@@ -121,7 +124,6 @@ class Hot:
         """In a child of fork(2): locks are free, and what the parent's compiler was to make will not come."""
         self._lock, self._queue_lock = threading.RLock(), threading.RLock()
         self.epochs.forget_threads()
-        self._queue.clear()
         self._submitted = 0
         done = {wanted.name for wanted in self._done}
         for name in self._making.keys() - done:
@@ -174,7 +176,7 @@ class Hot:
         eip, generation = code.arena.eip(counter), code.generation
         code.arena.set_value(counter, UNCOUNTED)
         with self._lock:
-            begun = self._adopt(code, eip) or self._begin(code, eip)
+            begun = self._adopt(code, eip) or self._later(code, eip) or self._begin(code, eip)
         if not begun and generation == code.generation:
             code.arena.set_value(counter, max(self.after, 2))
         self.collect(code)
@@ -190,6 +192,9 @@ class Hot:
             with self._lock:
                 if generation == code.generation and region.kept:
                     self._install(code, region)
+        if installed is not None and installed.pending and self._submitted < AT_ONCE:
+            with self._lock:
+                self._take_up(code, installed)
 
     def _load_made(self) -> None:
         """Load the regions that were made meanwhile, for whichever space."""
@@ -200,9 +205,29 @@ class Hot:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
+    def _later(self, code: SpaceCode, eip: int) -> bool:
+        """Have a region made when the compiler has time for it, if it has none now."""
+        installed = self._spaces.get(code)
+        if self._wait or self._submitted < AT_ONCE or installed is None or len(installed.pending) >= MOST_JOBS:
+            return False
+        installed.pending.append((code.generation, eip))
+        return True
+
+    def _take_up(self, code: SpaceCode, installed: Installed) -> None:
+        """The compiler has time: begin what waits, but for what a region has come to cover; that is counted anew."""
+        while installed.pending and self._submitted < AT_ONCE:
+            generation, eip = installed.pending.popleft()
+            if generation != code.generation or eip in installed.roots:
+                continue
+            covered = any(_covers(region, eip, eip + 1) for region in installed.roots.values())
+            if covered or not (self._adopt(code, eip) or self._begin(code, eip)):
+                counter = code.counter(eip)
+                if counter and generation == code.generation:
+                    code.arena.set_value(counter, max(self.after, 2))
+
     def _begin(self, code: SpaceCode, eip: int) -> bool:
         """Have a region made; False where it may be tried again later."""
-        if len(self._making) >= MOST_JOBS or self._bytes >= 2 * self._most_bytes:
+        if self._submitted >= AT_ONCE or self._bytes >= 2 * self._most_bytes:
             return False
         request = request_for(code, eip)
         if (eip, request.blocks[0][1]) in self._barred:
@@ -223,19 +248,11 @@ class Hot:
         self._making[name] = wanted
         wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._compiled(wanted))
         with self._queue_lock:
-            self._queue.append(wanted)
-            self._submit()
+            self._submitted += 1
+        (self._make or compiler()).submit_job(wanted.job)
         if self._wait:
             wanted.ready.wait()
         return True
-
-    def _submit(self) -> None:
-        """Give the compiler what it is to do next: little at once, for others need it too, and sooner."""
-        while self._queue and self._submitted < AT_ONCE:
-            self._submitted += 1
-            job = self._queue.popleft().job
-            assert job is not None
-            (self._make or compiler()).submit_job(job)
 
     def _compiled(self, wanted: _Wanted) -> None:
         """A job is done; in the compiler's thread."""
@@ -243,7 +260,6 @@ class Hot:
         wanted.ready.set()
         with self._queue_lock:
             self._submitted -= 1
-            self._submit()
 
     def _kept(self, name: str) -> bytes | None:
         try:

@@ -28,7 +28,7 @@ from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
 from aiopyvm.isa.trace import Tracer, trace
 
-MOST_INSTRUCTIONS: Final = 160  # after which a region takes no more nodes
+MOST_INSTRUCTIONS: Final = 400  # after which a region takes no more nodes
 MOST_CALLS: Final = 4  # that a context has
 _PLAIN: Final = frozenset(
     {*PURE, "const", "get", "set", "load", "store", "probe", "fault", "insn", "when", "end", "jump"}
