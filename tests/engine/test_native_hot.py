@@ -183,6 +183,37 @@ def test_an_access_over_two_pages() -> None:
     assert states[:2] == states[2:]
 
 
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "mov dl, [esi + ecx]; inc ecx; mov [edi + ecx - 1], dl; cmp ecx, 37; jnz again",  # up to the last byte
+        "dec ecx; mov dl, [edi + ecx]; mov [esi + ecx], dl; jnz again",  # down from it
+        "mov edx, [esi + ecx * 4]; add ebx, edx; adc [esi + ecx * 4 + 4], ebx; inc ecx; cmp ecx, 9; jb again",
+        "lodsb; stosb; add bl, al; dec ecx; jnz again",
+        "add ebx, [edi]; add edi, 4; dec ecx; jnz again",  # and over it: a fault
+    ],
+)
+def test_a_loop_at_the_end_of_memory(loop: str) -> None:
+    """A region looks at several passes' accesses at once; only those that are made may fault."""
+
+    def program() -> Core:
+        core = looping(f"mov ebp, 3; more: mov ecx, [0x11000]; again: {loop}; dec ebp; jnz more; int 0x80")
+        core.memory.write(0x11000, bytes([37 if "dec" in loop else 0, 0, 0, 0, *range(5, 205)]))
+        core.memory.protect(0x12000, 4096, 0)
+        core.cpu.esi, core.cpu.edi = 0x11080, 0x12000 - 37
+        return core
+
+    states, hot = [], hot_engine()
+    for engine in (PythonEngine("evaluator"), hot):
+        for budget in (100_000, 1, 2, 3, 7, 61, 997):
+            core, exit_ = program(), Exit(ExitReason.BUDGET)
+            while exit_.reason is ExitReason.BUDGET:
+                exit_ = engine.run(core, budget)
+            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 4096)))
+    assert states == states[:1] * len(states)
+    assert made(hot)
+
+
 def test_spaces_come_and_go_and_their_regions_with_them() -> None:
     """There is room for two regions: of four in use two are forgotten, and live on as long as their spaces; a fifth is
     not made."""

@@ -1,9 +1,9 @@
 """Guest memory in a region, checked form: one look at the page's permission byte for accesses near one another.
 
-Accesses of a node at constant distances from one value form a *span*, which is checked whole before the first of them:
-its pages, at most two, must allow what all its accesses do. When they do not, the region is left before that
-instruction, and cold code checks one by one, so nothing is ever refused too early. What was checked holds to the end of
-the function: nothing changes permissions while generated code runs.
+Accesses of a node, or of all copies of a loop, at constant distances from one value form a *span* (`regionspans`),
+which is checked whole before the first of them: its pages, at most two, must allow what all its accesses do. When they
+do not, the region is left before that instruction, and cold code checks one by one, so nothing is ever refused too
+early. What was checked holds to the end of the function: nothing changes permissions while generated code runs.
 
 The accesses themselves are plain loads and stores. A check is never removed, whatever becomes of its access, and nobody
 but this function's thread sees guest memory before the function leaves; so LLVM may forward a push to the pop, or drop
@@ -12,7 +12,7 @@ a load whose value nobody needs, without a guest noticing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from aiopyvm.engine.native.lower_memory import Accesses
 from aiopyvm.ir.builder import Value
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
 
-_MOST_SPAN: Final = 2048  # bytes
+MOST_SPAN: Final = 2048  # bytes
 _SIGN: Final = 1 << 31
 
 
@@ -58,38 +58,6 @@ def access(op: Value) -> Span:
         size, write = (op if op.op == "load" else op.args[1]).bits // 8, op.op == "store"
     base, distance = split(op.args[0])
     return Span(base, distance, distance + size, write)
-
-
-def spans(ops: Sequence[Value]) -> dict[Value, Span]:
-    """The span that each load, store and probe belongs to; those under a guard stand alone."""
-    alone: dict[Value, Span] = {}
-    by_base: dict[Value | None, list[tuple[Span, Value]]] = {}
-    depth = 0
-    for op in ops:
-        depth += {"when": 1, "end": -1}.get(op.op, 0)
-        if op.op in ("load", "store", "probe"):
-            one = access(op)
-            if depth:
-                alone[op] = one
-            else:
-                by_base.setdefault(one.base, []).append((one, op))
-    for near in by_base.values():
-        for group in _clusters(near):
-            low, high = min(one.low for one, _ in group), max(one.high for one, _ in group)
-            whole = Span(group[0][0].base, low, high, any(one.write for one, _ in group))
-            alone.update((op, whole) for _, op in group)
-    return alone
-
-
-def _clusters(near: list[tuple[Span, Value]]) -> list[list[tuple[Span, Value]]]:
-    """Accesses from one base, parted where they are far from one another."""
-    clusters: list[list[tuple[Span, Value]]] = []
-    for one, op in sorted(near, key=lambda pair: pair[0].low):
-        if clusters and one.high - clusters[-1][0][0].low <= _MOST_SPAN:
-            clusters[-1].append((one, op))
-        else:
-            clusters.append([(one, op)])
-    return clusters
 
 
 class SpanMemory(Accesses):
@@ -146,6 +114,6 @@ class SpanMemory(Accesses):
         return text.value(f"load i8, ptr {text.value(f'getelementptr i8, ptr %pages, i64 {page}')}{INVARIANT}")
 
 
-assert _MOST_SPAN <= PAGE
+assert MOST_SPAN <= PAGE
 
-__all__ = ["Span", "SpanMemory", "access", "spans", "split"]
+__all__ = ["MOST_SPAN", "Span", "SpanMemory", "access", "split"]

@@ -5,7 +5,7 @@ What a guard sets goes to the local variables, so that behind it they hold what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
@@ -13,7 +13,8 @@ from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
-from aiopyvm.engine.native.regionmemory import Span, SpanMemory, access, spans
+from aiopyvm.engine.native.regionmemory import Span, SpanMemory
+from aiopyvm.engine.native.regionspans import Bases
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.registers import GENERAL, REGISTERS
@@ -32,13 +33,18 @@ class Operations:
         self._exits = exits
         self._memory = SpanMemory(draft.text, draft.cold)
         self._ops: Sequence[Value] = ()
+        self._bases = Bases()
         self._spans: dict[Value, Span] = {}
         self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
         self._guards: list[tuple[str, dict[str, str], Names]] = []  # open ones: label behind, scope and names before
 
+    def expect(self, ops: Iterable[Value]) -> None:
+        """These operations will be written: what is near one another in them is checked at once."""
+        self._spans = self._bases.spans(ops)
+
     def write(self, ops: Sequence[Value], last: int) -> None:
         """Write a node's operations, up to the one with number `last`."""
-        self._ops, self._spans = ops, spans(ops)
+        self._ops = ops
         self._draft.state.done -= 1
         for op in ops[:last]:
             self._one(op)
@@ -105,7 +111,7 @@ class Operations:
 
     def _access(self, op: Value) -> None:
         """Check the access with its span, unless that was done, then make it."""
-        one, whole, state = access(op), self._spans[op], self._draft.state
+        one, whole, state = self._bases.access(op), self._spans[op], self._draft.state
         found = next((entry for entry in state.checked if entry[0].covers(one)), None)
         if found is None:
             first = self._memory.first(whole, self._draft.name)

@@ -17,7 +17,7 @@ import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiopyvm.ir.builder import Value
@@ -30,6 +30,8 @@ from aiopyvm.isa.trace import Tracer, trace
 
 MOST_INSTRUCTIONS: Final = 400  # after which a region takes no more nodes
 MOST_CALLS: Final = 4  # that a context has
+MOST_COPIES: Final = 8  # of a loop of one node
+UNROLLED: Final = 40  # instructions of all copies of a loop
 _PLAIN: Final = frozenset(
     {*PURE, "const", "get", "set", "load", "store", "probe", "fault", "insn", "when", "end", "jump"}
 )
@@ -100,6 +102,7 @@ class Node:
     join: bool = False
     retreating: set[Node] = field(default_factory=set)  # successors for which the budget is looked at
     longest: int = 0  # instructions, to the next look at the budget
+    again: Node | None = None  # the next copy of a loop of one node
 
     def successors(self) -> Iterator[Node]:
         """The nodes where control may go, one by way."""
@@ -225,6 +228,7 @@ class Graph:
         self._recursive: dict[int, Node] = {}  # where calls of the root by itself return to
         self._returns: list[Node] = []  # returns from the root's own context
         self._grow(request.root)
+        self._unroll()
         self._mark_joins()
         self._mark_retreating()
         self._measure()
@@ -348,6 +352,18 @@ class Graph:
                     if isinstance(case, Node):
                         node.cases[target] = case
                         node.table.append((number, target))
+
+    def _unroll(self) -> None:
+        """Repeat the loops of one node, so that the copies share one look at the budget and their accesses a check."""
+        for node in tuple(self.nodes):
+            if node.after is node or node.taken is node:
+                last = node
+                for _ in range(min(MOST_COPIES, UNROLLED // len(node.insns)) - 1):
+                    copy = replace(last, index=len(self.nodes), cases={}, table=[], retreating=set())
+                    self.nodes.append(copy)
+                    last.again = copy
+                    last.after, last.taken = (copy if way is node else way for way in (last.after, last.taken))
+                    last = copy
 
     # -- what holds of the whole ---------------------------------------------------------------------------------------
 

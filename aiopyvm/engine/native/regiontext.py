@@ -24,7 +24,7 @@ from aiopyvm.engine.native.regionops import Operations
 from aiopyvm.engine.native.regions import Flow, Graph, Node, Request
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.engine.native.runtime_ir import leave_declarations
-from aiopyvm.ir.builder import Value
+from aiopyvm.ir.builder import Known, Value
 from aiopyvm.isa.state import GPR32
 from aiopyvm.isa.trace import Tracer, trace
 
@@ -44,6 +44,7 @@ class RegionText:
         self._operations = Operations(self._draft, self._flags, self._exits)
         self._tracer = Tracer()
         self._work: list[tuple[Node, str, State]] = []
+        self._traced: dict[Node, tuple[list[Value], Known]] = {}
 
     def write(self) -> str:
         """The definition of the function."""
@@ -91,14 +92,27 @@ class RegionText:
 
     def _node(self, node: Node, state: State) -> None:
         self._draft.state = state
+        if node not in self._traced:
+            self._trace(node, state.known)
+        ops, state.known = self._traced.pop(node)
+        last = _last(ops, node.flow)
+        self._operations.write(ops, last)
+        self._finish(node, ops[last:])
+
+    def _trace(self, node: Node, known: Known) -> None:
+        """Trace a node, and with it all copies of a loop, which are reached through it alone."""
         tracer = self._tracer
-        tracer.resume(state.known)
-        for address, insn in node.insns:
-            trace(tracer, insn, address)
-        last = _last(tracer.ops, node.flow)
-        self._operations.write(tracer.ops, last)
-        state.known = tracer.known()
-        self._finish(node, tracer.ops[last:])
+        copy: Node | None = node
+        found: list[Value] = []
+        while copy is not None:
+            tracer.resume(known)
+            for address, insn in copy.insns:
+                trace(tracer, insn, address)
+            known = tracer.known()
+            self._traced[copy] = tracer.ops, known
+            found += tracer.ops
+            copy = copy.again
+        self._operations.expect(found)
 
     def _finish(self, node: Node, tail: list[Value]) -> None:
         """Write where control goes; `tail` is the last instruction's jump."""
