@@ -91,7 +91,8 @@ class Launcher(Engine, Protocol):
 
         Where `on_call` is given, it may be called at a system call, instead of a return with SYSCALL, while the state
         is exact: it handles the call and says how many instructions may be executed from now on. At 0 the engine
-        returns PAUSE. `on_call` may change all that an exit's handling may, and must not raise."""
+        returns PAUSE; it must be 0 where the count, the mode or the memory of `core` is another one now. `on_call` does
+        not raise."""
         ...
 
     def launch(self, core: Core, budget: int) -> int:

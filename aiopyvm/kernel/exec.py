@@ -214,6 +214,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     t.alt_sp = t.alt_size = 0
     t.clear_child_tid = 0
     t.core.memory = t.memory = memory.space
+    t.attention = True
     _begin(t, image, envp, memory)
 
 

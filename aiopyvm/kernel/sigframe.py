@@ -211,6 +211,7 @@ def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     cpu = t.core.cpu
     image = t.memory.read(context.fpstate, fpu.FSAVE_SIZE) if context.fpstate else None
     t.set_mask(mask)
+    t.attention = True
     for name in ("gs", "fs", "es", "ds"):
         selector = getattr(context, name) & 0xFFFF
         segments.load_data_segment(cpu, name, selector | 3 if selector > 3 else selector)

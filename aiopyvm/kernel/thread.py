@@ -75,7 +75,7 @@ class Thread:
         self.wait: Wait | None = None  # what it waits for, while PARKED
         self.interrupted: Wait | None = None  # what it waited for, when a signal came between
         self.timer: Timer | None = None  # of wait.deadline
-        self.attention = False  # a signal may be deliverable
+        self.attention = False  # a signal may be deliverable, or a call has changed more than EAX: look before going on
         self.mask = 0  # blocked signals
         self.pending = Pending(kernel.queue_room)
         self.alt_sp = 0

@@ -39,18 +39,18 @@ class Timer:
 class Timers:
     """All timers of a kernel."""
 
-    __slots__ = ("_count", "_heap")
+    __slots__ = ("_heap", "count")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Timer]] = []
-        self._count = 0
+        self.count = 0  # of timers that were ever set
 
     def add(self, deadline: int, target: Expiring) -> Timer:
         """Tell `target` when the clock reaches `deadline`."""
         timer = Timer(deadline, target)
-        self._count += 1
-        heapq.heappush(self._heap, (deadline, self._count, timer))
-        if len(self._heap) > 64 and self._count % 64 == 0:
+        self.count += 1
+        heapq.heappush(self._heap, (deadline, self.count, timer))
+        if len(self._heap) > 64 and self.count % 64 == 0:
             self._sweep()
         return timer
 

@@ -28,32 +28,34 @@ W = TypeVar("W", bound=Weighted)
 class FairQueue(Generic[W]):
     """Entries by virtual time. An entry is pushed at most once until it is popped."""
 
-    __slots__ = ("_arrivals", "_heap", "_time")
+    __slots__ = ("_arrivals", "_time", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, W]] = []
+        self.heap: list[tuple[float, int, W]] = []  # to see whether there is one, at no cost
         self._arrivals = 0
         self._time = 0.0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.heap)
 
     def push(self, entry: W) -> None:
         """Add `entry`, not before the queue's own time."""
-        entry.virtual_time = max(entry.virtual_time, self._time)
+        at = entry.virtual_time
+        if at < self._time:
+            at = entry.virtual_time = self._time
         self._arrivals += 1
-        heapq.heappush(self._heap, (entry.virtual_time, self._arrivals, entry))
+        heapq.heappush(self.heap, (at, self._arrivals, entry))
 
     def pop(self) -> W | None:
         """Take out the entry with the least virtual time; None when empty."""
-        if not self._heap:
+        if not self.heap:
             return None
-        self._time, _, entry = heapq.heappop(self._heap)
+        self._time, _, entry = heapq.heappop(self.heap)
         return entry
 
     def remove(self, entry: W) -> None:
         """Take out `entry` if it is there; linear in the queue's length."""
-        kept = [item for item in self._heap if item[2] is not entry]
-        if len(kept) != len(self._heap):
+        kept = [item for item in self.heap if item[2] is not entry]
+        if len(kept) != len(self.heap):
             heapq.heapify(kept)
-            self._heap = kept
+            self.heap = kept

@@ -113,7 +113,6 @@ async def run_thread(guest: Guest) -> None:
     ordered = run.ordered
     until = await give_way(DONE)
     while thread.state is not RunState.DEAD:
-        began = monotonic_ns()
         left = slice_length(run)
         spell = turn_length(guest)  # until others may come first
         while guest.flight is not None or (left > 0 and run.going and thread.state is RunState.RUNNABLE):
@@ -135,19 +134,13 @@ async def run_thread(guest: Guest) -> None:
                 verdict = _verdict(guest, until, spell)
                 if verdict == DONE:
                     continue
-                now = monotonic_ns()
-                run.busy_ns += now - began
                 over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
                 if over and verdict in (PAUSED, TURN):
-                    began = now
                     break  # not a pause: what comes meanwhile would prolong the slice
                 until = await give_way(verdict)
                 guest.lined_up = guest.away = False
                 if verdict != PAUSED:
                     spell = turn_length(guest)
-                began = monotonic_ns()
-        run.tick()
-        run.busy_ns += monotonic_ns() - began
         until = await give_way(DONE)
 
 

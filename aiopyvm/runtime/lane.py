@@ -14,12 +14,11 @@ share the time of the event loop's thread, by the clock, and that of the workers
 
 from __future__ import annotations
 
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.runtime.fair import FairQueue
 from aiopyvm.runtime.flights import Place
-from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, HELD, LINED_UP, PAUSED, TURN
+from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, LINED_UP, PAUSED, TURN
 
 if TYPE_CHECKING:
     from aiopyvm.host.clock import Timeline
@@ -62,7 +61,7 @@ class Lane:
     @property
     def ready(self) -> bool:
         """A guest of it can run now."""
-        return not self.frozen and not self.resting and (self.current is not None or len(self.queue) > 0)
+        return not (self.frozen or self.resting) and (self.current is not None or bool(self.queue.heap))
 
     def add(self, run: Run) -> None:
         """Take in a run."""
@@ -96,12 +95,20 @@ class Lane:
                 return DONE
             run.in_lane_queue = False
             self.current = run
-        cost, flown, began = run.cost, run.flown, monotonic_ns()
+        cost, flown = run.cost, run.flown
         verdict = run.step(until_ns)
         weight = self.weight or 1.0
         run.virtual_time += (run.cost - cost) / run.weight
-        self.virtual_time += min(monotonic_ns() - began, MOST_NS) / weight
-        self.place.virtual_time += (run.flown - flown) / weight
+        ns = run.step_ns
+        self.virtual_time += (ns if ns < MOST_NS else MOST_NS) / weight
+        if flown != run.flown:
+            self.place.virtual_time += (run.flown - flown) / weight
+        if verdict == DONE:
+            self.current = None
+            run.settle()
+            if run.ready:
+                self.offer(run)
+            return verdict
         if verdict == PAUSED:
             return verdict
         if verdict == FROZEN:
@@ -111,10 +118,7 @@ class Lane:
             self.resting = verdict != TURN
             run.pass_by()
             return verdict
-        if self.current is run:
-            self.current = None
-        if verdict != HELD:
-            run.settle()
+        self.current = None  # HELD
         if run.ready:
             self.offer(run)
         return verdict

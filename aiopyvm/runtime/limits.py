@@ -115,17 +115,22 @@ class Account:
 
     def room(self) -> int | None:
         """How much may still be taken at once; None: without bound."""
-        above = self.parent.room() if self.parent is not None else None
-        if self.limit is None:
-            return above
-        own = self.limit - self.used
-        return own if above is None else min(own, above)
+        found: int | None = None
+        account: Account | None = self
+        while account is not None:
+            if account.limit is not None:
+                room = account.limit - account.used
+                if found is None or room < found:
+                    found = room
+            account = account.parent
+        return found
 
     def spend(self, amount: int) -> None:
         """Take `amount` without asking: what has already happened (the caller stayed within `room()`)."""
-        self.used += amount
-        if self.parent is not None:
-            self.parent.spend(amount)
+        account: Account | None = self
+        while account is not None:
+            account.used += amount
+            account = account.parent
 
     def chain(self) -> Iterator[Account]:
         """This account and those above it."""

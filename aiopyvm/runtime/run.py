@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
@@ -66,6 +67,7 @@ class Run:
         self.quantum = quantum
         self.weight = weight
         self.clock = clock
+        self._time_bounded = any(account.limit is not None for account in guest_time.chain())
         self.ordered = seeded or isinstance(clock, VirtualClock)
         self.kernel: Kernel
         self.process: GuestProcess
@@ -78,7 +80,8 @@ class Run:
         self.virtual_time = 0.0
         self.cost = 0  # virtual instructions: executed ones, and what system calls cost
         self.executed_instructions = 0
-        self.busy_ns = 0  # host time spent on its slices
+        self.busy_ns = 0  # host time spent on its slices that its guest time does not show yet
+        self.step_ns = 0  # of it, in the last step
         self.going = True  # its threads may run; False: condemned, ended, or stopped by a debugger
         self.held = False  # an asynchronous hook runs
         self.inside = False  # its guest is being stepped now
@@ -105,6 +108,7 @@ class Run:
         self._current: Guest | None = None
         self._verdict: tuple[Reason, str] | None = None
         self._limits_hit: set[str] = set()
+        self._timers_told = 0  # how many timers its kernel had set when the scheduler was told
         self._clocked = 0  # cost that the clock has shown already
         self.started_ns = scheduler.now_ns()
         self._wall_deadline: int | None = None
@@ -146,7 +150,7 @@ class Run:
     @property
     def has_company(self) -> bool:
         """Another guest of its lane can run, beside the present one."""
-        return bool(self._ready) or len(self.lane.queue) > 0
+        return bool(self._ready or self.lane.queue.heap)
 
     @property
     def flies(self) -> bool:
@@ -171,9 +175,10 @@ class Run:
     def _runnable(self, thread: Thread) -> None:
         if self.result is not None:
             return
-        for callback in tuple(self.on_runnable):
-            callback()
-        guest = self.guest_of(thread)
+        if self.on_runnable:
+            for callback in tuple(self.on_runnable):
+                callback()
+        guest = self._guests.get(thread) or self.guest_of(thread)
         if guest is self._current:
             self.answered()
         elif not guest.queued:
@@ -209,6 +214,7 @@ class Run:
         self.inside = True
         if self.file_clock is not None:
             self.file_clock.source = self.clock
+        began = monotonic_ns()
         try:
             verdict = guest.step(until_ns)
         except Exception as error:
@@ -217,12 +223,16 @@ class Run:
             verdict = guests.DONE
         finally:
             self.inside = False
+            self.step_ns = ns = monotonic_ns() - began
+            self.busy_ns += ns
         if verdict == guests.DONE:
             self._current = None
-            if guest.thread.state is RunState.RUNNABLE and not guest.queued:
+            self.tick()
+            state = guest.thread.state
+            if state is RunState.RUNNABLE and not guest.queued:
                 guest.queued = True
                 self._ready.append(guest)
-            elif guest.thread.state is RunState.DEAD:
+            elif state is RunState.DEAD:
                 guest.close()
                 self._guests.pop(guest.thread, None)
         return verdict
@@ -234,7 +244,10 @@ class Run:
         elif self.kernel.ended:
             self._finish()
         else:
-            self.scheduler.deadline_changed(self)
+            timers = self.kernel.timers.count
+            if timers != self._timers_told:
+                self._timers_told = timers
+                self.scheduler.deadline_changed(self)
             if self.on_park and not self._ready:
                 for callback in tuple(self.on_park):
                     callback()
@@ -265,7 +278,7 @@ class Run:
         if any(output.overfull for output in self.outputs):
             return True
         wait = thread.wait
-        if wait is None or wait.deadline is not None or not (self._ready or len(self.lane.queue)):
+        if wait is None or wait.deadline is not None or not self.has_company:
             return False
         return any(queue.external for queue in wait.queues)
 
@@ -311,7 +324,7 @@ class Run:
         else:
             return
         self.guest_time.spend(ns)
-        room = self.guest_time.room()
+        room = self.guest_time.room() if self._time_bounded else None
         if room is not None and room < 0:
             self.condemn(Reason.TIME_LIMIT, f"more than {self._guest_seconds()} s of guest time", "guest_time")
 

@@ -76,7 +76,7 @@ class Scheduler:
             if lane is not None:
                 lane.queued = True
                 self._step(lane, until_ns)
-            if self._current is None:
+            if self._current is None and self._lanes.heap:
                 self._current = self._lanes.pop()
             if self._current is not None:
                 self._step(self._current, until_ns)
@@ -152,8 +152,10 @@ class Scheduler:
         """A guest of `run` can run."""
         lane = run.lane
         lane.offer(run)
-        self._queue(lane)
-        self.driver.wake()
+        if not lane.queued:
+            self._queue(lane)
+        if not self.flights.awake:  # else the driver is here
+            self.driver.wake()
 
     def thaw(self, lane: Lane) -> None:
         """What `lane` waited for has come: it goes on in the same slice."""
@@ -246,7 +248,8 @@ class Scheduler:
             return
         deadline = lane.next_deadline() if lane.timeline is not None else None
         if deadline is None:
-            self._suspects.update(dict.fromkeys(lane.runs))
+            for run in lane.runs:
+                self._suspects[run] = None
         elif not any(run.held or waits_for(run, "host") for run in lane.runs):
             if any(waits_for(run, "python") for run in lane.runs):
                 self._graces[lane] = self.turns + GRACE_TURNS

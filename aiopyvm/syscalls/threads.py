@@ -81,6 +81,7 @@ def set_thread_area(t: Thread, desc: InOut[UserDesc]) -> int:
         index = _index(given.entry_number)
     tls[index].base, tls[index].limit, tls[index].access = base, limit, access
     segments.refresh(t.core.cpu)
+    t.attention = True
     return 0
 
 

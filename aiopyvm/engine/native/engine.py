@@ -256,7 +256,7 @@ class NativeEngine:
         self, core: Core, code: SpaceCode, left: int, patience: int, on_call: Callable[[], int] | None
     ) -> Exit | int:
         """Run at most `left` instructions in the flat mode; how many are left where the caller goes on."""
-        cpu, space = core.cpu, core.memory
+        cpu = core.cpu
         table, hot = self._table, self.hot
         assert table is not None
         assert hot is not None
@@ -277,17 +277,16 @@ class NativeEngine:
                 cpu.instructions = done
                 left = after
                 counts[reason] += 1
-                if reason == _BUDGET:
-                    return 0
                 if reason == _SYSCALL and on_call is not None:
                     left = on_call()
                     if left <= 0:
                         return _PAUSED
-                    if core.memory is not space or core.breakpoints or cpu.mode:
+                    if core.breakpoints:
                         return left
-                    done = cpu.instructions
                     offset = code.enter(cpu.eip)
                     continue
+                if reason == _BUDGET:
+                    return 0
                 exit_ = _exit_of(reason, vector, error_code)
                 if exit_ is not None:
                     return exit_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from itertools import count
 
 from aiopyvm.engine.native.objectfile import LoadedObject
 
@@ -16,19 +17,20 @@ class Epochs:
         self._now = 0
         self._running: dict[int, int] = {}  # token -> epoch in which the run began
         self._retired: deque[tuple[int, LoadedObject]] = deque()
-        self._tokens = 0
+        self._tokens = count()
 
     def begin(self) -> int:
-        """A run of generated code begins; the token for `end`."""
-        with self._lock:
-            self._tokens += 1
-            self._running[self._tokens] = self._now
-            return self._tokens
+        """A run of generated code begins; the token for `end`.
+
+        Without the lock: what is retired before the run is noted, no record leads to when it begins.
+        """
+        token = next(self._tokens)
+        self._running[token] = self._now
+        return token
 
     def end(self, token: int) -> None:
         """A run has come back."""
-        with self._lock:
-            del self._running[token]
+        del self._running[token]
         if self._retired:
             self._free()
 
@@ -46,7 +48,7 @@ class Epochs:
     def _free(self) -> None:
         while True:
             with self._lock:
-                oldest = min(self._running.values(), default=self._now)
+                oldest = min(tuple(self._running.values()), default=self._now)
                 if not self._retired or self._retired[0][0] >= oldest:
                     return
                 _, loaded = self._retired.popleft()

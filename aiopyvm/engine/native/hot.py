@@ -147,6 +147,7 @@ class Hot:
         weakref.finalize(code, self._lost.append, installed)
         code.threshold = self.after
         code.patience = self._patience
+        code.made = installed.made
         with self._lock:
             self._spaces[code] = installed
             for root in self._regions:
@@ -184,6 +185,8 @@ class Hot:
 
     def collect(self, code: SpaceCode) -> None:
         """Install the regions that were made meanwhile for a space, in which nobody may be running."""
+        if not (code.made or self._done or self._lost):
+            return
         self._forget_lost()
         self._load_made()
         installed = self._spaces.get(code)

@@ -8,7 +8,7 @@ entered through. Lines of memory from which there is a live record are tracked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
@@ -57,6 +57,7 @@ class SpaceCode:
         self.threshold = UNCOUNTED
         self.patience: Callable[[int], int] = lambda eip: self.threshold  # passes that a new counter at eip waits for
         self.on_drop: list[Callable[[SpaceCode, Block], None]] = []
+        self.made: Collection[object] = ()  # compiled regions that wait to be installed: the hot tier's
         self.on_clear: list[Callable[[SpaceCode], None]] = []
         self._runs = runs
         self._table = table
