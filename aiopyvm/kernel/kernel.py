@@ -61,7 +61,7 @@ class SystemCalls(Protocol):
         ...
 
     def finish(self, thread: Thread, result: int) -> None:
-        """End `thread.call`, which waits, with `result`."""
+        """End `thread.call`, which waits and has changed nothing, with `result`."""
         ...
 
     def interrupt(self, thread: Thread, *, handler: bool, restart: bool) -> None:
@@ -182,7 +182,7 @@ class Kernel:
         thread.wait = wait
         thread.state = RunState.PARKED
         for queue in wait.queues:
-            queue.add(thread)
+            queue.threads[thread] = None
         if wait.deadline is not None:
             thread.timer = self.timers.add(wait.deadline, thread)
 
@@ -196,7 +196,7 @@ class Kernel:
         """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data`; return how many,
         0 where it does not, or its memory cannot take them."""
         wait = thread.wait
-        if thread.state is not RunState.PARKED or wait is None or wait.room is None or self.strace is not None:
+        if wait is None or wait.room is None or self.strace is not None:
             return 0
         address, room = wait.room
         n = len(data)
@@ -218,14 +218,16 @@ class Kernel:
         if thread.process.stop_signal and not thread.pending_bits() & bit(SIGKILL):
             thread.state = RunState.STOPPED
         else:
-            self.make_runnable(thread)
+            thread.state = RunState.RUNNABLE
+            self.on_runnable(thread)
 
     def leave_queues(self, thread: Thread) -> None:
         """Take `thread` out of all queues and its timer."""
-        wait, thread.wait = thread.wait, None
+        wait = thread.wait
         if wait is not None:
+            thread.wait = None
             for queue in wait.queues:
-                queue.discard(thread)
+                queue.threads.pop(thread, None)
         if thread.timer is not None:
             thread.timer.cancel()
             thread.timer = None

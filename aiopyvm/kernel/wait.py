@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,13 @@ class Restart(enum.Enum):
     EINTR = "EINTR"  # never again
 
 
-@dataclass(slots=True)
+@dataclass
 class Wait:
     """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
-    `reason` is for people: what it waits for (`file`: and of which file), as `Process` introspection and a DEADLOCK's
-    detail show it. `signals` is a set of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible`
-    lets SIGKILL alone interrupt it (vfork(2)). `room` tells that the call does nothing more than to read up to so many
-    bytes to an address, (address, bytes): who has them may finish it (`WaitQueue.hand_over`).
+    `reason` is for people: what it waits for, as `Process` introspection and a DEADLOCK's detail show it. `signals`
+    is a set of blocked signals that end the wait too (sigtimedwait(2)); `uninterruptible` lets SIGKILL alone
+    interrupt it (vfork(2)).
     """
 
     queues: tuple[WaitQueue, ...] = ()
@@ -51,13 +50,37 @@ class Wait:
     reason: str = ""
     signals: int = 0
     uninterruptible: bool = False
-    file: File | None = None
-    room: tuple[int, int] | None = None
+
+    room: tuple[int, int] | None = field(default=None, init=False)  # see FileWait
 
     @property
     def words(self) -> str:
         """What is waited for, in words."""
-        name = self.file.name.decode(errors="replace") if self.file is not None else ""
+        return self.reason
+
+
+class FileWait(Wait):
+    """What a thread waits for that cannot read or write `file` yet: the events of poll(2) that `queues` are woken for.
+
+    `room` tells that the call does nothing more than to read up to so many bytes to an address, (address, bytes): who
+    has them may finish it (`WaitQueue.hand_over`).
+    """
+
+    deadline = None
+    restart = Restart.SYS
+    signals = 0
+    uninterruptible = False
+
+    def __init__(self, file: File, events: int, reason: str, room: tuple[int, int] | None = None) -> None:
+        self.file = file
+        self.queues = file.queues(events)
+        self.reason = reason
+        self.room = room
+
+    @property
+    def words(self) -> str:
+        """What is waited for, and the file's name."""
+        name = self.file.name.decode(errors="replace")
         return f"{self.reason} {name}" if name else self.reason
 
 
@@ -106,31 +129,31 @@ class WaitQueue:
     `external` names who beside other guests can wake it ("host", "python"); empty when only guests can.
     """
 
-    __slots__ = ("_threads", "external", "listeners", "name")
+    __slots__ = ("external", "listeners", "name", "threads")
 
     def __init__(self, name: str = "", external: str = "") -> None:
         self.name = name
         self.external = external
-        self._threads: dict[Thread, None] = {}
+        self.threads: dict[Thread, None] = {}  # the kernel's
         self.listeners: list[Any] = []  # callables () -> None for host ends (streams, pumps): called at each wake
 
     def __len__(self) -> int:
-        return len(self._threads)
+        return len(self.threads)
 
     def __iter__(self) -> Iterator[Thread]:
-        return iter(tuple(self._threads))
+        return iter(tuple(self.threads))
 
     def add(self, thread: Thread) -> None:
         """Append `thread`; nothing happens when it is there already."""
-        self._threads[thread] = None
+        self.threads[thread] = None
 
     def discard(self, thread: Thread) -> None:
         """Remove `thread` if it is there."""
-        self._threads.pop(thread, None)
+        self.threads.pop(thread, None)
 
     def wake(self, limit: int | None = None) -> int:
         """Wake at most `limit` threads (None: all) in order of arrival; return how many."""
-        woken = list(self._threads)[:limit]
+        woken = list(self.threads)[:limit]
         for thread in woken:
             thread.kernel.wake(thread, self)
         if self.listeners:
@@ -141,7 +164,7 @@ class WaitQueue:
     def hand_over(self, data: bytes | memoryview) -> int:
         """Finish the read(2) for which the only one that waits here waits, with the first bytes of `data`; return how
         many, 0 where there is no such one."""
-        if len(self._threads) != 1 or self.listeners:
+        if len(self.threads) != 1 or self.listeners:
             return 0
-        (thread,) = self._threads
+        (thread,) = self.threads
         return thread.kernel.hand_over(thread, data)

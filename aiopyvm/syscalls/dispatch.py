@@ -44,23 +44,43 @@ class Dispatcher:
         row = TABLE.get(number)
         args = (ebx, ecx, edx, esi, edi, ebp)
         if row is None:
-            unknown = kernel.unknown_syscalls
-            unknown[number if number in unknown or len(unknown) < MAX_UNKNOWN else OTHER_UNKNOWN] += 1
-            cpu.eax = -ENOSYS & 0xFFFFFFFF
-            if kernel.strace is not None:
-                kernel.strace(t, strace.unknown(number, args))
+            self._unknown(t, number, args)
             return CALL_COST
         kernel.calls[number] += 1
         t.call = call = Call(number, args, row.name)
         t.moved = 0
-        return self._advance(t, call, row)
+        try:
+            call.values = values = row.decode(t, args)
+            if kernel.strace is not None:
+                call.state["strace"] = strace.entry(t, call, row)
+            result = row.handler(t, *values)
+        except Exception as error:
+            result = self._failed(t, call, row, error)
+        if type(result) is not int or t.call is not call:
+            return self._go_on(t, call, row, result)
+        cpu.eax = result & 0xFFFFFFFF
+        t.call = None
+        if kernel.strace is not None:
+            self._show(t, call, result)
+        if call.saved_mask is not None:
+            t.set_mask(call.saved_mask)
+        t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
+        return cost
+
+    def _unknown(self, t: Thread, number: int, args: tuple[int, ...]) -> None:
+        kernel, unknown = t.kernel, t.kernel.unknown_syscalls
+        unknown[number if number in unknown or len(unknown) < MAX_UNKNOWN else OTHER_UNKNOWN] += 1
+        t.core.cpu.eax = -ENOSYS & 0xFFFFFFFF
+        if kernel.strace is not None:
+            kernel.strace(t, strace.unknown(number, args))
 
     def proceed(self, t: Thread) -> int:
         """Continue the call in progress (`call.woken` says why); return the cost."""
         call = t.call
         assert call is not None
         t.moved = 0
-        return self._advance(t, call, TABLE[call.number])
+        row = TABLE[call.number]
+        return self._go_on(t, call, row, self._run(t, call, row))
 
     def interrupt(self, t: Thread, *, handler: bool, restart: bool) -> None:
         """End the call of `t`, which a signal interrupted, as its Wait's `restart` says; or let it go on.
@@ -89,46 +109,50 @@ class Dispatcher:
             self._finish(t, call, -EINTR)
 
     def finish(self, t: Thread, result: int) -> None:
-        """End the call of `t`, which waits, with `result`; see `WaitQueue.hand_over`."""
-        assert t.call is not None
-        self._finish(t, t.call, result)
+        """End the call of `t`, which waits and has changed nothing, with `result`; see `WaitQueue.hand_over`."""
+        t.core.cpu.eax = result
+        t.call = None
 
-    def _advance(self, t: Thread, call: Call, row: Syscall) -> int:
-        """Run the handler until it ends, waits, or is interrupted; return the cost."""
-        result = self._run(t, call, row)
-        if type(result) is Wait and (pending := t.pending_bits()) and (not result.uninterruptible or pending & 0x100):
+    def _go_on(self, t: Thread, call: Call, row: Syscall, result: int | Wait) -> int:
+        """Do what follows from what the handler said: end the call, wait, or be interrupted; return the cost."""
+        if (
+            isinstance(result, Wait)
+            and (pending := t.pending_bits())
+            and (not result.uninterruptible or pending & 0x100)
+        ):
             if call.woken is not Cause.SIGNAL:
                 call.woken = Cause.SIGNAL
                 result = self._run(t, call, row)
-            if type(result) is Wait:
+            if isinstance(result, Wait):
                 t.interrupted = result
                 t.attention = True
                 return self._cost(t)
-        if type(result) is Wait:
+        if isinstance(result, Wait):
             t.kernel.park(t, result)
         elif t.call is call:
-            self._finish(t, call, result)  # type: ignore[arg-type]
+            self._finish(t, call, result)
         return self._cost(t)
 
     def _run(self, t: Thread, call: Call, row: Syscall) -> int | Wait:
+        """Call the handler again."""
+        assert call.values is not None
         try:
-            values = call.values
-            if values is None:
-                call.values = values = row.decode(t, call.args)
-                if t.kernel.strace is not None:
-                    call.state["strace"] = strace.entry(t, call, row)
-            return row.handler(t, *values)
-        except Errno as error:
-            return -error.number
-        except MemoryFault as fault:
-            if fault.out_of_memory:
-                lifecycle.end_run(t.kernel, EndReason.MEMORY_LIMIT, f"{row.name}: no memory for {fault.address:#010x}")
-            return -EFAULT
+            return row.handler(t, *call.values)
         except Exception as error:
-            failure = InternalError(f"system call {row.name}{call.args}: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            t.kernel.fail(t, failure)
+            return self._failed(t, call, row, error)
+
+    def _failed(self, t: Thread, call: Call, row: Syscall, error: Exception) -> int:
+        """The result of a call whose handler raised `error`."""
+        if isinstance(error, Errno):
+            return -error.number
+        if isinstance(error, MemoryFault):
+            if error.out_of_memory:
+                lifecycle.end_run(t.kernel, EndReason.MEMORY_LIMIT, f"{row.name}: no memory for {error.address:#010x}")
             return -EFAULT
+        failure = InternalError(f"system call {row.name}{call.args}: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        t.kernel.fail(t, failure)
+        return -EFAULT
 
     def _finish(self, t: Thread, call: Call, result: int) -> None:
         t.core.cpu.eax = result & 0xFFFFFFFF

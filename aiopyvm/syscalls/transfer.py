@@ -16,7 +16,6 @@ from aiopyvm.abi.fcntl import (
     O_ACCMODE,
     O_APPEND,
     O_NONBLOCK,
-    O_PATH,
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
@@ -28,7 +27,7 @@ from aiopyvm.abi.stat import S_IFDIR, S_IFREG
 from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import Wait
+from aiopyvm.kernel.wait import FileWait, Wait
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.spec import (
     I32,
@@ -52,23 +51,28 @@ STEP = 1 << 20  # bytes moved before others get their turn
 
 Segments = Sequence[tuple[int, int]]  # (address, length)
 
-_READABLE = frozenset((O_RDONLY, O_RDWR))  # of an open file's access mode and O_PATH
+_READABLE = frozenset((O_RDONLY, O_RDWR))
 _WRITABLE = frozenset((O_WRONLY, O_RDWR))
-_ACCESS = O_ACCMODE | O_PATH
+_ANY = frozenset(range(O_ACCMODE + 1))
 
 
-def open_file(t: Thread, fd: int) -> File:
-    """Return the file of `fd`, in a continued call the one it began with. Raises Errno(EBADF)."""
-    call = call_of(t)
+def open_file(t: Thread, fd: int, modes: frozenset[int] = _ANY) -> File:
+    """Return the file of `fd`, in a continued call the one it began with.
+
+    Raises Errno(EBADF), also where its access mode is none of `modes`.
+    """
+    call = t.call
+    assert call is not None
     files = call.files
-    if files is None:
+    if files is None or (file := files.get(fd)) is None:
         file = t.process.fds.get(fd)
-        call.files = {fd: file}
-    elif (known := files.get(fd)) is None:
-        file = files[fd] = t.process.fds.get(fd)
-    elif known.refs:
-        file = known
-    else:
+        if files is None:
+            call.files = {fd: file}
+        else:
+            files[fd] = file
+    elif not file.refs:
+        raise Errno(EBADF)
+    if file.flags & O_ACCMODE not in modes:
         raise Errno(EBADF)
     return file
 
@@ -86,24 +90,17 @@ def length_of(segments: Segments) -> int:
 def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]) -> int | Wait:
     """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
     call = call_of(t)
-    total = length_of(segments)
+    single = len(segments) == 1
+    total = segments[0][1] if single else length_of(segments)
     step = 0
     while True:
         left = total - call.done
         try:
             data = read(left if left < PIECE else PIECE)
-        except Unfinished:
-            t.moved += PIECE_COST
-            return again(t)
         except Errno as error:
-            if call.done:
-                return call.done
-            if error.number == EAGAIN and not file.flags & O_NONBLOCK:
-                room = segments[0] if len(segments) == 1 else None
-                return Wait(file.queues(POLLIN), reason="to read", file=file, room=room)
-            raise
+            return _no_data(t, file, error, segments[0] if single else None)
         n = len(data)
-        taken = scatter(t, segments, call.done, data)
+        taken = _store(t, segments[0][0] + call.done, data) if single else scatter(t, segments, call.done, data)
         if taken < n:
             taken -= taken % file.unit
         call.done += taken
@@ -120,10 +117,21 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
             return again(t)
 
 
+def _no_data(t: Thread, file: File, error: Errno, room: tuple[int, int] | None) -> int | Wait:
+    """What a call does when its file gives no more bytes; `room`: where all that it reads goes, in one place."""
+    done = call_of(t).done
+    if isinstance(error, Unfinished):
+        t.moved += PIECE_COST
+        return again(t)
+    if done:
+        return done
+    if error.number == EAGAIN and not file.flags & O_NONBLOCK:
+        return FileWait(file, POLLIN, "to read", room)
+    raise error
+
+
 def scatter(t: Thread, segments: Segments, skip: int, data: bytes) -> int:
     """Store `data` into `segments` behind their first `skip` bytes; return how many until a fault."""
-    if len(segments) == 1:
-        return _store(t, segments[0][0] + skip, data)
     at = 0
     for address, length in segments:
         if skip >= length:
@@ -175,6 +183,24 @@ def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], in
     return pass_on(t, take, total, file, write)
 
 
+def drain_piece(t: Thread, file: File, address: int, count: int) -> int | Wait:
+    """As `drain` for one segment of at most PIECE bytes, and a file that is none of a file system: in most cases it
+    takes them at once."""
+    call = call_of(t)
+    if not call.done:
+        try:
+            n = file.write(t.memory.read(address, count))
+        except Errno as error:
+            return _refused(t, file, error)
+        except MemoryFault:
+            n = 0  # a part of it can be read, perhaps
+        call.done = n
+        t.moved += n
+        if n == count:
+            return n
+    return drain(t, file, ((address, count),), file.write)
+
+
 def pass_on(
     t: Thread, take: Callable[[int], bytes], total: int, file: File, write: Callable[[bytes], int]
 ) -> int | Wait:
@@ -191,13 +217,7 @@ def pass_on(
         try:
             n = write(data)
         except Errno as error:
-            if error.number == EAGAIN and not file.flags & O_NONBLOCK:
-                return Wait(file.queues(POLLOUT), reason="to write", file=file)
-            if error.number in (EPIPE, EFBIG):
-                raise_signal(t, error.number)
-            if call.done:
-                return call.done
-            raise
+            return _refused(t, file, error)
         call.done += n
         t.moved += n
         step += n
@@ -206,6 +226,18 @@ def pass_on(
         if step >= STEP and call.done < total:
             return again(t)
     return call.done
+
+
+def _refused(t: Thread, file: File, error: Errno) -> int | Wait:
+    """What a call does when its file takes no more bytes."""
+    if error.number == EAGAIN and not file.flags & O_NONBLOCK:
+        return FileWait(file, POLLOUT, "to write")
+    if error.number in (EPIPE, EFBIG):
+        raise_signal(t, error.number)
+    done = call_of(t).done
+    if done:
+        return done
+    raise error
 
 
 def raise_signal(t: Thread, error: int) -> None:
@@ -221,13 +253,6 @@ def gather(t: Thread, segments: Segments, skip: int) -> bytes:
 
     Raises MemoryFault when the first byte faults, unless bytes were moved before: then nothing is returned.
     """
-    if len(segments) == 1:
-        address, length = segments[0]
-        length -= skip
-        try:
-            return t.memory.read(address + skip, length if length < PIECE else PIECE)
-        except MemoryFault:
-            pass  # a part of it, perhaps
     parts: list[bytes] = []
     room = PIECE
     moved = skip
@@ -259,9 +284,7 @@ def gather(t: Thread, segments: Segments, skip: int) -> bytes:
 
 def reading(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for reading. Raises Errno: EBADF, EISDIR."""
-    file = open_file(t, fd)
-    if file.flags & _ACCESS not in _READABLE:
-        raise Errno(EBADF)
+    file = open_file(t, fd, _READABLE)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
     return file
@@ -269,16 +292,11 @@ def reading(t: Thread, fd: int) -> File:
 
 def writing(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for writing. Raises Errno(EBADF)."""
-    file = open_file(t, fd)
-    if file.flags & _ACCESS not in _WRITABLE:
-        raise Errno(EBADF)
-    return file
+    return open_file(t, fd, _WRITABLE)
 
 
 def writer(t: Thread, file: File, offset: int | None = None) -> Callable[[bytes], int]:
     """Return the function that stores the next bytes at the position, or at `offset`; it keeps RLIMIT_FSIZE."""
-    if offset is None and not isinstance(file, RegularFile):
-        return file.write
     limit = t.process.limits[RLIMIT_FSIZE][0]
     if offset is None:
         store = file.write
@@ -329,8 +347,10 @@ def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
 @syscall(4, "write", man="write(2)")
 def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
     """Write `count` bytes."""
-    file = writing(t, fd)
-    return drain(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), writer(t, file))
+    file = open_file(t, fd, _WRITABLE)
+    if count > PIECE or isinstance(file, RegularFile):
+        return drain(t, file, ((buf, min(count, MAX_RW_COUNT)),), writer(t, file))
+    return drain_piece(t, file, buf, count)
 
 
 @syscall(145, "readv", man="readv(2)")
@@ -427,15 +447,13 @@ def _sendfile(
     t: Thread, out_fd: int, in_fd: int, offset: InOut[I32] | InOut[I64], count: int, limit: int
 ) -> int | Wait:
     call = call_of(t)
-    source = open_file(t, in_fd)
-    source.need_readable()
+    source = open_file(t, in_fd, _READABLE)
     if "start" not in call.state:
         start = call.state["start"] = offset.get() if offset else source.offset
         if start < 0:
             raise Errno(EINVAL)
     start = call.state["start"]
-    target = open_file(t, out_fd)
-    target.need_writable()
+    target = open_file(t, out_fd, _WRITABLE)
     if not isinstance(source, RegularFile) or target.flags & O_APPEND:
         raise Errno(EINVAL)
     if start > limit:
