@@ -153,7 +153,8 @@ class Pipe:
             raise Errno(EPIPE)
         if not data:
             return 0
-        if not self.size and (handed := self.read_queue.hand_over(data)):
+        queue = self.read_queue
+        if queue.threads and not self.size and (handed := queue.hand_over(data)):
             return handed if handed == len(data) else handed + self._keep_rest(data[handed:])
         return self._keep(data)
 

@@ -228,11 +228,41 @@ def can_launch(engine: Engine) -> TypeGuard[Launcher]:
 
 
 def advance(guest: Guest, left: int) -> int:
-    """As `guest.advance` for a `Launcher`: at most `left` instructions here, or the start of a flight."""
-    crew = guest.run.crew
+    """As `guest.advance` for a `Launcher`: instructions and system calls that cost at most `left`, in one chunk on this
+    thread, or the start of a flight."""
+    run, core = guest.run, guest.thread.core
+    crew = run.crew
     if guest.flies and crew is not None and left >= guest.chunk and _fly(guest, crew, left):
         return 0
-    return _stay(guest, left)
+    if run.bounded and not (left := run.room(left)):
+        return 0
+    engine, cpu, passage = run.launcher, core.cpu, guest.passage
+    assert engine is not None
+    budget = left if left < guest.chunk else guest.chunk
+    before: int = cpu.instructions
+    on_call = passage.begin(left, before) if passage is not None else None
+    started = monotonic_ns()
+    try:
+        left_by = engine.run(core, budget, PATIENCE, on_call)
+    except Exception as error:
+        raise guests.engine_failed(core, error) from error
+    done: int = cpu.instructions - before
+    run.executed(done)
+    reason = left_by.reason
+    if passage is not None and passage.used:
+        done += passage.end()
+    elif reason is ExitReason.BUDGET or done >= 1000:
+        _learn(guest, done, monotonic_ns() - started, budget)
+    if reason is ExitReason.BUDGET or reason is ExitReason.PAUSE:
+        return done
+    return done + guests.leave(guest, left_by)
+
+
+def _learn(guest: Guest, done: int, ns: int, budget: int) -> None:
+    """`done` instructions of a budget took so long, and made no system call."""
+    guest.adapt(done, ns, MOST_CHUNK)
+    if done >= budget and ns >= WORTH_NS and done >= WORTH_NS // SLOW_NS and not guest.flies:
+        guest.flies, guest.reach = True, FIRST_REACH
 
 
 def _fly(guest: Guest, crew: Crew, left: int) -> bool:
@@ -252,37 +282,6 @@ def _fly(guest: Guest, crew: Crew, left: int) -> bool:
         return False
     run.scheduler.flights.start(guest, crew, engine, context)
     return True
-
-
-def _stay(guest: Guest, left: int) -> int:
-    """One chunk on this thread, and what system calls it makes."""
-    run, core = guest.run, guest.thread.core
-    engine = run.launcher
-    assert engine is not None
-    left = run.room(left)
-    if not left:
-        return 0
-    budget = left if left < guest.chunk else guest.chunk
-    cpu = core.cpu
-    before: int = cpu.instructions
-    passage = guest.passage
-    on_call = passage.begin(left, before) if passage is not None and run.kernel.strace is None else None
-    started = monotonic_ns()
-    try:
-        left_by = engine.run(core, budget, PATIENCE, on_call)
-    except Exception as error:
-        raise guests.engine_failed(core, error) from error
-    ns = monotonic_ns() - started
-    done: int = cpu.instructions - before
-    run.executed(done)
-    if on_call is not None and passage is not None and (called := passage.end()):
-        return done + called + _follow(guest, left_by)
-    spent = left_by.reason is ExitReason.BUDGET
-    if spent or done >= 1000:
-        guest.adapt(done, ns, MOST_CHUNK)
-    if spent and ns >= WORTH_NS and done >= WORTH_NS // SLOW_NS and not guest.flies:
-        guest.flies, guest.reach = True, FIRST_REACH
-    return done + _follow(guest, left_by)
 
 
 def _follow(guest: Guest, left_by: Exit) -> int:

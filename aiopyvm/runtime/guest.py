@@ -1,10 +1,11 @@
 """One guest thread as a coroutine: run instructions, hand the exit to the kernel, give way when the slice is spent.
 
-How it works. `Guest.step(until_ns)` sends the coroutine on. It answers PAUSED when `until_ns` has come before the slice
-was spent (the same guest goes on at the next step: pausing is no scheduling decision and changes no count), HELD when
-an asynchronous hook has to answer first, FROZEN when its lane has to wait for the host (lane.py), TURN when other lanes
-may come first, AWAY when a worker executes its instructions and LINED_UP when it waits for one (flights.py), DONE when
-the slice is over. A slice is a number of quanta of cost (slices.py): instructions, and what system calls cost.
+How it works. `Guest.send(until_ns)` sends the coroutine on; at its end it raises StopIteration. It answers PAUSED when
+`until_ns` has come before the slice was spent (the same guest goes on at the next step: pausing is no scheduling
+decision and changes no count), HELD when an asynchronous hook has to answer first, FROZEN when its lane has to wait for
+the host (lane.py), TURN when other lanes may come first, AWAY when a worker executes its instructions and LINED_UP when
+it waits for one (flights.py), DONE when the slice is over. A slice is a number of quanta of cost (slices.py):
+instructions, and what system calls cost.
 
 Instructions are given to the engine in chunks that take about CHUNK_NS at the speed last seen, so that a slow guest
 cannot hold up the event loop. What the guest can see of time moves only at exits and at the end of a slice, never at a
@@ -13,8 +14,7 @@ pause.
 
 from __future__ import annotations
 
-import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Generator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -43,13 +43,6 @@ LEAST_CHUNK: Final = 20
 MOST_CHUNK: Final = 20_000
 
 
-@types.coroutine
-def give_way(verdict: int) -> Generator[int, int, int]:
-    """Answer the present step with `verdict`; return the next step's `until_ns`."""
-    until: int = yield verdict
-    return until
-
-
 class Guest:
     """One thread of a run, ready to be stepped. `queued` tells that it stands in its run's queue."""
 
@@ -64,6 +57,7 @@ class Guest:
         "queued",
         "reach",
         "run",
+        "send",
         "thread",
         "until_ns",
     )
@@ -80,26 +74,13 @@ class Guest:
         self.away = False  # it flies or waits for a worker
         self.until_ns = 0  # the present step's
         self.passage = None if run.ordered else Passage(self)
-        self._coroutine: Coroutine[int, int | None, None] | None = None
-
-    def step(self, until_ns: int) -> int:
-        """Go on until the slice is over or `until_ns` has come."""
-        coroutine = self._coroutine
-        self.until_ns = until_ns
-        if coroutine is None:
-            coroutine = self._coroutine = run_thread(self)
-            coroutine.send(None)  # up to the first give_way
-        try:
-            verdict: int = coroutine.send(until_ns)
-            return verdict
-        except StopIteration:
-            return DONE
+        self._coroutine = run_thread(self)
+        next(self._coroutine)  # up to the first step
+        self.send: Callable[[int], int] = self._coroutine.send
 
     def close(self) -> None:
         """End the coroutine."""
-        if self._coroutine is not None:
-            self._coroutine.close()
-            self._coroutine = None
+        self._coroutine.close()
 
     def adapt(self, instructions: int, ns: int, most: int = MOST_CHUNK) -> None:
         """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold."""
@@ -107,14 +88,15 @@ class Guest:
         self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, most))
 
 
-async def run_thread(guest: Guest) -> None:
-    """The life of one guest thread."""
+def run_thread(guest: Guest) -> Generator[int, int, None]:
+    """The life of one guest thread: each `yield` answers a step, and returns the next one's `until_ns`."""
     run, thread = guest.run, guest.thread
-    ordered = run.ordered
-    until = await give_way(DONE)
+    ordered, quantum = run.ordered, run.quantum
+    guest.until_ns = until = yield DONE
     while thread.state is not RunState.DEAD:
-        left = slice_length(run)
-        spell = turn_length(guest)  # until others may come first
+        company = run.waiting or run.lane.queue.heap
+        left = quantum if company else slice_length(run)
+        spell = quantum if guest.chunk < quantum else guest.chunk  # until others may come first
         while guest.flight is not None or (left > 0 and run.going and thread.state is RunState.RUNNABLE):
             if guest.flight is not None:
                 left -= guest.flight.land()
@@ -128,7 +110,7 @@ async def run_thread(guest: Guest) -> None:
                     cost = run.advance(guest, left)
                 left -= cost
                 spell -= cost
-            if left > run.quantum and (ordered or run.has_company):
+            if left > quantum and (ordered or run.waiting or run.lane.queue.heap):
                 left = shorten(run, left)
             if spell <= 0 or ordered or run.held or guest.away or monotonic_ns() >= until:
                 verdict = _verdict(guest, until, spell)
@@ -137,11 +119,11 @@ async def run_thread(guest: Guest) -> None:
                 over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
                 if over and verdict in (PAUSED, TURN):
                     break  # not a pause: what comes meanwhile would prolong the slice
-                until = await give_way(verdict)
+                guest.until_ns = until = yield verdict
                 guest.lined_up = guest.away = False
                 if verdict != PAUSED:
                     spell = turn_length(guest)
-        until = await give_way(DONE)
+        guest.until_ns = until = yield DONE
 
 
 def _verdict(guest: Guest, until_ns: int, spell: int) -> int:

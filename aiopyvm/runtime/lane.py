@@ -106,7 +106,7 @@ class Lane:
         if verdict == DONE:
             self.current = None
             run.settle()
-            if run.ready:
+            if run.waiting and run.ready:
                 self.offer(run)
             return verdict
         if verdict == PAUSED:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Passage:
-    """The system calls that one guest makes within a run of its engine; `spent` is what they cost so far."""
+    """The system calls that one guest makes within a run of its engine; `used`: there was one."""
 
-    __slots__ = ("_before", "_cpu", "_enter", "_error", "_guest", "_left", "_run", "_thread", "spent")
+    __slots__ = ("_before", "_cpu", "_enter", "_error", "_guest", "_left", "_run", "_spent", "_thread", "used")
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -30,31 +30,34 @@ class Passage:
         self._thread = guest.thread
         self._cpu = guest.thread.core.cpu
         self._enter = guest.run.kernel.syscalls.enter
-        self._left = self._before = self.spent = 0
+        self._left = self._before = self._spent = 0
         self._error: Exception | None = None
+        self.used = False
 
     def begin(self, left: int, instructions: int) -> Callable[[], int]:
         """A run of the engine begins that may cost `left`, at a count of `instructions`; what to call at a call."""
         self._left = left
         self._before = instructions
-        self.spent = 0
+        self._spent = 0
+        self.used = False
         return self.call
 
     def call(self) -> int:
         """Handle a system call; how many instructions may be executed now, 0 when the engine is to be left."""
         thread, run, guest = self._thread, self._run, self._guest
+        self.used = True
         try:
             cost = self._enter(thread)
         except Exception as error:  # of who watches the run: not the engine's
             self._error = error
             return 0
-        self.spent += cost
+        self._spent += cost
         if thread.call is not None or thread.attention or thread.state is not RunState.RUNNABLE:
             return 0
-        left: int = self._left - self.spent - (self._cpu.instructions - self._before)
-        if left <= 0 or not run.going or run.held or (left > run.quantum and run.has_company):
+        left: int = self._left - self._spent - (self._cpu.instructions - self._before)
+        if left <= 0 or not run.going or run.held or monotonic_ns() >= guest.until_ns:
             return 0
-        if monotonic_ns() >= guest.until_ns:
+        if left > run.quantum and (run.waiting or run.lane.queue.heap):
             return 0
         return left if left < guest.chunk else guest.chunk
 
@@ -63,5 +66,5 @@ class Passage:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        self._run.cost += self.spent
-        return self.spent
+        self._run.cost += self._spent
+        return self._spent

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.kernel.process import EndReason
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.scheduler import Scheduler
 
 T = TypeVar("T")
+TICK_NS: Final = 1_000_000  # guest time that the accounts of a run without limits may lag behind
 
 
 class Run:
@@ -67,8 +68,10 @@ class Run:
         self.quantum = quantum
         self.weight = weight
         self.clock = clock
+        self.bounded = any(account.limit is not None for account in instructions.chain())
         self._time_bounded = any(account.limit is not None for account in guest_time.chain())
         self.ordered = seeded or isinstance(clock, VirtualClock)
+        self.exact_time = self.ordered or self._time_bounded  # its accounts show each slice at once
         self.kernel: Kernel
         self.process: GuestProcess
         self.main: Thread
@@ -104,7 +107,7 @@ class Run:
         self.channels: list[Channel] = []  # pipes of which it holds an end
         self.outputs: list[MeteredEnd | HostOutput] = []  # what Python or the host reads
         self._guests: dict[Thread, Guest] = {}
-        self._ready: deque[Guest] = deque()
+        self.waiting: deque[Guest] = deque()  # guests that can run, in order, beside the present one
         self._current: Guest | None = None
         self._verdict: tuple[Reason, str] | None = None
         self._limits_hit: set[str] = set()
@@ -145,12 +148,12 @@ class Run:
     @property
     def ready(self) -> bool:
         """A thread of it can be stepped now."""
-        return (self._current is not None or bool(self._ready)) and not self.held and self.going
+        return (self._current is not None or bool(self.waiting)) and not self.held and self.going
 
     @property
     def has_company(self) -> bool:
         """Another guest of its lane can run, beside the present one."""
-        return bool(self._ready or self.lane.queue.heap)
+        return bool(self.waiting or self.lane.queue.heap)
 
     @property
     def flies(self) -> bool:
@@ -183,7 +186,7 @@ class Run:
             self.answered()
         elif not guest.queued:
             guest.queued = True
-            self._ready.append(guest)
+            self.waiting.append(guest)
             if self.going and not self.held:
                 self.scheduler.ready(self)
 
@@ -208,7 +211,7 @@ class Run:
         """Step the thread whose turn it is; the guest's verdict (guest.py)."""
         guest = self._current
         if guest is None:
-            guest = self._ready.popleft()
+            guest = self.waiting.popleft()
             guest.queued = False
             self._current = guest
         self.inside = True
@@ -216,7 +219,9 @@ class Run:
             self.file_clock.source = self.clock
         began = monotonic_ns()
         try:
-            verdict = guest.step(until_ns)
+            verdict = guest.send(until_ns)
+        except StopIteration:
+            verdict = guests.DONE
         except Exception as error:
             self.failure = self.failure or error
             self.condemn(Reason.CANCELLED, f"{type(error).__name__}: {error}")
@@ -227,11 +232,12 @@ class Run:
             self.busy_ns += ns
         if verdict == guests.DONE:
             self._current = None
-            self.tick()
+            if self.exact_time or self.busy_ns > TICK_NS:
+                self.tick()
             state = guest.thread.state
             if state is RunState.RUNNABLE and not guest.queued:
                 guest.queued = True
-                self._ready.append(guest)
+                self.waiting.append(guest)
             elif state is RunState.DEAD:
                 guest.close()
                 self._guests.pop(guest.thread, None)
@@ -248,7 +254,7 @@ class Run:
             if timers != self._timers_told:
                 self._timers_told = timers
                 self.scheduler.deadline_changed(self)
-            if self.on_park and not self._ready:
+            if self.on_park and not self.waiting:
                 for callback in tuple(self.on_park):
                     callback()
 
@@ -449,7 +455,7 @@ class Run:
         for guest in self._guests.values():
             guest.close()
         self._guests.clear()
-        self._ready.clear()
+        self.waiting.clear()
         self._current = None
         self.scheduler.remove(self)
         for close in self.on_close:

@@ -151,9 +151,12 @@ class Scheduler:
     def ready(self, run: Run) -> None:
         """A guest of `run` can run."""
         lane = run.lane
-        lane.offer(run)
-        if not lane.queued:
-            self._queue(lane)
+        if not run.in_lane_queue and run is not lane.current:
+            run.in_lane_queue = True
+            lane.queue.push(run)
+        if not (lane.queued or lane.frozen or lane.resting):
+            lane.queued = True
+            self._lanes.push(lane)
         if not self.flights.awake:  # else the driver is here
             self.driver.wake()
 
@@ -236,11 +239,14 @@ class Scheduler:
             lane.expire()
         if lane.frozen:
             self._frozen[lane] = monotonic_ns() + FREEZE_NS
-            return
-        if lane.ready:
-            self._queue(lane)
+        elif lane.queue.heap or lane.timeline is not None or lane.resting:
+            if lane.ready:
+                self._queue(lane)
+            else:
+                self.rest(lane)
         else:
-            self.rest(lane)
+            for run in lane.runs:
+                self._suspects[run] = None
 
     def rest(self, lane: Lane) -> None:
         """`lane` has nothing to run: let its time jump, or see whether it is stuck."""

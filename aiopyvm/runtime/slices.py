@@ -19,10 +19,12 @@ LONGEST_VIRTUAL: Final = 1_000_000  # the time-stamp counter shows a virtual tim
 def slice_length(run: Run) -> int:
     """The cost of the slice that begins now."""
     quantum = run.quantum
-    most = LONGEST if run.lane.timeline is None else LONGEST_VIRTUAL
+    real = run.lane.timeline is None
+    most = LONGEST if real else LONGEST_VIRTUAL
     if quantum >= most:
         return quantum
-    return shorten(run, most // quantum * quantum)
+    longest = most // quantum * quantum
+    return longest if real and not run.has_company else shorten(run, longest)
 
 
 def shorten(run: Run, left: int) -> int:

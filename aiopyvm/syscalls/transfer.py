@@ -89,7 +89,8 @@ def length_of(segments: Segments) -> int:
 
 def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]) -> int | Wait:
     """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
-    call = call_of(t)
+    call = t.call
+    assert call is not None
     single = len(segments) == 1
     total = segments[0][1] if single else length_of(segments)
     step = 0
@@ -186,7 +187,8 @@ def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], in
 def drain_piece(t: Thread, file: File, address: int, count: int) -> int | Wait:
     """As `drain` for one segment of at most PIECE bytes, and a file that is none of a file system: in most cases it
     takes them at once."""
-    call = call_of(t)
+    call = t.call
+    assert call is not None
     if not call.done:
         try:
             n = file.write(t.memory.read(address, count))
@@ -340,7 +342,9 @@ def _need_offset(file: File, offset: int) -> None:
 @syscall(3, "read", man="read(2)")
 def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     """Read up to `count` bytes."""
-    file = reading(t, fd)
+    file = open_file(t, fd, _READABLE)
+    if file.inode is not None and file.inode.kind == S_IFDIR:
+        raise Errno(EISDIR)
     return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.read)
 
 

@@ -133,14 +133,17 @@ class NativeEngine:
         generated code cannot go on."""
         if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None or code.stay:
             return 0
-        self._adopt(code)
+        hot = self.hot
+        assert hot is not None
+        code.adopt_handlers()
+        hot.collect(code)
         try:
             offset = code.enter(core.cpu.eip)
         except (MemoryFault, DecodeFault):
             return 0  # `run` finds out again
-        _BEGIN(self._context(core, code), 0, code.arena.base + offset, budget, 0)
-        assert self.hot is not None
-        self._launched[id(core)] = code, budget, code.generation + code.invalidations, self.hot.epochs.begin()
+        code.context.cpu = ctypes.addressof(core.cpu)
+        _BEGIN(code.context, 0, code.arena.base + offset, budget, 0)
+        self._launched[id(core)] = code, budget, code.generation + code.invalidations, hot.epochs.begin()
         return ctypes.addressof(code.context)
 
     @property
@@ -210,6 +213,7 @@ class NativeEngine:
             if "_python" in self.__dict__:  # it may have been at work
                 self._python.forget(core.memory)
             code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
+            code.context.mem = core.memory.base
             code.begin(core.cpu.eip, self._snapshots)
             if self.hot is not None:
                 self.hot.attend(code)
@@ -261,9 +265,11 @@ class NativeEngine:
         assert table is not None
         assert hot is not None
         run, base, counts = table.run, code.arena.base, self._left
-        context = self._context(core, code)
+        context = code.context
+        context.cpu = ctypes.addressof(cpu)
         place = ctypes.addressof(context)
-        self._adopt(code)
+        code.adopt_handlers()
+        hot.collect(code)
         token = hot.epochs.begin()
         done: int = cpu.instructions
         try:
@@ -311,13 +317,6 @@ class NativeEngine:
         finally:
             hot.epochs.end(token)
 
-    def _context(self, core: Core, code: SpaceCode) -> Context:
-        """The context of `code`, for `core`."""
-        context = code.context
-        context.cpu = ctypes.addressof(core.cpu)
-        context.mem = core.memory.base
-        return context
-
     def _supply(self, core: Core, code: SpaceCode, rec: int, reason: int) -> int:
         """Do what generated code lacks at the record at address `rec`; the offset to go on at, 0 where the instruction
         is for Python to execute. Raises MemoryFault and DecodeFault of the instruction."""
@@ -341,12 +340,6 @@ class NativeEngine:
             assert self._table is not None
             self._table.use(wanted, core)
             code.adopt_handlers()  # a run may be long, and they may be there now
-
-    def _adopt(self, code: SpaceCode) -> None:
-        """Take over what was compiled since the last run."""
-        code.adopt_handlers()
-        if self.hot is not None:
-            self.hot.collect(code)
 
     def _touch(self, core: Core, context: Context) -> bool:
         """Make the access fast for which generated code came back; False where it stays slow, or was none.

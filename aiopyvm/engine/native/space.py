@@ -82,7 +82,7 @@ class SpaceCode:
 
         Raises MemoryFault or DecodeFault of the instruction there.
         """
-        return self.record(eip) or self._translate(eip)
+        return self._entries.get(eip) or self._base.entries.get(eip) or self._translate(eip)
 
     def record(self, eip: int) -> int:
         """The offset of the live record at `eip`; 0: there is none."""
