@@ -402,3 +402,27 @@ def test_random_branches() -> None:
         assert states[0] == states[1], seed
         count += made(hot)
     assert count > 30
+
+
+@pytest.mark.parametrize("budget", [1, 5, 61, 100_000])
+def test_every_instruction_is_counted_for_who_executed_it(budget: int) -> None:
+    engine, core = hot_engine(2), mixed()
+    finish(engine, core, lambda: budget)
+    counts = engine.statistics()
+    tiers = [counts[f"instructions_{tier}"] for tier in ("hot", "cold", "evaluated", "python")]
+    assert sum(tiers) == counts["instructions"] == core.cpu.instructions
+    assert min(tiers) >= 0
+    assert (tiers[0] > counts["instructions"] // 2) == (budget == 100_000)
+    core.memory.close()
+    del core
+    gc.collect()
+    assert engine.statistics()["instructions_hot"] == tiers[0]
+
+
+def test_what_a_region_executes_is_counted_exactly() -> None:
+    engine, core = hot_engine(1), looping("again: inc eax; nop; dec ecx; jnz again; hlt")
+    core.cpu.ecx = 1000
+    engine.run(core, 4 * 100)
+    before = engine.statistics()["instructions_hot"]
+    engine.run(core, 4 * 500)
+    assert engine.statistics()["instructions_hot"] - before == 4 * 499  # the first pass of a run is in cold code

@@ -13,7 +13,7 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlers import Shapes
 from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
+from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
 from aiopyvm.mem.space import AddressSpace
@@ -99,12 +99,12 @@ class HotMachine(Machine):
 
     def __init__(self, memory: AddressSpace) -> None:
         self._hot = hot_engine()
-        self.cases = self.compiled = 0
+        self.cases = self.compiled = self.executed = 0
         super().__init__(self._hot, memory)
 
     def summary(self) -> str:
         """How many cases could become a region, and did."""
-        return f"{self.cases} cases in the flat mode, {self.compiled} of them regions"
+        return f"{self.cases} cases in the flat mode, {self.compiled} of them regions, {self.executed} executed there"
 
     def _prepare(self, case: Case) -> dict[int, bytearray]:
         self.memory.close()
@@ -124,16 +124,18 @@ class HotMachine(Machine):
         self.cases += 1
         if self.cases % _FRESH == 0:
             self.engine = self._hot = hot_engine()  # what is known is bounded, and this one looks for it
-        before = _regions(self._hot)
+        before = self._counts()
         core.cpu.eip = _JUMPER
         exit_ = self.engine.run(core, 2)
-        self.compiled += _regions(self._hot) - before
+        made, executed = (now - then for now, then in zip(self._counts(), before, strict=True))
+        self.compiled += made
+        self.executed += executed
         return exit_ if exit_.reason is not ExitReason.BUDGET else self._whole(core, case, exit_)
 
-
-def _regions(engine: Engine) -> int:
-    counts = engine.statistics()
-    return counts.get("regions_compiled", 0) + counts.get("regions_cached", 0)
+    def _counts(self) -> tuple[int, int]:
+        """Regions that were made, and instructions that they have executed."""
+        counts = self._hot.statistics()
+        return counts.get("regions_compiled", 0) + counts.get("regions_cached", 0), counts.get("instructions_hot", 0)
 
 
 __all__ = ["ENGINES", "HotMachine", "NativeMachine", "machine_of", "summary", "want_handlers"]

@@ -57,6 +57,14 @@ def context_field(text: Text, name: str) -> str:
     return text.value(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS[name]}")
 
 
+def count_hot(text: Text, budget: str, step: str) -> None:
+    """Count what a region executes: its budget is added (`step` "add") at the way in, subtracted ("sub") at the way
+    out."""
+    place = context_field(text, "hot")
+    before = text.fresh(f"load i64, ptr {place}")
+    text.line(f"store i64 {text.fresh(f'{step} i64 {before}, {budget}')}, ptr {place}")
+
+
 def check_budget(text: Text, rec: str = "%rec", words: Words = UNCHANGED) -> None:
     """Leave unless the budget has an instruction left."""
     spent, fine = text.new_label(), text.new_label()

@@ -88,18 +88,21 @@ class NativeEngine:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the engine was made: instructions by who executed them, exits by reason."""
+        hot = self.hot.statistics() if self.hot is not None else {}
         exits = {f"exits_{reason.name.lower()}": self._exits[reason] for reason in ExitReason}
         left = {f"left_{reason.name.lower()}": self._left[reason] for reason in Left}
         return {
             "instructions": self._instructions,
+            "instructions_cold": self._instructions - hot.get("instructions_hot", 0) - self._stepped - self._in_python,
             "instructions_evaluated": self._stepped,
             "instructions_python": self._in_python,
+            "blocks": self._runs.blocks if self._runs is not None else 0,
             "decoded": self._runs.decoded if self._runs is not None else 0,
             "decoded_by_table": self._runs.decoded_by_table if self._runs is not None else 0,
             "first_touches": self._touched,
             "snapshots_taken": self._snapshots.taken,
             "snapshots_adopted": self._snapshots.adopted,
-            **(self.hot.statistics() if self.hot is not None else {}),
+            **hot,
             **left,
             **exits,
         }

@@ -25,6 +25,7 @@ from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.epochs import Epochs
+from aiopyvm.engine.native.layout import Context
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
@@ -69,6 +70,7 @@ class Installed:
     around it was executed, or another region leads there.
     """
 
+    context: Context
     roots: dict[int, Region] = field(default_factory=dict)
     made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
     pending: deque[tuple[int, int]] = field(default_factory=deque)  # generation, address
@@ -110,6 +112,7 @@ class Hot:
         self._regions: dict[int, list[Region]] = {}
         self._order: deque[Region] = deque()
         self._bytes = 0  # of code
+        self._executed = 0  # instructions, in spaces that are no more
         self._kept_bytes = 0  # of it, what spaces to come may have
         self._barred: set[tuple[int, bytes]] = set()
         self._making: dict[str, _Wanted] = {}  # by name
@@ -136,14 +139,20 @@ class Hot:
     def statistics(self) -> dict[str, int]:
         """Counters since the start: regions by what became of them, bytes of code there are, time of the compiler."""
         self._forget_lost()
-        now = {"region_bytes": self._bytes, "region_compile_ms": round(1000 * self.compile_seconds)}
+        with self._lock:
+            executed = self._executed + sum(installed.context.hot for installed in self._spaces.values())
+        now = {
+            "instructions_hot": executed,
+            "region_bytes": self._bytes,
+            "region_compile_ms": round(1000 * self.compile_seconds),
+        }
         return {f"regions_{name}": count for name, count in self.counters.items()} | now
 
     # -- what the engine tells -----------------------------------------------------------------------------------------
 
     def attend(self, code: SpaceCode) -> None:
         """Look after a space from now on."""
-        installed = Installed()
+        installed = Installed(code.context)
         weakref.finalize(code, self._lost.append, installed)
         code.threshold = self.after
         code.patience = self._patience
@@ -162,6 +171,7 @@ class Hot:
             with self._lock:
                 if self._lost:
                     installed = self._lost.popleft()
+                    self._executed += installed.context.hot
                     for root in list(installed.roots):
                         self._uninstall(installed, root)
 

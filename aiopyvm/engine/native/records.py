@@ -86,7 +86,8 @@ class Runs:
         self._decoder = decoder
         self._forms: dict[bytes, Form] = {}
         self._lock = threading.Lock()
-        self.decoded = 0
+        self.blocks = 0
+        self.decoded = 0  # instructions, in all blocks
         self.decoded_by_table = 0  # those of them that generated code did not know
 
     def find(self, space: AddressSpace, address: int, stop: int) -> Run:
@@ -103,6 +104,7 @@ class Runs:
             run = self.decode(space, address, stop, MAX_RUN if self._decoder is None else 1)
             self.decoded_by_table += len(run.addresses)
         self.decoded += len(run.addresses)
+        self.blocks += 1
         return run
 
     def form(self, insn: Insn) -> Form:

@@ -6,7 +6,7 @@ root itself goes on with the cold code behind the record that led here, as the c
 
 from __future__ import annotations
 
-from aiopyvm.engine.native.calls import WORDS, dispatch, jump_through_cache, linked_record
+from aiopyvm.engine.native.calls import WORDS, count_hot, dispatch, jump_through_cache, linked_record
 from aiopyvm.engine.native.llvmtext import UNLIKELY
 from aiopyvm.engine.native.regiondraft import Draft, signed
 from aiopyvm.engine.native.regionflags import PARTS
@@ -85,6 +85,7 @@ class Exits:
                 text.label(label)
             words = {word: text.fresh(f"load i32, ptr %l.{word}") for word in WORDS}
             budget = text.fresh(f"add i64 {text.fresh('load i64, ptr %l.out')}, {draft.most}")
+            count_hot(text, budget, "sub")
             eip = text.fresh("load i32, ptr %l.eip")
             root = signed(draft.graph.nodes[0].eip)
             text.branch(text.fresh(f"icmp eq i32 {eip}, {root}"), "out_cold", "out_far", UNLIKELY)

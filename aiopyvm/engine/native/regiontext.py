@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from aiopyvm.engine.native.calls import UNCHANGED, define, dispatch, linked_record
+from aiopyvm.engine.native.calls import UNCHANGED, count_hot, define, dispatch, linked_record
 from aiopyvm.engine.native.layout import CPU_OFFSETS, PAGE_TABLE
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
@@ -72,10 +72,13 @@ class RegionText:
         text.line(f"%p.eip = getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['eip']}")
         left = text.fresh(f"sub i64 %budget, {self._draft.most}")
         text.line(f"store i64 {left}, ptr %l.left")
-        short = text.new_label()
-        text.branch(text.fresh(f"icmp slt i64 {left}, 0"), short, label_of(self.graph.nodes[0]), UNLIKELY)
+        short, enough = text.new_label(), text.new_label()
+        text.branch(text.fresh(f"icmp slt i64 {left}, 0"), short, enough, UNLIKELY)
         text.label(short)
         dispatch(text, linked_record(text), "%budget", UNCHANGED)
+        text.label(enough)
+        count_hot(text, "%budget", "add")
+        text.line(f"br label %{label_of(self.graph.nodes[0])}")
 
     # -- trees ---------------------------------------------------------------------------------------------------------
 
