@@ -53,6 +53,8 @@ class Dispatcher:
             call.values = values = row.decode(t, args)
             if kernel.strace is not None:
                 call.state["strace"] = strace.entry(t, call, row)
+                if row.name in strace.ENDINGS:
+                    kernel.strace(t, strace.ending(call, row))
             result = row.handler(t, *values)
         except Exception as error:
             result = self._failed(t, call, row, error)

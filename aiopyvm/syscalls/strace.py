@@ -23,6 +23,7 @@ from aiopyvm.syscalls.spec import Kind, Syscall
 
 SHOWN_BYTES: Final = 32  # of a string or buffer, as strace -s 32
 SHOWN_ITEMS: Final = 32
+ENDINGS: Final = frozenset({"exit", "exit_group"})
 _ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 
 Show = Callable[[Thread, Any, Call, int, "int | None"], str]  # thread, kind, call, index of the argument, result
@@ -43,6 +44,11 @@ def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
             text if text is not None else _show(t, call, row, n, row.kinds[n], result) for n, text in enumerate(shown)
         )
     return f"{row.name}({arguments}) = {_result(row, result)}"
+
+
+def ending(call: Call, row: Syscall) -> str:
+    """Return the line of a call that does not return; it is shown when it begins."""
+    return f"{row.name}({', '.join(text or '' for text in call.state['strace'])}) = ?"
 
 
 def unknown(number: int, args: tuple[int, ...]) -> str:

@@ -94,7 +94,7 @@ def test_root_mount_env_and_cwd(run: Run, guest: GuestPaths, tmp_path: Path) -> 
 
 def test_strace_and_trace(run: Run, guest: GuestPaths) -> None:
     _, _, err = run("run", "--strace", guest("hello"))
-    assert err == 'write(1, "Hello, world!\\n", 14) = 14\n'
+    assert err == 'write(1, "Hello, world!\\n", 14) = 14\nexit(0) = ?\n'
     _, out, err = run("run", "--trace", guest("hello"))
     assert out == b"Hello, world!\n"
     assert err.count("\n") > 100
