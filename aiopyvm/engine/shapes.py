@@ -2,7 +2,10 @@
 
 A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Its trace
 has `param` operations, and registers named "$n", where an operand's value would stand; the values of an instruction's
-parameters are in the order in which tracing meets them.
+parameters are in the order in which tracing meets them. Segments that are flat are one: in mode 0 they trace alike.
+
+A *general* shape is every 32-bit address at once: displacement, index, scale and base are parameters, a register that
+an address does not have is number `NOWHERE`, and static immediates are parameters too.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from aiopyvm.isa.state import MODE_X87, SEGMENTS
 from aiopyvm.isa.trace import Tracer, lockable, trace_operations
 from aiopyvm.isa.x87 import opcode
 
+NOWHERE: Final = -1  # the register, always 0, that a general shape's address has in place of none
+_FLAT: Final = (0, 2, 3)  # ES, SS, DS; to CS nothing is written
 SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
 
 
@@ -50,8 +55,11 @@ class ShapeTracer(AddressTracer):
     given.
     """
 
-    def __init__(self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int], mode: int = 0) -> None:
+    def __init__(
+        self, insn: Insn, fixed_immediates: bool, sentinels: tuple[int, int], mode: int = 0, general: bool = False
+    ) -> None:
         super().__init__(mode)
+        self._general = general
         self.params: list[int] = []
         self._operands = iter(range(len(insn.operands)))
         self._fixed = fixed_immediates
@@ -79,12 +87,22 @@ class ShapeTracer(AddressTracer):
             super().set(register, value)
 
     def effective_address(self, operand: Memory) -> Value:
+        if self._general:
+            return self._general_address(operand)
         total = self._param(operand.displacement) if operand.displacement else self.const(0)
         if operand.index >= 0:
             total = (self.get(self._register(operand.index)) << (operand.scale.bit_length() - 1)) + total
         if operand.base >= 0:
             total = self.get(self._register(operand.base)) + total
         return total & 0xFFFF if operand.address_size == 16 else total
+
+    def _general_address(self, operand: Memory) -> Value:
+        if operand.address_size == 16:
+            raise TypeError("no general shape has addresses of 16 bits")
+        total = self._param(operand.displacement)
+        index = self.get(self._register(operand.index))
+        total = (index << (self._param(operand.scale.bit_length() - 1) & 3)) + total
+        return self.get(self._register(operand.base)) + total
 
     def place(self, operand: Operand) -> Place:
         index = next(self._operands)
@@ -98,14 +116,14 @@ class ShapeTracer(AddressTracer):
                 return MemoryPlace(
                     self, SEGMENTS[operand.segment], self.effective_address(operand), operand.width, wrap
                 )
-            case Immediate(value, width) if index not in self.insn.row.static and not self._fixed:
+            case Immediate(value, width) if not self._fixed and is_parameter(self.insn, index, self._general):
                 return ImmediatePlace(self._param(value, integer(width)))
             case Relative(displacement, _):
                 return ImmediatePlace(self._param(displacement))  # bound as a target
         return super().place(operand)
 
 
-def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
+def _operand_key(operand: Operand, static: bool, flat: bool) -> tuple[Any, ...]:
     match operand:
         case Register("gpr", number, 8):
             return ("gpr", 8, number >= 4)
@@ -113,8 +131,8 @@ def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
             return ("gpr", width)
         case Memory():
             return (
-                "mem", operand.segment, operand.base >= 0, operand.index >= 0, operand.scale, operand.displacement != 0,
-                operand.address_size, operand.width, operand.base if static else None,
+                "mem", segment_key(operand.segment, flat), operand.base >= 0, operand.index >= 0, operand.scale,
+                operand.displacement != 0, operand.address_size, operand.width, operand.base if static else None,
             )  # fmt: skip
         case Immediate(value, width):
             return ("imm", width, value if static else None)
@@ -123,15 +141,41 @@ def _operand_key(operand: Operand, static: bool) -> tuple[Any, ...]:
     return ("fixed", operand)
 
 
+def segment_key(segment: int, flat: bool) -> int:
+    """What a segment's number, or a segment override (-1: none), means for a shape, where segments may be flat."""
+    return -1 if flat and segment in _FLAT else segment
+
+
 def shape_key(insn: Insn, fixed_immediates: bool, mode: int = 0) -> tuple[Any, ...]:
     """What two instructions must share to share a handler's code for a mode."""
-    keys = [_operand_key(op, fixed_immediates or i in insn.row.static) for i, op in enumerate(insn.operands)]
+    flat = not mode
+    keys = [_operand_key(op, fixed_immediates or i in insn.row.static, flat) for i, op in enumerate(insn.operands)]
     if mode & MODE_X87 and "D8" <= insn.row.encoding[:2] <= "DF":
         keys.append(("fop", opcode(insn.code)))  # such blocks keep it
-    return (id(insn.row), mode, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock, *keys)
+    segment = segment_key(insn.segment, flat)
+    return (id(insn.row), mode, insn.operand_size, insn.address_size, segment, insn.rep, insn.lock, *keys)
 
 
-def parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
+def is_parameter(insn: Insn, index: int, general: bool) -> bool:
+    """Tell whether an immediate operand is a parameter of its shape, or of the general one."""
+    return index not in insn.row.static or (general and not insn.row.operands[index].isdigit())
+
+
+def general_key(insn: Insn) -> tuple[Any, ...]:
+    """What two instructions must share to share the code of a general shape in the flat mode."""
+    keys: list[tuple[Any, ...]] = []
+    for index, operand in enumerate(insn.operands):
+        match operand:
+            case Memory():
+                keys.append(("mem", segment_key(operand.segment, True), operand.width))
+            case Immediate(_, width) if is_parameter(insn, index, True):
+                keys.append(("imm", width))
+            case _:
+                keys.append(_operand_key(operand, True, True))
+    return ("general", id(insn.row), insn.operand_size, segment_key(insn.segment, True), insn.rep, insn.lock, *keys)
+
+
+def parameters(insn: Insn, fixed: bool, general: bool = False) -> tuple[tuple[int, ...], int | None]:
     """The parameters of an instruction's shape in the order in which tracing meets them; a branch target, always last,
     as what is to be added to the address (None: there is none).
     """
@@ -142,20 +186,25 @@ def parameters(insn: Insn, fixed: bool) -> tuple[tuple[int, ...], int | None]:
         match operand:
             case Register("gpr", number, width):
                 values.append(number & 3 if width == 8 else number)
+            case Memory() if general:
+                scale = operand.scale.bit_length() - 1
+                values.extend((operand.displacement, operand.index, scale, operand.base))
             case Memory():
                 if operand.displacement:
                     values.append(operand.displacement)
                 values.extend(number for number in (operand.index, operand.base) if number >= 0)
-            case Immediate(value, _) if index not in insn.row.static and not fixed:
+            case Immediate(value, _) if not fixed and is_parameter(insn, index, general):
                 values.append(value)
             case Relative(displacement, _):
                 return tuple(values), insn.length + displacement
     return tuple(values), None
 
 
-def trace_shape(insn: Insn, fixed: bool, sentinels: tuple[int, int], mode: int = 0) -> ShapeTracer:
+def trace_shape(
+    insn: Insn, fixed: bool, sentinels: tuple[int, int], mode: int = 0, general: bool = False
+) -> ShapeTracer:
     """Trace `insn` for a mode (MODE_* bits), as if EIP and the next EIP were the sentinels."""
-    tracer = ShapeTracer(insn, fixed, sentinels, mode)
+    tracer = ShapeTracer(insn, fixed, sentinels, mode, general)
     tracer.insn = insn
     tracer.emit("insn", None, (), (insn, sentinels[0]))
     trace_operations(tracer, insn)

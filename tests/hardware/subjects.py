@@ -11,10 +11,12 @@ from typing import Final
 
 from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.engine import NativeEngine
-from aiopyvm.engine.native.handlers import Shapes
+from aiopyvm.engine.native.handlers import Shape, Shapes, has_general
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
+from aiopyvm.isa.insn import Insn
 from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
 from aiopyvm.mem.space import AddressSpace
 from tests.engine.engines import BUILD_SECONDS, engine_of, hot_engine
@@ -22,7 +24,8 @@ from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.machine import Machine
 from tests.hardware.wire import DATA, PAGE, READ_ONLY, STACK, Case
 
-ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "hot")  # "plain": of the tests, no engine around it
+# "plain": of the tests, no engine around it; "general": native, and general shapes where there are such.
+ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "general", "hot")
 _JUMPER: Final = 0x00700000  # r-x, one page: JMP [here + _POINTER]
 _POINTER: Final = 16
 _FAR: Final = 1 << 20  # instructions, between two cases
@@ -40,6 +43,8 @@ def machine_of(name: str, cases: Iterable[Case] = ()) -> Machine:
         return HotMachine(AddressSpace())
     if name == "native":
         return NativeMachine(cases)
+    if name == "general":
+        return NativeMachine((), general=True)
     return Machine(engine_of(name), AddressSpace())
 
 
@@ -49,11 +54,14 @@ def summary(machine: Machine) -> str:
 
 
 class NativeMachine(Machine):
-    """On cold generated code: handlers for every shape of `cases` that can have one are there from the start."""
+    """On cold generated code: handlers for every shape of `cases` that can have one are there from the start.
 
-    def __init__(self, cases: Iterable[Case]) -> None:
+    `general`: instructions have their general shape's handler where there is one.
+    """
+
+    def __init__(self, cases: Iterable[Case], *, general: bool = False) -> None:
         engine_of("native")  # skips where there is none
-        table = HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
+        table = (GeneralTable if general else HandlerTable)(ahead_of_time().wait(BUILD_SECONDS))
         want_handlers(table, cases)
         self._native = NativeEngine(lambda: table)
         self._clock = self.cases = self.left = 0
@@ -77,6 +85,21 @@ class NativeMachine(Machine):
     def summary(self) -> str:
         """How many cases ran in a handler."""
         return f"{self.cases} cases in the flat mode, {self.left} of them left to Python"
+
+
+class GeneralTable(HandlerTable):
+    """Handlers of general shapes come before those of instructions' own shapes."""
+
+    def _shape(self, insn: Insn) -> tuple[Shape, int | None]:
+        if has_general(insn):
+            shape = Shape(insn, general=True)
+            handler = self.find(shape.name)
+            if handler is not None:
+                return shape, handler
+        return super()._shape(insn)
+
+    def runs(self) -> Runs:
+        return Runs(self.form, self.find)
 
 
 def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:

@@ -12,7 +12,8 @@ from tests.hardware.machine import differences
 from tests.hardware.subjects import HotMachine, NativeMachine, machine_of
 from tests.hardware.wire import Case
 
-TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1000, "hot": 250}  # how many cases of each set at most
+# How many cases of each set at most.
+TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1000, "general": 1000, "hot": 250}
 SHOWN = 10
 
 
@@ -45,6 +46,7 @@ def test_replay(name: str, tier: str) -> None:
             kinds[case.code[:2].hex()] += 1
     assert not wrong, f"{len(wrong)} differ: {kinds.most_common(SHOWN)}\n" + "\n".join(wrong[:SHOWN])
     if isinstance(machine, NativeMachine):
-        assert machine.left < machine.cases // 10, machine.summary()
+        most = 10 if tier == "native" else 60  # of a hundred: prefixes that mean nothing make shapes of their own
+        assert machine.left < machine.cases * most // 100, machine.summary()
     if isinstance(machine, HotMachine):
         assert (machine.compiled > machine.cases // 2) == (name == "integer"), machine.summary()

@@ -26,12 +26,12 @@ from aiopyvm.engine.native.decodejob import (
     Learned,
 )
 from aiopyvm.engine.native.decodetables import Tables
-from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE
+from aiopyvm.engine.native.layout import CPU_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
 
 _MOST_BYTES: Final = 15
-_OWN_BITS: Final = 11
+_OWN_BITS: Final = 12
 
 
 _OFFSETS: Final = {name: getattr(DecodeJob, name).offset for name, *_ in DecodeJob._fields_}
@@ -187,7 +187,9 @@ class _Decoder:
         t.label("prefix")
         self.set("opcode", self._byte())
         prefix = self._load("@decode_prefixes", self.get("opcode"), 8)
-        cases = {1: "p66", 2: "out", 3: "prep", 4: "prep", 5: "plock"} | {8 + n: "psegment" for n in range(6)}
+        cases = {1: "p66", 2: "out", 3: "prep", 4: "prep", 5: "plock"} | {
+            tables.FIRST_SEGMENT + n: "psegment" for n in range(7)
+        }
         listed = " ".join(f"i32 {number}, label %{label}" for number, label in cases.items())
         t.line(f"switch i32 {prefix}, label %opcode [ i32 0, label %opcode {listed} ]")
         t.label("p66")
@@ -202,7 +204,7 @@ class _Decoder:
         self.set("lock", 1)
         self._go("pnext")
         t.label("psegment")
-        self.set("segment", t.fresh(f"sub i32 {prefix}, 7"))
+        self.set("segment", t.fresh(f"sub i32 {prefix}, {tables.FIRST_SEGMENT}"))
         self._go("pnext")
         t.label("pnext")
         length = t.fresh(f"sub i32 {self.get('at')}, {self.get('start')}")
@@ -280,10 +282,9 @@ class _Decoder:
 
     def _address_key(self) -> None:
         t, base = self.t, self.get("base")
-        on_stack = t.fresh(f"and i1 {self._is(self._bits(base, 1, 7), 2)}, {self._is(self.get('segment'), 0)}")
         bits = (
             (self._is(base, 8, "ne"), tables.HAS_BASE), (self._is(self.get("index"), 8, "ne"), tables.HAS_INDEX),
-            (self._is(self.get("displacement"), 0, "ne"), tables.HAS_DISPLACEMENT), (on_stack, tables.ON_STACK),
+            (self._is(self.get("displacement"), 0, "ne"), tables.HAS_DISPLACEMENT),
         )  # fmt: skip
         for condition, bit in bits:
             self.include("key", self.wide(condition, tables.KEY_MEMORY + bit.bit_length() - 1, "i1"))
@@ -295,8 +296,17 @@ class _Decoder:
     # -- operands ------------------------------------------------------------------------------------------------------
 
     def _operands(self) -> None:
-        """`word`: registers and length of the record; `values`: its values; in the order of `shapes.parameters`."""
+        """`word`: registers and length of the record; `values`: its values; in the order of `shapes.parameters`.
+
+        They are read again, `general` being 1, for the general shape, and, it being 2, where that has no handler.
+        """
         t = self.t
+        self.set("general", 0)
+        self.set("operands", self.get("at"))
+        self._go("operands")
+        t.label("operands")
+        self.set("at", self.get("operands"))
+        self.set("value", 0)
         self.set("word", 0)
         self.set("register", 0)  # bits into `word`
         t.slot("values", "[4 x i32]", 8)
@@ -352,12 +362,28 @@ class _Decoder:
         self.include("key", self.wide(self._is(self.get("displacement"), 0, "ne"), bit, "i1"))
         self._go(labels[tables.MEMORY])
         t.label(labels[tables.MEMORY])
+        any_address = t.new_label()
+        is_general = self._is(self.get("general"), 1)
+        t.branch(is_general, any_address, "oaddress")
+        t.label("oaddress")
         with self._when(self._is(self.get("displacement"), 0, "ne")):
             self._value(self.get("displacement"))
         for name in ("index", "base"):
             with self._when(self._is(self.get(name), 8, "ne")):
                 self._register(self.get(name))
         self._go("operand")
+        t.label(any_address)
+        self._value(self.get("displacement"))
+        at = self.get("register")
+        self._register_or_zero("index")
+        scale = t.fresh(f"shl i32 {self.get('scale')}, {at}")
+        self.set("word", t.fresh(f"or i32 {self.get('word')}, {scale}"))
+        self._register_or_zero("base")
+        self._go("operand")
+
+    def _register_or_zero(self, name: str) -> None:
+        number, none = self.get(name), CPU_OFFSETS["ds_base"] >> 2
+        self._register(self.t.fresh(f"select i1 {self._is(number, 8)}, i32 {none}, i32 {number}"))
 
     def _immediates(self, labels: Mapping[int, str]) -> None:
         t = self.t
@@ -368,6 +394,8 @@ class _Decoder:
                 self._value(value)
             elif kind == tables.STATIC:
                 self.include("key", self.wide(self._bits(value, 0, 0xFFFF), tables.KEY_STATIC))
+                with self._when(self._is(self.get("general"), 1)):
+                    self._value(value)
             else:
                 self.set("relative", value)
                 self.set("flags", t.fresh(f"or i32 {self.get('flags')}, {BRANCH}"))
@@ -397,13 +425,26 @@ class _Decoder:
         length = t.fresh(f"sub i32 {self.get('at')}, {self.get('start')}")
         self._leave_if(t.fresh(f"icmp ugt i32 {self.get('at')}, {self._input('room')}"))
         self._leave_if(self._is(length, _MOST_BYTES, "ugt"))
-        self._search("own", "@decode_keys", 8, _OWN_BITS, "learned")
+        t.line(f"switch i32 {self.get('general')}, label %own [ i32 1, label %generalise i32 2, label %learned ]")
+        t.label("generalise")
+        self.set("key", t.fresh(f"and i64 {self.get('exact', 64)}, {tables.general(-1) & ~tables.GENERAL}"), 64)
+        self.include("key", str(tables.GENERAL))
+        self._go("own")
+        t.label("own")
+        self._search("own", "@decode_keys", 8, _OWN_BITS, "absent")
         at = self.wide(self.get("place"), 2)
         place = t.fresh(f"getelementptr i8, ptr @decode_handlers, i64 {at}")
         here = t.fresh("sub i64 ptrtoint (ptr @decode_handlers to i64), ptrtoint (ptr @code_base to i64)")
         distance = t.fresh(f"add i32 {t.fresh(f'load i32, ptr {place}')}, {t.fresh(f'trunc i64 {here} to i32')}")
         self.set("handler", distance)
         self._go("found")
+        t.label("absent")
+        self.add("general", 1)
+        exact, general = self.get("exact", 64), self.get("key", 64)
+        first = self._is(self.get("general"), 1)
+        self.set("exact", t.fresh(f"select i1 {first}, i64 {general}, i64 {exact}"), 64)
+        self.set("key", self.get("exact", 64), 64)
+        self._go("operands")
         t.label("learned")
         learned = self._input("learned", "ptr")
         self._search("more", learned, ctypes.sizeof(Learned), LEARNED_BITS, "unknown")

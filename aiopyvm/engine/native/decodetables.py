@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from aiopyvm.engine.native.decodejob import CALLS, ENDS, FALLS, LOCKABLE, STATIC_BASE, place
 from aiopyvm.engine.native.records import CALL, NEVER_FALL
+from aiopyvm.engine.shapes import segment_key
 from aiopyvm.isa.decode import Decoder
 from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register
@@ -29,10 +30,13 @@ FIXED: Final = 16  # + a register's number
 
 # A key's bits.
 KEY_CONTEXT, KEY_SEGMENT, KEY_LOCK, KEY_HIGH, KEY_MEMORY, KEY_STATIC, KEY_BASE = 16, 19, 22, 23, 26, 32, 48
-HAS_BASE, HAS_INDEX, SCALE, HAS_DISPLACEMENT, ON_STACK = 1, 2, 2, 16, 32  # of KEY_MEMORY; SCALE is a shift
+HAS_BASE, HAS_INDEX, SCALE, HAS_DISPLACEMENT = 1, 2, 2, 16  # of KEY_MEMORY; SCALE is a shift
+GENERAL: Final = 1 << 62  # the key of a general shape, which has no bits of the address or of a static immediate
 
+FIRST_SEGMENT: Final = 6  # in PREFIXES: a segment that is flat; then + number + 1
 PREFIXES: Final = {0x66: 1, 0x67: 2, 0xF2: 3, 0xF3: 4, 0xF0: 5} | {
-    byte: 8 + number for number, byte in enumerate((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
+    byte: FIRST_SEGMENT + segment_key(number, True) + 1
+    for number, byte in enumerate((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
 }
 _PLAN: Final = 4
 _REGISTERS: Final = 3
@@ -117,14 +121,15 @@ class Tables:
     def key(self, insn: Insn) -> int:
         """The key of an instruction's shape; 0: it is left to Python.
 
-        From bit 0 on: leaf; context; segment override + 1; LOCK; which of the first three register parameters are AH to
-        BH; the form of the address; a static immediate; a static address's base + 1.
+        From bit 0 on: leaf; context; segment override + 1, if it is not flat; LOCK; which of the first three register
+        parameters are AH to BH; the form of the address; a static immediate; a static address's base + 1.
         """
         context, number = self.find(insn)
         leaf = self._by_number[number]
         if leaf is None or (insn.lock and not leaf.flags & LOCKABLE):
             return 0
-        key = number | context << KEY_CONTEXT | (insn.segment + 1) << KEY_SEGMENT | insn.lock << KEY_LOCK
+        segment = segment_key(insn.segment, True) + 1
+        key = number | context << KEY_CONTEXT | segment << KEY_SEGMENT | insn.lock << KEY_LOCK
         registers = 0
         for index, operand in enumerate(insn.operands):
             match operand:
@@ -134,7 +139,7 @@ class Tables:
                     registers += 1
                 case Memory():
                     registers += (operand.base >= 0) + (operand.index >= 0)
-                    key |= _address_bits(operand, insn.segment) << KEY_MEMORY
+                    key |= _address_bits(operand) << KEY_MEMORY
                     if leaf.flags & STATIC_BASE:
                         key |= operand.base + 1 << KEY_BASE
                 case Immediate() if leaf.pattern.fields[index].place == "imm" and index in insn.row.static:
@@ -147,10 +152,14 @@ def _number(numbers: dict[T, int], thing: T) -> int:
     return numbers.setdefault(thing, len(numbers))
 
 
-def _address_bits(address: Memory, override: int) -> int:
+def general(key: int) -> int:
+    """The key of the general shape of instructions with `key`."""
+    return key & (1 << KEY_MEMORY) - 1 | GENERAL
+
+
+def _address_bits(address: Memory) -> int:
     bits = HAS_BASE * (address.base >= 0) | HAS_INDEX * (address.index >= 0) | address.scale.bit_length() - 1 << SCALE
-    bits |= HAS_DISPLACEMENT * (address.displacement != 0)
-    return bits | ON_STACK * (override < 0 and address.base in (4, 5))
+    return bits | HAS_DISPLACEMENT * (address.displacement != 0)
 
 
 # -- leaves ------------------------------------------------------------------------------------------------------------
@@ -242,11 +251,11 @@ class _Maker:
             self.fixed.append((field.kind, number))
 
     def _immediate(self, field: Field, static: bool) -> None:
+        self.values += 1  # in the general shape, where it is static
         if static and 8 * self.pattern.immediates[field.index] > _STATIC_BITS:
             raise _ForPython
         self.plan.append(STATIC if static else IMMEDIATE)
         self.immediates.append(self._reading(field, field.width))
-        self.values += not static
 
     def _reading(self, field: Field, width: int) -> int:
         """How an immediate becomes `width` bits: log2 of its bytes, 4 where it is signed, log2 of width's bytes * 8."""

@@ -1,5 +1,6 @@
 """The text of the object that is built ahead of time: all functions of `runtime_ir`, a handler for each shape of
-`commonshapes`, and the decoder that finds them. A shape without native form has the handler `step` under its name.
+`commonshapes` and `rowshapes`, and the decoder that finds them. A shape of the former without native form has the
+handler `step` under its name.
 
 `handlers_text` is the text of a further object, for shapes that are met while guests run.
 """
@@ -10,9 +11,10 @@ from collections.abc import Iterable
 
 from aiopyvm.engine.native.commonshapes import SHAPES
 from aiopyvm.engine.native.decode_ir import decoder_text
-from aiopyvm.engine.native.decodetables import Tables
-from aiopyvm.engine.native.handlers import Shape
+from aiopyvm.engine.native.decodetables import Tables, general
+from aiopyvm.engine.native.handlers import GENERAL, Shape
 from aiopyvm.engine.native.llvmtext import Unlowerable, module
+from aiopyvm.engine.native.rowshapes import row_shapes
 from aiopyvm.engine.native.runtime_ir import leave_declarations, runtime_text
 from aiopyvm.isa.decode import decode, decoder
 
@@ -31,14 +33,16 @@ def _functions(shapes: Iterable[Shape]) -> tuple[list[str], list[str]]:
 
 def object_text() -> str:
     """The LLVM text of the object that is built ahead of time."""
-    insns = [decode(bytes.fromhex(code)) for code in SHAPES.split()]
-    shapes = [Shape(insn) for insn in insns]
+    table = decoder()
+    shapes = [*(Shape(decode(bytes.fromhex(code))) for code in SHAPES.split()), *row_shapes(table)]
     functions, without = _functions(shapes)
-    aliases = [f"@{name} = alias void (), ptr @step" for name in without]
-    tables = Tables(decoder())
-    keys = {tables.key(insn): shape.name for insn, shape in zip(insns, shapes, strict=True)}
-    keys.pop(0, None)  # what is left to Python
-    handlers = {key: "step" if name in without else name for key, name in keys.items()}
+    aliases = [f"@{name} = alias void (), ptr @step" for name in without if not name.startswith(GENERAL)]
+    tables = Tables(table)
+    handlers: dict[int, str] = {}
+    for shape in shapes:
+        key = tables.key(shape.insn)
+        if key and not (shape.general and shape.name in without):
+            handlers[general(key) if shape.general else key] = "step" if shape.name in without else shape.name
     return module([*runtime_text(), *functions, *aliases, *decoder_text(tables, handlers)])
 
 

@@ -8,6 +8,7 @@ instructions' records have the handler `step`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -24,17 +25,28 @@ from aiopyvm.engine.native.calls import (
     linked_record,
     record_field,
 )
-from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
+from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, CPU_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
 from aiopyvm.engine.native.lower import Lowering
-from aiopyvm.engine.shapes import SENTINELS, ShapeTracer, replace_sentinels, shape_key, trace_shape
+from aiopyvm.engine.shapes import (
+    NOWHERE,
+    SENTINELS,
+    ShapeTracer,
+    general_key,
+    is_parameter,
+    replace_sentinels,
+    shape_key,
+    trace_shape,
+)
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register, Relative
 from aiopyvm.isa.insns import branch, interrupt
 from aiopyvm.isa.trace import lockable
 
+GENERAL: Final = "g"  # what the names of general shapes begin with
 _REGISTERS: Final = 3
 _VALUES: Final = 2
+_SCALES: Final = 3  # the bits of a register's field that a scale may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +54,22 @@ class Fields:
     """Where a record has a shape's parameters, as indexes into `engine.shapes.parameters(...)[0]`.
 
     `registers[i]`: the parameter (a register's number n) that field `registers[i]` has as 4 * n. `values[i]`: the one
-    that `values[i]` has, and, where there is no `target`, `link` for i = 2. `target`: `link` is a branch's.
+    that `values[i]` has, and, where there is no `target`, `link` for i = 2. `target`: `link` is a branch's. `scale`:
+    the parameter (-1: none) in the two low bits of the field whose register is the parameter before it.
     """
 
     registers: tuple[int, ...]
     values: tuple[int, ...]
     target: bool
+    scale: int = -1
+
+    def pack(self, values: Sequence[int]) -> bytes:
+        """The field `registers` for the values of the parameters."""
+        numbers = bytes(CPU_OFFSETS["ds_base"] if values[i] == NOWHERE else 4 * values[i] for i in self.registers)
+        packed = bytearray(numbers[:_REGISTERS].ljust(_REGISTERS, b"\0"))
+        if self.scale >= 0:
+            packed[self.registers.index(self.scale - 1)] |= values[self.scale]
+        return bytes(packed)
 
     @property
     def fit(self) -> bool:
@@ -56,7 +78,7 @@ class Fields:
         return len(self.registers) <= _REGISTERS and len(self.values) <= room
 
 
-def fields(insn: Insn) -> Fields:
+def fields(insn: Insn, general: bool = False) -> Fields:
     """The fields for an instruction's shape; the order is that of `engine.shapes.parameters`."""
     kinds, target = "", False
     operands = insn.operands if not insn.lock or lockable(insn) else ()
@@ -64,28 +86,43 @@ def fields(insn: Insn) -> Fields:
         match operand:
             case Register("gpr", _, _):
                 kinds += "r"
+            case Memory() if general:
+                kinds += "vrsr"
             case Memory():
                 kinds += "v" * (operand.displacement != 0) + "r" * ((operand.index >= 0) + (operand.base >= 0))
-            case Immediate() if index not in insn.row.static:
+            case Immediate() if is_parameter(insn, index, general):
                 kinds += "v"
             case Relative():
                 target = True
     registers = tuple(i for i, kind in enumerate(kinds) if kind == "r")
-    return Fields(registers, tuple(i for i, kind in enumerate(kinds) if kind == "v"), target)
+    return Fields(registers, tuple(i for i, kind in enumerate(kinds) if kind == "v"), target, kinds.find("s"))
+
+
+def has_general(insn: Insn) -> bool:
+    """Tell whether an instruction has a general shape that is not its own one."""
+    addresses = [i for i, operand in enumerate(insn.operands) if isinstance(operand, Memory)]
+    static = any(isinstance(insn.operands[i], Immediate) and is_parameter(insn, i, True) for i in insn.row.static)
+    illegal = insn.address_size == 16 or (insn.lock and not lockable(insn))
+    return bool(addresses or static) and not illegal and not set(addresses) & set(insn.row.static)
 
 
 class Shape:
-    """The shape of `insn` in the flat mode; immediates that are not marked static are parameters."""
+    """The shape of `insn` in the flat mode; immediates that are not marked static are parameters.
 
-    def __init__(self, insn: Insn) -> None:
+    `general`: its general shape (see `engine.shapes`).
+    """
+
+    def __init__(self, insn: Insn, general: bool = False) -> None:
         self.insn = insn
-        self.fields = fields(insn)
+        self.general = general
+        self.fields = fields(insn, general)
 
     @cached_property
     def name(self) -> str:
         """The handler's symbol."""
-        key = (str(self.insn.row), *shape_key(self.insn, False)[1:])
-        return "h" + hashlib.blake2b(repr(key).encode(), digest_size=8).hexdigest()
+        shared = general_key(self.insn)[2:] if self.general else shape_key(self.insn, False)[1:]
+        key = (str(self.insn.row), self.general, *shared)
+        return (GENERAL if self.general else "h") + hashlib.blake2b(repr(key).encode(), digest_size=8).hexdigest()
 
     def trace(self) -> ShapeTracer:
         """The shape's operations; EIP and the next EIP are parameters behind the others.
@@ -93,9 +130,9 @@ class Shape:
         Raises Unlowerable where they depend on the address otherwise.
         """
         try:
-            tracer = trace_shape(self.insn, False, SENTINELS[0])
+            tracer = trace_shape(self.insn, False, SENTINELS[0], general=self.general)
             if tracer.address_used:
-                replace_sentinels(tracer, trace_shape(self.insn, False, SENTINELS[1]))
+                replace_sentinels(tracer, trace_shape(self.insn, False, SENTINELS[1], general=self.general))
         except TypeError as error:
             raise Unlowerable(str(error)) from None
         return tracer
@@ -129,7 +166,10 @@ class HandlerLowering(Lowering):
         if name[0] != "$":
             return self.field(name)
         at = self.fields.registers.index(int(name[1:]))
-        offset = self.text.value(f"zext i8 {record_field(self.text, 'registers', 8, at)} to i64")
+        field = record_field(self.text, "registers", 8, at)
+        if int(name[1:]) + 1 == self.fields.scale:
+            field = self.text.value(f"and i8 {field}, {~_SCALES & 255}")
+        offset = self.text.value(f"zext i8 {field} to i64")
         return self.text.value(f"getelementptr i8, ptr %cpu, i64 {offset}")
 
     def read_register(self, name: str) -> str:
@@ -149,6 +189,9 @@ class HandlerLowering(Lowering):
             return record_field(self.text, "eip", 32)
         if index == self._count + 1:
             return self._next_eip()
+        if index == self.fields.scale:
+            at = self.fields.registers.index(index - 1)
+            return self.text.value(f"zext i8 {record_field(self.text, 'registers', 8, at)} to i32")
         if index not in self.fields.values:
             place = self.text.fresh(f"getelementptr i8, ptr {linked_record(self.text)}, i64 {RECORD_OFFSETS['eip']}")
             return self.text.fresh(
@@ -224,14 +267,18 @@ class Shapes:
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._most = most
 
-    def find(self, insn: Insn) -> Shape:
-        """The shape of an instruction."""
-        key = shape_key(insn, False)
+    def has_general(self, insn: Insn) -> bool:
+        """Whether an instruction has a general shape beside its own one."""
+        return has_general(insn)
+
+    def find(self, insn: Insn, general: bool = False) -> Shape:
+        """The shape of an instruction, or its general one."""
+        key = general_key(insn) if general else shape_key(insn, False)
         shape = self._shapes.get(key)
         if shape is None:
             if len(self._shapes) >= self._most:
                 self._shapes.clear()
-            shape = self._shapes[key] = Shape(insn)
+            shape = self._shapes[key] = Shape(insn, general)
         return shape
 
 
@@ -262,4 +309,4 @@ def flow(insn: Insn) -> Flow:
     return _STRAIGHT
 
 
-__all__ = ["Fields", "Flow", "HandlerLowering", "Shape", "Shapes", "fields", "flow"]
+__all__ = ["Fields", "Flow", "HandlerLowering", "Shape", "Shapes", "fields", "flow", "has_general"]

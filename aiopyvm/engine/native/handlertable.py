@@ -18,7 +18,7 @@ from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.records import CALL, MAX_RUN, NEVER_FALL, Form, Runs
 
 if TYPE_CHECKING:
-    from aiopyvm.engine.native.handlers import Shapes
+    from aiopyvm.engine.native.handlers import Shape, Shapes
     from aiopyvm.engine.protocol import Core
     from aiopyvm.isa.insn import Insn
 
@@ -88,26 +88,37 @@ class HandlerTable:
         """The name of the handler at a distance from code_base."""
         return next(name for name, at in self._handlers.items() if at == handler)
 
+    def _shape(self, insn: Insn) -> tuple[Shape, int | None]:
+        """The shape by which an instruction has a handler, its own before the general one, and that handler.
+
+        Its own shape and None where there is no handler.
+        """
+        if self._shapes is None:
+            from aiopyvm.engine.native.handlers import Shapes  # programs that were run before do without
+
+            self._shapes = Shapes()
+        own = self._shapes.find(insn)
+        handler = self._handlers.get(own.name)
+        if handler is None and self._shapes.has_general(insn):
+            general = self._shapes.find(insn, True)
+            handler = self._handlers.get(general.name)
+            return (own if handler is None else general), handler
+        return own, handler
+
     def form(self, insn: Insn) -> Form:
         """How `insn` becomes a record."""
         from aiopyvm.engine.shapes import parameters  # programs that were run before do without
         from aiopyvm.isa.insn import Relative
 
-        if self._shapes is None:
-            from aiopyvm.engine.native.handlers import Shapes
-
-            self._shapes = Shapes()
-        shape = self._shapes.find(insn)
-        handler = self._handlers.get(shape.name)
+        shape, handler = self._shape(insn)
         missing = ""
         if handler is None:
             handler = self.steps.step
             if self._demand.want(shape):
                 missing = shape.name
         name = insn.row.name
-        values, relative = parameters(insn, False)
-        numbers = shape.fields.registers[:3]
-        registers = bytes(4 * values[i] for i in numbers).ljust(3, b"\0")
+        values, relative = parameters(insn, False, shape.general)
+        registers = shape.fields.pack(values)
         words = [values[i] for i in shape.fields.values]
         third = words[_THIRD] if len(words) > _THIRD and relative is None else 0
         branches = relative is not None and bool(insn.operands) and isinstance(insn.operands[-1], Relative)

@@ -67,9 +67,14 @@ def _set_rotate_flags(b: Tracer, carry: Value, overflow: Value | None) -> None:
         b.set_flag(OF, overflow)
 
 
-def _keeps_overflow(dst: Destination, src: Source) -> bool:
-    """Tell whether ROL or ROR leaves OF alone: on a register, with an immediate count other than 1."""
-    return isinstance(dst, RegisterPlace) and isinstance(src, ImmediatePlace) and int(src) & 31 != 1
+def _rotate_overflow(b: Tracer, dst: Destination, src: Source, overflow: Value) -> Value | None:
+    """OF after ROL or ROR; None: as it was. On a register an immediate count other than 1 leaves it alone."""
+    if not (isinstance(dst, RegisterPlace) and isinstance(src, ImmediatePlace)):
+        return overflow
+    once = (src.load() & 31).eq(1)
+    if once.op == "const":
+        return overflow if once.attr else None
+    return b.select(once, overflow, b.flag(OF))
 
 
 def _top_bits_differ(x: Value) -> Value:
@@ -124,7 +129,7 @@ def rol(b: Tracer, dst: Destination, src: Source) -> None:
     turn = count & (x.bits - 1)
     result = (x << turn) | (x >> (b.lift(x.bits, x.type) - turn))
     dst.store(result)
-    overflow = None if _keeps_overflow(dst, src) else _top_bits_differ(x)
+    overflow = _rotate_overflow(b, dst, src, _top_bits_differ(x))
     _unless_zero(b, count, lambda: _set_rotate_flags(b, result.trunc(1), overflow))
 
 
@@ -137,7 +142,7 @@ def ror(b: Tracer, dst: Destination, src: Source) -> None:
     turn = count & (x.bits - 1)
     result = (x >> turn) | (x << (b.lift(x.bits, x.type) - turn))
     dst.store(result)
-    overflow = None if _keeps_overflow(dst, src) else x.msb ^ x.trunc(1)
+    overflow = _rotate_overflow(b, dst, src, x.msb ^ x.trunc(1))
     _unless_zero(b, count, lambda: _set_rotate_flags(b, result.msb, overflow))
 
 
