@@ -1,7 +1,8 @@
-"""Host memory of one address space: 4 GiB, a guard and the page table, in one host mapping.
+"""Host memory of one address space: 4 GiB between two guards, the page table and one more, in one host mapping.
 
-It is always readable and writable for the host, so that a missed check can never kill the process. Pages cost memory
-only once written. `HostMappings` counts the host's mappings, of which Linux allows a process 65,530.
+It is readable and writable for the host, so that a missed check can never kill the process; where `Protection` makes it
+less than that, it sees to the rest. Pages cost memory only once written. `HostMappings` counts the host's mappings, of
+which Linux allows a process 65,530.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import Final
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.mem.arena import Extent
 from aiopyvm.mem.budget import Budget
-from aiopyvm.mem.layout import GUARD, PAGES
+from aiopyvm.mem.layout import GUARD, PAGE, PAGES
 
 _REACH: Final = (1 << 32) + GUARD
-_SIZE: Final = _REACH + PAGES
+_SIZE: Final = GUARD + _REACH + 2 * PAGES
 _LINUX: Final = sys.platform == "linux"
 _MAP_NORESERVE: Final = 0x4000  # Linux; Python 3.11's mmap module has no name for it
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 0x10
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 if _LINUX:
+    _libc_mprotect = ctypes.PyDLL(None, use_errno=True).mprotect  # short, and called often: it keeps the GIL
+    _libc_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     _libc_mmap = ctypes.CDLL(None, use_errno=True).mmap
     _libc_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
     _libc_mmap.restype = ctypes.c_void_p
@@ -63,7 +66,7 @@ HOST_MAPPINGS: Final = HostMappings(_limit())
 class Reservation:
     """The host memory. `owed` bytes are given back to `budget` when the last reference is gone."""
 
-    __slots__ = ("_map", "_taken", "base", "budget", "owed", "pages", "view", "view16", "view32")
+    __slots__ = ("_map", "_taken", "base", "budget", "owed", "pages", "protections", "view", "view16", "view32")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -73,25 +76,27 @@ class Reservation:
         if HOST_MAPPINGS.take(1):
             self._taken = 1
         with memoryview(self._map) as whole:
-            self.view = whole[:_REACH]
-            self.pages = whole[_REACH:]
+            self.view = whole[GUARD : GUARD + _REACH]
+            self.pages = whole[GUARD + _REACH : _SIZE - PAGES]
+            self.protections = whole[_SIZE - PAGES :]  # of `Protection`
         self.view16 = self.view.cast("H")
         self.view32 = self.view.cast("I")
-        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self._map)) + GUARD
 
     @property
     def array(self) -> ctypes.Array[ctypes.c_uint8]:
         """The same memory as a ctypes array; index = guest address."""
-        return (ctypes.c_uint8 * _REACH).from_buffer(self._map)
+        return (ctypes.c_uint8 * _REACH).from_buffer(self._map, GUARD)
 
     def find(self, byte: bytes, start: int, end: int) -> int:
         """Index of the first `byte` in [start, end), or -1."""
-        return self._map.find(byte, start, end)
+        at = self._map.find(byte, GUARD + start, GUARD + end)
+        return at - GUARD if at >= 0 else at
 
     def discard(self, start: int, end: int) -> None:
         """Give the pages of [start, end) back to the host: zero again, or the attached extent's content."""
         if _LINUX:
-            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+            self._map.madvise(mmap.MADV_DONTNEED, GUARD + start, end - start)
         else:
             for at in range(start, end, 1 << 20):
                 self.view[at : min(at + (1 << 20), end)] = bytes(min(1 << 20, end - at))
@@ -120,13 +125,28 @@ class Reservation:
         kind = _MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE | mmap.MAP_ANONYMOUS
         if not self._map_over(start, end, kind, -1, 0):
             raise HostRefusedError(ctypes.get_errno(), f"cannot map guest memory {start:#x}-{end:#x}")
-        self._map.madvise(mmap.MADV_NOHUGEPAGE, start, end - start)
+        self._map.madvise(mmap.MADV_NOHUGEPAGE, GUARD + start, end - start)
         self._taken -= 2
         HOST_MAPPINGS.take(-2)
 
+    def protect(self, start: int, end: int, prot: int) -> int:
+        """Set the host's protection (PROT_* bits) of whole pages, the guards included; 0, or why it refuses (errno)."""
+        return ctypes.get_errno() if _libc_mprotect(self.base + start, end - start, prot) else 0
+
+    def clear_protections(self) -> None:
+        """Fill `protections` with zeros."""
+        self._map.madvise(mmap.MADV_DONTNEED, _SIZE - PAGES, PAGES)
+
+    def unify(self, start: int, end: int) -> None:
+        """Parts of [start, end), a host mapping without private content, are to be one mapping again after they had
+        different protections: the kernel does that where the mapping had a page of its own before (its anon_vma).
+        """
+        self.view[start] = self.view[start]
+        self.discard(start, start + PAGE)
+
     def close(self) -> None:
         """Unmap it now; where someone still holds a view of it, give back its pages at least."""
-        for view in (self.view16, self.view32, self.view, self.pages):
+        for view in (self.view16, self.view32, self.view, self.pages, self.protections):
             view.release()
         try:
             self._map.close()

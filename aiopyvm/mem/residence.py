@@ -2,7 +2,8 @@
 
 What always holds of a page: its fast bits are set only while an access by them is right; it is TOUCHED if and only if
 its private content is in the reservation and charged; an untouched page of the reservation is zero, or shows the
-extent that is attached there. `pages`, `readable` and `writable` change only in `_set`, `_clear_fast` and `_drop`.
+extent that is attached there. `pages`, `readable` and `writable` change only in `_set`, `_clear_fast` and `_drop`;
+`protection` is told of that while the space is armed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from aiopyvm.mem.layout import (
     used_runs,
 )
 from aiopyvm.mem.mappings import LOWEST, STACK_GUARD, Mapping, Mappings
+from aiopyvm.mem.protection import Protection
 from aiopyvm.mem.reservation import Reservation
 
 SPACE_COST: Final = 64 << 10  # bytes charged for a space itself: tables of the host, Python's objects
@@ -68,6 +70,7 @@ class Residence:
         "budget",
         "pages",
         "peak_resident_pages",
+        "protection",
         "readable",
         "resident_pages",
         "stack_limit",
@@ -102,6 +105,7 @@ class Residence:
         self._lent = Lent()
         self._inherited = Inherited()
         self._code = CodeLines()
+        self.protection: Protection | None = None  # while the space is armed
 
     # First touch
 
@@ -237,6 +241,8 @@ class Residence:
         base = page << PAGE_SHIFT
         (self.readable.add if bits & READ else self.readable.discard)(base)
         (self.writable.add if bits & WRITE else self.writable.discard)(base)
+        if self.protection is not None:
+            self.protection.changed(page, page + 1)
 
     def _clear_fast(self, first: int, last: int) -> None:
         """Let the slow path look again at the pages [first, last)."""
@@ -246,6 +252,8 @@ class Residence:
             self.readable.difference_update(bases)
             self.writable.difference_update(bases)
             self.pages[first + a : first + b] = table[a:b].translate(_ONLY_TOUCHED)
+            if self.protection is not None:
+                self.protection.changed(first + a, first + b)
 
     def _drop(self, first: int, last: int) -> None:
         """Forget the private content of the pages [first, last), and give it back."""
@@ -269,6 +277,8 @@ class Residence:
                 self.readable.difference_update(bases)
                 self.writable.difference_update(bases)
             self.pages[first:last] = bytes(last - first)
+            if self.protection is not None:
+                self.protection.changed(first, last)
             if touched := count_touched(table):
                 self._reservation.discard_runs(runs)
         return touched
@@ -304,11 +314,22 @@ class Residence:
             new.start, new.end, new.extent, new.offset, shared=new.shared
         ):
             self._attachments.append(new)
+            if self.protection is not None:
+                self._unify(new)
+                self.protection.remapped(new.start, new.end)
+
+    def _unify(self, attachment: Attachment) -> None:
+        """Let the host's mapping for a new attachment become one again, however its pages were protected."""
+        if not attachment.shared:
+            self._reservation.unify(attachment.start, attachment.end)
 
     def _is_plain(self, start: int, end: int) -> bool:
         """Nothing is attached to [start, end), and no private content is in it."""
         if any(a.start < end and start < a.end for a in self._attachments):
             return False
+        return self._is_untouched(start, end)
+
+    def _is_untouched(self, start: int, end: int) -> bool:
         return not count_touched(bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT]))
 
     def _detach(self, start: int, end: int) -> None:
@@ -317,6 +338,9 @@ class Residence:
             if attachment.shared or (start <= attachment.start and attachment.end <= end):
                 self._reservation.detach(attachment.start, attachment.end)
                 self._attachments.remove(attachment)
+                if self.protection is not None:
+                    self._reservation.unify(attachment.start, attachment.end)
+                    self.protection.remapped(attachment.start, attachment.end)
                 self._clear_fast(attachment.start >> PAGE_SHIFT, attachment.end >> PAGE_SHIFT)
 
 

@@ -30,6 +30,7 @@ from aiopyvm.mem.layout import (
     touched_runs,
 )
 from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping
+from aiopyvm.mem.protection import Protection, Watch
 from aiopyvm.mem.residence import SPACE_COST
 
 _MAPPING_COST: Final = 256  # bytes charged for a mapping's bookkeeping
@@ -303,6 +304,7 @@ class AddressSpace(Accesses):
             listener()
         self.close_listeners.clear()
         home = self._reservation
+        self.disarm()
         if self._lent:
             self._bequeath()
         else:
@@ -322,6 +324,25 @@ class AddressSpace(Accesses):
         del self._reservation
         if not home.owed:
             home.close()
+
+    def arm(self, watch: Watch) -> Protection:
+        """Let the host protect memory as the fast bits say, for code that does not look at them; see `Protection`.
+
+        `watch` gets the faults of the 4 GiB and their guards. Raises HostRefusedError, and nothing has changed.
+        """
+        self._require_open()
+        if self.protection is None or not self.protection.armed:
+            for attachment in self._attachments:
+                if self._is_untouched(attachment.start, attachment.end):
+                    self._unify(attachment)
+            self.protection = Protection(self._reservation, lambda: self._maps.areas(0, TASK_SIZE), watch)
+        return self.protection
+
+    def disarm(self) -> None:
+        """End what `arm` began."""
+        if self.protection is not None:
+            self.protection.end()
+            self.protection = None
 
     def _bequeath(self) -> None:
         """Give private content back, but for what forks still see: that stays, owed until they are gone."""
@@ -368,6 +389,8 @@ class AddressSpace(Accesses):
             masks[number] = masks.get(number, 0) | (1 << high) - (1 << low)
         self.pages[first:last] = bytes(self.pages[first:last]).translate(UNWRITE)
         self.writable.difference_update(range(first << PAGE_SHIFT, last << PAGE_SHIFT, PAGE))
+        if self.protection is not None:
+            self.protection.changed(first, last)
 
     def _charge_granules(self, count: int) -> None:
         cost = granules.COST * count

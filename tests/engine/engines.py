@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import get_args
 
@@ -11,13 +12,15 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.codearena import unsupported
 from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.guards import guards
 from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.hot import Hot
+from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
 
-ENGINES = ("evaluator", "cold", "warm", "auto", "native", "hot")
+ENGINES = ("evaluator", "cold", "warm", "auto", "native", "hot", "guarded")
 BUILD_SECONDS = 300.0
 
 
@@ -36,19 +39,25 @@ def native_engine() -> NativeEngine:
     return NativeEngine(lambda: table)
 
 
-def hot_engine(after: int = 1, kept: ObjectCache | None = None) -> NativeEngine:
+def hot_engine(after: int = 1, kept: ObjectCache | None = None, memory: str = MMU) -> NativeEngine:
     """A native engine that makes a region of what was executed `after` times, and waits for it; `kept`: where regions
-    are kept, the process's own cache unless said.
+    are kept, the process's own cache unless said; `memory`: the form of their accesses.
     """
     table = native_handlers()
-    return NativeEngine(lambda: table, lambda symbols: Hot(symbols, after, wait=True, cache=kept))
+
+    def make_hot(symbols: Mapping[str, int]) -> Hot:
+        return Hot(symbols, after, wait=True, cache=kept, guards=guards(memory, symbols))
+
+    return NativeEngine(lambda: table, make_hot)
 
 
 def engine_of(name: str) -> Engine:
-    """A new engine of that name; "auto" makes regions soon, "hot" at once."""
+    """A new engine of that name; "auto" makes regions soon, "hot" and "guarded" at once: the first checks accesses, the
+    second has the host do it.
+    """
     if name == "native":
         return native_engine()
-    if name == "hot":
-        return hot_engine()
+    if name in ("hot", "guarded"):
+        return hot_engine(memory=CHECKED if name == "hot" else MMU)
     (tier,) = (tier for tier in get_args(Tier) if tier == name)
     return PythonEngine(tier, warm_after=3)

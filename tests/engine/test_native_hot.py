@@ -20,7 +20,7 @@ from aiopyvm import VM
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.hot import Hot, Region
-from aiopyvm.engine.native.layout import RECORD_SIZE
+from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.native.worker import Compiler
@@ -48,21 +48,27 @@ def made(engine: NativeEngine) -> int:
     return regions(engine, "compiled") + regions(engine, "cached")
 
 
+@pytest.fixture(params=(CHECKED, MMU))
+def memory(request: pytest.FixtureRequest) -> str:
+    """The form of the regions' accesses."""
+    return str(request.param)
+
+
 @pytest.mark.parametrize("kind", LOOPS)
-def test_random_loops(kind: str) -> None:
+def test_random_loops(kind: str, memory: str) -> None:
     evaluator, count = PythonEngine("evaluator"), 0
     for number in range(KINDS.index(kind), 40 * len(KINDS), len(KINDS)):
         program, slices = case(7, number)
-        engine = hot_engine()
+        engine = hot_engine(memory=memory)
         found = list(differences(program, slices, evaluator, {"hot": engine}))
         assert not found, (kind, number, program, slices, found)
         count += made(engine)
     assert count
 
 
-def test_every_slicing_ends_the_same() -> None:
+def test_every_slicing_ends_the_same(memory: str) -> None:
     expected = finish(PythonEngine("evaluator"), mixed(), lambda: 100_000)
-    engine = hot_engine(3)
+    engine = hot_engine(3, memory=memory)
     for budget in SLICES:
         assert finish(engine, mixed(), itertools.repeat(budget).__next__) == expected, budget
     random_ = random.Random(5)
@@ -84,13 +90,13 @@ def test_every_slicing_ends_the_same() -> None:
         ("malloc_test", ""),
     ],
 )
-def test_guests(guest: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guests(guest: str, arguments: str, monkeypatch: pytest.MonkeyPatch, memory: str) -> None:
     def run(engine: str, quantum: int) -> tuple[object, ...]:
         result = anyio.run(VM(engine=engine, quantum=quantum).run_elf, GUESTS / guest, *arguments.split())
         return result.returncode, result.stdout, result.instructions
 
     expected = run("python", 10_000)
-    engine = hot_engine(20)
+    engine = hot_engine(20, memory=memory)
     monkeypatch.setitem(machines._engines, "native", engine)
     for quantum in (10_000, 1_000_000, 997):
         assert run("native", quantum) == expected
@@ -102,7 +108,7 @@ def looping(text: str) -> Core:
     return machine(assemble(text, BASE), pages=3)
 
 
-def test_code_that_a_region_overwrites() -> None:
+def test_code_that_a_region_overwrites(memory: str) -> None:
     core = looping("""
         mov ecx, 300
     again:
@@ -116,13 +122,13 @@ def test_code_that_a_region_overwrites() -> None:
         jnz again
         int 0x80
     """)
-    engine = hot_engine(5)
+    engine = hot_engine(5, memory=memory)
     assert engine.run(core, 10_000) == Exit(ExitReason.SYSCALL)
     assert core.cpu.ebx == 201 + 99 * 1000
     assert regions(engine, "dropped")
 
 
-def test_flags_of_what_was_widened_for_another_use() -> None:
+def test_flags_of_what_was_widened_for_another_use(memory: str) -> None:
     """SBB of bytes leaves a result's low byte as a value of its own, which the parity's word is not made of."""
 
     def program() -> Core:
@@ -146,20 +152,20 @@ def test_flags_of_what_was_widened_for_another_use() -> None:
         return core
 
     expected = finish(PythonEngine("evaluator"), program(), lambda: 100_000)
-    engine = hot_engine()
+    engine = hot_engine(memory=memory)
     for budget in SLICES:
         assert finish(engine, program(), itertools.repeat(budget).__next__) == expected, budget
     assert made(engine)
     assert not regions(engine, "failed")
 
 
-def test_a_page_that_is_taken_away_faults_where_it_is_used() -> None:
+def test_a_page_that_is_taken_away_faults_where_it_is_used(memory: str) -> None:
     text = (
         "again: mov eax, [edi]; add edi, 4; cmp edi, 0x12ff0; jb again; mov edi, 0x12000; dec ecx; jnz again; int 0x80"
     )
     core = looping(text)
     core.cpu.edi, core.cpu.ecx = 0x12000, 1 << 20
-    engine = hot_engine(5)
+    engine = hot_engine(5, memory=memory)
     assert engine.run(core, 100_000).reason is ExitReason.BUDGET
     core.memory.protect(0x12000, 4096, 0)
     core.cpu.edi, core.cpu.eip = 0x12008, BASE
@@ -170,10 +176,10 @@ def test_a_page_that_is_taken_away_faults_where_it_is_used() -> None:
     assert made(engine)
 
 
-def test_an_access_over_two_pages() -> None:
+def test_an_access_over_two_pages(memory: str) -> None:
     text = "again: add [edi], ecx; adc eax, [edi]; dec ecx; jnz again; int 0x80"
     states = []
-    for engine in (PythonEngine("evaluator"), hot_engine(5)):
+    for engine in (PythonEngine("evaluator"), hot_engine(5, memory=memory)):
         for last in (3, 1):
             core = looping(text)
             core.cpu.edi, core.cpu.ecx = 0x11FFE, 1000
@@ -193,7 +199,7 @@ def test_an_access_over_two_pages() -> None:
         "add ebx, [edi]; add edi, 4; dec ecx; jnz again",  # and over it: a fault
     ],
 )
-def test_a_loop_at_the_end_of_memory(loop: str) -> None:
+def test_a_loop_at_the_end_of_memory(loop: str, memory: str) -> None:
     """A region looks at several passes' accesses at once; only those that are made may fault."""
 
     def program() -> Core:
@@ -203,7 +209,7 @@ def test_a_loop_at_the_end_of_memory(loop: str) -> None:
         core.cpu.esi, core.cpu.edi = 0x11080, 0x12000 - 37
         return core
 
-    states, hot = [], hot_engine()
+    states, hot = [], hot_engine(memory=memory)
     for engine in (PythonEngine("evaluator"), hot):
         for budget in (100_000, 1, 2, 3, 7, 61, 997):
             core, exit_ = program(), Exit(ExitReason.BUDGET)
@@ -214,10 +220,10 @@ def test_a_loop_at_the_end_of_memory(loop: str) -> None:
     assert made(hot)
 
 
-def test_spaces_come_and_go_and_their_regions_with_them() -> None:
+def test_spaces_come_and_go_and_their_regions_with_them(memory: str) -> None:
     """There is room for two regions: of four in use two are forgotten, and live on as long as their spaces; a fifth is
     not made."""
-    engine = hot_engine(2)
+    engine = hot_engine(2, memory=memory)
     cores: list[Core] = []
     found: list[Region] = []
     for number in range(0x1234561, 0x1234566):  # regions of one size
@@ -255,8 +261,8 @@ def test_a_region_that_is_too_large_is_none() -> None:
     assert engine.statistics()["region_bytes"] == 0
 
 
-def test_regions_that_are_kept_outlive_their_spaces() -> None:
-    engine = hot_engine(2)
+def test_regions_that_are_kept_outlive_their_spaces(memory: str) -> None:
+    engine = hot_engine(2, memory=memory)
     size = 0
     for number in range(4):
         core = looping("mov ecx, 50; again: add eax, 3; dec ecx; jnz again; int 0x80")
@@ -277,8 +283,8 @@ def regions_of(engine: NativeEngine, core: Core) -> list[Region]:
     return list(hot._spaces[code].roots.values())
 
 
-def test_a_space_that_is_collected_anywhere_does_no_harm() -> None:
-    engine = hot_engine(2)
+def test_a_space_that_is_collected_anywhere_does_no_harm(memory: str) -> None:
+    engine = hot_engine(2, memory=memory)
     core = looping("mov ecx, 50; again: add eax, 1; dec ecx; jnz again; int 0x80")
     engine.run(core, 1000)
     hot = engine.hot
@@ -329,10 +335,10 @@ def test_code_that_is_hot_when_everything_is_dropped(monkeypatch: pytest.MonkeyP
     assert cleared
 
 
-def test_code_is_hot_also_where_the_budget_ends() -> None:
+def test_code_is_hot_also_where_the_budget_ends(memory: str) -> None:
     core = looping("again: dec ecx; jnz again; int 0x80")
     core.cpu.ecx = 1000
-    engine = hot_engine(5)
+    engine = hot_engine(5, memory=memory)
     for _ in range(8):  # each run ends with the branch, one of them when the counter has run out
         engine.run(core, 2)
     assert not made(engine)
@@ -365,10 +371,10 @@ def test_a_child_of_fork_makes_its_own_regions(tmp_path: Path) -> None:
     assert (len(hot._making), hot._submitted) == (1, 1)
 
 
-def test_a_region_with_little_budget_does_no_harm() -> None:
+def test_a_region_with_little_budget_does_no_harm(memory: str) -> None:
     core = looping("again: inc eax; dec ecx; jnz again; int 0x80")
     core.cpu.ecx = 5000
-    engine = hot_engine(2)
+    engine = hot_engine(2, memory=memory)
     engine.run(core, 30)
     count = core.cpu.instructions
     while (exit_ := engine.run(core, 1)).reason is ExitReason.BUDGET:
@@ -379,21 +385,21 @@ def test_a_region_with_little_budget_does_no_harm() -> None:
     assert made(engine)
 
 
-def test_what_was_compiled_is_found_on_disk(tmp_path: Path) -> None:
+def test_what_was_compiled_is_found_on_disk(tmp_path: Path, memory: str) -> None:
     for compiled, cached in ((1, 0), (0, 1)):
         core = looping("mov ecx, 77; again: add eax, ecx; dec ecx; jnz again; int 0x80")
-        engine = hot_engine(3, ObjectCache(tmp_path / "objects"))
+        engine = hot_engine(3, ObjectCache(tmp_path / "objects"), memory)
         engine.run(core, 1000)
         assert core.cpu.eax == 77 * 78 // 2
         assert (regions(engine, "compiled"), regions(engine, "cached")) == (compiled, cached)
 
 
-def test_random_branches() -> None:
+def test_random_branches(memory: str) -> None:
     count = 0
     for seed in range(60):
         budgets = random.Random(seed).choice(((1_000_000,), (1000, 7, 333), (61, 2, 3), (100_000, 1)))
         states = []
-        for engine in (PythonEngine("cold"), hot := hot_engine(random.Random(seed).choice((2, 5, 20)))):
+        for engine in (PythonEngine("cold"), hot := hot_engine(random.Random(seed).choice((2, 5, 20)), memory=memory)):
             core, cut = branching(seed), itertools.cycle(budgets)
             exit_ = engine.run(core, next(cut))
             while exit_.reason is ExitReason.BUDGET and core.cpu.instructions < 100_000:

@@ -1,7 +1,7 @@
 """The engines that cases are run on, each as a `Machine`, and how many of them it really executed itself.
 
-`machine_of("hot", cases)`: every case in a compiled region. The region is the case's instruction alone, entered as
-programs enter one: by a jump through a counted target, whose counter runs out at once.
+`machine_of("hot", cases)`, or "guarded": every case in a compiled region. The region is the case's instruction alone,
+entered as programs enter one: by a jump through a counted target, whose counter runs out at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlers import Shape, Shapes, has_general
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
@@ -25,7 +26,7 @@ from tests.hardware.machine import Machine
 from tests.hardware.wire import DATA, PAGE, READ_ONLY, STACK, Case
 
 # "plain": of the tests, no engine around it; "general": native, and general shapes where there are such.
-ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "general", "hot")
+ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "general", "hot", "guarded")
 _JUMPER: Final = 0x00700000  # r-x, one page: JMP [here + _POINTER]
 _POINTER: Final = 16
 _FAR: Final = 1 << 20  # instructions, between two cases
@@ -39,8 +40,8 @@ def machine_of(name: str, cases: Iterable[Case] = ()) -> Machine:
     """
     if name == "plain":
         return Machine(EvaluatorEngine(), AddressSpace())
-    if name == "hot":
-        return HotMachine(AddressSpace())
+    if name in ("hot", "guarded"):
+        return HotMachine(AddressSpace(), CHECKED if name == "hot" else MMU)
     if name == "native":
         return NativeMachine(cases)
     if name == "general":
@@ -120,8 +121,9 @@ def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:
 class HotMachine(Machine):
     """On regions: a fresh address space for each case, all of whose pages are touched before."""
 
-    def __init__(self, memory: AddressSpace) -> None:
-        self._hot = hot_engine()
+    def __init__(self, memory: AddressSpace, form: str = CHECKED) -> None:
+        self._form = form
+        self._hot = hot_engine(memory=form)
         self.cases = self.compiled = self.executed = 0
         super().__init__(self._hot, memory)
 
@@ -146,7 +148,8 @@ class HotMachine(Machine):
             return super()._execute(core, case)  # regions are of the flat mode alone
         self.cases += 1
         if self.cases % _FRESH == 0:
-            self.engine = self._hot = hot_engine()  # what is known is bounded, and this one looks for it
+            # what is known is bounded, and this one looks for it
+            self.engine = self._hot = hot_engine(memory=self._form)
         before = self._counts()
         core.cpu.eip = _JUMPER
         exit_ = self.engine.run(core, 2)

@@ -30,7 +30,9 @@ def machine() -> Machine:
 
 
 @pytest.mark.native
-@pytest.mark.parametrize(("engine", "count"), [("plain", 5 * len(rows())), ("native", len(rows())), ("hot", 300)])
+@pytest.mark.parametrize(
+    ("engine", "count"), [("plain", 5 * len(rows())), ("native", len(rows())), ("hot", 300), ("guarded", 300)]
+)
 def test_random_cases_agree_with_the_hardware(engine: str, count: int) -> None:
     if not available():
         pytest.skip("this host runs no 32-bit x86 programs")

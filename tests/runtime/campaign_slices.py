@@ -30,7 +30,7 @@ from tests.guests.programs import COMMITTED, GLIBC, Program
 from tests.native import busybox_path, glibc_path
 
 SLICES: Final = (1, 2, 3, 7, 61, 997, 65_536, 1_000_000)
-ENGINES: Final = ("auto", "native", "hot")  # beside "cold", which runs each program once, uncut, to compare with
+ENGINES: Final = ("auto", "native", "hot", "guarded")  # beside "cold", which runs each program once, uncut
 QUANTUM: Final = 1_000_000  # of every run alike: where threads take turns is no matter of slices
 MOST_STEPS: Final = 2_000_000  # instructions of a program that is cut into pieces of less than 61, too
 _SHORT: Final = frozenset(str(length) for length in SLICES if length < 61)

@@ -16,6 +16,8 @@ CASES = (
     ("fib-12", "hot", LENGTHS),
     ("bubblesort-25", "hot", (1, 61, 997)),
     ("crash-null", "hot", (2, 61)),
+    ("bubblesort-25", "guarded", LENGTHS),
+    ("crash-null", "guarded", (2, 61)),
 )
 
 

@@ -5,8 +5,9 @@ never both, and neighbours keep what they have, so other threads run on while on
 memfd mapped twice, saves nothing: an object is written once. And it keeps a writable view of running code.) Freed pages
 have no access again.
 
-Nothing lies in the first page: distance 0 from `code_base` is no code. Up to `FIXED_END` an object is put where its
-maker says, so that it can be linked once and then copied; above, where there is room.
+No code lies in the first page, so that distance 0 from `code_base` is none: what the handler of faults reads is there.
+Up to `FIXED_END` an object is put where its maker says, so that it can be linked once and then copied; above, where
+there is room.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import os
 import sys
 import threading
 from bisect import bisect_left
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.errors import EngineUnavailableError, HostRefusedError
+
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.traps import Traps
 
 PAGE: Final = 4096
 ARENA_BYTES: Final = 256 << 20
@@ -108,6 +112,7 @@ class CodeArena:
         self._lock = threading.Lock()
         self.size = size
         self.used = 0
+        self.traps: Traps | None = None  # as soon as compiled code may fault
         self._fixed: list[tuple[int, int]] = []
         start = min(FIXED_END, size)
         self._free: list[tuple[int, int]] = [(start, size)]  # ascending, neighbours joined
@@ -175,6 +180,14 @@ class CodeArena:
                 n -= 1
                 at = self._free.pop(n)[0]
             self._free.insert(n, (at, end))
+
+    def data(self) -> int:
+        """Make the first page readable and writable; its address. Raises HostRefusedError."""
+        try:
+            self._memory.make_writable(self.base, PAGE)
+        except OSError as refused:
+            raise HostRefusedError(refused.errno, f"no memory for tables: {refused.strerror}") from None
+        return self.base
 
     def close(self) -> None:
         """Give the reservation back."""

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Context, Left
+from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.native.snapshot import Snapshots, Store
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.native.hot import Hot
     from aiopyvm.engine.python import PythonEngine
     from aiopyvm.engine.python.rare import RareModes
+    from aiopyvm.mem.space import AddressSpace
 
 _BEGIN: Final = struct.Struct("<Qqq").pack_into  # rec, budget, no access
 _END: Final = struct.Struct("<Qq8x3I").unpack_from  # rec, budget, reason, vector, error_code
@@ -144,6 +145,7 @@ class NativeEngine:
             offset = code.enter(core.cpu.eip)
         except (MemoryFault, DecodeFault):
             return 0  # `run` finds out again
+        self._guard(core.memory)
         code.context.cpu = ctypes.addressof(core.cpu)
         _BEGIN(code.context, 0, code.arena.base + offset, budget, 0)
         self._launched[id(core)] = code, budget, code.generation + code.invalidations, hot.epochs.begin()
@@ -273,12 +275,16 @@ class NativeEngine:
         place = ctypes.addressof(context)
         code.adopt_handlers()
         hot.collect(code)
+        space = core.memory
+        self._guard(space)
         token = hot.epochs.begin()
         done: int = cpu.instructions
         try:
             offset = code.enter(cpu.eip)
             while patience >= 0:
                 patience -= 1
+                if (protection := space.protection) is not None:
+                    protection.ready()
                 _BEGIN(context, 0, base + offset, left, 0)
                 run(place)
                 rec, after, reason, vector, error_code = _END(context)
@@ -292,6 +298,7 @@ class NativeEngine:
                         return _PAUSED
                     if core.breakpoints:
                         return left
+                    self._guard(space)
                     offset = code.enter(cpu.eip)
                     continue
                 if reason == _BUDGET:
@@ -333,7 +340,7 @@ class NativeEngine:
             return self.hot.promote(code, offset)
         if reason != _STEP:
             raise InternalError(f"generated code came back for reason {reason}")
-        if not self._touch(core, code.context):
+        if not self._touch(core, code):
             return 0
         return offset if rec else code.enter(core.cpu.eip)
 
@@ -344,20 +351,37 @@ class NativeEngine:
             self._table.use(wanted, core)
             code.adopt_handlers()  # a run may be long, and they may be there now
 
-    def _touch(self, core: Core, context: Context) -> bool:
+    def _guard(self, space: AddressSpace) -> None:
+        """Others have run: see that faults still come to us, and that the host protects an armed space as it should."""
+        if space.protection is not None and self.hot is not None and self.hot.guards is not None:
+            self.hot.guards.ready(space)
+
+    def _touch(self, core: Core, code: SpaceCode) -> bool:
         """Make the access fast for which generated code came back; False where it stays slow, or was none.
 
         Raises MemoryFault, which is then what the instruction does.
         """
-        address, access = _ACCESS(context, _ADDRESS)
+        address, access = _ACCESS(code.context, _ADDRESS)
         if not access:
             return False
         size, write = access & ACCESS_WRITE - 1, bool(access & ACCESS_WRITE)
-        core.memory.probe(address, size, write)
-        self._touched += 1
-        bit = WRITE if write else READ
-        pages = core.memory.pages
-        return bool(pages[address >> PAGE_SHIFT] & pages[address + size - 1 >> PAGE_SHIFT] & bit)
+        fast = False
+        try:
+            core.memory.probe(address, size, write)
+            self._touched += 1
+            bit = WRITE if write else READ
+            pages = core.memory.pages
+            fast = bool(pages[address >> PAGE_SHIFT] & pages[address + size - 1 >> PAGE_SHIFT] & bit)
+        finally:
+            if not fast and core.memory.protection is not None:
+                self._in_vain(core, code)
+        return fast
+
+    def _in_vain(self, core: Core, code: SpaceCode) -> None:
+        """Generated code came back for an access that stays slow."""
+        code.vain += 1
+        if self.hot is not None and self.hot.guards is not None:
+            self.hot.guards.vain(core.memory, code.vain, core.cpu.instructions)
 
     def _step(self, core: Core, code: SpaceCode) -> Exit | None:
         """One instruction, by its definition; where such instructions follow one another closely, none: the Python

@@ -19,13 +19,14 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native import perfmap
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.epochs import Epochs
-from aiopyvm.engine.native.layout import Context
+from aiopyvm.engine.native.layout import CHECKED, MMU, Context
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
@@ -36,6 +37,7 @@ from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
+    from aiopyvm.engine.native.guards import Guards
     from aiopyvm.engine.native.regions import Request
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
@@ -59,6 +61,7 @@ class Region:
     root: int
     loaded: LoadedObject
     covered: tuple[tuple[int, bytes], ...]
+    memory: str  # CHECKED or MMU
     users: int = 0
     kept: bool = True  # for spaces to come
 
@@ -75,6 +78,7 @@ class Installed:
     made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
     pending: deque[tuple[int, int]] = field(default_factory=deque)  # generation, address
     churn: dict[int, int] = field(default_factory=dict)
+    guarded: bool | None = None  # its memory is protected by the host, and may be (None: that was not asked for yet)
 
 
 @dataclass(eq=False, slots=True)
@@ -92,12 +96,13 @@ class _Wanted:
 
 class Hot:
     """The hot tier of an engine. `symbols`: what regions may refer to; `after`: passes of a counter until a region is
-    made; `wait`: wait for the compile worker, so that a region is there when `promote` returns.
+    made; `wait`: wait for the compile worker, so that a region is there when `promote` returns; `guards`: what arms
+    spaces for regions whose accesses the host checks (None: all regions check their accesses).
     """
 
     def __init__(
         self, symbols: Mapping[str, int], after: int = AFTER, *, wait: bool = False, make: Compiler | None = None,
-        cache: ObjectCache | None = None, most_bytes: int = MOST_BYTES,
+        cache: ObjectCache | None = None, most_bytes: int = MOST_BYTES, guards: Guards | None = None,
     ) -> None:  # fmt: skip
         self.after = after
         self.epochs = Epochs()
@@ -108,6 +113,7 @@ class Hot:
         self._make = make
         self._cache = cache
         self._most_bytes = most_bytes
+        self.guards = guards
         self._lock = threading.RLock()
         self._regions: dict[int, list[Region]] = {}
         self._order: deque[Region] = deque()
@@ -127,6 +133,8 @@ class Hot:
         """In a child of fork(2): locks are free, and what the parent's compiler was to make will not come."""
         self._lock, self._queue_lock = threading.RLock(), threading.RLock()
         self.epochs.forget_threads()
+        if self.guards is not None:
+            self.guards.forget_threads()
         self._submitted = 0
         done = {wanted.name for wanted in self._done}
         for name in self._making.keys() - done:
@@ -146,6 +154,8 @@ class Hot:
             "region_bytes": self._bytes,
             "region_compile_ms": round(1000 * self.compile_seconds),
         }
+        if self.guards is not None:
+            now |= {"spaces_armed": self.guards.armed, "spaces_disarmed": self.guards.given_up}
         return {f"regions_{name}": count for name, count in self.counters.items()} | now
 
     # -- what the engine tells -----------------------------------------------------------------------------------------
@@ -203,8 +213,12 @@ class Hot:
         while installed is not None and installed.made:
             generation, region = installed.made.popleft()
             with self._lock:
-                if generation == code.generation and region.kept:
+                if generation != code.generation or not region.kept:
+                    continue
+                if region.memory == CHECKED or self._guarded(code):
                     self._install(code, region)
+                elif counter := code.counter(region.root):
+                    code.arena.set_value(counter, max(self.after, 2))  # another one is to be made
         if installed is not None and installed.pending and self._submitted < AT_ONCE:
             with self._lock:
                 self._take_up(code, installed)
@@ -242,7 +256,7 @@ class Hot:
         """Have a region made; False where it may be tried again later."""
         if self._submitted >= AT_ONCE or self._bytes >= 2 * self._most_bytes:
             return False
-        request = request_for(code, eip)
+        request = request_for(code, eip, MMU if self._guarded(code) else CHECKED)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()
@@ -327,7 +341,8 @@ class Hot:
         perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
         runs = read_covered(ctypes.string_at(at, size))
         code = Code(request.blocks)
-        region = Region(root, loaded, tuple((address, code.read(address, length)) for address, length in runs))
+        covered = tuple((address, code.read(address, length)) for address, length in runs)
+        region = Region(root, loaded, covered, request.memory)
         alike = self._regions.setdefault(root, [])
         alike.insert(0, region)
         self._order.append(region)
@@ -341,8 +356,12 @@ class Hot:
 
     def _adopt(self, code: SpaceCode, eip: int) -> bool:
         """Install a region that was made before, where all of its code is here."""
-        for region in self._regions.get(eip, ()):
-            if self._install(code, region):
+        alike = self._regions.get(eip)
+        if not alike:
+            return False
+        memory = MMU if self._guarded(code) else CHECKED
+        for region in alike:
+            if region.memory == memory and self._install(code, region):
                 self.counters["adopted"] += 1
                 return True
         return False
@@ -379,11 +398,35 @@ class Hot:
             for root in hit:
                 self.counters["dropped"] += 1
                 churn = installed.churn[root] = min(installed.churn.get(root, 0) + 1, MOST_CHURN)
-                counter = code.counter(root)
-                if counter:
-                    code.arena.set_handler(counter, code.steps.count)
-                    code.arena.set_value(counter, min(max(self.after, 2) << churn, UNCOUNTED))
-                self._uninstall(installed, root)
+                self._remove(code, installed, root, max(self.after, 2) << churn)
+
+    def _remove(self, code: SpaceCode, installed: Installed, root: int, passes: int) -> None:
+        """The space's record at `root` counts again, until another region is made."""
+        counter = code.counter(root)
+        if counter:
+            code.arena.set_handler(counter, code.steps.count)
+            code.arena.set_value(counter, min(passes, UNCOUNTED))
+        self._uninstall(installed, root)
+
+    # -- whose accesses the host checks --------------------------------------------------------------------------------
+
+    def _guarded(self, code: SpaceCode) -> bool:
+        """Whether regions whose accesses the host checks may be installed in a space, which is armed for that."""
+        installed = self._spaces.get(code)
+        if installed is None or self.guards is None:
+            return False
+        if installed.guarded is None:
+            installed.guarded = self.guards.arm(code.space, partial(_unguard, weakref.ref(self), weakref.ref(code)))
+        return installed.guarded
+
+    def unguard(self, code: SpaceCode) -> None:
+        """The space is not armed any more: its regions check their accesses from now on."""
+        with self._lock:
+            installed = self._spaces.get(code)
+            if installed is not None and installed.guarded:
+                installed.guarded = False
+                for root in [root for root, region in installed.roots.items() if region.memory == MMU]:
+                    self._remove(code, installed, root, min(AFTER_KNOWN, max(self.after, 2)))
 
     def _cleared(self, code: SpaceCode) -> None:
         with self._lock:
@@ -428,6 +471,12 @@ def _forget_threads() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_threads)
+
+
+def _unguard(hot: weakref.ref[Hot], code: weakref.ref[SpaceCode]) -> None:
+    found, space = hot(), code()
+    if found is not None and space is not None:
+        found.unguard(space)
 
 
 def _covers(region: Region, start: int, end: int) -> bool:

@@ -32,6 +32,11 @@ SIGNATURE: Final = ", ".join(f"{kind} %{name}" for kind, name in zip(ARGUMENT_TY
 # OF: bit 31 of of; AF: bit 4 of af. Bits not named mean nothing.
 FLAG_ARGUMENTS: Final = {"zf": "zr", "sf": "sr", "pf": "pr", "cf": "cf", "of": "of", "af": "af"}
 
+# Forms of a region's accesses: it looks at the page table before each, or the host's protection stops those that may
+# not be, in a space that is armed (`mem.protection`).
+CHECKED: Final = "checked"
+MMU: Final = "mmu"
+
 PAGE_TABLE: Final = (1 << 32) + GUARD  # `mem` + this: one byte a page, bits READ, WRITE, EXEC of `mem.layout`
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aiopyvm.engine.native.codearena import unsupported
@@ -58,9 +59,15 @@ def native_engine() -> NativeEngine:
         raise EngineUnavailableError(reason)
     from aiopyvm.engine.native.aot import ahead_of_time
     from aiopyvm.engine.native.engine import NativeEngine
+    from aiopyvm.engine.native.guards import form, guards
     from aiopyvm.engine.native.hot import Hot, passes
     from aiopyvm.engine.native.snapshotfile import SnapshotFiles
 
+    memory = form()
     if ahead_of_time().poll() is None and importlib.util.find_spec("llvmlite") is None:
         raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
-    return NativeEngine(Loading().handlers, lambda symbols: Hot(symbols, passes()), SnapshotFiles)
+
+    def make_hot(symbols: Mapping[str, int]) -> Hot:
+        return Hot(symbols, passes(), guards=guards(memory, symbols))
+
+    return NativeEngine(Loading().handlers, make_hot, SnapshotFiles)

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiopyvm.engine.native.codearena import CodeArena, code_arena
+from aiopyvm.engine.native.traplayout import TRAP_SIZE, TRAPS
 
 CODE_BASE: Final = "code_base"
 
 _HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
+_TRAP: Final = struct.Struct("<ii")
 _RELA: Final = struct.Struct("<QQq")
 _INT32, _INT64 = struct.Struct("<i"), struct.Struct("<q")
 _IDENT: Final = b"\x7fELF\x02\x01\x01"
@@ -34,7 +36,7 @@ _R_NAMES: Final = {1: "R_X86_64_64", 9: "R_X86_64_GOTPCREL", 10: "R_X86_64_32", 
     42: "R_X86_64_REX_GOTPCRELX",
 }
 _DROPPED: Final = (".eh_frame", ".note")  # unwind tables and notes: nobody looks there
-_TRAP: Final = b"\xcc"  # between sections
+_FILL: Final = b"\xcc"  # between sections
 _MAX_ALIGN: Final = 4096
 
 
@@ -81,7 +83,7 @@ class ObjectFile:
 
         Raises BadObjectError: a name that is not there, a relocation that is not by distance or does not fit.
         """
-        code = bytearray(_TRAP) * self.size
+        code = bytearray(_FILL) * self.size
         sections = {}
         for number, place in self._places.items():
             section = self._sections[number]
@@ -209,7 +211,7 @@ class ObjectFile:
 class LoadedObject:
     """An object in the arena. `symbols`: distance from `code_base` of what it defines, by name."""
 
-    __slots__ = ("_arena", "at", "sections", "size", "symbols")
+    __slots__ = ("_arena", "at", "sections", "size", "symbols", "traps")
 
     def __init__(self, image: Image, arena: CodeArena) -> None:
         self._arena = arena
@@ -217,6 +219,9 @@ class LoadedObject:
         self.size = len(image.code)
         self.symbols = image.symbols
         self.sections = image.sections
+        self.traps = image.sections.get(TRAPS)
+        if self.traps is not None and arena.traps is not None:
+            arena.traps.add((self.at, self.size), self.traps)
 
     def address(self, name: str) -> int:
         """Host address of a symbol. Raises KeyError."""
@@ -224,6 +229,8 @@ class LoadedObject:
 
     def free(self) -> None:
         """Give its pages back. Nothing may run there, or come back to it; once only, and not what was placed."""
+        if self.traps is not None and self._arena.traps is not None:
+            self._arena.traps.remove((self.at, self.size))
         self._arena.free(self.at, self.size)
 
 
@@ -237,11 +244,26 @@ def load(data: bytes, symbols: Mapping[str, int], arena: CodeArena | None = None
     at = home.allocate(found.size)
     try:
         image = found.link(at, symbols)
+        check_traps(image)
         home.fill(at, image.code)
     except BaseException:
         home.free(at, found.size)
         raise
     return LoadedObject(image, home)
+
+
+def check_traps(image: Image) -> None:
+    """Raises BadObjectError for a table of traps whose places are not in order, or not inside of the object."""
+    at, size = image.sections.get(TRAPS, (image.at, 0))
+    if size % TRAP_SIZE:
+        raise BadObjectError("the table of traps is cut off")
+    before = -1
+    for offset in range(at - image.at, at - image.at + size, TRAP_SIZE):
+        place, way_out = _TRAP.unpack_from(image.code, offset)
+        place, way_out = place + offset, way_out + offset + 4
+        if not before < place < len(image.code) or not 0 <= way_out < len(image.code):
+            raise BadObjectError(f"a trap at {place:#x}, which leads to {way_out:#x}, is out of place")
+        before = place
 
 
 def place(image: Image, arena: CodeArena | None = None) -> LoadedObject:

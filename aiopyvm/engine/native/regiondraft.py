@@ -43,13 +43,16 @@ class State:
     entry: dict[str, bool] = field(default_factory=lambda: {"c": True, "r": True})
     done: int = 0  # instructions of this tree that are complete
     checked: list[tuple[Span, str]] = field(default_factory=list)  # with the address of the first byte
+    trapped: list[Span] = field(default_factory=list)  # accesses that the host has let through
+    words: dict[Span, Value] = field(default_factory=dict)  # what is in memory
     scope: dict[str, str] = field(default_factory=dict)
 
     def fork(self, known: Known, scope: dict[str, str]) -> State:
         """The same state at the beginning of another block."""
         return State(
             self.tree, self.left, known, self.names.copy(), self.registers.copy(), self.flags.copy(),
-            self.recipes.copy(), self.possible.copy(), self.entry.copy(), self.done, self.checked.copy(), scope.copy(),
+            self.recipes.copy(), self.possible.copy(), self.entry.copy(), self.done, self.checked.copy(),
+            self.trapped.copy(), self.words.copy(), scope.copy(),
         )  # fmt: skip
 
 

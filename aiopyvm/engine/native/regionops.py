@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
+from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS, MMU
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.regiondraft import Draft, Names
@@ -15,6 +15,7 @@ from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
 from aiopyvm.engine.native.regionmemory import Span, SpanMemory
 from aiopyvm.engine.native.regionspans import Bases
+from aiopyvm.engine.native.regiontraps import Trapping
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.registers import GENERAL, REGISTERS
@@ -26,12 +27,13 @@ _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("
 class Operations:
     """Writes the operations of nodes into a draft."""
 
-    def __init__(self, draft: Draft, flags: FlagWords, exits: Exits) -> None:
+    def __init__(self, draft: Draft, flags: FlagWords, exits: Exits, memory: str) -> None:
         self._draft = draft
         self._text = draft.text
         self._flags = flags
         self._exits = exits
         self._memory = SpanMemory(draft.text, draft.cold)
+        self._trapping = Trapping(draft, exits) if memory == MMU else None
         self._ops: Sequence[Value] = ()
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
@@ -112,6 +114,8 @@ class Operations:
     def _access(self, op: Value) -> None:
         """Check the access with its span, unless that was done, then make it."""
         one, whole, state = self._bases.access(op), self._spans[op], self._draft.state
+        if self._trapping is not None and self._trapping.access(op, one, guarded=bool(self._guards)):
+            return
         found = next((entry for entry in state.checked if entry[0].covers(one)), None)
         if found is None:
             first = self._memory.first(whole, self._draft.name)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # what makes regions is long to import, and most programs end
 MOST_CASES: Final = 128  # words of a jump table
 
 
-def request_for(code: SpaceCode, root: int) -> Request:
-    """What a region at `root` is made from: the live blocks near it."""
+def request_for(code: SpaceCode, root: int, memory: str) -> Request:
+    """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses."""
     from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
 
     found: dict[int, bytes] = {}
@@ -41,7 +41,8 @@ def request_for(code: SpaceCode, root: int) -> Request:
                 if way not in seen and code.record(way):
                     seen.add(way)
                     queue.append(way)
-    return Request(root, tuple(_from_root(found, root, seen)), tuple(sorted(tables.items())))
+    blocks = tuple(_from_root(found, root, seen))
+    return Request(root, blocks, tuple(sorted(tables.items())), memory=memory)
 
 
 def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from aiopyvm.engine.native.layout import CHECKED
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import FLAGS, GENERAL
@@ -50,11 +51,13 @@ class Request:
     blocks: tuple[tuple[int, bytes], ...]
     tables: tuple[tuple[int, Table], ...] = ()
     limit: int = MOST_INSTRUCTIONS
+    memory: str = CHECKED
 
     def to_text(self) -> str:
         """The request as JSON."""
         blocks = [[address, code.hex()] for address, code in self.blocks]
-        return json.dumps({"root": self.root, "blocks": blocks, "tables": self.tables, "limit": self.limit})
+        rest = {"tables": self.tables, "limit": self.limit, "memory": self.memory}
+        return json.dumps({"root": self.root, "blocks": blocks, **rest})
 
     @classmethod
     def from_text(cls, text: str) -> Request:
@@ -62,7 +65,7 @@ class Request:
         data = json.loads(text)
         blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
         tables = tuple((address, tuple((n, word) for n, word in words)) for address, words in data["tables"])
-        return cls(data["root"], blocks, tables, data["limit"])
+        return cls(data["root"], blocks, tables, data["limit"], data["memory"])
 
 
 class Flow(enum.Enum):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiopyvm.engine.native.calls import UNCHANGED, count_hot, define, dispatch, linked_record
-from aiopyvm.engine.native.layout import CPU_OFFSETS, PAGE_TABLE
+from aiopyvm.engine.native.layout import CHECKED, CPU_OFFSETS, PAGE_TABLE
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
@@ -32,16 +32,16 @@ _RUN: Final = struct.Struct("<II")
 
 
 class RegionText:
-    """Writes the function `name` for a graph."""
+    """Writes the function `name` for a graph; `memory`: the form of its accesses."""
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(self, graph: Graph, name: str, memory: str = CHECKED) -> None:
         self.graph = graph
         self.name = name
         self._draft = Draft(graph)
         self._text = self._draft.text
         self._flags = FlagWords(self._draft)
         self._exits = Exits(self._draft, self._flags)
-        self._operations = Operations(self._draft, self._flags, self._exits)
+        self._operations = Operations(self._draft, self._flags, self._exits, memory)
         self._tracer = Tracer()
         self._work: list[tuple[Node, str, State]] = []
         self._traced: dict[Node, tuple[list[Value], Known]] = {}
@@ -200,14 +200,15 @@ def object_text(request: str) -> str:
 
     Raises ValueError where there is nothing to compile.
     """
-    graph = Graph(Request.from_text(request))
+    wanted = Request.from_text(request)
+    graph = Graph(wanted)
     if not graph.nodes:
         raise ValueError("the instruction at the root has no place in a region")
     covered = graph.covered()
     table = _RUN.pack(len(covered), 0) + b"".join(_RUN.pack(address, len(code)) for address, code in covered)
     constant = "".join(f"\\{byte:02X}" for byte in table)
     data = f'@covered = hidden constant [{len(table)} x i8] c"{constant}"'
-    return module([leave_declarations(), data, RegionText(graph, "region").write()])
+    return module([leave_declarations(), data, RegionText(graph, "region", wanted.memory).write()])
 
 
 def read_covered(data: bytes) -> list[tuple[int, int]]:

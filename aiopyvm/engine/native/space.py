@@ -52,6 +52,7 @@ class SpaceCode:
         self.invalidations = 0
         self.dense = 0  # instructions in a row that were left to Python a few instructions after the one before
         self.stepped_at = 0  # `CpuState.instructions` behind the last of them
+        self.vain = 0  # accesses for which generated code came back, and which stayed slow
         self.stay = 0  # instructions for which the Python engine goes on in their place
         self.waiting: dict[int, str] = {}  # offset of a record that is left to Python -> the handler that it waits for
         self.threshold = UNCOUNTED
