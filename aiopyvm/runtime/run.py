@@ -115,17 +115,20 @@ class Run:
         self._clocked = 0  # cost that the clock has shown already
         self.started_ns = scheduler.now_ns()
         self._wall_deadline: int | None = None
+        self._wall_seconds = 0.0  # whose end the deadline is
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
-    def start(self, kernel: Kernel, process: GuestProcess, lane: Lane, wall_deadline: int | None) -> None:
-        """Begin: the kernel has its first process. `wall_deadline` is of the scheduler's clock."""
+    def start(self, kernel: Kernel, process: GuestProcess, lane: Lane, wall: tuple[int, float] | None) -> None:
+        """Begin: the kernel has its first process. `wall`: when its wall time ends, on the scheduler's clock, and how
+        many seconds that were allowed."""
         self.kernel = kernel
         self.process = process
         main = process.main
         assert main is not None
         self.main = main
-        self._wall_deadline = wall_deadline
+        if wall is not None:
+            self._wall_deadline, self._wall_seconds = wall
         self.scheduler.add(self, lane)
         for channel in self.channels:
             self._join(channel)
@@ -369,8 +372,7 @@ class Run:
         if self.result is not None:
             return
         if self._wall_deadline is not None and self.scheduler.now_ns() >= self._wall_deadline:
-            seconds = self.limits.wall_time
-            self.end(Reason.TIME_LIMIT, f"more than {seconds} s of wall time" if seconds else "wall time", "wall_time")
+            self.end(Reason.TIME_LIMIT, f"more than {self._wall_seconds} s of wall time", "wall_time")
             return
         deadline = self.kernel.next_deadline()
         if deadline is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -44,13 +45,13 @@ def check_quantum(quantum: object) -> None:
 class Runtime:
     """Engine, quantum and limits that several guests share; as an async context manager, it also waits for them.
 
-    Of `limits`, those that are named bound the sum over all guests, beside each guest's own; `wall_time` counts from
-    the start of each guest. At the sum of `open_files` (open file descriptions that guests made) a guest gets ENFILE,
-    at that of `processes` EAGAIN, and starting one more guest is HostRefusedError. `workers` is how many threads of the
-    host execute guests' instructions beside the event loop's own, at most: None is one for each core, 0 none; an engine
-    that holds the GIL uses none. Results do not depend on it. `engine` and `quantum` are the default of its VMs.
-    Leaving the block waits until all guests have ended; with an exception it kills them first. Raises TypeError,
-    ValueError for arguments that are none.
+    Of `limits`, those that are named bound the sum over all guests, beside each guest's own; `wall_time` counts
+    from the start of the first guest in an event loop. At the sum of `open_files` (open file descriptions that
+    guests made) a guest gets ENFILE, at that of `processes` EAGAIN, and starting one more guest is
+    HostRefusedError. `workers` is how many threads of the host execute guests' instructions beside the event loop's
+    own, at most: None is one for each core, 0 none; an engine that holds the GIL uses none. Results do not depend
+    on it. `engine` and `quantum` are the default of its VMs. Leaving the block waits until all guests have ended;
+    with an exception it kills them first. Raises TypeError, ValueError for arguments that are none.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Runtime:
         self.open_files = Account(named.get("open_files"))
         seconds = named.get("guest_time")
         self.guest_time = Account(None if seconds is None else round(seconds * SECOND_NS))
+        self._begun: weakref.WeakKeyDictionary[Scheduler, int] = weakref.WeakKeyDictionary()
         self._processes: dict[Run, Process] = {}
         self._started = 0
         self._empty: anyio.Event | None = None
@@ -110,6 +112,14 @@ class Runtime:
             "memory": self.memory.used,
             "guest_time_ns": self.guest_time.used,
         }
+
+    def wall(self, scheduler: Scheduler) -> tuple[int, float] | None:
+        """When the wall time of all guests ends, on the clock of `scheduler`, where one of them is about to start, and
+        how many seconds it is; None: never."""
+        seconds: float | None = self.named_limits.get("wall_time")
+        if seconds is None:
+            return None
+        return self._begun.setdefault(scheduler, scheduler.now_ns()) + round(seconds * SECOND_NS), seconds
 
     def add(self, run: Run, process: Process) -> None:
         """Take in a guest that is about to run; it leaves by itself when it ends."""

@@ -376,10 +376,11 @@ class VM:
         run.program_bytes = program.data
         run.going = not paused
         self._instrument(run, kernel, options, stdio)
-        seconds = [s for s in (limits.wall_time, runtime.named_limits.get("wall_time")) if s is not None]
-        deadline = run.scheduler.now_ns() + round(min(seconds) * SECOND_NS) if seconds else None
+        walls = [runtime.wall(run.scheduler)]
+        if (seconds := limits.wall_time) is not None:
+            walls.append((run.scheduler.now_ns() + round(seconds * SECOND_NS), seconds))
         timeline = run.clock.timeline if isinstance(run.clock, VirtualClock) else None
-        run.start(kernel, process, Lane(timeline), deadline)
+        run.start(kernel, process, Lane(timeline), min(filter(None, walls), default=None))
 
     @staticmethod
     def _instrument(run: Run, kernel: Kernel, options: OpenOptions, stdio: Stdio) -> None:

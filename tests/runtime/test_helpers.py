@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from aiopyvm import VM, Limits, Reason, pipe
+from aiopyvm import VM, Limits, Reason, Runtime, pipe
 from aiopyvm.testing import check_receive_stream, check_send_stream, conversation, run_deterministically
 from tests.conftest import GuestPaths
 from tests.runtime.machine_code import sleeper
@@ -120,3 +120,18 @@ async def test_asyncios_own_cancellation_and_timeouts(guest: GuestPaths) -> None
             await process.wait()
     assert process.result.reason is Reason.CANCELLED
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.trio
+async def test_the_wall_time_of_a_runtime_begins_with_its_first_guest(autojump_clock: trio.testing.MockClock) -> None:
+    runtime = Runtime(limits=Limits(wall_time=1.0))
+    vm = runtime.vm(limits=Limits(wall_time=0.8))
+    await trio.sleep(5)
+    assert (await vm.run_bytes(sleeper(600_000_000))).ok
+    result = await vm.run_bytes(sleeper(600_000_000))
+    assert result.reason is Reason.TIME_LIMIT
+    assert result.detail == "more than 1.0 s of wall time"
+    assert result.wall_time == pytest.approx(0.4)
+    alone = await VM(limits=Limits(wall_time=0.5)).run_bytes(sleeper(600_000_000))
+    assert alone.detail == "more than 0.5 s of wall time"
+    assert alone.wall_time == pytest.approx(0.5)
