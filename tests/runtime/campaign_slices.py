@@ -32,8 +32,8 @@ from tests.native import busybox_path, glibc_path
 SLICES: Final = (1, 2, 3, 7, 61, 997, 65_536, 1_000_000)
 ENGINES: Final = ("auto", "native", "hot", "guarded")  # beside "cold", which runs each program once, uncut
 QUANTUM: Final = 1_000_000  # of every run alike: where threads take turns is no matter of slices
-MOST_STEPS: Final = 2_000_000  # instructions of a program that is cut into pieces of less than 61, too
-_SHORT: Final = frozenset(str(length) for length in SLICES if length < 61)
+MOST_STEPS: Final = 2_000_000  # instructions of a program that is cut into the shortest pieces, too
+_SHORT: Final = 61
 _EXIT_CALLS: Final = (1, 252)
 _APPLETS: Final = (
     "echo one two", "seq 30", "sort -rn", "md5sum", "sha1sum", "wc", "tr a-z A-Z", "rev", "head -2", "grep -n o",
@@ -122,18 +122,22 @@ def _digest_memory(space: AddressSpace, update: Callable[[bytes], None]) -> None
             update(page.to_bytes(4, "little") + data)
 
 
-def slicings(lengths: Iterable[int], count: int, seed: object) -> Iterator[tuple[str, Callable[[], int]]]:
-    """Each way to cut a run: its name, and what gives the next slice's length. `count` of them are random."""
+def slicings(
+    lengths: Iterable[int], count: int, seed: object, *, long: bool
+) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Each way to cut a run: its name, and what gives the next slice's length. `count` of them are random. For a `long`
+    program, only such that do not cut it into too many."""
     for length in lengths:
-        yield str(length), itertools.repeat(length).__next__
+        if not long or length >= _SHORT:
+            yield str(length), itertools.repeat(length).__next__
     for number in range(count):
-        yield f"random {number}", random_lengths(f"{seed} {number}")
+        yield f"random {number}", random_lengths(f"{seed} {number}", 14 if long else 4)
 
 
-def random_lengths(seed: str) -> Callable[[], int]:
-    """Lengths of any magnitude, up to one that differs from seed to seed."""
+def random_lengths(seed: str, least: int) -> Callable[[], int]:
+    """Lengths of any magnitude, up to one that differs from seed to seed, at least 2 to the `least`."""
     random_ = random.Random(seed)
-    most = random_.uniform(4, 20)
+    most = random_.uniform(least, 20)
     return lambda: int(2 ** random_.uniform(0, most))
 
 
@@ -146,9 +150,7 @@ def compare(
     expected = run(setup, engine_of("cold"), lambda: QUANTUM)
     wrong = []
     for engine_name, engine in engines.items():
-        for slicing, budgets in slicings(lengths, count, name):
-            if slicing in _SHORT and expected.instructions > MOST_STEPS:
-                continue
+        for slicing, budgets in slicings(lengths, count, name, long=expected.instructions > MOST_STEPS):
             if (ran := run(setup, engine, budgets)) != expected:
                 wrong.append(f"{engine_name}, slices of {slicing}: {_told(ran)} instead of {_told(expected)}")
     return expected, wrong
