@@ -126,6 +126,10 @@ class File:
         """Return 1 to `n` bytes, b"" at the end of file. Raises Errno: EAGAIN when there is nothing yet."""
         raise Errno(EINVAL)
 
+    def lend(self, n: int) -> bytes | memoryview:
+        """As `read`; what it returns is good until the file is used again."""
+        return self.read(n)
+
     def unread(self, data: bytes) -> None:
         """Put back the tail of what `read` just returned: the caller could not take it."""
         if self.seekable:
@@ -134,6 +138,10 @@ class File:
     def write(self, data: bytes) -> int:
         """Take 1 to len(data) bytes; return how many. Raises Errno: EAGAIN when there is no room yet, EPIPE."""
         raise Errno(EINVAL)
+
+    def borrow(self, data: bytes | memoryview) -> int:
+        """As `write`, of bytes that are good only until it returns."""
+        return self.write(bytes(data))
 
     def pread(self, n: int, offset: int) -> bytes:
         """Like `read` at `offset`; the position stays. Raises Errno(ESPIPE) where there is no position."""

@@ -71,8 +71,12 @@ class BytesInput(Stream):
 
     def read(self, n: int) -> bytes:
         """Return the next 1 to `n` bytes, b"" at the end."""
+        return bytes(self.lend(n))
+
+    def lend(self, n: int) -> memoryview:
+        """Show the next 1 to `n` bytes; they never change."""
         start = self._at
-        data = self._data[start : start + n]
+        data = memoryview(self._data)[start : start + n]
         self._at = start + len(data)
         return data
 
@@ -106,9 +110,13 @@ class HostInput(Stream):
     def read(self, n: int) -> bytes:
         """Return 1 to `n` bytes, b"" at the end. Raises Errno: EAGAIN after asking the host, or what the host
         answered."""
+        return bytes(self.lend(n))
+
+    def lend(self, n: int) -> bytes | memoryview:
+        """As `read`, without a copy."""
         start = self._at
         if start < len(self._data):
-            data = self._data[start : start + n]
+            data = memoryview(self._data)[start : start + n]
             self._at = start + len(data)
             return data
         if self._error:
@@ -178,7 +186,7 @@ class Collector(Stream):
         super().__init__(O_WRONLY, name)
         self._meter = meter
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Hand over all that the meter allows. Raises Errno(EAGAIN) when that is nothing."""
         allowed = self._meter.allow(len(data))
         if not allowed and data:
@@ -186,6 +194,10 @@ class Collector(Stream):
         kept = bytes(data[:allowed])
         self._meter.wrote(kept)
         return allowed
+
+    def borrow(self, data: bytes | memoryview) -> int:
+        """As `write`, which keeps none of it."""
+        return self.write(data)
 
     def poll(self) -> int:
         """Always writable."""
@@ -219,11 +231,11 @@ class MeteredEnd(PipeEnd):
         """More is there than the pipe's capacity, because of `stretch`."""
         return self.elastic is not None and self.pipe.size >= self.elastic and self.pipe.readers > 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take bytes, as many as the meter allows. Raises Errno: EPIPE, EAGAIN, ENOMEM."""
         meter = self.meter
         if meter is None:
-            return self.pipe.write(data)
+            return super().write(data)
         if self.overfull:
             raise Errno(EAGAIN)
         allowed = meter.allow(len(data)) if self.pipe.readers else len(data)
@@ -252,7 +264,7 @@ class HostOutput(Stream):
         self.on_data: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take 1 to len(data) bytes; up to PIPE_BUF all or nothing. Raises Errno: EPIPE when broken, EAGAIN without
         room."""
         if self.broken:
@@ -276,6 +288,10 @@ class HostOutput(Stream):
             if self.on_data is not None:
                 self.on_data()
         return allowed
+
+    def borrow(self, data: bytes | memoryview) -> int:
+        """As `write`, which keeps none of it."""
+        return self.write(data)
 
     def poll(self) -> int:
         """Writable when PIPE_BUF bytes fit; POLLERR when broken."""

@@ -144,7 +144,7 @@ class Pipe:
         self._used += pages_in(0, len(data))
         self.read_queue.wake()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Take `data` or, if it is longer than PIPE_BUF, a part of it; return how many bytes.
 
         Raises Errno: EPIPE without readers, EAGAIN when there is no room, ENOMEM when the budget refuses.
@@ -158,14 +158,14 @@ class Pipe:
             return handed if handed == len(data) else handed + self._keep_rest(data[handed:])
         return self._keep(data)
 
-    def _keep_rest(self, data: bytes) -> int:
+    def _keep_rest(self, data: bytes | memoryview) -> int:
         """What is left of a write whose beginning was read already."""
         try:
             return self._keep(data)
         except Errno:
             return 0
 
-    def _keep(self, data: bytes) -> int:
+    def _keep(self, data: bytes | memoryview) -> int:
         n = len(data)
         merged = self._mergeable(n)
         room = merged + (self.slots - self._used) * PAGE
@@ -178,7 +178,7 @@ class Pipe:
         if merged:
             self._merge(data[:merged])
         if n > merged:
-            self._chunks.append(data[merged:] if merged else data)
+            self._chunks.append(bytes(data[merged:] if merged else data))
             self._used += (n - merged + PAGE - 1) // PAGE
         was_empty = not self.size
         self.size += n
@@ -194,7 +194,7 @@ class Pipe:
         filled = len(self._chunks[-1]) % PAGE
         return first if filled and filled + first <= PAGE else 0
 
-    def _merge(self, data: bytes) -> None:
+    def _merge(self, data: bytes | memoryview) -> None:
         last = self._chunks[-1]
         if isinstance(last, bytearray) and len(last) < PAGE:
             last += data
@@ -203,7 +203,7 @@ class Pipe:
         else:  # a long chunk keeps its whole pages; its last page becomes a chunk of its own
             self._split_last_page(data)
 
-    def _split_last_page(self, data: bytes) -> None:
+    def _split_last_page(self, data: bytes | memoryview) -> None:
         last = self._chunks.pop()
         cut = len(last) - len(last) % PAGE
         alone = not self._chunks
@@ -281,9 +281,17 @@ class PipeEnd(File):
         """Put back the tail of what `read` just returned."""
         self.pipe.unread(data)
 
-    def write(self, data: bytes) -> int:
+    def lend(self, n: int) -> bytes:
+        """As `read`."""
+        return self.pipe.read(n)
+
+    def write(self, data: bytes | memoryview) -> int:
         """Take bytes. Raises Errno: EPIPE, EAGAIN, ENOMEM."""
         return self.pipe.write(data)
+
+    def borrow(self, data: bytes | memoryview) -> int:
+        """As `write`, which keeps none of it."""
+        return self.write(data)
 
     def poll(self) -> int:
         """Return the events that hold now (poll(2))."""

@@ -97,13 +97,17 @@ class Accesses(Residence):
 
     def read(self, address: int, n: int) -> bytes:
         """Copy `n` bytes out. Raises MemoryFault with the address of the first bad byte."""
+        return bytes(self.show(address, n))
+
+    def show(self, address: int, n: int) -> bytes | memoryview:
+        """As `read`, without a copy where that can be: good until the guest's memory changes, and not to be kept."""
         if n <= 0:
             return b""
         end = address + n
         fast = address & 0xFFFFF000 in self.readable and end <= (address | PAGE - 1) + 1
         if not fast and self._ready(address, end, "r") & THROUGH:
             return self._gather(address, end)
-        return bytes(self.view[address:end])
+        return self.view[address:end]
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in. Raises MemoryFault with the address of the first bad byte; what precedes it is written."""

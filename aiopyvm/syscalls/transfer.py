@@ -87,7 +87,7 @@ def length_of(segments: Segments) -> int:
 # --- into memory ------------------------------------------------------------------------------------------------------
 
 
-def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]) -> int | Wait:
+def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes | memoryview]) -> int | Wait:
     """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
     call = t.call
     assert call is not None
@@ -107,7 +107,7 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes]
         call.done += taken
         t.moved += taken
         if taken < n:
-            file.unread(data[taken:])
+            file.unread(bytes(data[taken:]))
             if call.done:
                 return call.done
             raise Errno(EFAULT)
@@ -131,7 +131,7 @@ def _no_data(t: Thread, file: File, error: Errno, room: tuple[int, int] | None) 
     raise error
 
 
-def scatter(t: Thread, segments: Segments, skip: int, data: bytes) -> int:
+def scatter(t: Thread, segments: Segments, skip: int, data: bytes | memoryview) -> int:
     """Store `data` into `segments` behind their first `skip` bytes; return how many until a fault."""
     at = 0
     for address, length in segments:
@@ -147,7 +147,7 @@ def scatter(t: Thread, segments: Segments, skip: int, data: bytes) -> int:
     return at
 
 
-def _store(t: Thread, address: int, data: bytes) -> int:
+def _store(t: Thread, address: int, data: bytes | memoryview) -> int:
     """Store `data` at an address; return how many bytes until a fault."""
     try:
         t.memory.write(address, data)
@@ -158,7 +158,7 @@ def _store(t: Thread, address: int, data: bytes) -> int:
     return len(data)
 
 
-def _written_before(t: Thread, start: int, piece: bytes, fault: MemoryFault) -> int:
+def _written_before(t: Thread, start: int, piece: bytes | memoryview, fault: MemoryFault) -> int:
     n = max(0, min(fault.address - start, len(piece)))
     if n:
         t.memory.write(start, piece[:n])
@@ -191,7 +191,7 @@ def drain_piece(t: Thread, file: File, address: int, count: int) -> int | Wait:
     assert call is not None
     if not call.done:
         try:
-            n = file.write(t.memory.read(address, count))
+            n = file.borrow(t.memory.show(address, count))
         except Errno as error:
             return _refused(t, file, error)
         except MemoryFault:
@@ -345,7 +345,7 @@ def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     file = open_file(t, fd, _READABLE)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
-    return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.read)
+    return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.lend)
 
 
 @syscall(4, "write", man="write(2)")
@@ -361,7 +361,7 @@ def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
 def readv(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32) -> int | Wait:
     """Read into several buffers."""
     file = reading(t, fd)
-    return fill(t, file, segments_of(t, iov), file.read)
+    return fill(t, file, segments_of(t, iov), file.lend)
 
 
 @syscall(146, "writev", man="readv(2)")
