@@ -63,6 +63,10 @@ class Demand:
             self._shapes[name] = shape
         return True
 
+    def is_due(self, name: str) -> bool:
+        """With one use more the shape called `name` was used often enough."""
+        return self._uses.get(name, 0) + 1 >= self.enough
+
     @property
     def made(self) -> bool:
         """Whether `collect` has something to do."""

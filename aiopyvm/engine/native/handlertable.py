@@ -63,7 +63,7 @@ class HandlerTable:
         Its shape is not known yet where its record was made by an earlier process. Raises MemoryFault and DecodeFault
         of the instruction.
         """
-        if name not in self._used:
+        if name not in self._used and self._demand.is_due(name):  # what it takes to make handlers is long to import
             from aiopyvm.engine.python.fetch import fetch_insn
 
             self.form(fetch_insn(core.memory, core.cpu.eip))
