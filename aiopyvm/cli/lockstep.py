@@ -14,7 +14,7 @@ from aiopyvm.cli.main import complain
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.runtime.limits import MIB
 from aiopyvm.runtime.lockstep import Lockstep, Outcome
-from aiopyvm.runtime.machine import get_engine
+from aiopyvm.runtime.machine import ENGINES, get_engine
 from aiopyvm.runtime.program import Program, argument_bytes
 from aiopyvm.runtime.side import Setup
 
@@ -42,6 +42,10 @@ def lockstep_command(arguments: Any) -> int:
 def engine_names(arguments: Any) -> tuple[str, str]:
     """The two engines that the command line names. Raises ValueError."""
     names = arguments.engines.split(",")
+    known = (*ENGINES, "hot", "hardware")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"an engine is one of {', '.join(known)}, not {name!r}")
     if arguments.against is not None:
         if len(names) > 1 and arguments.engines != DEFAULT_ENGINES:
             raise ValueError(f"--against {arguments.against} leaves room for one engine, not {arguments.engines!r}")

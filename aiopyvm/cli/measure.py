@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 class Measure:
     """Watches the run that is about to start, and tells afterwards. It is given as `task_status`.
 
-    Raises OSError where the map for perf cannot be made."""
+    Raises OSError where the map for perf cannot be made, or the profile not be written."""
 
     def __init__(self, arguments: Any) -> None:
         self._arguments = arguments
         self._profiler: Profiler | None = None
         self._run: Run | None = None
         self._named = False  # the handlers are in the map for perf
+        if arguments.profile not in (None, "-"):
+            open(arguments.profile, "ab").close()  # else it would be known when the run is over
         if arguments.perf_map:
             from aiopyvm.engine.native import perfmap
 

@@ -17,7 +17,7 @@ from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
-from tests.engine.engines import native_handlers
+from tests.engine.engines import hot_engine, native_handlers
 from tests.engine.programs import Outcome, Program, flag_program, program, run, x87_program
 
 KINDS = (
@@ -80,15 +80,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first program")
     parser.add_argument("--fresh", type=int, default=50, help="programs that share engines")
     parser.add_argument("--native", action="store_true", help="compare the native engine alone, with cold code")
+    parser.add_argument("--hot", action="store_true", help="compare regions of the native engine alone, with cold code")
     options = parser.parse_args()
     failed = 0
-    evaluator = PythonEngine("cold" if options.native else "evaluator")
+    evaluator = PythonEngine("cold" if options.native or options.hot else "evaluator")
     compared = engines(0)
     table = native_handlers() if options.native else None
     began = time.monotonic()
     for number in range(options.first, options.first + options.programs):
         if number % options.fresh == 0:
             compared = engines(number // options.fresh)
+            if options.hot:
+                compared = {"hot": hot_engine(after=1 + number // options.fresh % 3)}
             if table is not None:
                 table.collect(60)  # handlers for what the programs before had and no handler was there for
                 compared = {"native": NativeEngine(lambda: table)}

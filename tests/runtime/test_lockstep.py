@@ -230,5 +230,7 @@ def test_the_command(guest: GuestPaths, capfd: pytest.CaptureFixture[str]) -> No
     assert said.err.endswith("exit status 0\n")
     assert main(["lockstep", "--engines", "python", str(guest("hello"))]) == 125
     assert "--engines takes two names" in capfd.readouterr().err
+    assert main(["lockstep", "--engines", "native,steam", str(guest("hello"))]) == 125
+    assert "native, python, evaluator, hot, hardware, not 'steam'" in capfd.readouterr().err
     assert main(["lockstep", "--mount", "/tmp:/x:rw", str(guest("hello"))]) == 125
     assert main(["lockstep", "/no/such/program"]) == 127
