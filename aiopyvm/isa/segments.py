@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
     from aiopyvm.isa.trace import Tracer
 
-_LIMIT_BITS: Final = 0xF0000  # of the descriptor's second word: limit 19:16, which LAR shows too
+LIMIT_BITS: Final = 0xF0000  # of the descriptor's second word: limit 19:16, which LAR shows too
+SHOWN: Final = 0x00F0FF00  # of the second word: type, S, DPL, P, AVL, D/B, G
 _DESCRIPTOR: Final = integer(96)
 
 # By selector >> 3: base, limit in bytes, second word of the descriptor as LAR shows it.
-_FIXED: Final = {
-    USER_CS >> 3: (0, 0xFFFFFFFF, CODE_ACCESS | _LIMIT_BITS),
-    USER_DS >> 3: (0, 0xFFFFFFFF, DATA_ACCESS | _LIMIT_BITS),
+FIXED: Final = {
+    USER_CS >> 3: (0, 0xFFFFFFFF, CODE_ACCESS | LIMIT_BITS),
+    USER_DS >> 3: (0, 0xFFFFFFFF, DATA_ACCESS | LIMIT_BITS),
     0x33 >> 3: (0, 0xFFFFFFFF, 0x00AFFB00),  # 64-bit code
     0x7B >> 3: (0, 0, 0x0040F500),  # read-only, expand-down; its limit is the number of the CPU, here always 0
 }
@@ -36,12 +37,12 @@ def descriptor(cpu: Any, selector: int) -> tuple[int, int, int]:
         return 0, 0, 0
     index = selector >> 3
     if not 0 <= index - FIRST_TLS_ENTRY < TLS_ENTRIES:
-        return _FIXED.get(index, (0, 0, 0))
+        return FIXED.get(index, (0, 0, 0))
     entry = cpu.tls[index - FIRST_TLS_ENTRY]
     if not entry.access:
         return 0, 0, 0
     raw_limit = entry.limit >> 12 if entry.access >> 23 & 1 else entry.limit
-    return entry.base, entry.limit, entry.access & 0x00F0FF00 | raw_limit & _LIMIT_BITS
+    return entry.base, entry.limit, entry.access & SHOWN | raw_limit & LIMIT_BITS
 
 
 @helper(machine=True)
@@ -104,7 +105,7 @@ def load_segment(b: Tracer, name: str, selector: Value) -> None:
     b.set(name, selector)
     b.set(f"{name}_base", segment.base)
     b.set(f"{name}_limit", segment.limit)
-    b.set(f"{name}_access", segment.access & ~_LIMIT_BITS & 0xFFFFFFFF)
+    b.set(f"{name}_access", segment.access & ~LIMIT_BITS & 0xFFFFFFFF)
 
 
 def check_code_selector(b: Tracer, selector: Value, *, returning: bool) -> None:

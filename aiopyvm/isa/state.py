@@ -186,7 +186,7 @@ _hidden_parts: Final = struct.Struct("<16s8x48s").unpack_from  # bases of ES, CS
 _segment_modes: Final[dict[tuple[bytes, ...], int]] = {}  # of hidden parts that were met
 _MOST_SEGMENT_MODES: Final = 256
 DATA_ACCESS: Final = 0x00C0F300  # present, DPL 3, read/write data, accessed, 32-bit, page-granular (as LAR shows it)
-_IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"
+IGNORED_ACCESS: Final = 0x00100100  # AVL and "accessed"
 CODE_ACCESS: Final = 0x00C0FB00  # present, DPL 3, execute/read code, accessed, 32-bit, page-granular
 
 
@@ -200,9 +200,9 @@ def set_flat(cpu: CpuState, segment: str) -> None:
 
 def is_flat(cpu: CpuState, segment: str) -> bool:
     """Tell whether `segment` covers all 4 GiB from base 0 with its usual rights."""
-    access: int = getattr(cpu, f"{segment}_access") & ~_IGNORED_ACCESS
+    access: int = getattr(cpu, f"{segment}_access") & ~IGNORED_ACCESS
     whole: bool = getattr(cpu, f"{segment}_base") == 0 and getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
-    return whole and access == (CODE_ACCESS if segment == "cs" else DATA_ACCESS) & ~_IGNORED_ACCESS
+    return whole and access == (CODE_ACCESS if segment == "cs" else DATA_ACCESS) & ~IGNORED_ACCESS
 
 
 def is_limited(cpu: CpuState, segment: str) -> bool:
@@ -211,4 +211,4 @@ def is_limited(cpu: CpuState, segment: str) -> bool:
     if not access & 0x8000:
         return False
     whole: bool = getattr(cpu, f"{segment}_limit") == 0xFFFFFFFF
-    return not whole or access & ~_IGNORED_ACCESS != DATA_ACCESS & ~_IGNORED_ACCESS
+    return not whole or access & ~IGNORED_ACCESS != DATA_ACCESS & ~IGNORED_ACCESS

@@ -143,11 +143,11 @@ class Tracer(Builder):
 
     def set_eflags(self, word: Value, mask: int) -> None:
         """Set the EFLAGS bits of `mask` from `word` (i32); the others stay."""
+        if system := mask & SYSTEM_FLAGS:
+            self.set("system_flags", (self.get("system_flags") & ~system & 0xFFFFFFFF) | (word & system))
         for bit, name in FLAG_NAMES.items():
             if bit & mask:
                 self.set(name, word.bit(bit.bit_length() - 1))
-        if system := mask & SYSTEM_FLAGS:
-            self.set("system_flags", (self.get("system_flags") & ~system & 0xFFFFFFFF) | (word & system))
 
     # -- control flow --------------------------------------------------------------------------------------------------
 

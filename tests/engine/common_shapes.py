@@ -73,15 +73,15 @@ def shapes(paths: list[Path], most: int | None = None) -> list[bytes]:
     return [shortest[shape] for shape, _ in counts.most_common(most)]
 
 
-def hints() -> list[bytes]:
-    """No operations of every length that compilers use, and the marks of indirect branches' targets."""
+def special() -> list[bytes]:
+    """No operations of every length that compilers use, marks of indirect branches' targets, FS and GS, CPUID."""
     codes = "90 6690 0f1f00 0f1f4000 0f1f440000 660f1f440000 0f1f8000000000 0f1f840000000000 660f1f840000000000"
-    return [bytes.fromhex(code) for code in f"{codes} f30f1efb f390".split()]
+    return [bytes.fromhex(code) for code in f"{codes} f30f1efb f390 8ee8 8ee0 8ce8 8ce0 0fa2".split()]
 
 
 def x87() -> list[bytes]:
     """Arithmetic, loads, stores and comparisons with each ST(i); what has no operand."""
-    bases = [(0xD8, 0xC0 + 8 * n) for n in (0, 1, 4, 5, 6, 7)] + [(0xD9, 0xC0), (0xD9, 0xC8)]
+    bases = [(0xD8, 0xC0 + 8 * n) for n in range(8)] + [(0xD9, 0xC0), (0xD9, 0xC8)]
     bases += [(byte, 0xC0 + 8 * n) for byte in (0xDC, 0xDE) for n in (0, 1, 4, 5, 6, 7)]
     bases += [(0xDD, 0xD0), (0xDD, 0xD8), (0xDD, 0xE0), (0xDD, 0xE8)]
     bases += [(byte, second) for byte in (0xDB, 0xDF) for second in (0xE8, 0xF0)]
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
     """Write the module."""
     unique: dict[str, bytes] = {}
     files = shapes([Path(name) for name in arguments], MOST)
-    for code in [*shapes(guests()), *files, *hints(), *x87()]:
+    for code in [*shapes(guests()), *files, *special(), *x87()]:
         unique.setdefault(Shape(decode(code)).name, code)
     lines = [""]
     for code in unique.values():

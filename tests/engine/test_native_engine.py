@@ -250,8 +250,8 @@ def test_where_nearly_all_is_left_to_python_the_python_engine_goes_on() -> None:
 
 
 def test_a_long_run_that_python_executes_in_part_pauses() -> None:
-    cpuids = "cpuid; " * 10  # these make the Python engine go on for a while, and the loop lets generated code again
-    core = machine(assemble(f"again: mov ecx, 400; x: dec ecx; jnz x; {cpuids} dec edi; jnz again; hlt", BASE))
+    left = "rdtsc; " * 10  # these make the Python engine go on for a while, and the loop lets generated code again
+    core = machine(assemble(f"again: mov ecx, 400; x: dec ecx; jnz x; {left} dec edi; jnz again; hlt", BASE))
     core.cpu.edi = 1 << 30
     engine = native_engine()
     pauses = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -134,3 +136,26 @@ def test_what_the_host_had_raised_is_not_the_guests() -> None:
     assert run(functions, "add", one, one, 0x37F) == (0x40008000000000000000, 0)
     assert run(functions, "add", one, third, 0x27F)[1] & 0x7F == 0x20
     assert 1 / 3 + ctypes.c_longdouble(1e-3).value == 1 / 3 + 1e-3
+
+
+UNMASKED = """
+import ctypes
+from tests.engine.engines import native_engine
+from tests.engine.test_code import machine
+engine = native_engine()
+core = machine(b"\\xd9\\xe8\\xd9\\xee\\xde\\xf9\\xcd\\x80")  # fld1; fldz; fdivp; int 0x80
+libm = ctypes.CDLL("libm.so.6")
+libm.fabsl.argtypes, libm.fabsl.restype = [ctypes.c_longdouble], ctypes.c_longdouble
+assert libm.feenableexcept(4) >= 0  # FE_DIVBYZERO: of the x87 and of SSE
+engine.run(core, 100)
+assert core.cpu.fsw & 0x3F == 4, hex(core.cpu.fsw)
+assert libm.fabsl(-2.5) == 2.5
+assert libm.fegetexcept() == 4
+print("survived")
+"""
+
+
+def test_a_host_that_traps_gets_no_trap_of_the_guests() -> None:
+    """The guest divides by zero, the host's own control word would have it trap: it is raised in the guest alone."""
+    done = subprocess.run([sys.executable, "-c", UNMASKED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr

@@ -34,12 +34,16 @@ class BlockDecoder:
         self._job = job = DecodeJob()
         self._place = ctypes.addressof(job)
         job.code, job.records = ctypes.addressof(self._code), ctypes.addressof(self._records)
-        job.learned, job.most = ctypes.addressof(self._learned), most
+        job.learned = ctypes.addressof(self._learned)
+        self._most = most
 
-    def decode(self, eip: int, room: int, stop: int) -> DecodeJob:
-        """Decode what stands in the first `room` bytes of `window`, as if it were at `eip`; code ends at `stop`."""
+    def decode(self, eip: int, room: int, stop: int, most: int = 0) -> DecodeJob:
+        """Decode what stands in the first `room` bytes of `window`, as if it were at `eip`; code ends at `stop`.
+
+        At most `most` instructions (0: as many as there is room for).
+        """
         job = self._job
-        job.eip, job.room, job.stop = eip, room, stop & _ALL
+        job.eip, job.room, job.stop, job.most = eip, room, stop & _ALL, most or self._most
         self._call(self._place)
         return job
 

@@ -38,10 +38,11 @@ c744b21000000000 0f4ec3 0f44759c 8b14f0 ff2534df2308 c7443e0400000000 db6c2410 9
 0f43cd 39448efc 813e28756e72 fec9 c704a900000000 0fb744730c 810e0c240000 0344a9fc 0f48de 65ff30 2b08 c1e207 0fb6d4
 0facd001 0facd002 8904df 66891c51 38540301 0f97c0 81daffff0000 c744d8080000ffff c1e806 0fbe0402 0fbe4c06ff 6625000c
 0f4cc3 0fa4c202 0fbf4614 09049a 65c705c4ffffff00000000 88d6 e32c 0f954219 8d3560050000 db7d88 854c2410 0b08 1955d4 a4
-f0836f0401 0f1f00 0f1f440000 660f1f440000 f30f1efb f390 d8c0 d8c1 d8c2 d8c3 d8c8 d8c9 d8ca d8cb d8e0 d8e1 d8e2 d8e3 d8e8
-d8e9 d8ea d8eb d8f0 d8f1 d8f2 d8f3 d8f8 d8f9 d8fa d8fb d9c1 d9c2 d9c3 d9c8 d9ca d9cb dcc0 dcc2 dcc3 dcc8 dcc9 dcca dccb
-dce0 dce1 dce2 dce3 dce8 dce9 dcea dceb dcf0 dcf1 dcf2 dcf3 dcf8 dcf9 dcfa dcfb dec0 dec3 dec8 dec9 deca decb dee0 dee1
-dee2 dee3 dee8 dee9 deea deeb def0 def1 def2 def3 def8 def9 defa defb ddd0 ddd1 ddd2 ddd3 ddd9 ddda dddb dde0 dde1 dde2
-dde3 dde8 dde9 ddea ddeb dbe8 dbe9 dbea dbeb dbf0 dbf1 dbf2 dbf3 dfe8 dfe9 dfea dfeb dff0 dff1 dff2 dff3 d9e0 d9e1 d9e4
-d9e5 d9e8 d9e9 d9ea d9eb d9ec d9ed d9fa d9fc d9fd d9f6 d9f7 dbe2 dbe3 dae9 ded9
+f0836f0401 0f1f00 0f1f440000 660f1f440000 f30f1efb f390 8ee8 8ee0 8ce8 8ce0 d8c0 d8c1 d8c2 d8c3 d8c8 d8c9 d8ca d8cb d8d0
+d8d1 d8d2 d8d3 d8d8 d8d9 d8da d8db d8e0 d8e1 d8e2 d8e3 d8e8 d8e9 d8ea d8eb d8f0 d8f1 d8f2 d8f3 d8f8 d8f9 d8fa d8fb d9c1
+d9c2 d9c3 d9c8 d9ca d9cb dcc0 dcc2 dcc3 dcc8 dcc9 dcca dccb dce0 dce1 dce2 dce3 dce8 dce9 dcea dceb dcf0 dcf1 dcf2 dcf3
+dcf8 dcf9 dcfa dcfb dec0 dec3 dec8 dec9 deca decb dee0 dee1 dee2 dee3 dee8 dee9 deea deeb def0 def1 def2 def3 def8 def9
+defa defb ddd0 ddd1 ddd2 ddd3 ddd9 ddda dddb dde0 dde1 dde2 dde3 dde8 dde9 ddea ddeb dbe8 dbe9 dbea dbeb dbf0 dbf1 dbf2
+dbf3 dfe8 dfe9 dfea dfeb dff0 dff1 dff2 dff3 d9e0 d9e1 d9e4 d9e5 d9e8 d9e9 d9ea d9eb d9ec d9ed d9fa d9fc d9fd d9f6 d9f7
+dbe2 dbe3 dae9 ded9
 """

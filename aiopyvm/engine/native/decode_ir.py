@@ -32,6 +32,7 @@ from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
 
 _MOST_BYTES: Final = 15
 _OWN_BITS: Final = 12
+_ALL_HIGH: Final = 7  # the bits of a key that say which registers are AH to BH
 
 
 _OFFSETS: Final = {name: getattr(DecodeJob, name).offset for name, *_ in DecodeJob._fields_}
@@ -427,7 +428,7 @@ class _Decoder:
         self._leave_if(self._is(length, _MOST_BYTES, "ugt"))
         t.line(f"switch i32 {self.get('general')}, label %own [ i32 1, label %generalise i32 2, label %learned ]")
         t.label("generalise")
-        self.set("key", t.fresh(f"and i64 {self.get('exact', 64)}, {tables.general(-1) & ~tables.GENERAL}"), 64)
+        self.set("key", t.fresh(f"and i64 {self.get('key', 64)}, {tables.general(-1) & ~tables.GENERAL}"), 64)
         self.include("key", str(tables.GENERAL))
         self._go("own")
         t.label("own")
@@ -439,10 +440,14 @@ class _Decoder:
         self.set("handler", distance)
         self._go("found")
         t.label("absent")
-        self.add("general", 1)
-        exact, general = self.get("exact", 64), self.get("key", 64)
-        first = self._is(self.get("general"), 1)
-        self.set("exact", t.fresh(f"select i1 {first}, i64 {general}, i64 {exact}"), 64)
+        again, given_up = t.new_label(), t.new_label()
+        t.branch(self._is(self.add("general", 1), 1), again, given_up)
+        t.label(again)
+        key = self.get("key", 64)
+        self.set("exact", key, 64)
+        self.set("key", t.fresh(f"and i64 {key}, {~(_ALL_HIGH << tables.KEY_HIGH)}"), 64)  # found anew
+        self._go("operands")
+        t.label(given_up)
         self.set("key", self.get("exact", 64), 64)
         self._go("operands")
         t.label("learned")

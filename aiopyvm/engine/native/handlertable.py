@@ -133,4 +133,5 @@ class HandlerTable:
             falls=name not in NEVER_FALL and name != CALL,
             call=name == CALL,
             missing=missing,
+            general=shape.general,
         )

@@ -19,6 +19,7 @@ from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
 from aiopyvm.engine.native.lower_integer import constant, integer_text
+from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS
@@ -32,6 +33,7 @@ _MODE_BITS: Final = {
     "fcw": (0x3F, 0x3F),
     "system_flags": (AC | TF, 0),
 }  # those that the mode depends on, in the flat one
+_BASED: Final = ("fs", "gs")  # whose descriptors the mode does not depend on, as long as they are unlimited
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)  # what code is keyed by, or changes with it
 
 
@@ -47,6 +49,7 @@ class Lowering:
         self._exceptions: dict[Value, str] = {}  # of floating-point operations
         self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
         self._effects = False
+        self._unlimited = False  # the descriptor that the instruction has looked at keeps the mode, in FS or GS
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
 
@@ -112,7 +115,25 @@ class Lowering:
         handler(op)
 
     def _op_helper(self, op: Value) -> None:
-        self._names[op] = float_helper_text(self.text, op, self._operands(op), self.read_field("fsw"))
+        match op.attr.name:
+            case "cpuid_registers":
+                self._names[op] = cpuid_text(self.text, self.name(op.args[0]))
+            case "segment_descriptor":
+                self._names[op] = self._descriptor(op)
+            case _:
+                self._names[op] = self._float_helper(op)
+
+    def _descriptor(self, op: Value) -> str:
+        """Leave to Python a descriptor that is not an unlimited one of data: loading it may change the mode."""
+        self._may_fault(op)
+        found, label = descriptor_text(self.text, self.name(op.args[0])), self.text.new_label()
+        self.text.branch(is_unlimited(self.text, found), label, self.step_label(), LIKELY)
+        self.text.label(label)
+        self._unlimited = True
+        return found
+
+    def _float_helper(self, op: Value) -> str:
+        return float_helper_text(self.text, op, self._operands(op), self.read_field("fsw"))
 
     def _operands(self, op: Value) -> list[str]:
         """The operands of a floating-point operation: x87 registers, which nothing has set yet, where they are."""
@@ -134,7 +155,7 @@ class Lowering:
             raise Unlowerable(f"{op.op} after an effect")
 
     def _op_insn(self, op: Value) -> None:
-        self._effects = False
+        self._effects = self._unlimited = False
         self.memory.new_instruction()
         self.begin(op)
 
@@ -154,7 +175,7 @@ class Lowering:
 
     def _op_set(self, op: Value) -> None:
         name, value = op.attr, op.args[0]
-        if name in _KEYED:
+        if name in _KEYED and not (self._unlimited and name.partition("_")[0] in _BASED):
             self._keep_mode(op)
         self._effects = True
         if name in GENERAL or name[0] == "$":

@@ -251,11 +251,11 @@ def enter(text: Text) -> str:
 
 
 def leave(text: Text, usual: str) -> None:
-    """Give the host its control word back."""
+    """Give the host its control word back, and none of the guest's exceptions, which it may have unmasked."""
     if HAS_X87:
         change, done = text.new_label(), text.new_label()
         text.branch(usual, done, change, LIKELY)
         text.label(change)
-        _asm(text, "fldcw @0", [_slot(text, "kept")])
+        _asm(text, "fnclex; fldcw @0", [_slot(text, "kept")])
         text.line(f"br label %{done}")
         text.label(done)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiopyvm.engine.native.decodejob import BRANCH, CALLS, FALLS
+from aiopyvm.engine.native.decodejob import BRANCH, CALLS, FALLS, DecodeJob
 from aiopyvm.engine.native.recordarena import NO_REGISTERS, RECORD
 from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
 from aiopyvm.mem.layout import EXEC, PAGE, PAGE_SHIFT
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiopyvm.isa.insn import Insn
 
 # Rows behind which decoding goes on nowhere: control never comes back behind the instruction, or seldom.
+MAX_LENGTH: Final = 15  # bytes of an instruction (Intel SDM vol. 3B, "Limit on Instruction Length")
 NEVER_FALL: Final = frozenset(("jmp", "ret", "retf", "iret", "iretd", "hlt", "ud2"))
 CALL: Final = "call"
 MAX_RUN: Final = 64  # instructions
@@ -35,8 +36,8 @@ class Form:
 
     `handler` is the handler's distance from code_base. `relative`: a static target, from the next instruction on, cut
     with `mask`; None: `third` is a value. `ends`: control may go elsewhere than to the next instruction; `falls`: it
-    may go there. `call`: the target is a procedure. `missing` names the handler that is wanted, where there is none
-    yet and `handler` leaves the instruction to Python.
+    may go there. `call`: the target is a procedure. `general`: it is filled for a general shape. `missing` names the
+    handler that is wanted, where there is none yet and `handler` leaves the instruction to Python.
     """
 
     handler: int
@@ -49,6 +50,7 @@ class Form:
     falls: bool = True
     call: bool = False
     missing: str = ""
+    general: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +119,17 @@ class Runs:
         return form
 
     def _generated(self, decoder: BlockDecoder, space: AddressSpace, address: int, stop: int) -> Run | None:
-        """What generated code decodes of the run; None: not one instruction. Teaches it what it could know."""
+        """What generated code decodes of the run; None: not one instruction."""
         room = min(_WINDOW, PAGE - (address & PAGE - 1))
         window = decoder.window
         if space.pages[address >> PAGE_SHIFT] & EXEC:
             window[:room] = space.view[address : address + room]
         else:
             window[:room] = space.fetch(address, room)
-        while True:
-            job = decoder.decode(address, room, stop)
-            if not job.key or not self._teach(decoder, job.key, bytes(window[job.next - address & PAGE - 1 :])):
-                break
+        job = self._taught(decoder, address, room, stop)
+        if not job.count and room < MAX_LENGTH and space.pages[address + room >> PAGE_SHIFT] & EXEC:
+            window[room:MAX_LENGTH] = space.view[address + room : address + MAX_LENGTH]
+            job = self._taught(decoder, address, MAX_LENGTH, stop, 1)
         count, flow, following = job.count, job.flow, job.next
         if not count:
             return None
@@ -137,12 +139,20 @@ class Runs:
             branches = ((count - 1, job.target, bool(flow & CALLS) or job.target <= last),)
         return Run(decoder.addresses, decoder.records, branches, following, bool(flow & FALLS), ())
 
+    def _taught(self, decoder: BlockDecoder, address: int, room: int, stop: int, most: int = 0) -> DecodeJob:
+        """Let the decoder decode what is in its window, and teach it what it could know."""
+        while True:
+            job = decoder.decode(address, room, stop, most)
+            at = job.next - address & 0xFFFFFFFF
+            if not job.key or not self._teach(decoder, job.key, bytes(decoder.window[at:room])):
+                return job
+
     def _teach(self, decoder: BlockDecoder, key: int, code: bytes) -> bool:
         """Tell the decoder which handler the instruction at the start of `code` has; False where it has none yet."""
         from aiopyvm.isa.decode import decode  # programs whose instructions are common do without
 
         form = self.form(decode(code))
-        handler = self._find_handler(form.missing) if form.missing else form.handler
+        handler = self._find_handler(form.missing) if form.missing else None if form.general else form.handler
         if handler is not None:
             decoder.learn(key, handler)
         return handler is not None
@@ -153,7 +163,7 @@ class Runs:
         Its instructions lie in one page, or there is one that does not.
         """
         from aiopyvm.engine.python.fetch import fetch_insn
-        from aiopyvm.isa.decode import MAX_LENGTH, decode
+        from aiopyvm.isa.decode import decode
 
         insn = fetch_insn(space, address)
         window = space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))

@@ -15,7 +15,7 @@ from aiopyvm.isa.decode import DecodeFault, Decoder
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.notation import Pattern
 
-_SELDOM: Final = ("privileged", "bcd", "segment", "system")  # families of rows; the first are #GP here
+_SELDOM: Final = ("privileged", "bcd", "system")  # families of rows; the first are #GP here
 _SELDOM_SHORT: Final = ("branch", "interrupt", "stack", "bits", "shift", "x87_arith", "x87_compare")  # of 16 bits
 _LONG: Final = ("frstor", "fldenv")  # their handlers are
 _ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
@@ -82,5 +82,7 @@ def _modrms(pattern: Pattern, registers: bool) -> Iterator[bytes]:
     for low_reg, low_rm in ((False, True), (True, False), (False, False)):
         found = [v for v in direct if (v >> 3 & _HIGH == 0) == low_reg and (v & _HIGH == 0) == low_rm]
         yield from (bytes((value,)) for value in found[:1])
-    address = [value for value in sorted(pattern.modrm) if value & 0xC7 == 0x84]
-    yield from (bytes((value,)) + _BASE_AND_INDEX for value in address[:1])
+    bytes_ = any(field.place == "reg" and field.kind == "gpr" and field.width == 8 for field in pattern.fields)
+    for high in (0, _HIGH) if bytes_ and registers else (0,):
+        address = [v for v in sorted(pattern.modrm) if v & 0xC7 == 0x84 and v >> 3 & _HIGH >= high]
+        yield from (bytes((value,)) + _BASE_AND_INDEX for value in address[:1])

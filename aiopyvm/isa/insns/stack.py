@@ -143,14 +143,16 @@ def pushfd(b: Tracer) -> None:
 @form("o16 9D")
 def popf(b: Tracer) -> None:
     """Pop the low half of EFLAGS; IF and IOPL stay, as at privilege level 3."""
-    b.set_eflags(b.pop(16).zext(32), USER_WRITABLE_FLAGS & 0xFFFF)
+    b.set_eflags(b.stack(0, 16).load().zext(32), USER_WRITABLE_FLAGS & 0xFFFF)
+    b.set("esp", b.get("esp") + 2)
 
 
 @insn("popfd", source="Intel SDM vol. 2B, POPF/POPFD", writes=OSZAPC | DF)
 @form("o32 9D")
 def popfd(b: Tracer) -> None:
     """Pop EFLAGS; IF and IOPL stay, as at privilege level 3."""
-    b.set_eflags(b.pop(32), USER_WRITABLE_FLAGS)
+    b.set_eflags(b.stack(0, 32).load(), USER_WRITABLE_FLAGS)
+    b.set("esp", b.get("esp") + 4)
 
 
 @insn("enter", source="Intel SDM vol. 2A, ENTER")

@@ -30,11 +30,14 @@ _CR0: Final = 0x80050033
 _TASK_REGISTER: Final = 0x40
 
 
+LAST_LEAF: Final = 2
+
+
 def cpuid_leaf(leaf: int) -> tuple[int, int, int, int]:
     """EAX, EBX, ECX, EDX of a CPUID leaf; one above the last gives the last (Intel SDM vol. 2A, CPUID)."""
     if leaf == 0:
         b, d, c = (int.from_bytes(_VENDOR[at : at + 4], "little") for at in (0, 4, 8))
-        return 2, b, c, d
+        return LAST_LEAF, b, c, d
     if leaf == 1:
         return _SIGNATURE, _LINE, 0, _FPU | _TSC | _CX8 | _CMOV | _CLFSH
     return _CACHES

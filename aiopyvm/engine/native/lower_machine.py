@@ -1,0 +1,76 @@
+"""Helpers of the machine in LLVM text: what CPUID tells, and the descriptors that segment registers are loaded from.
+
+Both are written from what their definitions (`isa.insns.system`, `isa.segments`) are made of: the answers to each
+leaf, the descriptors that every program sees, and the thread's own three in the CpuState.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+from aiopyvm.engine.native.layout import CPU_OFFSETS
+from aiopyvm.engine.native.llvmtext import Text
+from aiopyvm.isa.insns.system import LAST_LEAF, cpuid_registers
+from aiopyvm.isa.segments import FIXED, LIMIT_BITS, SHOWN
+from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, Descriptor
+
+_LOCAL: Final = 4  # of a selector: the LDT, which is empty
+_GRANULAR: Final = 1 << 23
+_WHOLE: Final = 0xFFFFFFFF
+
+
+def cpuid_text(text: Text, leaf: str) -> str:
+    """`cpuid_registers` (i128) of a leaf (i32)."""
+    answer = str(cpuid_registers.function(LAST_LEAF))
+    for number in range(LAST_LEAF):
+        same = text.value(f"icmp eq i32 {leaf}, {number}")
+        answer = text.value(f"select i1 {same}, i128 {cpuid_registers.function(number)}, i128 {answer}")
+    return answer
+
+
+def descriptor_text(text: Text, selector: str) -> str:
+    """`segment_descriptor` (i96) of a selector (i16)."""
+    index = text.value(f"zext i16 {text.value(f'lshr i16 {selector}, 3')} to i32")
+    found = "0"
+    for number, (base, limit, access) in FIXED.items():
+        same = text.value(f"icmp eq i32 {index}, {number}")
+        found = text.value(f"select i1 {same}, i96 {access << 64 | limit << 32 | base}, i96 {found}")
+    entry = text.value(f"sub i32 {index}, {FIRST_TLS_ENTRY}")
+    own = text.value(f"icmp ult i32 {entry}, {TLS_ENTRIES}")
+    found = text.value(f"select i1 {own}, i96 {_own_descriptor(text, own, entry)}, i96 {found}")
+    local = text.value(f"icmp ne i16 {text.value(f'and i16 {selector}, {_LOCAL}')}, 0")
+    return text.value(f"select i1 {local}, i96 0, i96 {found}")
+
+
+def _own_descriptor(text: Text, own: str, entry: str) -> str:
+    """What the thread's entry number `entry` (i32) shows; another one's where it is not `own`."""
+    at = text.value(f"mul i32 {entry}, {ctypes.sizeof(Descriptor)}")
+    at = text.value(f"zext i32 {text.value(f'select i1 {own}, i32 {at}, i32 0')} to i64")
+    table = text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['tls']}")
+    place = text.value(f"getelementptr i8, ptr {table}, i64 {at}")
+    base, limit, access = (_field(text, place, name) for name in ("base", "limit", "access"))
+    granular = text.fresh(f"icmp ne i32 {text.fresh(f'and i32 {access}, {_GRANULAR}')}, 0")
+    pages = text.fresh(f"select i1 {granular}, i32 {text.fresh(f'lshr i32 {limit}, 12')}, i32 {limit}")
+    shown = text.fresh(
+        f"or i32 {text.fresh(f'and i32 {access}, {SHOWN}')}, {text.fresh(f'and i32 {pages}, {LIMIT_BITS}')}"
+    )
+    word = text.fresh(f"zext i32 {base} to i96")
+    for value, shift in ((limit, 32), (shown, 64)):
+        high = text.fresh(f"shl i96 {text.fresh(f'zext i32 {value} to i96')}, {shift}")
+        word = text.fresh(f"or i96 {word}, {high}")
+    return text.fresh(f"select i1 {text.fresh(f'icmp eq i32 {access}, 0')}, i96 0, i96 {word}")
+
+
+def _field(text: Text, place: str, name: str) -> str:
+    offset = getattr(Descriptor, name).offset
+    return text.fresh(f"load i32, ptr {text.value(f'getelementptr i8, ptr {place}, i64 {offset}')}")
+
+
+def is_unlimited(text: Text, descriptor: str) -> str:
+    """Whether FS or GS may be loaded from a descriptor without a change of the mode (`state.is_limited`)."""
+    limit = text.value(f"trunc i96 {text.value(f'lshr i96 {descriptor}, 32')} to i32")
+    access = text.value(f"trunc i96 {text.value(f'lshr i96 {descriptor}, 64')} to i32")
+    rights = text.value(f"and i32 {access}, {~(LIMIT_BITS | IGNORED_ACCESS) & _WHOLE}")
+    usual = text.value(f"icmp eq i32 {rights}, {DATA_ACCESS & ~IGNORED_ACCESS}")
+    return text.value(f"and i1 {usual}, {text.value(f'icmp eq i32 {limit}, {_WHOLE}')}")
