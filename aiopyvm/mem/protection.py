@@ -60,6 +60,7 @@ class Protection:
         "_pending",
         "_reservation",
         "_taken",
+        "_touched",
         "_watch",
         "armed",
         "on_end",
@@ -71,6 +72,7 @@ class Protection:
         self._pages = reservation.pages
         self._have = reservation.protections  # PROT_* of each page; the guards have none
         self._pending: list[tuple[int, int]] = []
+        self._touched: set[int] = set()  # pages whose bits may have changed
         self._taken = 0
         self._full = False  # there was no mapping left for what the host has done already
         self._watch = watch
@@ -88,6 +90,11 @@ class Protection:
         if len(self._pending) > _MOST_PENDING:
             self._pending = [(min(a for a, _ in self._pending), max(b for _, b in self._pending))]
 
+    def changed_page(self, page: int) -> None:
+        """As `changed`, of one page."""
+        if self.armed:
+            self._touched.add(page)
+
     def remapped(self, start: int, end: int) -> None:
         """The host has a new mapping at [start, end), readable and writable."""
         if not self.armed:
@@ -98,7 +105,7 @@ class Protection:
 
     def ready(self) -> bool:
         """Whether generated code may run: the host's protection is the page table's. False: this has ended."""
-        if (self._pending or self._watch.disturbed) and self.armed and not self._catch_up():
+        if (self._touched or self._pending or self._watch.disturbed) and self.armed and not self._catch_up():
             self.give_up()
         return self.armed
 
@@ -113,7 +120,7 @@ class Protection:
         if not self.armed:
             return
         self.armed = False
-        self._pending = []
+        self._pending, self._touched = [], set()
         refused = self._reservation.protect(-GUARD, _END, _OPEN)
         self._watch.end()
         self._give_back()
@@ -143,16 +150,32 @@ class Protection:
                 for page in opened:
                     if not self._note(page, page + 1, _OPEN):
                         return False
-                    self._pending.append((page, page + 1))
+                    self._touched.add(page)
+        touched, self._touched = self._touched, set()
+        if not self._settle_pages(touched):
+            return False
         pending, self._pending = self._pending, []
         return all(self._settle(first, last) for first, last in pending)
+
+    def _settle_pages(self, pages: set[int]) -> bool:
+        """As `_settle`, of single pages: what happens at each first touch."""
+        have, table, reservation = self._have, self._pages, self._reservation
+        for page in pages:
+            wanted, old = _PROTECTION[table[page]], have[page]
+            if wanted == old:
+                continue
+            before, behind = have[page - 1], have[page + 1]  # the table's last page is never mapped, as the guard
+            more = (wanted != before) + (wanted != behind) - (old != before) - (old != behind)
+            have[page] = wanted
+            if more and not self._take(more):
+                return False
+            if reservation.protect(page << PAGE_SHIFT, (page + 1) << PAGE_SHIFT, wanted):
+                return False
+        return True
 
     def _settle(self, first: int, last: int) -> bool:
         """Protect the pages [first, last) as their bits say; False where the host has no mapping left for that."""
         have = self._have
-        if last - first == 1:
-            wanted = _PROTECTION[self._pages[first]]
-            return wanted == have[first] or self._change(first, last, wanted)
         table = bytes(self._pages[first:last]).translate(_PROTECTION)
         if have[first:last] == table:
             return True

@@ -242,7 +242,7 @@ class Residence:
         (self.readable.add if bits & READ else self.readable.discard)(base)
         (self.writable.add if bits & WRITE else self.writable.discard)(base)
         if self.protection is not None:
-            self.protection.changed(page, page + 1)
+            self.protection.changed_page(page)
 
     def _clear_fast(self, first: int, last: int) -> None:
         """Let the slow path look again at the pages [first, last)."""

@@ -145,7 +145,9 @@ class NativeEngine:
             offset = code.enter(core.cpu.eip)
         except (MemoryFault, DecodeFault):
             return 0  # `run` finds out again
-        self._guard(core.memory)
+        if (protection := core.memory.protection) is not None:
+            self._guard(core.memory)
+            protection.ready()
         code.context.cpu = ctypes.addressof(core.cpu)
         _BEGIN(code.context, 0, code.arena.base + offset, budget, 0)
         self._launched[id(core)] = code, budget, code.generation + code.invalidations, hot.epochs.begin()
@@ -298,7 +300,7 @@ class NativeEngine:
                         return _PAUSED
                     if core.breakpoints:
                         return left
-                    self._guard(space)
+                    self._guard(space, python=True)
                     offset = code.enter(cpu.eip)
                     continue
                 if reason == _BUDGET:
@@ -351,10 +353,10 @@ class NativeEngine:
             self._table.use(wanted, core)
             code.adopt_handlers()  # a run may be long, and they may be there now
 
-    def _guard(self, space: AddressSpace) -> None:
-        """Others have run: see that faults still come to us, and that the host protects an armed space as it should."""
+    def _guard(self, space: AddressSpace, *, python: bool = False) -> None:
+        """Others have run (`python`: Python code alone): see that the faults of an armed space still come to us."""
         if space.protection is not None and self.hot is not None and self.hot.guards is not None:
-            self.hot.guards.ready(space)
+            self.hot.guards.ready(space, python=python)
 
     def _touch(self, core: Core, code: SpaceCode) -> bool:
         """Make the access fast for which generated code came back; False where it stays slow, or was none.

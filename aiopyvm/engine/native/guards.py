@@ -50,14 +50,14 @@ class Guards:
             protection.on_end.append(on_end)
         return protection.armed
 
-    def ready(self, space: AddressSpace) -> None:
-        """Generated code is about to run in a space, after whoever has no part in this has run."""
+    def ready(self, space: AddressSpace, *, python: bool = False) -> None:
+        """Generated code is about to run in a space, after others have run (`python`: Python code alone): see that
+        faults come to us."""
         protection = space.protection
-        if protection is not None and protection.armed:
-            if self._traps.installed():
-                protection.ready()
-            else:
-                protection.give_up()
+        if protection is None or not protection.armed:
+            return
+        if not (self._traps.still_installed() if python else self._traps.installed()):
+            protection.give_up()
 
     def vain(self, space: AddressSpace, faults: int, instructions: int) -> None:
         """Code of a space has come back for an access that stays slow, so often, in so many instructions."""

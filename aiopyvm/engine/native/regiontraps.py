@@ -80,6 +80,8 @@ class Trapping:
             return
         place = self._place(span)
         mnemonic, kind = _STORES[bits]
+        if bits < 64 and not value.startswith("%"):
+            kind = "i"
         self._trap(f'callbr void asm sideeffect "{_MOV}: {mnemonic} $1, $0{_TRAP}", "=*m,{kind},!i"'
                    f"(ptr elementtype(i{bits}) {place}, i{bits} {value})", span, guarded)  # fmt: skip
 

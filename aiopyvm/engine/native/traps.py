@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import logging
 import mmap
 import os
@@ -85,11 +86,10 @@ class Traps:
         self._free = list(range(MOST_SLOTS - 1, -1, -1))
         self._level = 0  # entries that were installed
         self._refused = False
-        libc = ctypes.PyDLL(None, use_errno=True)  # short calls: they keep the GIL
-        self._sigaction = libc.sigaction
-        self._sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        self._sigaction = ctypes.PyDLL(None).sigaction  # a short call: it keeps the GIL
         self._found = _Action()
-        self._place = ctypes.addressof(self._found)
+        self._ask = ctypes.c_int(signal.SIGSEGV), ctypes.c_void_p(), ctypes.c_void_p(ctypes.addressof(self._found))
+        self._python: tuple[object, object] | None = None
         directory = TableEntry * (arena.size // PAGE)
         self._memory = mmap.mmap(
             -1, ctypes.sizeof(directory) + ctypes.sizeof(Slot) * MOST_SLOTS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -148,8 +148,13 @@ class Traps:
 
     def installed(self) -> bool:
         """Whether our handler is the first to get SIGSEGV; where it is not, make it so. False: that cannot be."""
-        self._sigaction(signal.SIGSEGV, None, self._place)
+        self._sigaction(*self._ask)
+        self._python = _pythons_own()
         return self._found.handler in self._entries or self._install()
+
+    def still_installed(self) -> bool:
+        """As `installed`, where nothing but Python code has run since: a tenth of its cost."""
+        return self._python == _pythons_own() or self.installed()
 
     def _install(self) -> bool:
         """Stand above what is installed now."""
@@ -164,12 +169,17 @@ class Traps:
             previous[level] = Previous(handler, flags)
             self._level = max(self._level, level + 1)
             action = _Action(self._entries[level], flags=_SA_SIGINFO | _SA_ONSTACK)
-            failed = self._sigaction(signal.SIGSEGV, ctypes.addressof(action), None)
-            self._sigaction(signal.SIGSEGV, None, self._place)
+            failed = self._sigaction(self._ask[0], ctypes.byref(action), None)
+            self._sigaction(*self._ask)
             self._refused = bool(failed) or self._found.handler != self._entries[level]
         if self._refused:
             _log.warning("compiled code checks each access: somebody else insists on handling SIGSEGV")
         return not self._refused
+
+
+def _pythons_own() -> tuple[object, object]:
+    """What Python code can do about SIGSEGV without help."""
+    return faulthandler.is_enabled(), signal.getsignal(signal.SIGSEGV)
 
 
 def _pages(at: int, size: int) -> range:
