@@ -18,6 +18,8 @@ from aiopyvm.runtime import machine
 from bench.table import GUESTS, Row, engines, output_and_time, peers
 
 HOT_AFTER = "AIOPYVM_HOT_AFTER"
+MEMORY = "AIOPYVM_MEMORY"
+CHECKED = "checked"
 NEVER = str(1 << 62)
 RUNS = 3
 
@@ -62,12 +64,17 @@ def measure(quick: bool) -> list[Row]:
     return _measure(10 if quick else 1, "", "native")
 
 
+def measure_checked(quick: bool) -> list[Row]:
+    """Both tiers, where compiled code looks at the page table before each access."""
+    return _measure(10 if quick else 1, "", "checked", CHECKED)
+
+
 def measure_cold(quick: bool) -> list[Row]:
     """The cold tier alone: no region is ever compiled."""
     return _measure(100 if quick else 10, NEVER, "cold")
 
 
-def _measure(part: int, hot_after: str, name: str) -> list[Row]:
+def _measure(part: int, hot_after: str, name: str, memory: str = "") -> list[Row]:
     if "native" not in engines():
         return []
     rows: list[Row] = []
@@ -75,14 +82,14 @@ def _measure(part: int, hot_after: str, name: str) -> list[Row]:
     speeds: list[float] = []
     for program in LOADS:
         args, stdin = load(program, part)
-        with _hot_after(hot_after):
+        with _hot_after(hot_after, memory):
             taken = [_aiopyvm("native", program, args, stdin) for _ in range(RUNS)]
         seconds = min(taken)[0]
         instructions, output = taken[0][1:]
         speeds.append(instructions / seconds / 1e6)
         note = f"{instructions:,} instructions in {seconds:.2f} s, {taken[0][0]:.2f} s the first time"
         rows.append(Row(program, f"aiopyvm {name}", speeds[-1], "MIPS", note))
-        if not hot_after:
+        if not hot_after and not memory:
             spent, done, _ = _aiopyvm("python", program, *load(program, 100))
             speed = done / spent / 1e6
             rows.append(Row(program, "aiopyvm python", speed, "MIPS", _times(speed / speeds[-1])))
@@ -123,18 +130,20 @@ async def _run(engine: str, program: str, args: list[str], stdin: bytes) -> tupl
 
 
 @contextmanager
-def _hot_after(passes: str) -> Iterator[None]:
-    """A native engine of our own, which compiles what was passed so often; "": as it is by default."""
+def _hot_after(passes: str, memory: str = "") -> Iterator[None]:
+    """A native engine of our own, which compiles what was passed so often, for memory of that form; "": as it is by
+    default."""
     kept = machine._engines.pop("native", None)
-    before = os.environ.pop(HOT_AFTER, None)
-    if passes:
-        os.environ[HOT_AFTER] = passes
+    wanted = {HOT_AFTER: passes, MEMORY: memory}
+    before = {name: os.environ.pop(name, "") for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value})
     try:
         yield
     finally:
-        os.environ.pop(HOT_AFTER, None)
-        if before is not None:
-            os.environ[HOT_AFTER] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value:
+                os.environ[name] = value
         machine._engines.pop("native", None)
         if kept is not None:
             machine._engines["native"] = kept

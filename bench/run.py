@@ -1,8 +1,8 @@
 """Measures aiopyvm and prints a table; `python bench/run.py [--json FILE] [--quick] [NAME...]`.
 
-Names: guests, native, cold, startup, busybox, machines, memory, pipes, pingpong, latency, fairness, workers. Where
-qemu-i386 or Unicorn are installed they run the same guests, beside the host itself. Figures depend on the machine:
-compare ratios, and only those of one run.
+Names: guests, native, checked, cold, startup, busybox, machines, memory, pipes, pingpong, latency, fairness, workers.
+Where qemu-i386 or Unicorn are installed they run the same guests, beside the host itself. Figures depend on the
+machine: compare ratios, and only those of one run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.table import Row, show
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "guests": guests.measure,
     "native": native.measure,
+    "checked": native.measure_checked,
     "cold": native.measure_cold,
     "startup": startup.measure,
     "busybox": busybox.measure,
