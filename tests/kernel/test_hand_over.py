@@ -1,0 +1,138 @@
+"""Bytes that a write(2) puts straight into the memory of the read(2) that waits for them: as though they had gone
+through the pipe."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from aiopyvm.abi import errno
+from aiopyvm.abi.poll import POLLIN
+from aiopyvm.kernel.pipe import PipeEnd, make_pipe
+from aiopyvm.kernel.thread import RunState, Thread
+from tests.kernel.interrupts import stop_and_continue
+from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, Machine, state
+
+END = SCRATCH + SCRATCH_SIZE  # nothing is mapped from here on
+
+
+class Pair:
+    """Two machines that a pipe joins."""
+
+    def __init__(self, trace: Callable[[Thread, str], None] | None = None) -> None:
+        self.read_end: PipeEnd
+        self.read_end, write_end = make_pipe()
+        self.reader, self.writer = Machine(files=(self.read_end,)), Machine(files=(write_end,))
+        self.reader.kernel.strace = trace
+
+    def wait(self, address: int, count: int) -> Thread:
+        """A read of the pipe, which is empty: the thread that waits."""
+        t = self.reader.thread
+        assert self.reader.call(t, "read", 0, address, count) is None
+        assert t.state is RunState.PARKED
+        return t
+
+    def write(self, data: bytes) -> int | None:
+        """A write."""
+        return self.writer.call(self.writer.thread, "write", 0, self.writer.put(data), len(data))
+
+    @property
+    def held(self) -> int:
+        """Bytes in the pipe."""
+        return self.read_end.pipe.size
+
+
+def test_what_is_written_is_where_the_reader_wants_it_before_it_runs() -> None:
+    pair = Pair()
+    t = pair.wait(SCRATCH, 100)
+    assert pair.write(b"hello") == 5
+    assert pair.held == 0
+    assert t.call is None
+    assert t.wait is None
+    assert not len(pair.read_end.pipe.read_queue)
+    assert pair.reader.result(t) == 5
+    assert t.memory.read(SCRATCH, 6) == b"hello\0"
+
+
+def test_what_the_reader_has_no_room_for_stays_in_the_pipe() -> None:
+    pair = Pair()
+    t = pair.wait(SCRATCH, 3)
+    assert pair.write(b"hello") == 5
+    assert pair.reader.result(t) == 3
+    assert t.memory.read(SCRATCH, 4) == b"hel\0"
+    assert pair.held == 2
+    assert pair.reader.call(t, "read", 0, SCRATCH, 100) == 2
+    assert t.memory.read(SCRATCH, 2) == b"lo"
+
+
+@pytest.mark.parametrize(("address", "result", "left"), [(END, -errno.EFAULT, 8192), (END - 4096, 4096, 4096)])
+def test_a_reader_whose_memory_cannot_take_it_finds_it_in_the_pipe(address: int, result: int, left: int) -> None:
+    pair = Pair()
+    t = pair.wait(address, 8192)
+    assert pair.write(b"x" * 8192) == 8192
+    assert pair.reader.result(t) == result
+    assert pair.held == left
+
+
+def test_of_two_that_wait_one_gets_it() -> None:
+    pair = Pair()
+    m = pair.reader
+    parent = m.thread
+    child = m.fork()
+    for t in (parent, child):
+        assert m.call(t, "read", 0, SCRATCH, 100) is None
+    assert pair.write(b"once") == 4
+    assert sorted(str(m.result(t)) for t in (parent, child)) == ["4", "None"]
+    assert sorted(bytes(t.memory.read(SCRATCH, 4)) for t in (parent, child)) == [b"\0\0\0\0", b"once"]
+
+
+def test_poll_is_woken_and_takes_nothing() -> None:
+    pair = Pair()
+    m, t = pair.reader, pair.reader.thread
+    m.put(struct.pack("<ihh", 0, POLLIN, 0))
+    assert m.call(t, "poll", SCRATCH, 1, -1) is None
+    assert pair.write(b"hello") == 5
+    assert pair.held == 5
+    assert m.result(t) == 1
+
+
+def test_several_segments_are_filled_one_after_the_other() -> None:
+    pair = Pair()
+    m, t = pair.reader, pair.reader.thread
+    m.put(struct.pack("<IIII", SCRATCH + 0x100, 2, SCRATCH + 0x200, 100))
+    assert m.call(t, "readv", 0, SCRATCH, 2) is None
+    assert pair.write(b"hello") == 5
+    assert m.result(t) == 5
+    assert (t.memory.read(SCRATCH + 0x100, 3), t.memory.read(SCRATCH + 0x200, 4)) == (b"he\0", b"llo\0")
+
+
+def test_a_stopped_reader_waits_on_and_a_continued_one_is_served() -> None:
+    pair = Pair()
+    t = pair.wait(SCRATCH, 100)
+    stop_and_continue(pair.reader, t)
+    assert state(t) is RunState.PARKED
+    assert pair.write(b"hello") == 5
+    assert pair.reader.result(t) == 5
+
+
+def test_strace_shows_the_read_when_it_ends() -> None:
+    lines: list[str] = []
+    pair = Pair(lambda t, line: lines.append(line))
+    t = pair.wait(SCRATCH, 100)
+    assert pair.write(b"hello") == 5
+    assert lines == []
+    assert pair.reader.result(t) == 5
+    assert lines == ['read(0, "hello", 100) = 5']
+
+
+def test_within_one_machine() -> None:
+    m = Machine(files=make_pipe())
+    t = m.thread
+    child = m.fork()
+    assert m.call(t, "read", 0, SCRATCH + 1, 100) is None
+    m.put(b"hello", t=child)
+    assert m.call(child, "write", 1, SCRATCH, 5) == 5
+    assert m.result(t) == 5
+    assert t.memory.read(SCRATCH, 6) == b"\0hello"
