@@ -126,8 +126,8 @@ class File:
         """Return 1 to `n` bytes, b"" at the end of file. Raises Errno: EAGAIN when there is nothing yet."""
         raise Errno(EINVAL)
 
-    def lend(self, n: int) -> bytes | memoryview:
-        """As `read`; what it returns is good until the file is used again."""
+    def lend(self, n: int) -> bytes | memoryview | None:
+        """As `read`; what it returns is good until the file is used again. It may also return None for EAGAIN."""
         return self.read(n)
 
     def unread(self, data: bytes) -> None:

@@ -93,10 +93,15 @@ class Pipe:
 
     def read(self, n: int) -> bytes:
         """Return 1 to `n` bytes; b"" at the end of file. Raises Errno(EAGAIN) when nothing is there yet."""
+        data = self.find(n)
+        if data is None:
+            raise Errno(EAGAIN)
+        return data
+
+    def find(self, n: int) -> bytes | None:
+        """As `read`; None when nothing is there yet."""
         if not self.size:
-            if n and self.writers:
-                raise Errno(EAGAIN)
-            return b""
+            return None if n and self.writers else b""
         if n <= 0:
             return b""
         was_full = self.full
@@ -281,9 +286,9 @@ class PipeEnd(File):
         """Put back the tail of what `read` just returned."""
         self.pipe.unread(data)
 
-    def lend(self, n: int) -> bytes:
-        """As `read`."""
-        return self.pipe.read(n)
+    def lend(self, n: int) -> bytes | None:
+        """As `read`; None for EAGAIN."""
+        return self.pipe.find(n)
 
     def write(self, data: bytes | memoryview) -> int:
         """Take bytes. Raises Errno: EPIPE, EAGAIN, ENOMEM."""

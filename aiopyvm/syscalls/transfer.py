@@ -87,7 +87,7 @@ def length_of(segments: Segments) -> int:
 # --- into memory ------------------------------------------------------------------------------------------------------
 
 
-def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes | memoryview]) -> int | Wait:
+def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes | memoryview | None]) -> int | Wait:
     """Move what `read(n)` gives into `segments`; return the count, or wait for the first byte."""
     call = t.call
     assert call is not None
@@ -98,8 +98,19 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes 
         left = total - call.done
         try:
             data = read(left if left < PIECE else PIECE)
+        except Unfinished:
+            t.moved += PIECE_COST
+            return again(t)
         except Errno as error:
-            return _no_data(t, file, error, segments[0] if single else None)
+            if error.number != EAGAIN and not call.done:
+                raise
+            data = None
+        if data is None:
+            if call.done:
+                return call.done
+            if file.flags & O_NONBLOCK:
+                raise Errno(EAGAIN)
+            return FileWait(file, POLLIN, "to read", segments[0] if single else None)
         n = len(data)
         taken = _store(t, segments[0][0] + call.done, data) if single else scatter(t, segments, call.done, data)
         if taken < n:
@@ -116,19 +127,6 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes 
         step += taken
         if step >= STEP:
             return again(t)
-
-
-def _no_data(t: Thread, file: File, error: Errno, room: tuple[int, int] | None) -> int | Wait:
-    """What a call does when its file gives no more bytes; `room`: where all that it reads goes, in one place."""
-    done = call_of(t).done
-    if isinstance(error, Unfinished):
-        t.moved += PIECE_COST
-        return again(t)
-    if done:
-        return done
-    if error.number == EAGAIN and not file.flags & O_NONBLOCK:
-        return FileWait(file, POLLIN, "to read", room)
-    raise error
 
 
 def scatter(t: Thread, segments: Segments, skip: int, data: bytes | memoryview) -> int:
