@@ -9,7 +9,8 @@ from typing import Final
 from aiopyvm import syscalls
 from aiopyvm.syscalls.spec import TABLE
 
-MACHINERY: Final = frozenset({"spec", "steps", "table", "dispatch", "strace"})  # what is in the package and no family
+# What is in the package and no family.
+MACHINERY: Final = frozenset({"accounting", "dispatch", "spec", "steps", "strace", "table"})
 
 FAMILIES: Final = tuple(
     sorted(module.name for module in pkgutil.iter_modules(syscalls.__path__) if module.name not in MACHINERY)
