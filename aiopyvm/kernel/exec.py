@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, Errno
+from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, ETXTBSY, Errno
 from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
 from aiopyvm.abi.resource import RLIMIT_NOFILE, RLIMIT_STACK, STACK_LIMIT
 from aiopyvm.abi.signal import SIGCHLD
@@ -258,6 +258,8 @@ def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> 
     if inode.kind != S_IFREG:
         raise Errno(EACCES)
     need(inode, ctx, X_OK)
+    if inode.writers:
+        raise Errno(ETXTBSY)
     file = inode.open(ctx, O_RDONLY).hold()
     try:
         return inode, file.mmap_content()

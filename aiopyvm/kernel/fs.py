@@ -75,6 +75,8 @@ class Inode:
     kind = S_IFREG
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
     backings: weakref.WeakValueDictionary[bool, FileBacking] | None = None  # what maps it now, by `writable`
+    writers = 0  # open file descriptions, and mappings, that may write: no process may begin to execute it
+    executed = 0  # processes whose program it is: nobody may open it for writing
 
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno where a host's file vanished."""

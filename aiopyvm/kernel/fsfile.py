@@ -36,6 +36,8 @@ GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after it
 class RegularInode(Protocol):
     """What an open regular file asks of its inode; every method may raise Errno."""
 
+    writers: int
+
     @property
     def size(self) -> int:
         """st_size."""
@@ -87,9 +89,13 @@ class RegularFile(File):
         super().__init__(flags, inode)
         self.content: RegularInode = inode  # type: ignore[assignment]  # the file systems' regular inodes are both
         self.content.opened()
+        if self.writable:
+            inode.writers += 1
 
     def close(self) -> None:
         """Tell the inode."""
+        if self.writable:
+            self.content.writers -= 1
         self.content.closed()
 
     def read(self, n: int) -> bytes:

@@ -185,6 +185,10 @@ class Process:
 
     def hold_exe(self, inode: Inode | None, file: File | None) -> None:
         """Make `inode` the program; `file` (if any) is kept open as long as it is."""
+        if inode is not None:
+            inode.executed += 1
+        if self.exe_inode is not None:
+            self.exe_inode.executed -= 1
         held, self.exe_inode = self.exe_file, inode
         self.exe_file = file.hold() if file is not None else None
         if held is not None:

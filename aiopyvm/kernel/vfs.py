@@ -21,6 +21,7 @@ from aiopyvm.abi.errno import (
     ENOTEMPTY,
     EPERM,
     EROFS,
+    ETXTBSY,
     EXDEV,
     Errno,
 )
@@ -196,6 +197,8 @@ class Vfs:
         need(inode, ctx, wanted)
         if wanted & W_OK and inode.kind == S_IFREG and inode.fs.readonly:
             raise Errno(EROFS)
+        if wanted & W_OK and inode.executed:
+            raise Errno(ETXTBSY)
         if flags & O_NOATIME and ctx.uid not in (0, inode.owner_and_mode()[0]):
             raise Errno(EPERM)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOENT, EOVERFLOW, ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOENT, EOVERFLOW, ESPIPE, ETXTBSY, Errno
 from aiopyvm.abi.fcntl import (
     AT_FDCWD,
     FALLOC_FL_KEEP_SIZE,
@@ -217,6 +217,8 @@ def _truncate(t: Thread, path: bytes, size: int) -> int:
     need(inode, ctx, W_OK)
     t.kernel.vfs.need_writable(inode)
     need_file_size(t, size)
+    if inode.executed:
+        raise Errno(ETXTBSY)
     inode.resize(size)
     return 0
 

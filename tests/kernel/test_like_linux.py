@@ -16,7 +16,8 @@ _NICE = re.compile("priority|nice")
 @pytest.mark.native
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "name", ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls", "rawcalls"]
+    "name",
+    ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls", "rawcalls", "busycalls"],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
     path = glibc_path(name)

@@ -282,7 +282,8 @@ def test_a_program_of_many_segments_is_mapped_in_steps_and_the_old_one_stays_unt
     m = machine()
     before = m.thread.memory
     data = elf([(0x8048000 + n * 2 * PAGE, PAGE, 5) for n in range(600)])
-    make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    fd = make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    assert m.call(m.thread, "close", fd) == 0
     assert m.call(m.thread, "execve", m.put(b"/prog\0"), 0, 0) is None
     assert m.thread.memory is before
     _, steps = m.finish(m.thread)
@@ -295,7 +296,8 @@ def test_a_program_of_many_segments_is_mapped_in_steps_and_the_old_one_stays_unt
 def test_an_execve_that_is_killed_half_way_leaves_nothing() -> None:
     m = machine()
     data = elf([(0x8048000 + n * 2 * PAGE, PAGE, 5) for n in range(600)])
-    make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    fd = make_file(m, b"/prog", data.ljust(0x10000, b"\0"))
+    assert m.call(m.thread, "close", fd) == 0
     path, used = m.put(b"/prog\0"), m.budget.used
     child = m.fork()
     assert m.call(child, "execve", path, 0, 0) is None
