@@ -140,6 +140,19 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     assert not cache.put(NAMES[10], bytes(10_000))
 
 
+def test_programs_of_guests_crowd_out_nothing_else(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "cache", max_bytes=40_000)
+    assert cache.put(NAMES[0], bytes(1000))
+    os.utime(cache.root / NAMES[0], (1, 1))
+    for n in range(40):
+        assert cache.put(f"program-{n:064x}", bytes(1000))
+        programs = [entry for entry in cache.entries() if entry.name.startswith("program")]
+        assert sum(entry.size for entry in programs) <= 10_000
+    assert len(programs) > 4
+    assert f"program-{39:064x}" in {entry.name for entry in programs}
+    assert cache.get(NAMES[0]) is not None
+
+
 def test_leftovers_go_and_foreign_files_stay(cache: ObjectCache) -> None:
     cache.check()
     (cache.root / ".new-00").write_bytes(b"cut off long ago")

@@ -5,7 +5,7 @@ digest finds damage; it proves nothing about who wrote the file. What is loaded 
 write the directory: anything else that is found there, or a directory that others may touch, is refused, and no guest
 may reach it (`runtime/trees.py`). Many processes may use it at once: a file appears whole (written aside and renamed),
 the last writer wins, and whatever is missing or damaged is made anew. The files that were not used for longest go when
-there is too much.
+there is too much, of a kind of which guests can make any number before it takes the place of others.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from aiopyvm.errors import HostRefusedError
 
 MAX_BYTES: Final = 256 << 20
 MAX_FILE_BYTES: Final = 64 << 20
+SHARES: Final = {"program": 4, "region": 2}  # kinds that may take a part of all: one in so many bytes
 _HEAD: Final = b"aiopyvm object 1\n"
 _DIGEST_BYTES: Final = 32
 _NAME: Final = re.compile(r"[a-z]+-[0-9a-f]{64}")
@@ -60,7 +62,7 @@ class ObjectCache:
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
-        self._total: int | None = None
+        self._sizes: Counter[str] | None = None  # bytes by kind, and "" in all, as far as this process knows
         self._warned = False
 
     def check(self) -> None:
@@ -88,7 +90,7 @@ class ObjectCache:
         try:
             with self._opened() as directory:
                 _write(directory, name, content)
-                self._grown(directory, len(content))
+                self._grown(directory, _kind(name), len(content))
         except OSError as error:
             self._warn(error)
             return False
@@ -103,7 +105,7 @@ class ObjectCache:
         """Remove all files of the cache; return how many. Raises HostRefusedError."""
         with self._opened() as directory:
             names = [entry.name for entry in _entries(directory) if not _is_being_written(entry)]
-            self._total = None
+            self._sizes = None
             return sum(_remove(directory, name) for name in names)
 
     def try_lock(self) -> int | None:
@@ -170,20 +172,36 @@ class ObjectCache:
             return None
         return data
 
-    def _grown(self, directory: int, size: int) -> None:
+    def _grown(self, directory: int, kind: str, size: int) -> None:
         """Count what was written; drop the files that were not used for longest when it is too much."""
-        if self._total is not None:
-            self._total += size
-            if self._total <= self.max_bytes:
+        if self._sizes is not None:
+            self._sizes.update({kind: size, "": size})
+            if self._sizes[kind] <= self._most(kind) and self._sizes[""] <= self.max_bytes:
                 return
-        entries = _entries(directory)
-        total = sum(entry.size for entry in entries)
-        goal = self.max_bytes * 3 // 4 if total > self.max_bytes else total
+        entries = [entry for entry in _entries(directory) if not _is_being_written(entry)]
+        sizes = Counter[str]()
         for entry in entries:
-            if not _is_being_written(entry) and (total > goal or entry.name.startswith(_NEW)):
-                total -= entry.size
+            sizes.update({_kind(entry.name): entry.size, "": entry.size})
+        for shared in (*SHARES, ""):
+            if sizes[shared] > self._most(shared):
+                self._trim(directory, entries, sizes, shared)
+        for entry in entries:
+            if entry.name.startswith(_NEW) and _remove(directory, entry.name):
+                sizes[""] -= entry.size
+        self._sizes = sizes
+
+    def _most(self, kind: str) -> int:
+        return self.max_bytes // SHARES.get(kind, 1)
+
+    def _trim(self, directory: int, entries: list[Entry], sizes: Counter[str], shared: str) -> None:
+        """Remove files of a kind ("": of any) until a quarter of what they may take is free."""
+        goal = self._most(shared) * 3 // 4
+        for entry in tuple(entries):
+            kind = _kind(entry.name)
+            if sizes[shared] > goal and shared in (kind, ""):
+                entries.remove(entry)
+                sizes.subtract({kind: entry.size, "": entry.size})
                 _remove(directory, entry.name)
-        self._total = total
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
@@ -235,6 +253,10 @@ def _not_private(found: os.stat_result) -> str | None:
     if found.st_mode & 0o077:
         return f"others may use it (mode {stat.S_IMODE(found.st_mode):03o}); it has to be 700"
     return None
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
 
 
 def _checked_name(name: str) -> str:

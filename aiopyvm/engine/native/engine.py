@@ -139,7 +139,6 @@ class NativeEngine:
             return 0
         hot = self.hot
         assert hot is not None
-        code.adopt_handlers()
         hot.collect(code)
         try:
             offset = code.enter(core.cpu.eip)
@@ -275,7 +274,6 @@ class NativeEngine:
         context = code.context
         context.cpu = ctypes.addressof(cpu)
         place = ctypes.addressof(context)
-        code.adopt_handlers()
         hot.collect(code)
         space = core.memory
         self._guard(space)
@@ -312,9 +310,8 @@ class NativeEngine:
                     if reason == _HOT:
                         _put_off(code, rec)
                     return 0
-                offset = self._supply(core, code, rec, reason)
+                offset = self._supply(core, code, rec, reason) or self._want_handler(core, code, rec)
                 if not offset:
-                    self._want_handler(core, code, rec)
                     exit_ = self._step(core, code)
                     left -= cpu.instructions - done
                     if exit_ is not None:
@@ -346,12 +343,17 @@ class NativeEngine:
             return 0
         return offset if rec else code.enter(core.cpu.eip)
 
-    def _want_handler(self, core: Core, code: SpaceCode, rec: int) -> None:
-        """The record at address `rec` (0: none) is left to Python: perhaps for want of a handler that can be made."""
+    def _want_handler(self, core: Core, code: SpaceCode, rec: int) -> int:
+        """The record at address `rec` (0: none) is left to Python: perhaps for want of a handler that can be made.
+
+        Its offset where it has one now, 0 where it has not.
+        """
         if rec and (wanted := code.waiting.get(rec - code.arena.base)) is not None:
             assert self._table is not None
             self._table.use(wanted, core)
-            code.adopt_handlers()  # a run may be long, and they may be there now
+            if code.adopt_handler(rec - code.arena.base):
+                return rec - code.arena.base
+        return 0
 
     def _guard(self, space: AddressSpace, *, python: bool = False) -> None:
         """Others have run (`python`: Python code alone): see that the faults of an armed space still come to us."""

@@ -18,7 +18,7 @@ from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.codearena import FIXED_END
 from aiopyvm.engine.native.layout import RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RECORD, Content
-from aiopyvm.engine.native.snapshot import Block, Home, Key, Snapshot
+from aiopyvm.engine.native.snapshot import MOST, Block, Home, Key, Snapshot
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.handlertable import HandlerTable
@@ -49,15 +49,21 @@ class SnapshotFiles:
             snapshot = unpack(data)
         except (ValueError, KeyError, TypeError, struct.error):
             return None  # it is written again when there is something to write
-        self._sizes[key] = _size(snapshot)
+        self._remember(key, snapshot)
         return snapshot
 
     def put(self, key: Key, snapshot: Snapshot) -> None:
         """Keep `snapshot` for `key`, if it has enough more than what is kept."""
         (size, jumps), (known, known_jumps) = _size(snapshot), self._sizes.get(key, (0, 0))
         if size >= (known + max(WORTH, known >> 4) if known else SMALL) or (known and jumps > known_jumps):
-            self._sizes[key] = size, jumps
+            self._remember(key, snapshot)
             self._cache.put(self._name(key), pack(snapshot, self._table))
+
+    def _remember(self, key: Key, snapshot: Snapshot) -> None:
+        self._sizes.pop(key, None)
+        while len(self._sizes) >= MOST:
+            del self._sizes[next(iter(self._sizes))]
+        self._sizes[key] = _size(snapshot)
 
     def _name(self, key: Key) -> str:
         digest, start, stop = key

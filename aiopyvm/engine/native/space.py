@@ -62,7 +62,6 @@ class SpaceCode:
         self.on_clear: list[Callable[[SpaceCode], None]] = []
         self._runs = runs
         self._table = table
-        self._version = table.version
         self._lines: dict[int, tuple[Block, ...]] = {}  # by number of a 64-byte line
         self._vacant: dict[int, Block] = {}  # dropped blocks by address: their records may be written anew
         self._dead: dict[int, int] = {}  # address -> offset of the record that was dropped last
@@ -175,16 +174,16 @@ class SpaceCode:
         else:
             self.waiting[offset] = name
 
-    def adopt_handlers(self) -> None:
-        """Give the records that wait the handlers that have been loaded meanwhile."""
-        if self._version != self._table.version:
-            self._version = self._table.version
-            waiting, self.waiting = self.waiting, {}
-            for offset, name in waiting.items():
-                self._want(offset, name)
-            if len(self.waiting) < len(waiting) and self._key is not None:
-                self._growth += GROWN  # others are to have them from the start
+    def adopt_handler(self, offset: int) -> bool:
+        """Give the record at `offset` the handler that it waits for; False where that is not there yet."""
+        handler = self._table.find(self.waiting[offset])
+        if handler is not None:
+            del self.waiting[offset]
+            self.arena.set_handler(offset, handler)
+            if self._key is not None:
+                self._growth += GROWN  # others are to have it from the start
                 self._snapshots.grown(self._key, self)
+        return handler is not None
 
     def _place(self, addresses: tuple[int, ...], following: int) -> int:
         """Where the records of instructions at `addresses` go, and one more behind them, for `following`."""
@@ -348,7 +347,6 @@ class SpaceCode:
             self.arena.restore(snapshot.content)
             self._publish_jumps()
             self.waiting = dict(snapshot.waiting)
-            self._version = -1  # handlers may have come since
             for address, length in snapshot.pages:
                 self.space.track_code(address, length)
 
