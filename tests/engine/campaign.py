@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from aiopyvm.engine.native.engine import NativeEngine
+from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.engine.python.engine import Tier
@@ -80,18 +81,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first program")
     parser.add_argument("--fresh", type=int, default=50, help="programs that share engines")
     parser.add_argument("--native", action="store_true", help="compare the native engine alone, with cold code")
-    parser.add_argument("--hot", action="store_true", help="compare regions of the native engine alone, with cold code")
+    parser.add_argument("--regions", choices=(CHECKED, MMU), help="compare its regions of that memory form alone")
     options = parser.parse_args()
     failed = 0
-    evaluator = PythonEngine("cold" if options.native or options.hot else "evaluator")
+    evaluator = PythonEngine("cold" if options.native or options.regions else "evaluator")
     compared = engines(0)
     table = native_handlers() if options.native else None
     began = time.monotonic()
     for number in range(options.first, options.first + options.programs):
         if number % options.fresh == 0:
             compared = engines(number // options.fresh)
-            if options.hot:
-                compared = {"hot": hot_engine(after=1 + number // options.fresh % 3)}
+            if options.regions:
+                compared = {"hot": hot_engine(after=1 + number // options.fresh % 3, memory=options.regions)}
             if table is not None:
                 table.collect(60)  # handlers for what the programs before had and no handler was there for
                 compared = {"native": NativeEngine(lambda: table)}

@@ -1,5 +1,6 @@
 """The functions that the object of handlers holds beside them: `run`, the `leave_*` functions, the handlers of records
-that are no instructions (`stub`, `count`, `goto`, `miss`, `end`, `step`), and the handler of faults (`trap_ir`).
+that are no instructions (`stub`, `count`, `goto`, `miss`, `end`, `step`), and the handler of faults (`trap_ir`), on
+x86-64 alone.
 
 `leave_*` write the budget, the flags and why into context and CpuState and return to `run`'s caller. Those for an
 instruction of a record set EIP too. `leave_jump` and `leave_region` expect `CpuState.eip` to be set; `leave_region`
@@ -31,7 +32,7 @@ from aiopyvm.engine.native.layout import (
 )
 from aiopyvm.engine.native.llvmtext import UNLIKELY, Text
 from aiopyvm.engine.native.lower_flags import flag_of_word
-from aiopyvm.engine.native.lower_float import enter, leave
+from aiopyvm.engine.native.lower_float import HAS_X87, enter, leave
 from aiopyvm.engine.native.trap_ir import handler_text
 
 _AT_RECORD: Final = {
@@ -143,7 +144,7 @@ def runtime_text() -> list[str]:
     leaving += [_leave("leave_jump", Left.JUMP, "", "null"), _leave("leave_region", None, "", "null")]
     handlers = [_leaving("stub", "leave_link"), _miss(), _goto(), _count()]
     handlers += [_unless_spent("end", "leave_end"), _unless_spent("step", "leave_step")]
-    return [_run(), *leaving, *handlers, *handler_text()]
+    return [_run(), *leaving, *handlers, *(handler_text() if HAS_X87 else ())]
 
 
 def leave_declarations() -> str:

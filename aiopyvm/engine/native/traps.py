@@ -199,6 +199,8 @@ def traps_of(arena: CodeArena, symbols: Mapping[str, int]) -> Traps:
 
 def unsupported() -> str | None:
     """Say why faults of compiled code are not to be handled in this process; None: they can be."""
+    if os.uname().machine != "x86_64":
+        return f"faults are handled on x86-64 only, this is {os.uname().machine}"
     try:
         glibc = os.confstr("CS_GNU_LIBC_VERSION")
     except (OSError, ValueError):
