@@ -76,7 +76,7 @@ class Installed:
     context: Context
     roots: dict[int, Region] = field(default_factory=dict)
     made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
-    pending: deque[tuple[int, int]] = field(default_factory=deque)  # generation, address
+    pending: dict[int, int] = field(default_factory=dict)  # address: the generation that it was hot in
     churn: dict[int, int] = field(default_factory=dict)
     guarded: bool | None = None  # its memory is protected by the host, and may be (None: that was not asked for yet)
 
@@ -237,13 +237,20 @@ class Hot:
         installed = self._spaces.get(code)
         if self._wait or self._submitted < AT_ONCE or installed is None or len(installed.pending) >= MOST_JOBS:
             return False
-        installed.pending.append((code.generation, eip))
+        installed.pending[eip] = code.generation
         return True
 
     def _take_up(self, code: SpaceCode, installed: Installed) -> None:
-        """The compiler has time: begin what waits, but for what a region has come to cover; that is counted anew."""
+        """The compiler has time: begin what was passed most since it waits. What a region has come to cover is counted
+        anew: it may be executed nowhere else by now.
+        """
+
+        def passes(eip: int) -> int:
+            return UNCOUNTED - code.arena.values(code.counter(eip))[0] & 0xFFFFFFFF
+
         while installed.pending and self._submitted < AT_ONCE:
-            generation, eip = installed.pending.popleft()
+            eip = max(installed.pending, key=passes)
+            generation = installed.pending.pop(eip)
             if generation != code.generation or eip in installed.roots:
                 continue
             covered = any(_covers(region, eip, eip + 1) for region in installed.roots.values())
