@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import random
+import struct
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,6 +221,47 @@ def test_a_loop_at_the_end_of_memory(loop: str, memory: str) -> None:
     assert made(hot)
 
 
+@pytest.mark.parametrize("string", ["movsb", "movsd", "stosb", "stosd", "movsw", "lodsb"])
+@pytest.mark.parametrize("direction", ["cld", "std"])
+def test_repeated_strings(string: str, direction: str) -> None:
+    """REP with counts about the one from which cold code goes on, up to a page that may not be written, onto itself."""
+
+    def program() -> Core:
+        core = looping(f"""
+            {direction}
+        again:
+            mov ecx, [0x11000]
+            and ecx, 0x1f
+            mov esi, [0x11004]
+            mov edi, [0x11008]
+            add eax, ecx
+            rep {string}
+            adc ebx, esi
+            add dword ptr [0x11000], 7
+            add dword ptr [0x11004], 3
+            xor dword ptr [0x11008], 0x10
+            dec ebp
+            jnz again
+            mov ecx, 200
+            rep {string}
+            int 0x80
+        """)
+        core.memory.write(0x11000, struct.pack("<3I", 5, 0x11400, 0x11410) + bytes(range(1, 250)) * 8)
+        core.memory.protect(0x12000, 4096, 1)
+        core.cpu.ebp = 40
+        return core
+
+    states, hot = [], hot_engine()
+    for engine in (PythonEngine("evaluator"), hot):
+        for budget in (100_000, 1, 2, 3, 7, 61, 997):
+            core, exit_ = program(), Exit(ExitReason.BUDGET)
+            while exit_.reason is ExitReason.BUDGET:
+                exit_ = engine.run(core, budget)
+            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 4096)))
+    assert states == states[:1] * len(states)
+    assert made(hot)
+
+
 def test_spaces_come_and_go_and_their_regions_with_them(memory: str) -> None:
     """There is room for two regions: of four in use two are forgotten, and live on as long as their spaces; a fifth is
     not made."""
@@ -418,7 +460,8 @@ def test_every_instruction_is_counted_for_who_executed_it(budget: int) -> None:
     tiers = [counts[f"instructions_{tier}"] for tier in ("hot", "cold", "evaluated", "python")]
     assert sum(tiers) == counts["instructions"] == core.cpu.instructions
     assert min(tiers) >= 0
-    assert (tiers[0] > counts["instructions"] // 2) == (budget == 100_000)
+    if budget in (1, 100_000):  # between them it depends on how large regions are
+        assert (tiers[0] > counts["instructions"] // 2) == (budget == 100_000)
     core.memory.close()
     del core
     gc.collect()

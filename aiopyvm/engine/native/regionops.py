@@ -24,6 +24,9 @@ from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
 
 
+SHORT = 24  # passes of a repeated instruction: with more of them leaving and coming back costs less
+
+
 class Operations:
     """Writes the operations of nodes into a draft."""
 
@@ -35,6 +38,7 @@ class Operations:
         self._memory = SpanMemory(draft.text, draft.cold)
         self._trapping = Trapping(draft, exits) if memory == MMU else None
         self._ops: Sequence[Value] = ()
+        self._short = False
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
         self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
@@ -44,9 +48,11 @@ class Operations:
         """These operations will be written: what is near one another in them is checked at once."""
         self._spans = self._bases.spans(ops)
 
-    def write(self, ops: Sequence[Value], last: int) -> None:
-        """Write a node's operations, up to the one with number `last`."""
-        self._ops = ops
+    def write(self, ops: Sequence[Value], last: int, *, short: bool = False) -> None:
+        """Write a node's operations, up to the one with number `last`. `short`: but leave where many passes of a
+        repeated instruction are left.
+        """
+        self._ops, self._short = ops, short
         self._draft.state.done -= 1
         for op in ops[:last]:
             self._one(op)
@@ -59,6 +65,8 @@ class Operations:
                 self._flags.settle()
                 self._exits.begin(op.attr[1])
                 self._draft.state.done += 1
+                if self._short:
+                    self._leave_if_long()
             case "get":
                 self._draft.state.names[op] = self._get(op.attr)
             case "set":
@@ -105,6 +113,13 @@ class Operations:
             text.line(f"store i8 {text.value(f'zext i1 {self._draft.name(value)} to i8')}, ptr {self._field(name)}")
         else:
             text.line(f"store i{REGISTERS[name]} {self._draft.name(value)}, ptr {self._field(name)}")
+
+    def _leave_if_long(self) -> None:
+        """Cold code does many passes at once (`bulk`)."""
+        text, fine = self._text, self._text.new_label()
+        count = text.fresh("load i32, ptr %l.ecx")  # a repeated instruction begins a tree
+        text.branch(text.fresh(f"icmp ugt i32 {count}, {SHORT}"), self._exits.before(), fine)
+        text.label(fine)
 
     def _fault(self, op: Value) -> None:
         fine = self._text.new_label()

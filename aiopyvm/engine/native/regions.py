@@ -75,6 +75,7 @@ class Flow(enum.Enum):
     BRANCH = "branch"  # to a known address, or to the next instruction
     JUMP = "jump"  # to a known address
     COMPUTED = "computed"
+    REPEAT = "repeat"  # to itself, or to the next instruction
     OUT = "out"  # the instruction has no place in a region
 
 
@@ -110,9 +111,9 @@ class Node:
     def successors(self) -> Iterator[Node]:
         """The nodes where control may go, one by way."""
         ways: list[Node | int] = []
-        if self.flow in (Flow.NEXT, Flow.BRANCH):
+        if self.flow in (Flow.NEXT, Flow.BRANCH, Flow.REPEAT):
             ways.append(self.after)
-        if self.flow in (Flow.BRANCH, Flow.JUMP):
+        if self.flow in (Flow.BRANCH, Flow.JUMP, Flow.REPEAT):
             ways.append(self.taken)
         if self.flow is Flow.COMPUTED:
             ways.extend(self.cases.values())
@@ -167,7 +168,32 @@ def nature(ops: Sequence[Value]) -> Nature:
     tail = [op.op for op in ops[-3:]]
     if len(jumps) == 1 and tail == ["when", "jump", "end"] and target.op == "const" and _depth(ops[:-3]) == 0:
         return Nature(Flow.BRANCH, registers)
-    return Nature(Flow.OUT, registers)
+    return Nature(Flow.REPEAT if repeated(ops) is not None else Flow.OUT, registers)
+
+
+def repeated(ops: Sequence[Value]) -> tuple[list[Value], Value, Value] | None:
+    """What a repeated instruction's trace does, and the two conditions under which the instruction follows itself; None
+    where it is none, or the conditions depend on what it does.
+    """
+    ends = [op for op in ops if op.op != "const"][-4:]
+    whens = [op for op in ops if op.op == "when"]
+    if [op.op for op in ends] != ["when", "jump", "end", "end"] or len(whens) != 2:
+        return None
+    outer, inner = whens
+    begin, address = ops.index(outer), next(op.attr[1] for op in ops if op.op == "insn")
+    before = set(ops[:begin])
+    if ends[1].args[0].attr != address or not all(_known_before(when.args[0], before) for when in whens):
+        return None
+    return [*ops[: ops.index(inner)], ops[-1]], outer.args[0], inner.args[0]
+
+
+def _known_before(value: Value, before: set[Value]) -> bool:
+    """Tell whether a value can be computed from operations of `before`."""
+    return (
+        value in before
+        or value.op == "const"
+        or (value.op in PURE and all(_known_before(arg, before) for arg in value.args))
+    )
 
 
 def _depth(ops: Sequence[Value]) -> int:
@@ -295,6 +321,8 @@ class Graph:
         """Read the node's instructions, up to where control may part or meet."""
         address = node.eip
         while insn is not None and (kind := self._nature(insn)).flow is not Flow.OUT:
+            if kind.flow is Flow.REPEAT and node.insns:
+                return  # it is a node of its own
             node.insns.append((address, insn))
             self.length += 1
             address = (address + insn.length) & 0xFFFFFFFF
@@ -309,6 +337,8 @@ class Graph:
         behind = (address + insn.length) & 0xFFFFFFFF
         if node.flow is Flow.NEXT:
             node.after = self._node(node.context, behind)
+        elif node.flow is Flow.REPEAT:
+            node.after, node.taken = self._node(node.context, behind), node
         elif node.flow is Flow.COMPUTED:
             self._fill_computed(node, insn)
         else:
@@ -359,7 +389,7 @@ class Graph:
     def _unroll(self) -> None:
         """Repeat the loops of one node, so that the copies share one look at the budget and their accesses a check."""
         for node in tuple(self.nodes):
-            if node.after is node or node.taken is node:
+            if node.flow is not Flow.REPEAT and (node.after is node or node.taken is node):
                 last = node
                 for _ in range(min(MOST_COPIES, UNROLLED // len(node.insns)) - 1):
                     copy = replace(last, index=len(self.nodes), cases={}, table=[], retreating=set())
@@ -410,4 +440,4 @@ class Graph:
             node.longest = len(node.insns) + max(ways, default=0)
 
 
-__all__ = ["MOST_INSTRUCTIONS", "Flow", "Graph", "Node", "Request", "nature"]
+__all__ = ["MOST_INSTRUCTIONS", "Flow", "Graph", "Node", "Request", "nature", "repeated"]

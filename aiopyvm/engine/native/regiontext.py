@@ -21,7 +21,7 @@ from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionops import Operations
-from aiopyvm.engine.native.regions import Flow, Graph, Node, Request
+from aiopyvm.engine.native.regions import Flow, Graph, Node, Request, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
@@ -98,9 +98,21 @@ class RegionText:
         if node not in self._traced:
             self._trace(node, state.known)
         ops, state.known = self._traced.pop(node)
+        if node.flow is Flow.REPEAT:
+            self._repeat(node, ops)
+            return
         last = _last(ops, node.flow)
         self._operations.write(ops, last)
         self._finish(node, ops[last:])
+
+    def _repeat(self, node: Node, ops: Sequence[Value]) -> None:
+        """Write a repeated instruction: one pass, and the branch to itself."""
+        found = repeated(ops)
+        assert found is not None
+        body, outer, inner = found
+        self._operations.write(body, len(body), short=True)
+        again = self._text.value(f"and i1 {self._draft.name(outer)}, {self._draft.name(inner)}")
+        self._branch(node, again)
 
     def _trace(self, node: Node, known: Known) -> None:
         """Trace a node, and with it all copies of a loop, which are reached through it alone."""
@@ -121,16 +133,7 @@ class RegionText:
         """Write where control goes; `tail` is the last instruction's jump."""
         text, state = self._text, self._draft.state
         if node.flow is Flow.BRANCH:
-            condition = self._draft.name(tail[0].args[0])
-            taken, after = text.new_label(), text.new_label()
-            weights = "" if isinstance(node.taken, Node) == isinstance(node.after, Node) else LIKELY
-            if weights and not isinstance(node.taken, Node):
-                weights = UNLIKELY
-            text.branch(condition, taken, after, weights)
-            scope = text.scope()
-            for label, way in ((taken, node.taken), (after, node.after)):
-                self._draft.state = state.fork(state.known, scope)
-                self._way(node, label, way)
+            self._branch(node, self._draft.name(tail[0].args[0]))
         elif node.flow is Flow.COMPUTED:
             self._computed(node, tail[0].args[0])
         else:
@@ -138,6 +141,18 @@ class RegionText:
             text.line(f"br label %{label}")
             state.scope = text.scope()
             self._way(node, label, node.after if node.flow is Flow.NEXT else node.taken)
+
+    def _branch(self, node: Node, condition: str) -> None:
+        text, state = self._text, self._draft.state
+        taken, after = text.new_label(), text.new_label()
+        weights = "" if isinstance(node.taken, Node) == isinstance(node.after, Node) else LIKELY
+        if weights and not isinstance(node.taken, Node):
+            weights = UNLIKELY
+        text.branch(condition, taken, after, weights)
+        scope = text.scope()
+        for label, way in ((taken, node.taken), (after, node.after)):
+            self._draft.state = state.fork(state.known, scope)
+            self._way(node, label, way)
 
     def _computed(self, node: Node, target: Value) -> None:
         name, text, state = self._draft.name(target), self._text, self._draft.state
