@@ -16,13 +16,13 @@ from typing import Any, Final
 from aiopyvm.engine.native.bulk import bulk, is_bulk
 from aiopyvm.engine.native.calls import (
     UNCHANGED,
+    Words,
     call,
     check_budget,
     context_field,
     define,
     dispatch,
     jump_through_cache,
-    linked_record,
     record_field,
 )
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, CPU_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
@@ -153,20 +153,38 @@ class Shape:
 
 
 class HandlerLowering(Lowering):
-    """One instruction: registers in the CpuState, parameters in the record, flags in arguments."""
+    """One instruction: registers in the CpuState, parameters in the record, flags in arguments.
 
-    def __init__(self, text: Text, fields: Fields, count: int) -> None:
-        super().__init__(text, dict(UNCHANGED))
+    `behind`: the lowering of the instruction before it, where both are one handler's; its record stands behind that
+    one's.
+    """
+
+    def __init__(self, text: Text, fields: Fields, count: int, behind: HandlerLowering | None = None) -> None:
+        self._before: Words = UNCHANGED if behind is None else dict(behind.state)
+        super().__init__(text, dict(self._before))
+        self._at = 0 if behind is None else 1  # how many instructions the handler has executed before
         self.fields = fields
         self._count = count  # parameters; EIP and the next EIP are behind them
         self._slow: dict[tuple[str, int], str] = {}  # labels, by an access's address and `Context.access`
+
+    def _record(self, name: str, bits: int, at: int = 0) -> str:
+        return record_field(self.text, name, bits, at + self._at * RECORD_SIZE)
+
+    def _linked_record(self) -> str:
+        distance = self.text.value(f"sext i32 {self._record('link', 32)} to i64")
+        return self.text.value(f"getelementptr i8, ptr {self._own_record()}, i64 {distance}")
+
+    def _own_record(self, behind: int = 0) -> str:
+        """The instruction's record, or one so many behind it."""
+        at = self._at + behind
+        return self.text.value(f"getelementptr i8, ptr %rec, i64 {at * RECORD_SIZE}") if at else "%rec"
 
     def _register(self, name: str) -> str:
         """The address of a general register, or of the shape's register "$n"."""
         if name[0] != "$":
             return self.field(name)
         at = self.fields.registers.index(int(name[1:]))
-        field = record_field(self.text, "registers", 8, at)
+        field = self._record("registers", 8, at)
         if int(name[1:]) + 1 == self.fields.scale:
             field = self.text.value(f"and i8 {field}, {~_SCALES & 255}")
         offset = self.text.value(f"zext i8 {field} to i64")
@@ -186,23 +204,23 @@ class HandlerLowering(Lowering):
 
     def _parameter(self, index: int) -> str:
         if index == self._count:
-            return record_field(self.text, "eip", 32)
+            return self._record("eip", 32)
         if index == self._count + 1:
             return self._next_eip()
         if index == self.fields.scale:
             at = self.fields.registers.index(index - 1)
-            return self.text.value(f"zext i8 {record_field(self.text, 'registers', 8, at)} to i32")
+            return self.text.value(f"zext i8 {self._record('registers', 8, at)} to i32")
         if index not in self.fields.values:
-            place = self.text.fresh(f"getelementptr i8, ptr {linked_record(self.text)}, i64 {RECORD_OFFSETS['eip']}")
+            place = self.text.fresh(f"getelementptr i8, ptr {self._linked_record()}, i64 {RECORD_OFFSETS['eip']}")
             return self.text.fresh(
                 f"load i32, ptr {place}"
             )  # a branch's target: every record that it may lead to has it
         at = self.fields.values.index(index)
-        return record_field(self.text, "values", 32, 4 * at) if at < _VALUES else record_field(self.text, "link", 32)
+        return self._record("values", 32, 4 * at) if at < _VALUES else self._record("link", 32)
 
     def _next_eip(self) -> str:
-        length = self.text.value(f"zext i8 {record_field(self.text, 'length', 8)} to i32")
-        return self.text.value(f"add i32 {record_field(self.text, 'eip', 32)}, {length}")
+        length = self.text.value(f"zext i8 {self._record('length', 8)} to i32")
+        return self.text.value(f"add i32 {self._record('eip', 32)}, {length}")
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
@@ -215,24 +233,23 @@ class HandlerLowering(Lowering):
             self._slow[key] = self.text.new_label()
         return self._slow[key]
 
-    def _left(self) -> str:
-        return self.text.value("add i64 %budget, -1")
+    def _left(self, done: int = 1) -> str:
+        """What is left of the budget when the handler's instructions before, and `done` more, are executed."""
+        spent = self._at + done
+        return self.text.value(f"add i64 %budget, {-spent}") if spent else "%budget"
 
     def _go(self, rec: str) -> None:
         dispatch(self.text, rec, self._left(), self.state)
-
-    def _next_record(self) -> str:
-        return self.text.value(f"getelementptr i8, ptr %rec, i64 {RECORD_SIZE}")
 
     def jump(self, target: Value) -> None:
         known = target.args[0] if target.op == "and" and target.args[1].op == "const" else target
         if known.op == "param" and known.attr not in self.fields.values:
             if known.attr == self._count:
-                self._go("%rec")
+                self._go(self._own_record())
             elif known.attr == self._count + 1:
-                self._go(self._next_record())
+                self._go(self._own_record(1))
             else:
-                self._go(linked_record(self.text))
+                self._go(self._linked_record())
         else:
             eip = self.name(target)
             jump_through_cache(self.text, eip, self._left(), self.state, self.field("eip"))
@@ -240,24 +257,30 @@ class HandlerLowering(Lowering):
     def leave(self, kind: str, vector: int) -> None:
         if kind == "trap":
             self.text.line(f"store i32 {vector}, ptr {context_field(self.text, 'vector')}")
-        call(self.text, f"@leave_{kind}", "%rec", self._left(), self.state)
+        call(self.text, f"@leave_{kind}", self._own_record(), self._left(), self.state)
 
     def leave_fault(self, vector: int, error_code: str) -> None:
         self.text.line(f"store i32 {vector}, ptr {context_field(self.text, 'vector')}")
         self.text.line(f"store i32 {error_code}, ptr {context_field(self.text, 'error_code')}")
-        call(self.text, "@leave_fault", "%rec", "%budget", UNCHANGED)
+        call(self.text, "@leave_fault", self._own_record(), self._left(0), self._before)
 
     def finish(self) -> None:
         """The way out behind the last operation, and those for Python to execute the instruction."""
         if not self.ended:
-            self._go(self._next_record())
+            self._go(self._own_record(1))
+        self.ways_out()
+
+    def ways_out(self) -> None:
+        """Where the instruction is left to Python."""
         text = self.text
         for (address, access), label in self._slow.items():
             text.label(label)
             for name, value in (("address", address), ("access", str(access))) if access else ():
                 place = text.fresh(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS[name]}")
                 text.line(f"store i32 {value}, ptr {place}")
-            call(text, "@leave_step", "%rec", "%budget", UNCHANGED)
+            scope = text.scope()
+            call(text, "@leave_step", self._own_record(), self._left(0), self._before)
+            text.leave_scope(scope)
 
 
 class Shapes:

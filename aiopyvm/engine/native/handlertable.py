@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.engine.native.blockdecoder import BlockDecoder
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.objectfile import LoadedObject
+from aiopyvm.engine.native.pairs import pairs
 from aiopyvm.engine.native.records import CALL, MAX_RUN, NEVER_FALL, Form, Runs
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class HandlerTable:
         self._handlers: dict[str, int] = dict(loaded.symbols)
         self._used: set[str] = set()
         self._shapes: Shapes | None = None
+        self.pairs = pairs(loaded.symbols)
         self._demand = Demand(loaded.symbols)
 
     def runs(self) -> Runs:

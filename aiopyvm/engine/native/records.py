@@ -68,6 +68,11 @@ class Run:
     falls: bool
     missing: tuple[tuple[int, str], ...]
 
+    @property
+    def handlers(self) -> list[int]:
+        """The instructions' handlers."""
+        return memoryview(self.records).cast("I")[:: RECORD.size // 4].tolist()
+
 
 class Runs:
     """Decodes runs, for all spaces of the process. Thread-safe.

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.layout import RECORD_SIZE, Context
+from aiopyvm.engine.native.pairs import paired
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
 from aiopyvm.engine.native.snapshot import (
@@ -155,6 +156,8 @@ class SpaceCode:
         arena = self.arena
         arena.memory[offset : offset + records] = run.records[:records]
         self._entries.update(zip(addresses, range(offset, offset + records, RECORD_SIZE), strict=True))
+        for index, pair in paired(run.handlers[:length], self._table.pairs).items():
+            arena.set_handler(offset + index * RECORD_SIZE, pair)
         branches = run.branches if whole else tuple(branch for branch in run.branches if branch[0] < length)
         self._finish(offset + records, following, run.falls or not whole)
         for index, target, counted in branches:
