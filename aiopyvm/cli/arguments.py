@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -45,6 +48,9 @@ instruction that they do not do alike is shown: its bytes and text, its IR, what
 made of it. The processor of this host can be one of the two (--against hardware), where it is an x86. Time is virtual
 and random bytes come from a seed. The exit status is 0 when both did the same, 1 when they did not.
 """
+
+DISASM_HELP: Final = "Disassemble an ELF program, a flat binary, or hex digits."
+ASM_HELP: Final = "Assemble text, one instruction per line or between semicolons."
 
 CACHE_HELP: Final = """\
 Compiled code is kept in AIOPYVM_CACHE_DIR, else in the user's cache directory. Nobody else may use that directory (mode
@@ -119,6 +125,23 @@ def mount(text: str) -> tuple[str, str, str]:
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
+    fill: Callable[[Parser], None] | None = None  # gives it its arguments, once they are needed: most commands are not
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As `ArgumentParser`."""
+        self._be_filled()
+        return super().parse_known_args(args, namespace)
+
+    def format_help(self) -> str:
+        """As `ArgumentParser`."""
+        self._be_filled()
+        return super().format_help()
+
+    def _be_filled(self) -> None:
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with status 2."""
         message = message.replace("PROGRAM, ARG", "PROGRAM")  # there may be none of the latter
@@ -135,13 +158,36 @@ class Line(argparse.Action):
         namespace.line = values[0]
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; asked once, and without what `shutil` imports."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@functools.cache
+def _columns() -> int:
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        columns = 0
+    try:
+        return columns if columns > 0 else os.get_terminal_size().columns or 80
+    except OSError:
+        return 80
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    wide = argparse.RawDescriptionHelpFormatter
-    parser = Parser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
+    parser = Parser("aiopyvm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=Formatter)
     parser.add_argument("--version", action="store_true", help="say which version this is")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog=parser.prog)
-    run = commands.add_parser("run", help="run one program", description=RUN_HELP, formatter_class=wide)
+    for name, (text, description, fill) in _COMMANDS.items():
+        commands.add_parser(name, help=text, description=description, formatter_class=Formatter).fill = fill
+    return parser
+
+
+def _fill_run(run: Parser) -> None:
     _add_machine(run)
     run.add_argument("--trace", action="store_true", help="show each executed instruction on standard error")
     run.add_argument("--strace", action="store_true", help="show each system call on standard error")
@@ -155,22 +201,15 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--tty", action="store_true", help="the streams are a terminal for the guest")
     run.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
-    pipe = commands.add_parser(
-        "pipe",
-        help="run a pipeline of programs",
-        description=PIPE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+
+def _fill_pipe(pipe: Parser) -> None:
     _add_machine(pipe)
     pipe.add_argument("--strace", action="store_true", help="show each system call on standard error")
     pipe.add_argument("--pipefail", action="store_true", help="the status of the last program that failed")
     pipe.add_argument(
         "line", nargs="+", action=Line, metavar="'A | B | C'", help="programs and arguments as a shell would split them"
     )
-    _add_code(commands)
-    _add_lockstep(commands)
-    _add_cache(commands)
-    return parser
 
 
 def _add_tree(parser: argparse.ArgumentParser) -> None:
@@ -198,35 +237,22 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
 
 
-def _add_code(commands: argparse._SubParsersAction[Parser]) -> None:
-    disasm = commands.add_parser(
-        "disasm",
-        help="show code as Intel assembly",
-        description="Disassemble an ELF program, a flat binary, or hex digits.",
-    )
+def _fill_disasm(disasm: Parser) -> None:
     disasm.add_argument(
         "file", metavar="FILE|HEX", help="an ELF program, a flat binary, - for standard input, or hex digits"
     )
     disasm.add_argument("--address", type=address, default=None, metavar="ADDRESS", help="of the first byte")
     disasm.add_argument("--length", type=count, default=None, metavar="N", help="stop after N bytes")
-    asm = commands.add_parser(
-        "asm",
-        help="assemble Intel assembly",
-        description="Assemble text, one instruction per line or between semicolons.",
-    )
+
+
+def _fill_asm(asm: Parser) -> None:
     asm.add_argument("text", metavar="TEXT|-", help="instructions; - reads them from standard input")
     asm.add_argument("--address", type=address, default=0, metavar="ADDRESS", help="of the first byte")
     asm.add_argument("--hex", action="store_true", help="write hex digits instead of bytes")
     asm.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")
 
 
-def _add_lockstep(commands: argparse._SubParsersAction[Parser]) -> None:
-    lockstep = commands.add_parser(
-        "lockstep",
-        help="compare two engines on a program, instruction by instruction",
-        description=LOCKSTEP_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _fill_lockstep(lockstep: Parser) -> None:
     lockstep.add_argument(
         "--engines",
         default="python,evaluator",
@@ -245,13 +271,7 @@ def _add_lockstep(commands: argparse._SubParsersAction[Parser]) -> None:
     lockstep.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
 
 
-def _add_cache(commands: argparse._SubParsersAction[Parser]) -> None:
-    cache = commands.add_parser(
-        "cache",
-        help="the compiled code that is kept on disk",
-        description=CACHE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _fill_cache(cache: Parser) -> None:
     cache.add_argument(
         "action",
         choices=("show", "warm", "clear", "path"),
@@ -259,3 +279,14 @@ def _add_cache(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="?",
         help="show what is there (the default), build what the first run would build, remove all, print the directory",
     )
+
+
+# By name: help in one line, description, arguments.
+_COMMANDS: Final[dict[str, tuple[str, str, Callable[[Parser], None]]]] = {
+    "run": ("run one program", RUN_HELP, _fill_run),
+    "pipe": ("run a pipeline of programs", PIPE_HELP, _fill_pipe),
+    "disasm": ("show code as Intel assembly", DISASM_HELP, _fill_disasm),
+    "asm": ("assemble Intel assembly", ASM_HELP, _fill_asm),
+    "lockstep": ("compare two engines on a program, instruction by instruction", LOCKSTEP_HELP, _fill_lockstep),
+    "cache": ("the compiled code that is kept on disk", CACHE_HELP, _fill_cache),
+}

@@ -384,9 +384,11 @@ class VM:
 
     @staticmethod
     def _instrument(run: Run, kernel: Kernel, options: OpenOptions, stdio: Stdio) -> None:
+        strace, trace, hooks = options.get("strace"), options.get("trace"), options.get("hooks")
+        if strace is None and trace is None and not hooks:
+            return
         from aiopyvm.runtime.instruments import HookTask, instruments_of, watch_calls
 
-        strace, trace, hooks = options.get("strace"), options.get("trace"), options.get("hooks")
         if strace is not None:
             watch_calls(kernel, strace)
         if trace is not None or hooks:

@@ -8,6 +8,7 @@ A Python exception of any other kind is a bug of ours: `InternalError`, which en
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from aiopyvm.abi.errno import EFAULT, EINTR, ENOSYS, Errno
@@ -18,7 +19,6 @@ from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.syscalls import strace
 from aiopyvm.syscalls.spec import Syscall
 from aiopyvm.syscalls.table import TABLE
 
@@ -51,29 +51,35 @@ class Dispatcher:
         t.moved = 0
         try:
             call.values = values = row.decode(t, args)
-            if kernel.strace is not None:
-                call.state["strace"] = strace.entry(t, call, row)
-                if row.name in strace.ENDINGS:
-                    kernel.strace(t, strace.ending(call, row))
-            result = row.handler(t, *values)
+            result = row.handler(t, *values) if kernel.strace is None else self._traced(t, call, row, kernel.strace)
         except Exception as error:
             result = self._failed(t, call, row, error)
-        if type(result) is not int or t.call is not call:
+        if type(result) is not int or t.call is not call or kernel.strace is not None:
             return self._go_on(t, call, row, result)
         cpu.eax = result & 0xFFFFFFFF
         t.call = None
-        if kernel.strace is not None:
-            self._show(t, call, result)
         if call.saved_mask is not None:
             t.set_mask(call.saved_mask)
         t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
         return cost
+
+    def _traced(self, t: Thread, call: Call, row: Syscall, show: Callable[[Thread, str], None]) -> int | Wait:
+        """Call the handler for the first time; before, keep what its arguments point to, for the line at its end."""
+        from aiopyvm.syscalls import strace
+
+        call.state["strace"] = strace.entry(t, call, row)
+        if row.name in strace.ENDINGS:
+            show(t, strace.ending(call, row))
+        assert call.values is not None
+        return row.handler(t, *call.values)
 
     def _unknown(self, t: Thread, number: int, args: tuple[int, ...]) -> None:
         kernel, unknown = t.kernel, t.kernel.unknown_syscalls
         unknown[number if number in unknown or len(unknown) < MAX_UNKNOWN else OTHER_UNKNOWN] += 1
         t.core.cpu.eax = -ENOSYS & 0xFFFFFFFF
         if kernel.strace is not None:
+            from aiopyvm.syscalls import strace
+
             kernel.strace(t, strace.unknown(number, args))
 
     def proceed(self, t: Thread) -> int:
@@ -167,6 +173,8 @@ class Dispatcher:
     def _show(self, t: Thread, call: Call, result: int, *, restarted: bool = False) -> None:
         show = t.kernel.strace
         if show is not None and t.state is not RunState.DEAD:
+            from aiopyvm.syscalls import strace
+
             show(t, strace.line(t, call, TABLE[call.number], None if restarted else result))
 
     def _cost(self, t: Thread) -> int:
