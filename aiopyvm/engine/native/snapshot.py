@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
 MOST_AGE: Final = 6  # doublings of what a space has to have more
 GROWN: Final = 4 << MOST_AGE  # of growth, which is always worth a snapshot
+WORTH_WRITING: Final = 64  # of growth, in a process that may run nothing else
 MOST: Final = 64  # snapshots kept
 MOST_BYTES: Final = 4 << 20  # of one
 LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
@@ -129,6 +130,7 @@ class Snapshots:
     def __init__(self) -> None:
         self.store: Store | None = None
         self._kept: dict[Key, Snapshot] = {}
+        self._from_store: set[Key] = set()  # of them, what an earlier process kept, before it is used twice
         self._growing: dict[tuple[int, Key], weakref.ref[SpaceCode]] = {}  # with the space's thread
         self._lock = threading.Lock()
         self.taken = 0
@@ -156,14 +158,26 @@ class Snapshots:
         if snapshot is None:
             snapshot = (self.store.get(key) if self.store is not None else None) or NOTHING
             self._add(key, snapshot)
+            if snapshot is not NOTHING:
+                self._from_store.add(key)
         return snapshot
 
     def _add(self, key: Key, snapshot: Snapshot) -> None:
         with self._lock:
             self._kept.pop(key, None)
             while len(self._kept) >= MOST:
-                del self._kept[next(iter(self._kept))]
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                self._from_store.discard(oldest)
             self._kept[key] = snapshot
+
+    def pays(self, key: Key, growth: int) -> bool:
+        """A snapshot of a space that has ended, with `growth` more than it began with, is worth its time. A little more
+        than what an earlier process kept is not when it is seen first: this process may run no other one."""
+        if key in self._from_store:
+            self._from_store.discard(key)
+            return growth >= WORTH_WRITING
+        return True
 
     def grown(self, key: Key, code: SpaceCode) -> None:
         """The space of `code` has translated enough to be of use for others."""

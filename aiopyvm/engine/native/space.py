@@ -375,8 +375,9 @@ class SpaceCode:
             self._snapshots.grown(self._key, self)
 
     def _closing(self) -> None:
-        if self._growth >= self._worth and self._key is not None:
-            self._snapshots.keep(self._key, self)
+        key, growth = self._key, self._growth
+        if growth >= self._worth and key is not None and self._snapshots.pays(key, growth):
+            self._snapshots.keep(key, self)
 
 
 __all__ = ["UNCOUNTED", "Block", "SpaceCode"]
