@@ -233,10 +233,10 @@ class Run:
             self.inside = False
             self.step_ns = ns = monotonic_ns() - began
             self.busy_ns += ns
+        if (verdict == guests.DONE and self.exact_time) or (self.busy_ns > TICK_NS and not self.ordered):
+            self.tick()
         if verdict == guests.DONE:
             self._current = None
-            if self.exact_time or self.busy_ns > TICK_NS:
-                self.tick()
             state = guest.thread.state
             if state is RunState.RUNNABLE and not guest.queued:
                 guest.queued = True

@@ -123,11 +123,11 @@ class Dispatcher:
 
     def _go_on(self, t: Thread, call: Call, row: Syscall, result: int | Wait) -> int:
         """Do what follows from what the handler said: end the call, wait, or be interrupted; return the cost."""
-        if (
-            isinstance(result, Wait)
-            and (pending := t.pending_bits())
-            and (not result.uninterruptible or pending & 0x100)
-        ):
+        if isinstance(result, Wait):
+            pending = t.pending_bits()
+            if not pending or (result.uninterruptible and not pending & 0x100):
+                t.kernel.park(t, result)
+                return self._cost(t)
             if call.woken is not Cause.SIGNAL:
                 call.woken = Cause.SIGNAL
                 result = self._run(t, call, row)
@@ -135,9 +135,7 @@ class Dispatcher:
                 t.interrupted = result
                 t.attention = True
                 return self._cost(t)
-        if isinstance(result, Wait):
-            t.kernel.park(t, result)
-        elif t.call is call:
+        if t.call is call:
             self._finish(t, call, result)
         return self._cost(t)
 
