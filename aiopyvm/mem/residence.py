@@ -2,8 +2,8 @@
 
 What always holds of a page: its fast bits are set only while an access by them is right; it is TOUCHED if and only if
 its private content is in the reservation and charged; an untouched page of the reservation is zero, or shows the
-extent that is attached there. `pages`, `readable` and `writable` change only in `_set`, `_clear_fast` and `_drop`;
-`protection` is told of that while the space is armed.
+extent that is attached there. No two pages with fast bits show the same shared memory. `pages`, `readable` and
+`writable` change only in `_set`, `_clear_fast` and `_drop`; `protection` is told of that while the space is armed.
 """
 
 from __future__ import annotations
@@ -209,6 +209,9 @@ class Residence:
         if not backing.admit(offset, self.budget):
             raise MemoryFault(address, access, out_of_memory=True)
         under = self._attached_at(at)
+        if under is None:
+            self._attach(mapping)  # what kept it from that may be gone
+            under = self._attached_at(at)
         if under is None or backing.extent is None or not under.shows(at, backing.extent, offset):
             return THROUGH
         bits = mapping.bits
@@ -304,15 +307,24 @@ class Residence:
             return
         rest = mapping.start + extent.size - mapping.offset
         mine = min(mapping.end, rest)
+        if len(self._attachments) >= MAX_ATTACHMENTS or (mapping.shared and self._shows(mapping, extent)):
+            return
         for end in (mine,) if mapping.shared else (min(rest, TASK_SIZE), mine):
             if mapping.start < end and self._is_plain(mapping.start, end):
                 self._attach_new(Attachment(mapping.start, end, extent, mapping.offset, mapping.shared))
                 return
 
+    def _shows(self, mapping: Mapping, extent: Extent) -> bool:
+        """Whether a part of what `mapping` maps is attached elsewhere: one place alone is fast, as compiled code takes
+        it that a store changes what is at its own address, and nothing else.
+        """
+        start, end = mapping.offset, mapping.offset + mapping.end - mapping.start
+        return any(
+            a.extent is extent and a.offset < end and start < a.offset + a.end - a.start for a in self._attachments
+        )
+
     def _attach_new(self, new: Attachment) -> None:
-        if len(self._attachments) < MAX_ATTACHMENTS and self._reservation.attach(
-            new.start, new.end, new.extent, new.offset, shared=new.shared
-        ):
+        if self._reservation.attach(new.start, new.end, new.extent, new.offset, shared=new.shared):
             self._attachments.append(new)
             if self.protection is not None:
                 self._unify(new)

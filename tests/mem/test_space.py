@@ -410,6 +410,19 @@ def test_many_shared_mappings_do_not_use_up_the_hosts() -> None:
     assert len(space._attachments) <= 8
 
 
+def test_shared_memory_is_fast_at_one_address_and_at_the_next_when_that_is_gone(space: AddressSpace) -> None:
+    backing = SharedBacking(2 * PAGE)
+    for start in (0x10000, 0x20000):
+        space.map(start, 2 * PAGE, RW, backing, shared=True)
+        space.store(start, 4, start)
+    assert space.load(0x10000, 4) == 0x20000
+    assert {0x10000, 0x20000} & space.writable == {0x10000}
+    space.unmap(0x10000, 2 * PAGE)
+    space.store(0x20004, 4, 1)
+    assert space.read(0x20000, 8) == b"\0\0\2\0\1\0\0\0"
+    assert {0x10000, 0x20000} & space.writable == {0x20000}
+
+
 class FileContent(Backing):
     """What a kernel file may look like to a mapping."""
 

@@ -5,9 +5,10 @@ which is checked whole before the first of them: its pages, at most two, must al
 do not, the region is left before that instruction, and cold code checks one by one, so nothing is ever refused too
 early. What was checked holds to the end of the function: nothing changes permissions while generated code runs.
 
-The accesses themselves are plain loads and stores. A check is never removed, whatever becomes of its access, and nobody
-but this function's thread sees guest memory before the function leaves; so LLVM may forward a push to the pop, or drop
-a load whose value nobody needs, without a guest noticing.
+The accesses themselves are plain loads and stores. A check is never removed, whatever becomes of its access, nobody but
+this function's thread sees guest memory before the function leaves, and no two places of a space are the same memory
+(what shows the same shared memory elsewhere is never fast, see `Residence`). So LLVM may forward a push to the pop, or
+drop a load whose value nobody needs, without a guest noticing.
 """
 
 from __future__ import annotations

@@ -118,8 +118,11 @@ class Trapping:
 
 
 def _may_meet(one: Span, other: Span) -> bool:
-    """Whether two spans may have a byte in common."""
-    return one.base is not other.base or (one.low < other.high and other.low < one.high)
+    """Whether two spans may have a byte in common, as no two places of a space are the same memory (`Residence`)."""
+    if one.base is not other.base:
+        return True
+    distance = other.low - one.low & 0xFFFFFFFF
+    return distance < one.high - one.low or -distance & 0xFFFFFFFF < other.high - other.low
 
 
 def _signed(word: int) -> int:
