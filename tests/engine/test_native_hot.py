@@ -24,7 +24,7 @@ from aiopyvm.engine.native.hot import Hot, Region
 from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.space import SpaceCode
-from aiopyvm.engine.native.worker import Compiler
+from aiopyvm.engine.native.worker import Compiler, Job, compiler
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.isa.assemble import assemble
@@ -411,6 +411,41 @@ def test_a_child_of_fork_makes_its_own_regions(tmp_path: Path) -> None:
                 os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (len(hot._making), hot._submitted) == (1, 1)
+
+
+def test_a_space_that_waits_for_the_compiler_has_its_turn(tmp_path: Path) -> None:
+    table, jobs, done = native_handlers(), list[Job](), threading.Event()
+
+    def compile_now() -> None:
+        done.clear()
+        job = jobs.pop()
+        tell = job.callback
+        assert tell is not None
+
+        def told(job: Job) -> None:
+            tell(job)
+            done.set()
+
+        job.callback = told
+        compiler().submit_job(job)
+        assert done.wait(60)
+
+    held = cast("Compiler", SimpleNamespace(submit_job=jobs.append))
+    cache = ObjectCache(tmp_path / "objects")
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 5, make=held, cache=cache))
+    first, second = (looping(f"again: add eax, {n}; dec ecx; jnz again; int 0x80") for n in (1, 2))
+    for core in (first, second):
+        core.cpu.ecx = 1 << 30
+        engine.run(core, 1000)
+    assert len(jobs) == 1
+    compile_now()
+    engine.run(first, 1000)  # takes what was made
+    assert made(engine) == 1
+    engine.run(second, 1000)
+    assert len(jobs) == 1
+    compile_now()
+    engine.run(second, 1000)
+    assert made(engine) == 2
 
 
 def test_a_region_with_little_budget_does_no_harm(memory: str) -> None:

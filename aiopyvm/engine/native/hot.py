@@ -166,7 +166,7 @@ class Hot:
         weakref.finalize(code, self._lost.append, installed)
         code.threshold = self.after
         code.patience = self._patience
-        code.made = installed.made
+        code.made, code.pending = installed.made, installed.pending
         with self._lock:
             self._spaces[code] = installed
             for root in self._regions:
@@ -205,7 +205,7 @@ class Hot:
 
     def collect(self, code: SpaceCode) -> None:
         """Install the regions that were made meanwhile for a space, in which nobody may be running."""
-        if not (code.made or self._done or self._lost):
+        if not (code.made or self._done or self._lost or (code.pending and self._submitted < AT_ONCE)):
             return
         self._forget_lost()
         self._load_made()

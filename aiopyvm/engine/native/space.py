@@ -60,6 +60,7 @@ class SpaceCode:
         self.patience: Callable[[int], int] = lambda eip: self.threshold  # passes that a new counter at eip waits for
         self.on_drop: list[Callable[[SpaceCode, Block], None]] = []
         self.made: Collection[object] = ()  # compiled regions that wait to be installed: the hot tier's
+        self.pending: Collection[object] = ()  # places that wait for the compiler: the hot tier's
         self.on_clear: list[Callable[[SpaceCode], None]] = []
         self._runs = runs
         self._table = table
