@@ -100,13 +100,18 @@ class Accesses(Residence):
         return bytes(self.show(address, n))
 
     def show(self, address: int, n: int) -> bytes | memoryview:
-        """As `read`, without a copy where that can be: good until the guest's memory changes, and not to be kept."""
+        """As `read`, without a copy where that can be: good until the guest's memory changes, and not to be kept.
+
+        A system call of the host may be given it, which would not bear a fault: the host's protection is made right.
+        """
         if n <= 0:
             return b""
         end = address + n
         fast = address & 0xFFFFF000 in self.readable and end <= (address | PAGE - 1) + 1
         if not fast and self._ready(address, end, "r") & THROUGH:
             return self._gather(address, end)
+        if self.protection is not None:
+            self.protection.ready()
         return self.view[address:end]
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:

@@ -15,8 +15,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+from aiopyvm import VM
 from aiopyvm.engine.native import traps
 from aiopyvm.engine.native.codearena import code_arena
 from aiopyvm.engine.native.guards import VARIABLE, form, guards
@@ -33,8 +35,10 @@ from aiopyvm.mem.backing import ImageBacking, SharedBacking
 from aiopyvm.mem.layout import GUARD, PAGE, PAGE_SHIFT, READ, WRITE
 from aiopyvm.mem.reservation import HOST_MAPPINGS, HostMappings
 from aiopyvm.mem.space import AddressSpace
+from aiopyvm.runtime import machine as machines
 from tests.engine.engines import hot_engine, native_handlers
 from tests.engine.test_code import BASE, machine
+from tests.native import glibc_path
 
 ROOT = Path(__file__).parents[2]
 DATA = 0x40000
@@ -184,6 +188,22 @@ def test_what_a_debugger_looks_at_is_protected_again() -> None:
     assert as_the_table_says(space)
 
 
+def test_what_is_shown_can_be_given_to_the_host() -> None:
+    space = armed().memory
+    space.map(0x100000, 4 * PAGE, 3)
+    assert as_the_table_says(space)
+    reader, writer = os.pipe()
+    try:
+        for address in (0x100000, 0x100000 + 2 * PAGE - 8):
+            space.write(address, b"0123456789abcdef")
+            assert os.write(writer, space.show(address, 16)) == 16
+            assert os.read(reader, 99) == b"0123456789abcdef"
+        assert os.write(writer, space.show(0x100000 + 3 * PAGE, 16)) == 16  # never touched before
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_an_armed_space_that_is_gone_takes_nothing_along() -> None:
     gc.collect()
     used = protection.ARMED_MAPPINGS.used
@@ -197,6 +217,23 @@ def test_an_armed_space_that_is_gone_takes_nothing_along() -> None:
     child = other.memory.fork(other.memory.budget)
     other.memory.close()  # the child still reads what is in there
     assert child.load(DATA, 4) == 7
+
+
+@pytest.mark.parametrize("name", ["processes", "memory", "selfmod", "signals"])
+def test_guests_that_change_their_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forks, execve, unmapping, mprotect, stores to code, signal handlers for faults."""
+    program = glibc_path(name)
+    if program is None:
+        pytest.skip("gcc -m32 builds no static programs here")
+
+    def run(engine: str) -> tuple[object, ...]:
+        result = anyio.run(VM(engine=engine).run_elf, program)
+        return result.returncode, result.stdout, result.instructions
+
+    expected = run("python")
+    monkeypatch.setitem(machines._engines, "native", engine := hot_engine(300))
+    assert run("native") == expected
+    assert engine.statistics()["spaces_armed"]
 
 
 # -- whose fault it is -------------------------------------------------------------------------------------------------
