@@ -20,6 +20,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from aiopyvm.engine.native.detached import Order
 
+# Passes that find nothing to do in handlers, which are short and have no loops: a sixth of the time.
+_WITHOUT: Final = (
+    "-enable-misched=false",
+    "-disable-post-ra",
+    "-disable-lsr",
+    "-disable-machine-licm",
+    "-disable-early-taildup",
+    "-disable-early-ifcvt",
+)
 REFUSED: Final = 70  # exit status: the reason is on stderr
 NOT_KEPT: Final = 71  # exit status: built, but the cache could not take it
 
@@ -52,7 +61,7 @@ def build(order: Order) -> int:
 
     try:
         text = make_text(order["generator"], "")
-        data = Builder().build(text, {"codegen": order["codegen"], "level": None, "passes": ()})
+        data = Builder(_WITHOUT).build(text, {"codegen": order["codegen"], "level": None, "passes": ()})
     except MemoryError:
         print("generated code cannot be compiled: out of memory", file=sys.stderr)
         return REFUSED

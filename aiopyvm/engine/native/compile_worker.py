@@ -50,12 +50,12 @@ def write_frame(stream: IO[bytes], data: bytes) -> None:
 
 
 class Builder:
-    """LLVM for this host."""
+    """LLVM for this host. `options` are further ones, for all that this process builds."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Sequence[str] = ()) -> None:
         import llvmlite.binding as llvm
 
-        for option in _OPTIONS:
+        for option in (*_OPTIONS, *options):
             llvm.set_option("", option)
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()

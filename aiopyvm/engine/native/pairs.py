@@ -59,8 +59,8 @@ def pair_text(first: Shape, second: Shape) -> str:
 
 def paired(handlers: Iterable[int], known: Mapping[tuple[int, int], int]) -> dict[int, int]:
     """What the records of a run, which have `handlers`, have instead: handlers of pairs by the first one's index."""
-    found = ((index, known.get(two)) for index, two in enumerate(pairwise(handlers)))
-    return {index: pair for index, pair in found if pair is not None}
+    found = list(map(known.get, pairwise(handlers)))
+    return {index: pair for index, pair in enumerate(found) if pair is not None} if any(found) else {}
 
 
 __all__ = ["pair_name", "pair_text", "paired", "pairs"]

@@ -147,7 +147,9 @@ class SpaceCode:
             return self._end(eip)
         run = self._runs.find(self.space, eip, self.stop)
         addresses = run.addresses
-        length = next((n for n in range(1, len(addresses)) if self.record(addresses[n])), len(addresses))
+        length = len(addresses)
+        if not (self._entries.keys().isdisjoint(addresses) and self._base.entries.keys().isdisjoint(addresses)):
+            length = next((n for n in range(1, length) if self.record(addresses[n])), length)
         if length < len(addresses):
             addresses = addresses[:length]
         whole = length == len(run.addresses)
@@ -230,6 +232,9 @@ class SpaceCode:
 
     def _revive(self, addresses: Iterable[int], offset: int) -> None:
         """What led to the dead records of `addresses` leads to the new ones from `offset` on."""
+        counters = self._counters.keys(), self._base.counters.keys()
+        if not self._dead and counters[0].isdisjoint(addresses) and counters[1].isdisjoint(addresses):
+            return
         for at, address in enumerate(addresses):
             live = offset + at * RECORD_SIZE
             if self._dead:
