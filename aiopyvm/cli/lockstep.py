@@ -78,14 +78,17 @@ def _engine(name: str) -> Engine:
 
 
 def _hot_engine() -> Engine:
-    """A native engine that compiles everything it comes by twice, and waits for that."""
+    """A native engine that compiles everything it comes by twice, and waits for that; its code's accesses have the form
+    that they have by default. Raises EngineUnavailableError."""
     from aiopyvm.engine.native.aot import ahead_of_time
     from aiopyvm.engine.native.engine import NativeEngine
+    from aiopyvm.engine.native.guards import form, guards
     from aiopyvm.engine.native.handlertable import HandlerTable
     from aiopyvm.engine.native.hot import Hot
 
+    memory = form()
     table = HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
-    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 1, wait=True))
+    engine = NativeEngine(lambda: table, lambda symbols: Hot(symbols, 1, wait=True, guards=guards(memory, symbols)))
     engine.name = "hot"
     return engine
 

@@ -88,13 +88,15 @@ class NativeEngine:
         self._touched = 0
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the engine was made: instructions by who executed them, exits by reason."""
+        """Counters since the engine was made: instructions by who executed them, exits by reason. What is in flight is
+        counted when it has landed, but for `instructions_hot`, which is exact only where nothing is."""
         hot = self.hot.statistics() if self.hot is not None else {}
+        cold = self._instructions - hot.get("instructions_hot", 0) - self._stepped - self._in_python
         exits = {f"exits_{reason.name.lower()}": self._exits[reason] for reason in ExitReason}
         left = {f"left_{reason.name.lower()}": self._left[reason] for reason in Left}
         return {
             "instructions": self._instructions,
-            "instructions_cold": self._instructions - hot.get("instructions_hot", 0) - self._stepped - self._in_python,
+            "instructions_cold": max(0, cold),
             "instructions_evaluated": self._stepped,
             "instructions_python": self._in_python,
             "blocks": self._runs.blocks if self._runs is not None else 0,
