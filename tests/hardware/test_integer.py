@@ -31,7 +31,7 @@ def machine() -> Machine:
 
 @pytest.mark.native
 @pytest.mark.parametrize(
-    ("engine", "count"), [("plain", 5 * len(rows())), ("native", len(rows())), ("hot", 300), ("guarded", 300)]
+    ("engine", "count"), [("plain", 3 * len(rows())), ("native", len(rows())), ("hot", 300), ("guarded", 300)]
 )
 def test_random_cases_agree_with_the_hardware(engine: str, count: int) -> None:
     if not available():

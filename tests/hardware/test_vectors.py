@@ -13,7 +13,7 @@ from tests.hardware.subjects import HotMachine, NativeMachine, machine_of
 from tests.hardware.wire import Case
 
 # How many cases of each set at most.
-TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 1000, "general": 1000, "hot": 250, "guarded": 100}
+TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 600, "general": 1000, "hot": 200, "guarded": 100}
 SHOWN = 10
 
 
