@@ -159,14 +159,12 @@ async def test_another_platform(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = os.uname()
-    monkeypatch.setattr(os, "uname", lambda: type(told)((*told[:4], processor)))
-    monkeypatch.setattr(sys, "platform", system)
-    reason = codearena.unsupported()
-    form = guards.form()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "uname", lambda: type(told)((*told[:4], processor)))
+        patch.setattr(sys, "platform", system)
+        reason, form = codearena.unsupported(), guards.form()
     assert reason == why
     assert form == (CHECKED if processor == "aarch64" else MMU)
-    monkeypatch.setattr(machine, "_engines", {})
     monkeypatch.setattr(loading, "unsupported", lambda: reason)
     await hello_three_times(guest)
     assert [record.getMessage() for record in said.records] == [f"guests run on the Python engine: {why}"]
