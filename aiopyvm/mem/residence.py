@@ -302,6 +302,8 @@ class Residence:
         backing = mapping.backing
         if backing is None or (extent := backing.extent) is None or mapping.shared != backing.attach_shared:
             return
+        if extent.fd < 0:
+            return  # as on a host without memfd_create(2)
         there = self._attached_at(mapping.start)
         if there is not None and there.shows(mapping.start, extent, mapping.offset):
             return

@@ -74,7 +74,6 @@ class Context(ctypes.Structure):
         ("mem", ctypes.c_uint64),  # host address of guest address 0
         ("jump_cache", ctypes.c_uint64),  # address of JumpEntry[jump_mask + 1]
         ("arena", ctypes.c_uint64),  # address that JumpEntry.record counts from
-        ("links", ctypes.c_uint64),  # address of the space's table of compiled regions' link slots
         ("x87", ctypes.c_uint16),  # of generated code alone: the exceptions that the host's x87 holds
         ("_pad", ctypes.c_uint8 * 6),
         ("hot", ctypes.c_int64),  # instructions that regions have executed, since the context was made
