@@ -36,6 +36,19 @@ def test_shared_memory_that_is_mapped_twice(tier: str, loop: str) -> None:
     assert core.memory.load(AT, 4) == core.memory.load(AT + PAGE, 4)
 
 
+@pytest.mark.parametrize(("source", "target"), [(AT, AT + PAGE + 1), (AT + PAGE, AT + 1)])
+@pytest.mark.parametrize("tier", ENGINES)
+def test_a_string_that_is_copied_onto_its_own_next_byte(tier: str, source: int, target: int) -> None:
+    core = machine(assemble("rep movsb; int 0x80", BASE), pages=3)
+    shared = SharedBacking(PAGE)
+    for place in (AT, AT + PAGE):
+        core.memory.map(place, PAGE, 3, shared, shared=True)
+        core.memory.store(place, 4, 0x12345678)
+    core.cpu.esi, core.cpu.edi, core.cpu.ecx = source, target, 7
+    assert engine_of(tier).run(core, 100) == Exit(ExitReason.SYSCALL)
+    assert core.memory.read(AT, 9) == core.memory.read(AT + PAGE, 9) == b"x" * 8 + b"\0"
+
+
 @pytest.mark.parametrize("tier", ENGINES)
 def test_a_store_that_wraps_around_the_address_space_is_seen(tier: str) -> None:
     text = (
