@@ -49,4 +49,4 @@ def test_replay(name: str, tier: str) -> None:
         most = 10 if tier == "native" else 60  # of a hundred: prefixes that mean nothing make shapes of their own
         assert machine.left < machine.cases * most // 100, machine.summary()
     if isinstance(machine, HotMachine):
-        assert (machine.compiled > machine.cases // 2) == (name == "integer"), machine.summary()
+        assert (machine.executed > machine.cases // 2) == (name == "integer"), machine.summary()
