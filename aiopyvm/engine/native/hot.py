@@ -169,9 +169,9 @@ class Hot:
         code.made, code.pending = installed.made, installed.pending
         with self._lock:
             self._spaces[code] = installed
-            for root in self._regions:
-                if counter := code.counter(root):  # of what the space has adopted
-                    code.arena.set_value(counter, self._patience(root))
+            counters = code.counters if self._regions else {}  # of what the space has adopted
+            for root in self._regions.keys() & counters.keys():  # the fewer of both are looked at
+                code.arena.set_value(counters[root], self._patience(root))
         code.on_drop.append(self._dropped)
         code.on_clear.append(self._cleared)
 
