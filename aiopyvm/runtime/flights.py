@@ -113,6 +113,7 @@ class Flight:
         run, core = self._guest.run, self._guest.thread.core
         self.call.wait()
         self._guest.flight = None
+        run.kernel.away = False
         run.scheduler.flights.end(self)
         try:
             if self.call.error is not None:
@@ -154,7 +155,7 @@ class Flights:
         if self._call_loop is None:
             self._call_loop = loop_caller()
         flight = guest.flight = Flight(guest, crew)
-        guest.away = True
+        guest.away = guest.run.kernel.away = True
         crew.under_way += 1
         self.busy += 1
         flight.call = WORKERS.submit(engine.enter, context, lambda: self._landing(flight))

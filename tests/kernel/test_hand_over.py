@@ -10,10 +10,12 @@ import pytest
 
 from aiopyvm.abi import errno
 from aiopyvm.abi.poll import POLLIN
+from aiopyvm.abi.signal import SIGCONT, SIGSTOP
 from aiopyvm.kernel.pipe import PipeEnd, make_pipe
 from aiopyvm.kernel.thread import RunState, Thread
-from tests.kernel.interrupts import stop_and_continue
+from tests.kernel.interrupts import signal, stop_and_continue
 from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, Machine, state
+from tests.kernel.test_steps import CLONE_THREAD_FLAGS
 
 END = SCRATCH + SCRATCH_SIZE  # nothing is mapped from here on
 
@@ -114,6 +116,33 @@ def test_a_stopped_reader_waits_on_and_a_continued_one_is_served() -> None:
     stop_and_continue(pair.reader, t)
     assert state(t) is RunState.PARKED
     assert pair.write(b"hello") == 5
+    assert pair.reader.result(t) == 5
+
+
+def test_a_stopped_process_is_handed_nothing() -> None:
+    pair = Pair()
+    m = pair.reader
+    tid = m.call(m.thread, "clone", CLONE_THREAD_FLAGS, SCRATCH + 0x8000)
+    assert tid is not None
+    t = pair.wait(SCRATCH, 100)
+    m.kernel.send_signal(m.kernel.threads[tid], SIGSTOP)
+    m.kernel.resume(m.kernel.threads[tid])
+    assert m.process.stop_signal == SIGSTOP
+    assert pair.write(b"hello") == 5
+    assert pair.held == 5
+    signal(m, t, SIGCONT)
+    assert m.result(t) == 5
+    assert pair.held == 0
+
+
+def test_a_machine_that_another_thread_of_the_host_executes_is_handed_nothing() -> None:
+    pair = Pair()
+    t = pair.wait(SCRATCH, 100)
+    pair.reader.kernel.away = True
+    assert pair.write(b"hello") == 5
+    assert pair.held == 5
+    assert t.memory.read(SCRATCH, 5) == bytes(5)
+    pair.reader.kernel.away = False
     assert pair.reader.result(t) == 5
 
 

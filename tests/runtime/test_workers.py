@@ -480,3 +480,29 @@ async def test_registers_and_memory_are_looked_at_after_the_landing(monkeypatch:
             assert engine.inside == 0
         process.kill()
     assert process.result.registers.eip in (0, 6)
+
+
+@both_loops
+async def test_what_is_written_to_a_machine_in_the_air_waits_in_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of the child's waits while its parent flies: nobody puts bytes into the machine's memory meanwhile."""
+    engine = fly(monkeypatch, us=3000)
+    code = program(
+        call("fork")
+        + "test eax, eax; jz child; again: jmp again; child: "
+        + call("read", 0, 0x900, 5)
+        + call("write", 1, 0x900, 5)
+        + call("exit", 0)
+    )
+    async with Runtime(workers=1).vm().open_bytes(code, stdin=PIPE, stdout=PIPE) as process:
+        run = process.runs[0]
+        await until(lambda: any("read" in words for _, words in run.kernel.parked()))
+        (child,) = (t for t in run.kernel.threads.values() if t is not run.main)
+        await until(lambda: run.flies and engine.inside == 1)
+        assert process.stdin.send_nowait(b"hello") == 5
+        assert engine.inside == 1
+        assert child.call is not None
+        assert child.memory.peek(0x900, 5) == bytes(5)
+        with anyio.fail_after(20):
+            assert await process.stdout.receive() == b"hello"
+        process.kill()
+    assert engine.idle
