@@ -2,9 +2,10 @@
 
 How it works. An engine of generated code is given `Passage.call`, which handles one system call as `guest.leave` does
 and says how many instructions may follow. So a call that completes at once costs no way out of the engine and back
-through the guest's coroutine. What always holds: the guest leaves as soon as anything but running on could be next (it
-waits, a signal is pending, its run is to end, its slice or the step's time is over, others of its lane can run). Runs
-of one order (lane.py) do without: each of their calls may freeze the lane or move its time.
+through the guest's coroutine. What always holds: a call costs what it costs there, so that slices end at the same
+counts, and the guest leaves as soon as anything but running on could be next (it waits, a signal was pending, its run
+is to end, its slice or the step's time is over, others of its lane can run). Runs of one order (lane.py) do without:
+each of their calls may freeze the lane or move its time.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ class Passage:
         self.used = True
         try:
             cost = self._enter(thread)
+            attention = thread.attention
+            if attention and thread.state is RunState.RUNNABLE:
+                cost += run.kernel.resume(thread)  # as Kernel.trap does
         except Exception as error:  # of who watches the run: not the engine's
             self._error = error
             return 0
         self._spent += cost
-        if thread.call is not None or thread.attention or thread.state is not RunState.RUNNABLE:
+        if thread.call is not None or attention or thread.state is not RunState.RUNNABLE:
             return 0
         left: int = self._left - self._spent - (self._cpu.instructions - self._before)
         if left <= 0 or not run.going or run.held or monotonic_ns() >= guest.until_ns:
