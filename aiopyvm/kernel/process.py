@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from aiopyvm.abi.resource import default_limits
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CPU, default_limits
 from aiopyvm.abi.signal import SIGCHLD, SIGPROF, SIGVTALRM
 from aiopyvm.kernel.signals import Actions, Pending
 from aiopyvm.kernel.timer import CpuTimer, RealTimer
@@ -141,10 +141,17 @@ class Process:
     real_timer: RealTimer = field(init=False)
     virtual_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGVTALRM))
     profile_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGPROF))
+    metered: bool = False  # a timer or a limit is on its CPU time, which is looked at before each slice
 
     def __post_init__(self) -> None:
         self.pending = Pending(self.kernel.queue_room)
         self.real_timer = RealTimer(self)
+        self.meter()
+
+    def meter(self) -> None:
+        """A timer or a limit on CPU time may have been set."""
+        limited = self.limits[RLIMIT_CPU][0] != RLIM_INFINITY
+        self.metered = limited or self.virtual_timer.armed or self.profile_timer.armed
 
     def __repr__(self) -> str:
         return f"<process {self.pid} {self.name.decode(errors='replace')!r}>"

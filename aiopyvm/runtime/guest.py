@@ -22,7 +22,7 @@ from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.runtime.passage import Passage
-from aiopyvm.runtime.slices import shorten, slice_length
+from aiopyvm.runtime.slices import LONGEST_METERED, rest_of_quantum, shorten, slice_length
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Exit
@@ -91,11 +91,13 @@ class Guest:
 def run_thread(guest: Guest) -> Generator[int, int, None]:
     """The life of one guest thread: each `yield` answers a step, and returns the next one's `until_ns`."""
     run, thread = guest.run, guest.thread
-    ordered, quantum = run.ordered, run.quantum
+    process, ordered, quantum = thread.process, run.ordered, run.quantum
     guest.until_ns = until = yield DONE
     while thread.state is not RunState.DEAD:
+        if process.metered:
+            thread.attention = True  # so that the kernel looks at its CPU time
         company = run.waiting or run.lane.queue.heap
-        left = quantum if company else slice_length(run)
+        left = quantum if company else slice_length(run, process)
         spell = quantum if guest.chunk < quantum else guest.chunk  # until others may come first
         while guest.flight is not None or (left > 0 and run.going and thread.state is RunState.RUNNABLE):
             if guest.flight is not None:
@@ -112,6 +114,8 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
                 spell -= cost
             if left > quantum and (ordered or run.waiting or run.lane.queue.heap):
                 left = shorten(run, left)
+            elif left > LONGEST_METERED and process.metered:  # since a moment ago
+                left = rest_of_quantum(run, left)
             if spell <= 0 or ordered or run.held or guest.away or monotonic_ns() >= until:
                 verdict = _verdict(guest, until, spell)
                 if verdict == DONE:

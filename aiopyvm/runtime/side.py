@@ -136,6 +136,7 @@ class Side:
             thread = self._ready.popleft()
             if thread.state is RunState.RUNNABLE:
                 self.thread, self.left = thread, self._quantum
+                thread.attention = thread.attention or thread.process.metered
                 return thread
         return None
 

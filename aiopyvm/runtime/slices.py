@@ -10,17 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.process import Process
     from aiopyvm.runtime.run import Run
 
 LONGEST: Final = 48_000_000  # of cost
 LONGEST_VIRTUAL: Final = 1_000_000  # the time-stamp counter shows a virtual time that moves at exits and ends of slices
+LONGEST_METERED: Final = 1_000_000  # timers and limits of CPU time are looked at between slices
 
 
-def slice_length(run: Run) -> int:
-    """The cost of the slice that begins now."""
+def slice_length(run: Run, process: Process) -> int:
+    """The cost of the slice of a thread of `process` that begins now."""
     quantum = run.quantum
     real = run.lane.timeline is None
-    most = LONGEST if real else LONGEST_VIRTUAL
+    most = LONGEST_VIRTUAL if not real else LONGEST_METERED if process.metered else LONGEST
     if quantum >= most:
         return quantum
     longest = most // quantum * quantum
@@ -35,7 +37,7 @@ def shorten(run: Run, left: int) -> int:
     """
     quantum = run.quantum
     lane = run.lane
-    to_boundary = (left - 1) % quantum + 1
+    to_boundary = rest_of_quantum(run, left)
     if run.has_company:
         return to_boundary
     if lane.timeline is None:
@@ -51,3 +53,8 @@ def shorten(run: Run, left: int) -> int:
     if room <= to_boundary:
         return to_boundary
     return min(left, to_boundary + -((to_boundary - room) // quantum) * quantum)
+
+
+def rest_of_quantum(run: Run, left: int) -> int:
+    """How much of `left` is left when the slice ends with the present quantum."""
+    return (left - 1) % run.quantum + 1

@@ -46,6 +46,9 @@ def _set_limits(t: Thread, process: Process, resource: int, soft: int, hard: int
         process.fds.limit = soft
     elif resource == abi.RLIMIT_STACK:
         process.memory.stack_limit = min(soft, 1 << 30)
+    elif resource == abi.RLIMIT_CPU:
+        process.meter()
+        t.attention = True
 
 
 @syscall(191, "ugetrlimit", man="getrlimit(2)")

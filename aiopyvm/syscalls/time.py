@@ -265,6 +265,9 @@ def setitimer(t: Thread, which: Which, new: In[Itimerval], old: Out[Itimerval]) 
         process.virtual_timer.set(value, interval, process.user_ns)
     else:
         process.profile_timer.set(value, interval, process.user_ns + process.system_ns)
+    if which != abi.ITIMER_REAL:
+        process.meter()
+        t.attention = True
     if old:
         old.put(before)
     return 0
