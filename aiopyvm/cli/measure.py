@@ -26,7 +26,7 @@ class Measure:
         self._run: Run | None = None
         self._named = False  # the handlers are in the map for perf
         if arguments.profile not in (None, "-"):
-            open(arguments.profile, "ab").close()  # else it would be known when the run is over
+            _check_writable(Path(arguments.profile))
         if arguments.perf_map:
             from aiopyvm.engine.native import perfmap
 
@@ -69,6 +69,14 @@ class Measure:
             _show(_lines("the run", run_figures(result, calls)))
             engine = get_engine(self._arguments.engine)
             _show(_lines(f"engine {engine.name}", engine.statistics()))
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError where `path` cannot be written: else that would be known when the run is over."""
+    there = path.exists()
+    path.open("ab").close()
+    if not there:
+        path.unlink()
 
 
 def run_figures(result: Result, calls: int) -> dict[str, int | float]:

@@ -121,6 +121,11 @@ def test_a_profile_that_cannot_be_written(guest: GuestPaths, capfd: pytest.Captu
     assert (out, "/no/such/dir/x: No such file or directory" in err) == ("", True)  # before the guest has run
 
 
+def test_a_profile_of_nothing_leaves_no_file(tmp_path: Path) -> None:
+    assert main(["run", "--profile", str(tmp_path / "profile.json"), str(tmp_path / "none")]) == 127
+    assert not list(tmp_path.iterdir())
+
+
 CHILD = """
 import sys
 from aiopyvm.cli.measure import record_handlers
