@@ -123,6 +123,7 @@ class Kernel:
         self.on_runnable: Callable[[Thread], None] = lambda thread: None
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.strace: Callable[[Thread, str], None] | None = None
+        self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
 
@@ -197,7 +198,9 @@ class Kernel:
         """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data`; return how many,
         0 where it does not, or it is stopped, or its memory cannot take them now."""
         wait = thread.wait
-        if wait is None or wait.room is None or self.away or self.strace is not None or thread.process.stop_signal:
+        if wait is None or wait.room is None or not self.hands_over or self.away:
+            return 0
+        if self.strace is not None or thread.process.stop_signal:
             return 0
         address, room = wait.room
         n = len(data)

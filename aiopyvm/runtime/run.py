@@ -123,6 +123,7 @@ class Run:
         """Begin: the kernel has its first process. `wall`: when its wall time ends, on the scheduler's clock, and how
         many seconds that were allowed."""
         self.kernel = kernel
+        kernel.hands_over = not self.ordered  # its time shows what each call costs, whether strace watches or not
         self.process = process
         main = process.main
         assert main is not None

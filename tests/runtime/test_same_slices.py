@@ -1,10 +1,14 @@
-"""System calls in passing cost what they cost elsewhere: who runs when does not depend on them."""
+"""System calls in passing cost what they cost elsewhere, and so do watched ones: who runs when does not depend on
+them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from aiopyvm import Limits, Reason, Runtime
+from aiopyvm import VM, Limits, Reason, Runtime
+from tests.conftest import GuestPaths
 from tests.runtime.flying import fly
 from tests.runtime.machine_code import call, program
 
@@ -46,3 +50,19 @@ async def test_slices_end_at_the_same_counts(monkeypatch: pytest.MonkeyPatch, qu
     assert plain[0][:4] == (100).to_bytes(4, "little")
     fly(monkeypatch)
     assert await outcome() == plain
+
+
+@pytest.mark.anyio
+async def test_with_a_seed_whether_somebody_watches_does_not_show(guest: GuestPaths) -> None:
+    lines: list[str] = []
+
+    async def outcome(**watched: Callable[[str], None]) -> list[tuple[int, float]]:
+        stages = [guest("seq"), "300"], [guest("sort"), "-rn"], [guest("grep"), "7"]
+        async with VM(seed=3, clock="virtual").pipeline(*stages, **watched) as pipeline:  # type: ignore[arg-type]
+            assert pipeline.stdout is not None
+            async for _ in pipeline.stdout:
+                pass
+        return [(r.instructions, r.guest_time) for r in pipeline.results]
+
+    assert await outcome() == await outcome(strace=lines.append)
+    assert lines
