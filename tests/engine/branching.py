@@ -36,7 +36,7 @@ def _instruction(random_: random.Random) -> str:
         f"set{condition} {byte}", f"cmov{condition} {x}, {y}", f"bt {x}, {random_.randrange(32)}", f"bswap {x}",
         f"xadd {x}, {y}", f"cmpxchg {_memory(random_)}, {x}", f"shld {x}, {y}, cl", "cmc", "stc", "cld", "std", "lahf",
         "sahf", f"push {x}; pop {y}", "pushfd; pop edx", f"bsf {x}, {y}", "cdq", "lodsb; dec esi",
-        "stosd; mov edi, 0x11ff0",
+        "stosd; mov edi, 0x11ff0", f"push ecx; mov ecx, {random_.randrange(30)}; rep movsb; pop ecx; mov edi, 0x11ff0",
     ))  # fmt: skip
 
 
