@@ -46,7 +46,7 @@ MOST_JOBS: Final = 64  # of a space that wait for the compile worker
 AT_ONCE: Final = 1  # in its hands: handlers are made there too
 MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
-MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile
+MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile, or code changes often
 MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
 OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
 CPU_SECONDS: Final = 10.0
@@ -402,6 +402,8 @@ class Hot:
                 return
             start, end = block.addresses[0], block.end
             hit = [root for root, region in installed.roots.items() if _covers(region, start, end)]
+            if len(installed.churn) >= MOST_BARRED:
+                installed.churn.clear()
             for root in hit:
                 self.counters["dropped"] += 1
                 churn = installed.churn[root] = min(installed.churn.get(root, 0) + 1, MOST_CHURN)
