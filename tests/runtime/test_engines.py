@@ -33,6 +33,18 @@ def test_auto_is_native_where_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
         VM()
 
 
+@pytest.mark.skipif(codearena.unsupported() is not None, reason=str(codearena.unsupported()))
+@pytest.mark.parametrize(
+    ("variable", "value"), [("AIOPYVM_MEMORY", "fast"), ("AIOPYVM_HOT_AFTER", "0"), ("AIOPYVM_HOT_AFTER", "soon")]
+)
+def test_a_variable_that_makes_no_sense_is_complained_of(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"{variable} is .* not '{value}'"):
+        VM()
+
+
 def test_auto_says_once_why_it_is_python(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(loading, "unsupported", lambda: "generated code runs elsewhere only")
     with caplog.at_level(logging.INFO, "aiopyvm"):

@@ -76,11 +76,11 @@ class Guards:
 def form() -> str:
     """The form of memory of this process's regions: what AIOPYVM_MEMORY says, else MMU where that is to be had.
 
-    Raises EngineUnavailableError where what is asked for is not to be had.
+    Raises ValueError for another word, EngineUnavailableError where what is asked for is not to be had.
     """
     wanted, reason = os.environ.get(VARIABLE, ""), traps.unsupported()
     if wanted not in ("", CHECKED, MMU):
-        raise EngineUnavailableError(f"{VARIABLE} is {CHECKED!r} or {MMU!r}, not {wanted!r}")
+        raise ValueError(f"{VARIABLE} is {CHECKED!r} or {MMU!r}, not {wanted!r}")
     if wanted == MMU and reason is not None:
         raise EngineUnavailableError(f"{VARIABLE} is {wanted!r}, but {reason}")
     return wanted or (MMU if reason is None else CHECKED)

@@ -520,9 +520,11 @@ def _translated(code: SpaceCode, address: int) -> set[Block]:
 
 
 def passes() -> int:
-    """How many passes of a counter make code hot: AIOPYVM_HOT_AFTER, where that is a number."""
-    chosen = os.environ.get("AIOPYVM_HOT_AFTER", "")
-    return min(int(chosen), UNCOUNTED - 1) if chosen.isdecimal() and int(chosen) else AFTER
+    """How many passes of a counter make code hot: AIOPYVM_HOT_AFTER. Raises ValueError where that is no such number."""
+    chosen = os.environ.get("AIOPYVM_HOT_AFTER") or str(AFTER)
+    if not (chosen.isascii() and chosen.isdecimal() and int(chosen)):
+        raise ValueError(f"AIOPYVM_HOT_AFTER is a number of passes from 1 on, not {chosen!r}")
+    return min(int(chosen), UNCOUNTED - 1)
 
 
 __all__ = ["AFTER", "Hot", "passes"]

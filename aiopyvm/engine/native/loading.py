@@ -52,7 +52,7 @@ def native_engine() -> NativeEngine:
     """Make a native engine. Where its object is not there yet it is being built, and Python executes meanwhile.
 
     Raises EngineUnavailableError where it is known that this host cannot run generated code, or has none and no means
-    to make it.
+    to make it; ValueError for a variable of the environment that makes no sense.
     """
     reason = unsupported()
     if reason is not None:
@@ -63,11 +63,11 @@ def native_engine() -> NativeEngine:
     from aiopyvm.engine.native.hot import Hot, passes
     from aiopyvm.engine.native.snapshotfile import SnapshotFiles
 
-    memory = form()
+    memory, after = form(), passes()
     if ahead_of_time().poll() is None and importlib.util.find_spec("llvmlite") is None:
         raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
 
     def make_hot(symbols: Mapping[str, int]) -> Hot:
-        return Hot(symbols, passes(), guards=guards(memory, symbols))
+        return Hot(symbols, after, guards=guards(memory, symbols))
 
     return NativeEngine(Loading().handlers, make_hot, SnapshotFiles)
