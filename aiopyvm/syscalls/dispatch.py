@@ -49,12 +49,14 @@ class Dispatcher:
         kernel.calls[number] += 1
         t.call = call = Call(number, args, row.name)
         t.moved = 0
+        if kernel.strace is not None:
+            return self._go_on(t, call, row, self._traced(t, call, row, kernel.strace))
         try:
             call.values = values = row.decode(t, args)
-            result = row.handler(t, *values) if kernel.strace is None else self._traced(t, call, row, kernel.strace)
+            result = row.handler(t, *values)
         except Exception as error:
             result = self._failed(t, call, row, error)
-        if type(result) is not int or t.call is not call or kernel.strace is not None:
+        if type(result) is not int or t.call is not call:
             return self._go_on(t, call, row, result)
         cpu.eax = result & 0xFFFFFFFF
         t.call = None
@@ -67,11 +69,14 @@ class Dispatcher:
         """Call the handler for the first time; before, keep what its arguments point to, for the line at its end."""
         from aiopyvm.syscalls import strace
 
-        call.state["strace"] = strace.entry(t, call, row)
+        try:
+            call.values = row.decode(t, call.args)
+            call.state["strace"] = strace.entry(t, call, row)
+        except Exception as error:
+            return self._failed(t, call, row, error)
         if row.name in strace.ENDINGS:
             show(t, strace.ending(call, row))
-        assert call.values is not None
-        return row.handler(t, *call.values)
+        return self._run(t, call, row)
 
     def _unknown(self, t: Thread, number: int, args: tuple[int, ...]) -> None:
         kernel, unknown = t.kernel, t.kernel.unknown_syscalls
@@ -140,7 +145,7 @@ class Dispatcher:
         return self._cost(t)
 
     def _run(self, t: Thread, call: Call, row: Syscall) -> int | Wait:
-        """Call the handler again."""
+        """Call the handler, whose arguments are known."""
         assert call.values is not None
         try:
             return row.handler(t, *call.values)

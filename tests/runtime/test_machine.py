@@ -179,6 +179,15 @@ async def test_an_exception_of_a_trace_passes_on(guest: GuestPaths) -> None:
         await VM().run_elf(guest("hello"), strace=trace)  # type: ignore[arg-type]
 
 
+async def test_an_exception_of_strace_at_the_last_call_passes_on(guest: GuestPaths) -> None:
+    def show(line: str) -> None:
+        if line.startswith("exit"):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await VM().run_elf(guest("hello"), strace=show)
+
+
 async def test_code_hooks_plain_and_async(guest: GuestPaths) -> None:
     seen: list[int] = []
 
