@@ -268,11 +268,11 @@ def test_what_is_jumped_to_once_takes_nobodys_place() -> None:
     assert made.copy().jumps != shown
 
 
-def kept(tmp_path: Path) -> tuple[NativeEngine, HandlerTable]:
+def kept(tmp_path: Path, passes: int = 0) -> tuple[NativeEngine, HandlerTable]:
     """An engine as a new process has it, whose snapshots are kept in a directory."""
     table = HandlerTable(native_handlers().loaded)
     return NativeEngine(
-        lambda: table, make_store=lambda table: SnapshotFiles(table, ObjectCache(tmp_path / "c"))
+        lambda: table, make_store=lambda table: SnapshotFiles(table, ObjectCache(tmp_path / "c"), passes=passes)
     ), table
 
 
@@ -290,6 +290,17 @@ def test_the_next_process_begins_with_what_this_one_has(tmp_path: Path) -> None:
     second.cpu.eip, second.cpu.ecx, second.cpu.ebx = TEXT, 1, 0
     engine.run(second, 100_000)
     assert second.cpu.ebx == sum(range(3, 3 + _PROCEDURES)) + 0x20
+
+
+def test_counters_begin_with_what_this_process_wants(tmp_path: Path) -> None:
+    adopted = []
+    for passes in (20_000, 5, 20_000):
+        engine, _ = kept(tmp_path, passes)
+        first = core(image())
+        finish(engine, first)
+        first.memory.close()
+        adopted.append(engine.statistics()["snapshots_adopted"])
+    assert adopted == [0, 0, 1]
 
 
 def test_a_handler_made_on_demand_is_waited_for_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiopyvm.engine.native.codearena import unsupported
@@ -70,4 +71,4 @@ def native_engine() -> NativeEngine:
     def make_hot(symbols: Mapping[str, int]) -> Hot:
         return Hot(symbols, after, guards=guards(memory, symbols))
 
-    return NativeEngine(Loading().handlers, make_hot, SnapshotFiles)
+    return NativeEngine(Loading().handlers, make_hot, partial(SnapshotFiles, passes=after))

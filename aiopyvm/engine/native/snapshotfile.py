@@ -1,7 +1,8 @@
 """Snapshots on disk, so that the first run of a program in a process finds what the last process translated.
 
-They are kept with the other generated code (`cache.py`) under what they depend on: the program's image and place, and
-the handlers that records refer to. A record whose handler was made on demand waits for it again in the next process.
+They are kept with the other generated code (`cache.py`) under what they depend on: the program's image and place, the
+handlers that records refer to, and what their counters begin with. A record whose handler was made on demand waits for
+it again in the next process.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ _SIZE: Final = struct.Struct("<I")
 
 
 class SnapshotFiles:
-    """Keeps snapshots of programs for later processes. `table`: the handlers that records refer to."""
+    """Keeps snapshots of programs for later processes. `table`: the handlers that records refer to; `passes`: what
+    counters begin with.
+    """
 
-    def __init__(self, table: HandlerTable, cache: ObjectCache | None = None) -> None:
+    def __init__(self, table: HandlerTable, cache: ObjectCache | None = None, *, passes: int = 0) -> None:
         self._table = table
         self._cache = cache if cache is not None else object_cache()
         symbols = json.dumps(sorted(table.loaded.symbols.items())).encode()
         self._handlers = hashlib.sha256(symbols).digest()
+        self._passes = passes
         self._sizes: dict[Key, tuple[int, int]] = {}  # of what is on disk: instructions, bytes of the jump cache
 
     def get(self, key: Key) -> Snapshot | None:
@@ -67,7 +71,7 @@ class SnapshotFiles:
 
     def _name(self, key: Key) -> str:
         digest, start, stop = key
-        return name_of(KIND, self._handlers, digest, f"{start} {stop}".encode())
+        return name_of(KIND, self._handlers, digest, f"{start} {stop} {self._passes}".encode())
 
 
 def _size(snapshot: Snapshot) -> tuple[int, int]:
