@@ -10,6 +10,7 @@ import os
 import random
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -190,6 +191,19 @@ def test_an_access_over_two_pages(memory: str) -> None:
     assert states[:2] == states[2:]
 
 
+def every_slicing_ends_the_same(program: Callable[[], Core], hot: NativeEngine) -> None:
+    """Run a new `program` on the evaluator and on a hot engine, in slices of every length; regions are made."""
+    states = []
+    for engine in (PythonEngine("evaluator"), hot):
+        for budget in (100_000, 1, 2, 3, 7, 61, 997):
+            core, exit_ = program(), Exit(ExitReason.BUDGET)
+            while exit_.reason is ExitReason.BUDGET:
+                exit_ = engine.run(core, budget)
+            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 4096)))
+    assert states == states[:1] * len(states)
+    assert made(hot)
+
+
 @pytest.mark.parametrize(
     "loop",
     [
@@ -210,15 +224,7 @@ def test_a_loop_at_the_end_of_memory(loop: str, memory: str) -> None:
         core.cpu.esi, core.cpu.edi = 0x11080, 0x12000 - 37
         return core
 
-    states, hot = [], hot_engine(memory=memory)
-    for engine in (PythonEngine("evaluator"), hot):
-        for budget in (100_000, 1, 2, 3, 7, 61, 997):
-            core, exit_ = program(), Exit(ExitReason.BUDGET)
-            while exit_.reason is ExitReason.BUDGET:
-                exit_ = engine.run(core, budget)
-            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 4096)))
-    assert states == states[:1] * len(states)
-    assert made(hot)
+    every_slicing_ends_the_same(program, hot_engine(memory=memory))
 
 
 @pytest.mark.parametrize("string", ["movsb", "movsd", "stosb", "stosd", "movsw", "lodsb"])
@@ -251,15 +257,7 @@ def test_repeated_strings(string: str, direction: str) -> None:
         core.cpu.ebp = 40
         return core
 
-    states, hot = [], hot_engine()
-    for engine in (PythonEngine("evaluator"), hot):
-        for budget in (100_000, 1, 2, 3, 7, 61, 997):
-            core, exit_ = program(), Exit(ExitReason.BUDGET)
-            while exit_.reason is ExitReason.BUDGET:
-                exit_ = engine.run(core, budget)
-            states.append((exit_, bytes(core.cpu), core.memory.peek(0x11000, 4096)))
-    assert states == states[:1] * len(states)
-    assert made(hot)
+    every_slicing_ends_the_same(program, hot_engine())
 
 
 def test_spaces_come_and_go_and_their_regions_with_them(memory: str) -> None:
