@@ -27,14 +27,12 @@ from aiopyvm.engine.native.cache import ObjectCache, object_cache
 from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.epochs import Epochs
 from aiopyvm.engine.native.layout import CHECKED, MMU, Context
+from aiopyvm.engine.native.livecode import is_live
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
 from aiopyvm.errors import AiopyvmError
-from aiopyvm.isa.decode_faults import DecodeFault
-from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.mem.layout import EXEC, PAGE_SHIFT
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.guards import Guards
@@ -64,6 +62,10 @@ class Region:
     memory: str  # CHECKED or MMU
     users: int = 0
     kept: bool = True  # for spaces to come
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether a byte of [start, end) was made part of it."""
+        return any(address < end and start < address + len(code) for address, code in self.covered)
 
 
 @dataclass(eq=False, slots=True)
@@ -141,8 +143,8 @@ class Hot:
             wanted = self._making.pop(name)
             for reference, generation in wanted.spaces:
                 code = reference()
-                if code is not None and code.generation == generation and (counter := code.counter(wanted.root)):
-                    code.arena.set_value(counter, max(self.after, 2))
+                if code is not None:
+                    self._count_again(code, wanted.root, generation)
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start: regions by what became of them, bytes of code there are, time of the compiler."""
@@ -217,8 +219,8 @@ class Hot:
                     continue
                 if region.memory == CHECKED or self._guarded(code):
                     self._install(code, region)
-                elif counter := code.counter(region.root):
-                    code.arena.set_value(counter, max(self.after, 2))  # another one is to be made
+                else:
+                    self._count_again(code, region.root, generation)  # another one is to be made
         if installed is not None and installed.pending and self._submitted < AT_ONCE:
             with self._lock:
                 self._take_up(code, installed)
@@ -253,17 +255,20 @@ class Hot:
             generation = installed.pending.pop(eip)
             if generation != code.generation or eip in installed.roots:
                 continue
-            covered = any(_covers(region, eip, eip + 1) for region in installed.roots.values())
+            covered = any(region.covers(eip, eip + 1) for region in installed.roots.values())
             if covered or not (self._adopt(code, eip) or self._begin(code, eip)):
-                counter = code.counter(eip)
-                if counter and generation == code.generation:
-                    code.arena.set_value(counter, max(self.after, 2))
+                self._count_again(code, eip, generation)
+
+    def _count_again(self, code: SpaceCode, eip: int, generation: int) -> None:
+        """Wait for as many passes as at first, unless the space has dropped its code since `generation`."""
+        if generation == code.generation and (counter := code.counter(eip)):
+            code.arena.set_value(counter, max(self.after, 2))
 
     def _begin(self, code: SpaceCode, eip: int) -> bool:
         """Have a region made; False where it may be tried again later."""
         if self._submitted >= AT_ONCE or self._bytes >= 2 * self._most_bytes:
             return False
-        request = request_for(code, eip, MMU if self._guarded(code) else CHECKED)
+        request = request_for(code, eip, self._form(code))
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()
@@ -366,7 +371,7 @@ class Hot:
         alike = self._regions.get(eip)
         if not alike:
             return False
-        memory = MMU if self._guarded(code) else CHECKED
+        memory = self._form(code)
         for region in alike:
             if region.memory == memory and self._install(code, region):
                 self.counters["adopted"] += 1
@@ -375,7 +380,7 @@ class Hot:
 
     def _install(self, code: SpaceCode, region: Region) -> bool:
         installed = self._spaces.get(code)
-        if installed is None or not code.counter(region.root) or not all(_live(code, *run) for run in region.covered):
+        if installed is None or not code.counter(region.root) or not all(is_live(code, *run) for run in region.covered):
             return False
         counter = code.counter(region.root)
         if not counter:
@@ -391,9 +396,7 @@ class Hot:
         region = installed.roots.pop(root, None)
         if region is not None:
             region.users -= 1
-            if not region.users and not region.kept:
-                self.epochs.retire(region.loaded)
-                self._bytes -= region.loaded.size
+            self._free_unused(region)
 
     def _dropped(self, code: SpaceCode, block: Block) -> None:
         with self._lock:
@@ -401,7 +404,7 @@ class Hot:
             if installed is None:
                 return
             start, end = block.addresses[0], block.end
-            hit = [root for root, region in installed.roots.items() if _covers(region, start, end)]
+            hit = [root for root, region in installed.roots.items() if region.covers(start, end)]
             if len(installed.churn) >= MOST_BARRED:
                 installed.churn.clear()
             for root in hit:
@@ -427,6 +430,10 @@ class Hot:
         if installed.guarded is None:
             installed.guarded = self.guards.arm(code.space, partial(_unguard, weakref.ref(self), weakref.ref(code)))
         return installed.guarded
+
+    def _form(self, code: SpaceCode) -> str:
+        """The form of memory of regions for a space, which is armed where that is MMU."""
+        return MMU if self._guarded(code) else CHECKED
 
     def unguard(self, code: SpaceCode) -> None:
         """The space is not armed any more: its regions check their accesses from now on."""
@@ -466,7 +473,11 @@ class Hot:
         alike.remove(region)
         if not alike:
             del self._regions[region.root]
-        if not region.users:
+        self._free_unused(region)
+
+    def _free_unused(self, region: Region) -> None:
+        """Let go of the code that no space has, or is to have."""
+        if not region.users and not region.kept:
             self.epochs.retire(region.loaded)
             self._bytes -= region.loaded.size
 
@@ -486,37 +497,6 @@ def _unguard(hot: weakref.ref[Hot], code: weakref.ref[SpaceCode]) -> None:
     found, space = hot(), code()
     if found is not None and space is not None:
         found.unguard(space)
-
-
-def _covers(region: Region, start: int, end: int) -> bool:
-    return any(address < end and start < address + len(code) for address, code in region.covered)
-
-
-def _live(code: SpaceCode, address: int, expected: bytes) -> bool:
-    """Tell whether `expected` is at `address` of a space, and all of it belongs to live blocks; they are made so where
-    that touches no page.
-    """
-    end = address + len(expected)
-    if bytes(code.space.view[address:end]) != expected:
-        return False
-    generation = code.generation
-    while address < end:
-        blocks = code.blocks(address, address + 1) or _translated(code, address)
-        if not blocks or generation != code.generation:
-            return False
-        address = max(block.end for block in blocks)
-    return True
-
-
-def _translated(code: SpaceCode, address: int) -> set[Block]:
-    """The new block at `address`; none where that would touch a page."""
-    if not code.space.pages[address >> PAGE_SHIFT] & EXEC:
-        return set()
-    try:
-        code.enter(address)
-    except (MemoryFault, DecodeFault):
-        return set()
-    return code.blocks(address, address + 1)
 
 
 def passes() -> int:
