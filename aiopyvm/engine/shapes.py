@@ -1,8 +1,9 @@
 """Shapes: what instructions share that differ only in register numbers, displacements, immediates and targets.
 
 A shape is a row of the table with what its IR depends on: sizes, which kind of operand, which address form. Its trace
-has `param` operations, and registers named "$n", where an operand's value would stand; the values of an instruction's
-parameters are in the order in which tracing meets them. Segments that are flat are one: in mode 0 they trace alike.
+has `param` operations, and registers named "$n" (vector registers "$xn"), where an operand's value would stand; the
+values of an instruction's parameters are in the order in which tracing meets them. Segments that are flat are one: in
+mode 0 they trace alike.
 
 A *general* shape is every 32-bit address at once: displacement, index, scale and base are parameters, a register that
 an address does not have is number `NOWHERE`, and static immediates are parameters too.
@@ -13,10 +14,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.registers import GENERAL
-from aiopyvm.ir.types import I32, integer
+from aiopyvm.ir.registers import GENERAL, VECTORS
+from aiopyvm.ir.types import I8, I32, Type, integer
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
-from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace
+from aiopyvm.isa.notation import VECTOR_KINDS
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, MmxPlace, Place, RegisterPlace, VectorPlace
 from aiopyvm.isa.state import MODE_X87, SEGMENTS
 from aiopyvm.isa.trace import Tracer, lockable, trace_operations
 from aiopyvm.isa.x87 import opcode
@@ -86,6 +88,13 @@ class ShapeTracer(AddressTracer):
         else:
             super().set(register, value)
 
+    def get_vector(self, name: str, type_: Type) -> Value:
+        return self.emit("get", type_, (), name)
+
+    def set_vector(self, name: str, value: Value) -> None:
+        self.emit("set", None, (value,), name)
+        self.forget(*VECTORS)
+
     def effective_address(self, operand: Memory) -> Value:
         if self._general:
             return self._general_address(operand)
@@ -111,6 +120,12 @@ class ShapeTracer(AddressTracer):
                 place = RegisterPlace(self, number, width)
                 place.name = self._register(number & 3 if width == 8 else number)
                 return place
+            case Register("xmm" | "ymm", number, width):
+                vector = VectorPlace(self, number, width)
+                vector.name = f"$x{self._register(number)[1:]}"
+                return vector
+            case Register("mm", number, _):
+                return MmxPlace(self, self._param(number, I8))
             case Memory():
                 wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
                 return MemoryPlace(
@@ -129,6 +144,8 @@ def _operand_key(operand: Operand, static: bool, flat: bool) -> tuple[Any, ...]:
             return ("gpr", 8, number >= 4)
         case Register("gpr", _, width):
             return ("gpr", width)
+        case Register(kind) if kind in VECTOR_KINDS:
+            return (kind,)
         case Memory():
             return (
                 "mem", segment_key(operand.segment, flat), operand.base >= 0, operand.index >= 0, operand.scale,
@@ -186,6 +203,8 @@ def parameters(insn: Insn, fixed: bool, general: bool = False) -> tuple[tuple[in
         match operand:
             case Register("gpr", number, width):
                 values.append(number & 3 if width == 8 else number)
+            case Register(kind, number) if kind in VECTOR_KINDS:
+                values.append(number)
             case Memory() if general:
                 scale = operand.scale.bit_length() - 1
                 values.extend((operand.displacement, operand.index, scale, operand.base))

@@ -9,14 +9,15 @@ it happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiopyvm.ir.ops import FLOAT_OPS, OPS
-from aiopyvm.ir.pure import PURE
-from aiopyvm.ir.registers import REGISTERS
+from aiopyvm.ir.lanes import LANES
+from aiopyvm.ir.ops import FLOAT_OPS, OPS, SIMD_OPS
+from aiopyvm.ir.pure import PURE, compute
+from aiopyvm.ir.registers import OVERLAPS, TYPES
 from aiopyvm.ir.simplify import simplify
 from aiopyvm.ir.types import F80, I1, I8, I32, Type, integer
 
@@ -105,9 +106,14 @@ class Value:
     def __neg__(self) -> Value:
         return self.builder.pure("neg", self.type, (self,))
 
+    @property
+    def _truth(self) -> Type:
+        """The type of a comparison: i1, of as many lanes."""
+        return I1 if self.type is None or self.type.lanes == 1 else integer(1, self.type.lanes)
+
     def eq(self, other: Value | int) -> Value:
         """1 where equal (i1)."""
-        return self._binary("eq", other, I1)
+        return self._binary("eq", other, self._truth)
 
     def ne(self, other: Value | int) -> Value:
         """1 where different (i1)."""
@@ -115,31 +121,35 @@ class Value:
 
     def ult(self, other: Value | int) -> Value:
         """1 where below, unsigned."""
-        return self._binary("ult", other, I1)
+        return self._binary("ult", other, self._truth)
 
     def ule(self, other: Value | int) -> Value:
         """1 where below or equal, unsigned."""
-        return self._binary("ule", other, I1)
+        return self._binary("ule", other, self._truth)
 
     def slt(self, other: Value | int) -> Value:
         """1 where less, signed."""
-        return self._binary("slt", other, I1)
+        return self._binary("slt", other, self._truth)
 
     def sle(self, other: Value | int) -> Value:
         """1 where less or equal, signed."""
-        return self._binary("sle", other, I1)
+        return self._binary("sle", other, self._truth)
 
     def zext(self, bits: int) -> Value:
-        """Zero-extend to `bits`."""
-        return self if bits == self.bits else self.builder.pure("zext", integer(bits), (self,))
+        """Zero-extend to `bits`, each lane of a vector."""
+        return self._resized("zext", bits)
 
     def sext(self, bits: int) -> Value:
-        """Sign-extend to `bits`."""
-        return self if bits == self.bits else self.builder.pure("sext", integer(bits), (self,))
+        """Sign-extend to `bits`, each lane of a vector."""
+        return self._resized("sext", bits)
 
     def trunc(self, bits: int) -> Value:
-        """Keep the low `bits`."""
-        return self if bits == self.bits else self.builder.pure("trunc", integer(bits), (self,))
+        """Keep the low `bits`, of each lane of a vector."""
+        return self._resized("trunc", bits)
+
+    def _resized(self, op: str, bits: int) -> Value:
+        assert self.type is not None
+        return self if bits == self.type.bits else self.builder.pure(op, integer(bits, self.type.lanes), (self,))
 
     def bit(self, n: int) -> Value:
         """Bit `n` (i1)."""
@@ -153,6 +163,45 @@ class Value:
     def cast(self, type_: Type) -> Value:
         """The same bits as another type of that size."""
         return self if type_ == self.type else self.builder.pure("bitcast", type_, (self,))
+
+    # -- vectors -------------------------------------------------------------------------------------------------------
+
+    def lanes(self, bits: int) -> Value:
+        """The same bits as integer lanes of `bits` each; as one integer where that is all of them."""
+        return self.cast(integer(bits, self.bits // bits))
+
+    def saturating(self, op: str, other: Value | int) -> Value:
+        """A saturating sum or difference: "uadds", "sadds", "usubs", "ssubs"."""
+        return self._binary(op, other)
+
+    def extract(self, lane: int) -> Value:
+        """One lane."""
+        assert self.type is not None
+        return self.builder.move("extract", self.type.lane, (self,), lane)
+
+    def insert(self, lane: int, value: Value) -> Value:
+        """The vector with another value as one lane."""
+        assert self.type is not None
+        return self.builder.move("insert", self.type, (self, self.builder.lift(value, self.type.lane)), lane)
+
+    def shuffle(self, lanes: Iterable[int], other: Value | None = None) -> Value:
+        """A vector of these lanes; those of `other` are numbered behind this one's."""
+        assert self.type is not None
+        numbers = tuple(lanes)
+        type_ = Type.vector(self.type.lane, len(numbers))
+        return self.builder.move("shuffle", type_, (self, self if other is None else other), numbers)
+
+    def splat(self, lanes: int) -> Value:
+        """A vector with this scalar in all lanes."""
+        assert self.type is not None
+        return self.builder.move("splat", Type.vector(self.type, lanes), (self,))
+
+    def permute(self, numbers: Value) -> Value:
+        """A vector of the lanes with these numbers (a vector of integers), modulo how many there are."""
+        assert self.type is not None
+        assert numbers.type is not None
+        type_ = Type.vector(self.type.lane, numbers.type.lanes)
+        return self.builder.move("permute", type_, (self, numbers))
 
     def clz(self) -> Value:
         """Leading zero bits."""
@@ -255,11 +304,17 @@ class Builder:
                 if arg.op != "const":
                     break
             else:
-                return self.const(function(type_, args[0].type, *[arg.attr for arg in args]), type_)
+                return self.const(compute(op, type_, args[0].type, *[arg.attr for arg in args]), type_)
             simpler = simplify(op, type_, args)
             if simpler is not None:
                 return simpler
         return self._shared((op, type_, *args), op, type_, args, attr)
+
+    def move(self, op: str, type_: Type, args: tuple[Value, ...], attr: Any = None) -> Value:
+        """Append one of the operations that move lanes, or the constant it folds to."""
+        if all(arg.op == "const" for arg in args):
+            return self.const(LANES[op](type_, args[0].type, attr, *[arg.attr for arg in args]), type_)
+        return self._shared((op, type_, attr, *args), op, type_, args, attr)
 
     def _shared(self, key: tuple[Any, ...], op: str, type_: Type, args: tuple[Value, ...], attr: Any) -> Value:
         found = self._memo.get(key)
@@ -273,13 +328,13 @@ class Builder:
         return self._shared(("const", type_, reduced), "const", type_, (), reduced)
 
     def lift(self, value: Value | int, type_: Type | None) -> Value:
-        """`value` itself, or an int as a constant of `type_`. Widths must agree."""
+        """`value` itself, or an int as a constant of `type_`, the same in all lanes. Widths must agree."""
         assert type_ is not None
         if isinstance(value, Value):
             if value.type != type_:
                 raise TypeError(f"operand is {value.type}, expected {type_}")
             return value
-        return self.const(value, type_)
+        return self.const(value if type_.lanes == 1 else type_.splat(value), type_)
 
     # -- several ways to go on -----------------------------------------------------------------------------------------
 
@@ -295,19 +350,27 @@ class Builder:
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def get(self, register: str) -> Value:
-        """Read a register of `REGISTERS`."""
+        """Read a register of `TYPES`."""
         known = self._known.get(register)
         if known is None:
-            known = self._known[register] = self.emit("get", integer(REGISTERS[register]), (), register)
+            known = self._known[register] = self.emit("get", TYPES[register], (), register)
         return known
 
     def set(self, register: str, value: Value | int) -> None:
-        """Write a register of `REGISTERS`."""
-        new = self.lift(value, integer(REGISTERS[register]))
+        """Write a register of `TYPES`."""
+        new = self.lift(value, TYPES[register])
         if self._known.get(register) is new:
             return  # it has that value
         self.emit("set", None, (new,), register)
         self._known[register] = new
+        if self._guards:
+            self._guards[-1][2].add(register)
+        if register in OVERLAPS:
+            self._changes(OVERLAPS[register])
+
+    def _changes(self, register: str) -> None:
+        """A register that shows some of one that was written."""
+        self._known.pop(register, None)
         if self._guards:
             self._guards[-1][2].add(register)
 
@@ -351,11 +414,11 @@ class Builder:
     # -- choice and control --------------------------------------------------------------------------------------------
 
     def select(self, condition: Value, yes: Value | int, no: Value | int) -> Value:
-        """`yes` where `condition` (i1) is 1, else `no`; at least one of them a Value."""
+        """`yes` where `condition` (i1, or one for each lane) is 1, else `no`; at least one of them a Value."""
         type_ = yes.type if isinstance(yes, Value) else no.type if isinstance(no, Value) else None
         if type_ is None:
             raise TypeError("select needs a Value to know its type")
-        return self.pure("select", type_, (self.lift(condition, I1), self.lift(yes, type_), self.lift(no, type_)))
+        return self.pure("select", type_, (condition, self.lift(yes, type_), self.lift(no, type_)))
 
     @contextmanager
     def when(self, condition: Value) -> Iterator[None]:
@@ -394,6 +457,19 @@ class Builder:
         assert op in FLOAT_OPS
         assert OPS[op].arity == len(args)
         return self.emit(op, type_, args)
+
+    def simd(self, op: str, type_: Type, *args: Value, attr: Any = None) -> Value:
+        """A SIMD operation of `SIMD_OPS` under the MXCSR there is; see `raises`."""
+        assert op in SIMD_OPS
+        arguments = (*args, self.get("mxcsr"))
+        assert OPS[op].arity == len(arguments)
+        return self.emit(op, type_, arguments, attr)
+
+    def raises(self, *operations: Value) -> None:
+        """Exceptions of SIMD operations to MXCSR; #XM for one that is not masked: the instruction then does nothing."""
+        assert all(operation.op in SIMD_OPS for operation in operations)
+        self.emit("raise", None, operations)
+        self._changes("mxcsr")
 
     def fexc(self, operation: Value) -> Value:
         """The exceptions (i8) of a floating-point operation."""

@@ -13,8 +13,10 @@ from typing import Any, Final, Protocol
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import FLOAT
 from aiopyvm.ir.helpers import Fault
-from aiopyvm.ir.ops import FLOAT_OPS
-from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.lanes import LANES
+from aiopyvm.ir.ops import FLOAT_OPS, SIMD_OPS
+from aiopyvm.ir.pure import PURE, compute
+from aiopyvm.ir.simd import raise_exceptions, simd
 
 
 class MemoryPort(Protocol):
@@ -104,6 +106,10 @@ def _helper(run: _Run, op: Value) -> int:
     return int(op.attr.function(*first, *[run.values[arg] for arg in op.args])) & (op.type.mask if op.type else 0)
 
 
+def _raise(run: _Run, op: Value) -> None:
+    raise_exceptions(run.cpu, [run.exceptions[arg] for arg in op.args])
+
+
 def _fault(run: _Run, op: Value) -> None:
     if run.values[op.args[0]]:
         raise Fault(op.attr, run.values[op.args[1]])
@@ -128,6 +134,7 @@ _OTHER: Final[dict[str, Callable[[_Run, Value], int | None]]] = {
     "probe": _probe,
     "helper": _helper,
     "fexc": lambda run, op: run.exceptions[op.args[0]],
+    "raise": _raise,
     "fault": _fault,
     "jump": _jump,
     "exit": _exit,
@@ -151,7 +158,12 @@ def evaluate(ops: Sequence[Value], core: Machine) -> int | Leave | None:
         if skipping:
             skipping += 1 if name == "when" else -1 if name == "end" else 0
         elif name in PURE:
-            values[op] = PURE[name](op.type, op.args[0].type, *[values[arg] for arg in op.args])
+            values[op] = compute(name, op.type, op.args[0].type, *[values[arg] for arg in op.args])
+        elif name in LANES:
+            values[op] = LANES[name](op.type, op.args[0].type, op.attr, *[values[arg] for arg in op.args])
+        elif name in SIMD_OPS:
+            arguments = [values[arg] for arg in op.args]
+            values[op], run.exceptions[op] = simd(name, op.attr, op.type, op.args[0].type, *arguments)
         elif name in FLOAT_OPS:
             arguments = [values[arg] for arg in op.args]
             values[op], run.exceptions[op] = FLOAT[name](op.type, op.args[0].type, *arguments)

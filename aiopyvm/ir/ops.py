@@ -10,6 +10,14 @@ Floating-point operations take their operands' bits and an i16 `control` (the x8
 precision control in bits 8-9, rounding control in bits 10-11) and yield result bits; `fexc` of such a value yields its
 i8 exceptions: bits IE DE ZE OE UE PE (0..5) as in the status word, bit 7 set when the result was rounded up (C1).
 
+Integer operations work on each lane of vectors; their comparisons give as many i1, which `select` takes too. A mask,
+all ones or zeros a lane, is `sext` of those.
+
+SIMD operations are floating-point operations on the lanes of vectors, or on one f32 or f64, as SSE has them: the last
+argument is MXCSR (i32), which rounds, and makes zeros of denormals (DAZ, FTZ). Of two NaNs the first operand's is the
+result. Their exceptions reach MXCSR by `raise`, and in no other way: every SIMD operation is an argument of one in its
+instruction, before any effect.
+
 Control: `insn` begins an instruction. `when c` .. `end` guards what stands between (no value escapes; guards nest).
 `jump` and `exit` end the instruction there. `fault` ends it as if it had not begun: every operation that may fault
 comes before every effect, unless the instruction is restartable.
@@ -99,6 +107,40 @@ _ROWS: Final = (
     OpSpec("fcompare", 3, "type", doc="i8: 0 greater, 1 less, 2 equal, 3 unordered; IE for any NaN"),
     OpSpec("fcompareq", 3, "type", doc="the same, IE for signaling NaNs (and unsupported encodings) only"),
     OpSpec("fexc", 1, "type", doc="i8: exceptions of the floating-point operation args[0]"),
+    # Vectors. A scalar is no vector of one lane.
+    OpSpec("uadds", 2, "same", doc="unsigned sum, saturated"),
+    OpSpec("sadds", 2, "same", doc="signed sum, saturated"),
+    OpSpec("usubs", 2, "same", doc="unsigned difference, saturated"),
+    OpSpec("ssubs", 2, "same", doc="signed difference, saturated"),
+    OpSpec("splat", 1, "type", doc="args[0] in all lanes"),
+    OpSpec("extract", 1, "type", "lane", doc="one lane"),
+    OpSpec("insert", 2, "same", "lane", doc="args[0] with args[1] as one lane"),
+    OpSpec("shuffle", 2, "type", "lanes", doc="these lanes of args[0] and, numbered behind them, of args[1]"),
+    OpSpec("permute", 2, "type", doc="lane i: that of args[0] whose number is lane i of args[1], modulo their number"),
+    # SIMD floating point; the last argument is MXCSR (i32).
+    OpSpec("vadd", 3, "same"),
+    OpSpec("vsub", 3, "same"),
+    OpSpec("vmul", 3, "same"),
+    OpSpec("vdiv", 3, "same"),
+    OpSpec("vmin", 3, "same", doc="args[0] where it is less, else args[1], also for zeros and NaN (IE for any NaN)"),
+    OpSpec("vmax", 3, "same", doc="args[0] where it is greater, else args[1], also for zeros and NaN (IE for any NaN)"),
+    OpSpec("vsqrt", 2, "same"),
+    OpSpec("vfma", 4, "same", doc="args[0] * args[1] + args[2], rounded once"),
+    OpSpec("vround", 2, "same", "imm8 of ROUNDPS", doc="to integral values"),
+    OpSpec("vcompare", 3, "type", "predicate: imm8 of VCMPPS, 0..31", doc="all ones where it holds, integer lanes"),
+    OpSpec("vorder", 3, "type", "quiet: IE for signaling NaNs only", doc="i8: 0 greater, 1 less, 2 equal, 3 unordered"),
+    OpSpec("vconvert", 2, "type", doc="f32 from f64, or f64 from f32"),
+    OpSpec("vfromint", 2, "type", doc="from signed i32"),
+    OpSpec("vtoint", 2, "type", "truncate: toward zero", doc="to signed i32; invalid: the integer indefinite, IE"),
+    OpSpec(
+        "raise",
+        -1,
+        "",
+        faults=True,
+        effect=True,
+        pure=False,
+        doc="exceptions of SIMD operations to MXCSR; #XM, and nothing else, for one that MXCSR does not mask",
+    ),
     # Named Python definitions for what would take thousands of operations.
     OpSpec("helper", -1, "type", "a registered Helper"),
     # Control.
@@ -118,3 +160,7 @@ OPS: Final = {row.name: row for row in _ROWS}
 FLOAT_OPS: Final = frozenset(
     "fadd fsub fmul fdiv fsqrt frint fscale fconvert fromint toint fcompare fcompareq".split()
 )  # those whose exceptions `fexc` reads
+SIMD_OPS: Final = frozenset(
+    "vadd vsub vmul vdiv vmin vmax vsqrt vfma vround vcompare vorder vconvert vfromint vtoint".split()
+)
+LANE_OPS: Final = frozenset("splat extract insert shuffle permute".split())  # those that move lanes, with an attribute

@@ -1,5 +1,7 @@
 """What each pure integer operation computes: `PURE[op](result type, first argument's type, *arguments) -> int`.
 
+`compute` is the same for vectors too, lane by lane.
+
 Used by the evaluator, by constant folding and, as the reference, by every test of a backend.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from aiopyvm.ir.lanes import lifted
 from aiopyvm.ir.types import Type
 
 
@@ -48,6 +51,17 @@ def _ctz(r: Type, t: Type, x: int) -> int:
     return (x & -x).bit_length() - 1 if x else r.size
 
 
+def _saturated(signs: bool, sign: int) -> Callable[..., int]:
+    """A sum (`sign` 1) or difference (-1) that stays in the range of the type."""
+
+    def operation(r: Type, t: Type, x: int, y: int) -> int:
+        low, high = (-(1 << r.size - 1), r.mask >> 1) if signs else (0, r.mask)
+        a, b = (signed(x, r.size), signed(y, r.size)) if signs else (x, y)
+        return min(max(a + sign * b, low), high) & r.mask
+
+    return operation
+
+
 PURE: Final[dict[str, Callable[..., int]]] = {
     "add": lambda r, t, x, y: (x + y) & r.mask,
     "sub": lambda r, t, x, y: (x - y) & r.mask,
@@ -78,4 +92,19 @@ PURE: Final[dict[str, Callable[..., int]]] = {
     "popcnt": lambda r, t, x: x.bit_count(),
     "parity": lambda r, t, x: 1 - (x & 0xFF).bit_count() % 2,
     "bitcast": lambda r, t, x: x,
+    "uadds": _saturated(False, 1),
+    "sadds": _saturated(True, 1),
+    "usubs": _saturated(False, -1),
+    "ssubs": _saturated(True, -1),
 }
+_WHOLE: Final = frozenset({"and", "or", "xor", "not", "bitcast"})  # which lanes there are makes no difference
+
+
+def compute(op: str, r: Type | None, t: Type | None, *values: int) -> int:
+    """What a pure operation computes, of scalars or of vectors."""
+    assert r is not None
+    assert t is not None
+    function = PURE[op]
+    if r.lanes == 1 or op in _WHOLE:
+        return function(r, t, *values)
+    return lifted(function, r, t, *values)

@@ -138,11 +138,14 @@ _RULES: Final[dict[str, Callable[..., Value | None]]] = {
 }
 
 
+_OF_ANY: Final = frozenset({"xor", "or", "and", "not"})  # rules that hold of vectors too
+
+
 def simplify(op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
     """A simpler value equal to op(args), where a rule finds one."""
     if op == "select":
         condition, yes, no = args
-        if condition.op == "const":
+        if condition.op == "const" and condition.type is not None and condition.type.lanes == 1:
             return yes if condition.attr else no
         return yes if yes is no else None
     if len(args) == 2:
@@ -152,4 +155,6 @@ def simplify(op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
         if x.op == "const" and not x.attr and op in _NEUTRAL_LEFT:
             return y
     rule = _RULES.get(op)
+    if rule is not None and (args[0].type is None or args[0].type.lanes > 1) and op not in _OF_ANY:
+        return None
     return rule(type_, *args) if rule is not None else None

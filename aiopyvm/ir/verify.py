@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.ops import FLOAT_OPS, OPS
-from aiopyvm.ir.registers import REGISTERS
-from aiopyvm.ir.types import F80, I1, I8, I16, I32
+from aiopyvm.ir.ops import FLOAT_OPS, OPS, SIMD_OPS
+from aiopyvm.ir.registers import TYPES
+from aiopyvm.ir.types import F80, I1, I8, I16, I32, Type
 
-_SAME = frozenset("add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle".split())
+_SAME = frozenset(
+    "add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle uadds sadds usubs ssubs".split()
+)
 
 
 class VerifyError(ValueError):
@@ -40,26 +42,38 @@ def _check_types(op: Value) -> None:
         raise _fail(op, "argument types differ")
     if spec.result == "same" and op.type != types[0]:
         raise _fail(op, "result type differs from the first argument's")
-    if spec.result == "i1" and op.type != I1:
-        raise _fail(op, "result is not i1")
+    if spec.result == "i1" and (op.type is None or op.type.bits != 1 or op.type.lanes != _lanes(types[0])):
+        raise _fail(op, "result is not i1, one for each lane")
     _check_special(op)
+
+
+def _lanes(type_: Type | None) -> int:
+    return type_.lanes if type_ is not None else 0
 
 
 def _check_special(op: Value) -> None:
     types = [arg.type for arg in op.args]
     match op.op:
-        case "select" if types[0] != I1 or types[1] != op.type or types[2] != op.type:
+        case "select" if not _is_condition(types[0], op.type) or types[1] != op.type or types[2] != op.type:
             raise _fail(op, "needs i1 and two values of the result type")
+        case "zext" | "sext" | "trunc" if _lanes(op.type) != _lanes(types[0]):
+            raise _fail(op, "changes the number of lanes")
         case "zext" | "sext" if op.bits <= op.args[0].bits:
             raise _fail(op, "does not widen")
         case "trunc" if op.bits >= op.args[0].bits:
             raise _fail(op, "does not narrow")
+        case "permute" if op.bits != op.args[1].bits or _lanes(op.type) != _lanes(types[1]):
+            raise _fail(op, "the lanes that choose are not like those that are chosen")
+        case "extract" | "insert" if not 0 <= op.attr < _lanes(types[0]):
+            raise _fail(op, "no such lane")
+        case "shuffle" if types[0] != types[1] or not all(0 <= lane < 2 * _lanes(types[0]) for lane in op.attr):
+            raise _fail(op, "no such lane, or two kinds of vectors")
         case "bitcast" if op.bits != op.args[0].bits:
             raise _fail(op, "changes the size")
         case "get" | "set":
             value = op if op.op == "get" else op.args[0]
-            if REGISTERS.get(op.attr) != value.bits:
-                raise _fail(op, f"no {value.bits}-bit register of that name")
+            if TYPES.get(op.attr) != value.type:
+                raise _fail(op, f"no register of that name is {value.type}")
         case "getfp" | "setfp" if types[0] != I8 or (op if op.op == "getfp" else op.args[1]).type != F80:
             raise _fail(op, "takes an i8 index and f80")
         case "load" | "store" | "probe" | "jump" if types[0] != I32:
@@ -72,6 +86,16 @@ def _check_special(op: Value) -> None:
             raise _fail(op, "argument is no floating-point operation")
         case name if name in FLOAT_OPS and types[-1] != I16:
             raise _fail(op, "control word is not i16")
+        case name if name in SIMD_OPS and types[-1] != I32:
+            raise _fail(op, "MXCSR is not i32")
+        case "raise" if any(arg.op not in SIMD_OPS for arg in op.args):
+            raise _fail(op, "argument is no SIMD operation")
+
+
+def _is_condition(condition: Type | None, result: Type | None) -> bool:
+    assert condition is not None
+    assert result is not None
+    return condition.bits == 1 and condition.lanes in (1, result.lanes)
 
 
 class _Scopes:
@@ -118,9 +142,16 @@ def verify(ops: Sequence[Value]) -> None:
     effect: Value | None = None
     restartable = False
     probed: dict[Value, tuple[int, bool]] = {}
+    silent: set[Value] = set()  # SIMD operations whose exceptions were not raised
     for op in ops:
         _check_types(op)
         scopes.use(op)
+        if op.op in SIMD_OPS:
+            silent.add(op)
+        elif op.op == "raise":
+            silent.difference_update(op.args)
+        if silent and (op.op == "insn" or OPS[op.op].effect):
+            raise _fail(op, "exceptions of SIMD operations before it are not raised")
         if op.op == "insn":
             effect, restartable = None, op.attr[0].row.restartable
             probed.clear()
@@ -142,6 +173,8 @@ def verify(ops: Sequence[Value]) -> None:
             scopes.enter()
         elif op.type is not None:
             scopes.stack[-1].add(op)
+    if silent:
+        raise VerifyError("exceptions of SIMD operations are not raised")
     if len(scopes.stack) != 1:
         raise VerifyError("a guard is not closed")
 

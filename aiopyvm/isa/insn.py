@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Register:
     """A register operand.
 
-    `kind` is "gpr" (with `width` 8, 16 or 32), "sreg", "st", later "mm", "xmm", "ymm"; `number` as encoded.
+    `kind` is "gpr" (with `width` 8, 16 or 32), "sreg", "st", "mm", "xmm", "ymm", "cr", "dr"; `number` as encoded.
     """
 
     kind: str

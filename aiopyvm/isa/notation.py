@@ -30,7 +30,7 @@ IMMEDIATE_SIZES: Final = {"ib": 1, "iw": 2, "id": 4, "cb": 1, "cw": 2, "cd": 4, 
 MEMORY: Final = {
     "m": 0, "m8": 8, "m16": 16, "m32": 32, "m64": 64, "m80": 80, "m128": 128,
     "m32fp": 32, "m64fp": 64, "m80fp": 80, "m16int": 16, "m32int": 32, "m64int": 64, "m80dec": 80, "m80bcd": 80,
-    "m16:16": 32, "m16:32": 48, "m16&16": 32, "m32&32": 64, "m16&32": 48,
+    "m256": 256, "m16:16": 32, "m16:32": 48, "m16&16": 32, "m32&32": 64, "m16&32": 48,
     "m2byte": 16, "m14/28byte": 0, "m94/108byte": 0, "m512byte": 0,
 }  # fmt: skip
 # Registers that are part of the mnemonic's row: kind, number, width.
@@ -41,6 +41,7 @@ FIXED: Final[dict[str, tuple[str, int, int]]] = {
     **{name: ("sreg", number, 16) for number, name in enumerate(SEGMENTS)},
     "ST": ("st", 0, 80),
     "ST(0)": ("st", 0, 80),
+    "<XMM0>": ("xmm", 0, 128),
 }
 # Registers that ModRM.reg, ModRM.r/m or the opcode's low bits name: kind, width, numbers that exist.
 REGISTERS: Final[dict[str, tuple[str, int, frozenset[int]]]] = {
@@ -49,6 +50,8 @@ REGISTERS: Final[dict[str, tuple[str, int, frozenset[int]]]] = {
     "r32": ("gpr", 32, frozenset(range(8))),
     "Sreg": ("sreg", 16, frozenset(range(6))),
     "ST(i)": ("st", 80, frozenset(range(8))),
+    **{name: ("mm", 64, frozenset(range(8))) for name in ("mm", "mm1", "mm2")},
+    **{name: ("xmm", 128, frozenset(range(8))) for name in ("xmm", "xmm1", "xmm2")},
     "CR0-CR7": ("cr", 32, frozenset({0, 2, 3, 4})),
     "DR0-DR7": ("dr", 32, frozenset(range(8))),
 }
@@ -61,6 +64,8 @@ _CODE_SIZES: Final = {  # bytes of code
     **{name: width // 8 + 2 for name, width in _POINTERS.items()},
 }
 _REGISTER_OR_MEMORY: Final = re.compile(r"r(\d*)/m(\d+)")
+_VECTOR_OR_MEMORY: Final = re.compile(r"(mm|xmm)\d?/m(\d+)")
+VECTOR_KINDS: Final = frozenset({"mm", "xmm", "ymm"})  # of registers that instructions are shaped alike for
 _OPCODE_BYTE: Final = re.compile(r"([0-9A-F]{2})(?:\+(rb|rw|rd|i))?")
 
 _ALL: Final = frozenset(range(8))
@@ -259,9 +264,10 @@ def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
     places = _modrm_places(row.operands, e)
     fields: list[Field] = []
     index = 0
+    narrow = any(map(_is_vector, row.operands))
     for name in row.operands:
         if name in _CODE_SIZES:
-            width = _first_width(fields, max(e.operand_size, 0))
+            width = 0 if narrow else _first_width(fields, max(e.operand_size, 0))
             field = _in_code(name, index, width, row.zero_extend)
             if e.immediates[index : index + 1] != (_CODE_SIZES[name],):
                 raise ValueError(f"{name} does not fit the encoding")
@@ -281,6 +287,10 @@ def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
     return tuple(fields)
 
 
+def _is_vector(name: str) -> bool:
+    return name.lstrip("<").lower().startswith(tuple(VECTOR_KINDS))
+
+
 def _in_code(name: str, index: int, width: int, zero_extend: bool) -> Field:
     if name in _IMMEDIATES:
         return Field(name, "imm", width=max(_IMMEDIATES[name], width), index=index, signed=not zero_extend)
@@ -295,7 +305,7 @@ def _first_width(before: list[Field], default: int) -> int:
 
 def _modrm_places(operands: Iterable[str], e: _Encoding) -> dict[str, list[str]]:
     """Which ModRM field each encoded register or memory operand gets: by name, in order of appearance."""
-    encoded = [name for name in operands if name in REGISTERS or name in MEMORY or _REGISTER_OR_MEMORY.fullmatch(name)]
+    encoded = [name for name in operands if name in REGISTERS or name in MEMORY or _either(name)]
     if e.plus:
         slots = ["opcode"]
     elif e.second_plus or e.modrm.isdigit():
@@ -325,10 +335,17 @@ def _register_or_memory(name: str, places: dict[str, list[str]]) -> Field:
         raise ValueError(f"{name} cannot stand in {place}")
     if name in MEMORY:
         return Field(name, place, memory_width=MEMORY[name])
-    match = _REGISTER_OR_MEMORY.fullmatch(name)
+    match = _either(name)
     assert match
     memory_width = int(match[2])
+    if match[1] in VECTOR_KINDS:
+        return Field(name, place, match[1], REGISTERS[match[1]][1], memory_width)
     return Field(name, place, "gpr", int(match[1] or memory_width), memory_width)
+
+
+def _either(name: str) -> re.Match[str] | None:
+    """The parts of an operand that is a register or memory."""
+    return _REGISTER_OR_MEMORY.fullmatch(name) or _VECTOR_OR_MEMORY.fullmatch(name)
 
 
 # -- the table as a whole ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import Type, integer
+from aiopyvm.ir.types import F80, I64, V128, V256, Type, integer
 from aiopyvm.isa.segments import load_segment
 from aiopyvm.isa.state import GPR32, SEGMENTS
 
@@ -85,13 +85,17 @@ class MemoryPlace:
         self.wrap = wrap  # mask of the address size
         self._linear_at: dict[tuple[int, int, bool], Value] = {}
 
+    def linear(self, *, write: bool = False) -> Value:
+        """The linear address, its segment checked for an access of the place's width."""
+        return self._linear(self.width // 8, 0, write=write)
+
     def load(self, width: int = 0, at: int = 0) -> Value:
         """Load `width` bits (the place's own where 0) at byte `at` of the place."""
         return self.load_as(integer(width or self.width), at)
 
     def load_as(self, type_: Type, at: int = 0) -> Value:
         """Load a value of any type at byte `at` of the place."""
-        return self.b.load(self._linear(type_.size // 8, at, write=False), type_)
+        return self.b.load(self._linear(type_.size // 8, at, write=False), _memory_type(type_)).cast(type_)
 
     def modify(self) -> Value:
         """Load for a `store` that follows: faults as a write does, so that the store itself cannot."""
@@ -101,7 +105,8 @@ class MemoryPlace:
     def store(self, value: Value | int, at: int = 0) -> None:
         """Store `value` (an int: of the place's width) at byte `at` of the place."""
         stored = value if isinstance(value, Value) else self.b.const(value, integer(self.width))
-        self.b.store(self._linear(stored.bits // 8, at, write=True), stored)
+        assert stored.type is not None
+        self.b.store(self._linear(stored.bits // 8, at, write=True), stored.cast(_memory_type(stored.type)))
 
     def prepare_store(self, size: int = 0, at: int = 0) -> None:
         """Fault now if storing `size` bytes (the place's own where 0) would."""
@@ -126,6 +131,13 @@ class MemoryPlace:
         if key not in self._linear_at:
             self._linear_at[key] = self.b.linear(self.segment, self._wrapped(at), size, write=write)
         return self._linear_at[key]
+
+
+def _memory_type(type_: Type) -> Type:
+    """The type in which all values of a size are loaded and stored."""
+    if type_.lanes == 1:
+        return type_
+    return {128: V128, 256: V256}.get(type_.size) or integer(type_.size)
 
 
 class ImmediatePlace:
@@ -159,6 +171,48 @@ class StackPlace:
         return self.number
 
 
+class VectorPlace:
+    """An XMM or YMM register. A store to XMM keeps the upper half of the YMM register."""
+
+    __slots__ = ("b", "name", "type", "width")
+
+    def __init__(self, b: Tracer, number: int, width: int) -> None:
+        self.b = b
+        self.width = width
+        self.type = V128 if width == 128 else V256
+        self.name = f"{'xmm' if width == 128 else 'ymm'}{number}"
+
+    def load(self) -> Value:
+        """All of the register, as lanes of 64 bits."""
+        return self.b.get_vector(self.name, self.type)
+
+    def store(self, value: Value) -> None:
+        """Set the register."""
+        self.b.set_vector(self.name, value.lanes(64))
+
+
+class MmxPlace:
+    """MM n: the significand of the physical x87 register n. A store sets its exponent to all ones.
+
+    What MMX instructions do to TOP and the tags is their own affair (`isa.mmx`).
+    """
+
+    __slots__ = ("b", "number", "width")
+
+    def __init__(self, b: Tracer, number: Value) -> None:
+        self.b = b
+        self.number = number  # i8
+        self.width = 64
+
+    def load(self) -> Value:
+        """The register (i64)."""
+        return self.b.getfp(self.number).cast(integer(80)).trunc(64)
+
+    def store(self, value: Value) -> None:
+        """Set the register."""
+        self.b.setfp(self.number, (value.cast(I64).zext(80) | (0xFFFF << 64)).cast(F80))
+
+
 class SystemPlace:
     """A control or debug register, which no program may access."""
 
@@ -169,11 +223,11 @@ class SystemPlace:
         self.width = 32
 
 
-Place = RegisterPlace | SegmentPlace | MemoryPlace | ImmediatePlace | StackPlace | SystemPlace
+Place = RegisterPlace | SegmentPlace | MemoryPlace | ImmediatePlace | StackPlace | VectorPlace | MmxPlace | SystemPlace
 Destination = RegisterPlace | MemoryPlace  # r/m
 Source = RegisterPlace | MemoryPlace | ImmediatePlace  # r/m or an immediate
 
 __all__ = [
-    "Destination", "ImmediatePlace", "MemoryPlace", "Place", "RegisterPlace", "SegmentPlace", "Source", "StackPlace",
-    "SystemPlace",
+    "Destination", "ImmediatePlace", "MemoryPlace", "MmxPlace", "Place", "RegisterPlace", "SegmentPlace", "Source",
+    "StackPlace", "SystemPlace", "VectorPlace",
 ]  # fmt: skip

@@ -49,9 +49,14 @@ MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
 MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
 MODE_CODE16: Final = 8  # CS.D = 0
 MODE_X87: Final = 16  # an x87 exception is unmasked (only then can one be pending)
+MODE_SIMD: Final = 32  # a SIMD floating-point exception is unmasked in MXCSR
 MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: setting one of these may change it
-    {"system_flags", "fcw", *(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))}
+    {"system_flags", "fcw", "mxcsr", *(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))}
 )
+
+
+MXCSR_RESET: Final = 0x1F80
+MXCSR_MASKS: Final = 0x1F80  # of its exceptions
 
 
 class Descriptor(ctypes.Structure):
@@ -123,8 +128,9 @@ class CpuState(ctypes.Structure):
         ("fcs", ctypes.c_uint16),
         ("fds", ctypes.c_uint16),
         ("fdp", ctypes.c_uint32),
-        ("_fpad", ctypes.c_uint32),
+        ("mxcsr", ctypes.c_uint32),  # SIMD control and status
         ("fpr", (ctypes.c_uint8 * 16) * 8),  # 80 bits each, little-endian, physical order
+        ("ymm", (ctypes.c_uint8 * 32) * 8),  # little-endian; the low half of each is XMM
     )
 
     def __init__(self) -> None:
@@ -138,6 +144,7 @@ class CpuState(ctypes.Structure):
         for name in SEGMENTS[:4]:
             set_flat(self, name)
         self.fcw = 0x37F
+        self.mxcsr = MXCSR_RESET
 
     @property
     def eflags(self) -> int:
@@ -166,7 +173,9 @@ class CpuState(ctypes.Structure):
         flags = self.system_flags
         if flags & (AC | TF):
             mode |= (MODE_ALIGNMENT_CHECK if flags & AC else 0) | (MODE_SINGLE_STEP if flags & TF else 0)
-        return mode if self.fcw & 0x3F == 0x3F else mode | MODE_X87
+        if self.fcw & 0x3F != 0x3F:
+            mode |= MODE_X87
+        return mode if self.mxcsr & MXCSR_MASKS == MXCSR_MASKS else mode | MODE_SIMD
 
     def _segment_mode(self) -> int:
         """The MODE_* bits that come from the segment registers' hidden parts."""
@@ -180,6 +189,23 @@ class CpuState(ctypes.Structure):
         ctypes.memmove(ctypes.addressof(other), ctypes.addressof(self), ctypes.sizeof(self))
         return other
 
+
+def _vector_register(number: int, bits: int) -> property:
+    """XMM `number` (128 bits) or YMM `number` (256 bits) as an int; a store to XMM keeps the upper half of YMM."""
+    offset, size = CpuState.ymm.offset + 32 * number, bits // 8
+
+    def read(self: CpuState) -> int:
+        return int.from_bytes(memoryview(self).cast("B")[offset : offset + size], "little")
+
+    def write(self: CpuState, value: int) -> None:
+        memoryview(self).cast("B")[offset : offset + size] = value.to_bytes(size, "little")
+
+    return property(read, write, doc=f"{bits} bits of vector register {number}")
+
+
+for _number in range(8):
+    setattr(CpuState, f"xmm{_number}", _vector_register(_number, 128))
+    setattr(CpuState, f"ymm{_number}", _vector_register(_number, 256))
 
 _HIDDEN: Final = CpuState.es_base.offset
 _hidden_parts: Final = struct.Struct("<16s8x48s").unpack_from  # bases of ES, CS, SS, DS; all limits and access rights

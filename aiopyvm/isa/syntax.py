@@ -15,7 +15,16 @@ from aiopyvm.isa.state import GPR8, GPR16, GPR32, SEGMENTS
 if TYPE_CHECKING:
     from aiopyvm.isa.spec import Row
 
-SIZE_WORDS: Final = {"byte": 8, "word": 16, "dword": 32, "fword": 48, "qword": 64, "tbyte": 80, "xmmword": 128}
+SIZE_WORDS: Final = {
+    "byte": 8,
+    "word": 16,
+    "dword": 32,
+    "fword": 48,
+    "qword": 64,
+    "tbyte": 80,
+    "xmmword": 128,
+    "ymmword": 256,
+}
 SIZE_NAMES: Final = {width: word for word, width in SIZE_WORDS.items()}
 SIZE_NAMES[0] = ""
 
@@ -43,6 +52,7 @@ REGISTERS: Final = {
     **{f"st{n}": ("st", n, 80) for n in range(8)},
     **{f"st({n})": ("st", n, 80) for n in range(8)},
     **{f"{kind}{n}": (kind, n, 32) for kind in ("cr", "dr") for n in range(8)},
+    **{f"{kind}{n}": (kind, n, bits) for kind, bits in (("mm", 64), ("xmm", 128), ("ymm", 256)) for n in range(8)},
 }
 
 

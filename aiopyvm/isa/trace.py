@@ -7,9 +7,19 @@ registers by name, segments, the stack, the addresses of this and the next instr
 from __future__ import annotations
 
 from aiopyvm.ir.builder import Builder, Value
-from aiopyvm.ir.types import I32, integer
+from aiopyvm.ir.types import I8, I32, Type, integer
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
-from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, Place, RegisterPlace, SegmentPlace, StackPlace, SystemPlace
+from aiopyvm.isa.places import (
+    ImmediatePlace,
+    MemoryPlace,
+    MmxPlace,
+    Place,
+    RegisterPlace,
+    SegmentPlace,
+    StackPlace,
+    SystemPlace,
+    VectorPlace,
+)
 from aiopyvm.isa.state import (
     AF,
     CF,
@@ -52,6 +62,14 @@ class Tracer(Builder):
     def reg(self, name: str) -> RegisterPlace:
         """The place of a general register of any width: "eax", "ax", "ah"."""
         return RegisterPlace(self, *_BY_NAME[name])
+
+    def get_vector(self, name: str, type_: Type) -> Value:
+        """The vector register that a place calls so."""
+        return self.get(name)
+
+    def set_vector(self, name: str, value: Value) -> None:
+        """Set the vector register that a place calls so."""
+        self.set(name, value)
 
     def flag(self, bit: int) -> Value:
         """The flag whose EFLAGS bit is `bit` (i1)."""
@@ -176,6 +194,10 @@ class Tracer(Builder):
                 return SegmentPlace(self, number)
             case Register("st", number, _):
                 return StackPlace(self, number)
+            case Register("xmm" | "ymm", number, width):
+                return VectorPlace(self, number, width)
+            case Register("mm", number, _):
+                return MmxPlace(self, self.const(number, I8))
             case Register("cr" | "dr", number, _):
                 return SystemPlace(number)
             case Memory():

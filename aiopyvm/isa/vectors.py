@@ -16,3 +16,4 @@ GP: Final = 13  # general protection
 PF: Final = 14  # page fault
 MF: Final = 16  # x87 floating-point error
 AC: Final = 17  # alignment check
+XM: Final = 19  # SIMD floating-point error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +18,11 @@ from aiopyvm.engine.native.llvmtext import Text, Unlowerable, module
 from aiopyvm.engine.native.objectfile import LoadedObject, load
 from aiopyvm.engine.native.runtime_ir import runtime_text
 from aiopyvm.engine.python.fpregisters import read_fp
+from aiopyvm.engine.python.vectors import vector_function
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.pure import PURE
+from aiopyvm.ir.evaluate import evaluate
+from aiopyvm.ir.lanes import LANES
+from aiopyvm.ir.pure import PURE, compute
 from aiopyvm.ir.types import Type, integer
 from aiopyvm.isa.decode import decode
 from aiopyvm.isa.state import GPR32, CpuState
@@ -36,7 +40,7 @@ MOSTLY_NATIVE = {"integer": 0.9, "x87": 0.9}  # of the cases whose shape has a h
 NONE_UNDER = {"integer": 0.9, "x87": 0.2}  # shapes that have one
 WIDTHS = (1, 8, 13, 16, 32, 33, 64, 80, 105, 128)
 UNARY = ("not", "neg", "clz", "ctz", "popcnt")
-BINARY = "add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle".split()
+BINARY = "add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle uadds sadds usubs ssubs".split()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -156,6 +160,84 @@ def test_every_integer_operation() -> None:
             got = sum(getattr(cpu, register) << 32 * n for n, register in enumerate(GPR32[:4]))
             want = PURE[op](result, type_, x) if op in UNARY else PURE[op](result, type_, x, y)
             assert got == want, f"{op} i{type_.bits} {x:#x}, {y:#x}: {got:#x}, not {want:#x}"
+
+
+VECTORS = (integer(8, 16), integer(16, 8), integer(32, 4), integer(64, 2))
+SHUFFLES = ("splat", "extract", "insert", "shuffle", "permute")
+
+
+def vector_operations() -> Iterator[tuple[str, list[Value]]]:
+    """XMM2 := op of XMM0 and XMM1, of every kind of lanes."""
+    for type_ in VECTORS:
+        for op in (*UNARY, *BINARY, "select", "zext", "sext", "trunc", *SHUFFLES):
+            if op in ("udiv", "urem", "sdiv", "srem"):
+                continue  # no instruction divides lanes
+            b = Tracer()
+            x, y = b.get("xmm0").cast(type_), b.get("xmm1").cast(type_)
+            b.set("xmm2", vector_operation(b, op, type_, x, y).lanes(64))
+            yield f"{op}_{type_.bits}", b.ops
+
+
+def vector_operation(b: Tracer, op: str, type_: Type, x: Value, y: Value) -> Value:
+    half = type_.bits // 2
+    match op:
+        case "select":
+            return b.select(x.slt(y), x, y)
+        case "eq" | "ult" | "ule" | "slt" | "sle":
+            truth = b.pure(op, integer(1, type_.lanes), (x, y))
+            return truth.sext(type_.bits)
+        case "zext" | "sext":
+            low = x.shuffle(range(type_.lanes // 2)) if type_.lanes > 2 else x
+            wide = integer(2 * type_.bits, low.type.lanes if low.type else 0)
+            wider = b.pure(op, wide, (low,))
+            return wider if wider.bits == 128 else wider.trunc(type_.bits)
+        case "trunc":
+            narrow = x.trunc(half).shuffle(range(2 * type_.lanes), y.trunc(half))
+            return narrow.cast(type_)
+        case "splat":
+            return x.extract(1).splat(type_.lanes)
+        case "extract":
+            return y.insert(0, x.extract(type_.lanes - 1))
+        case "insert":
+            return y.insert(1, x.extract(0))
+        case "shuffle":
+            return x.shuffle([(5 * n + 3) % (2 * type_.lanes) for n in range(type_.lanes)], y)
+        case "permute":
+            return x.permute(y)
+        case _:
+            return b.pure(op, type_, (x,) if op in UNARY else (x, y))
+
+
+def test_every_vector_operation() -> None:
+    """As the evaluator's, and the Python engine's functions too."""
+    traces = dict(vector_operations())
+    functions = Functions(traces)
+    rng = random.Random(2)
+    for name, ops in traces.items():
+        bits = int(name.rpartition("_")[2])
+        for _ in range(40):
+            x, y = ([interesting(rng, bits) for _ in range(128 // bits)] for _ in range(2))
+            cpu, other = CpuState(), CpuState()
+            for state in (cpu, other):
+                state.xmm0, state.xmm1 = integer(bits, 128 // bits).join(x), integer(bits, 128 // bits).join(y)
+            evaluate(ops, SimpleNamespace(cpu=other, memory=None))
+            functions.call(name, cpu)
+            assert cpu.xmm2 == other.xmm2, f"{name} {x} {y}: {cpu.xmm2:032x}, not {other.xmm2:032x}"
+            for op in ops:
+                if op.op in PURE or op.op in LANES:
+                    check_function(op, rng)
+
+
+def check_function(op: Value, rng: random.Random) -> None:
+    """The Python engine's function for an operation is the definition's."""
+    first = op.args[0].type
+    assert first is not None
+    function = vector_function(op.op, op.attr, op.type or first, first)
+    if function is None or (first.lanes == 1 and op.op not in LANES):
+        return
+    values = [interesting(rng, arg.bits) for arg in op.args]
+    want = LANES[op.op](op.type, first, op.attr, *values) if op.op in LANES else compute(op.op, op.type, first, *values)
+    assert function(*values) == want, (op, values)
 
 
 FLAGS = ("cf", "pf", "af", "zf", "sf", "of")

@@ -15,7 +15,7 @@ from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.types import I1, I8, Type, integer
 
 WIDTHS = (1, 7, 8, 16, 31, 32, 64, 80, 128)
-BINARY = "add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle".split()
+BINARY = "add sub mul and or xor shl shr sar udiv urem sdiv srem eq ult ule slt sle uadds sadds usubs ssubs".split()
 UNARY = "not neg clz ctz popcnt".split()
 RESULT_I1 = {"eq", "ult", "ule", "slt", "sle"}
 

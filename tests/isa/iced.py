@@ -45,6 +45,11 @@ _REGISTERS: Final = {
     **{name: Register("sreg", n, 16) for n, name in enumerate(_SEGMENTS)},
     **{f"ST{n}": Register("st", n, 80) for n in range(8)},
     **{f"{kind.upper()}{n}": Register(kind, n, 32) for kind in ("cr", "dr") for n in range(8)},
+    **{
+        f"{kind.upper()}{n}": Register(kind, n, width)
+        for kind, width in (("mm", 64), ("xmm", 128), ("ymm", 256))
+        for n in range(8)
+    },
 }
 _BY_NUMBER: Final = {n: _REGISTERS.get(name) for n, name in _REGISTER_NAMES.items()}
 _SEGMENT_NUMBER: Final = {n: _SEGMENTS.index(name) for n, name in _REGISTER_NAMES.items() if name in _SEGMENTS}

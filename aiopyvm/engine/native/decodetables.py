@@ -18,7 +18,7 @@ from aiopyvm.engine.shapes import segment_key
 from aiopyvm.isa.decode import Decoder
 from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register
-from aiopyvm.isa.notation import Field, Pattern, best_match
+from aiopyvm.isa.notation import VECTOR_KINDS, Field, Pattern, best_match
 
 CONTEXTS: Final = 6  # 66 or not + 2 * (no repeat prefix, F2, F3); addresses of 16 bits are left to Python
 SLOTS: Final = 16  # of a ModRM table: by reg with memory, then by reg with a register
@@ -137,6 +137,8 @@ class Tables:
                     if leaf.pattern.fields[index].place != "fixed":
                         key |= (width == 8 and register >= 4) << KEY_HIGH + registers
                     registers += 1
+                case Register(kind) if kind in VECTOR_KINDS:
+                    registers += 1
                 case Memory():
                     registers += (operand.base >= 0) + (operand.index >= 0)
                     key |= _address_bits(operand) << KEY_MEMORY
@@ -211,7 +213,7 @@ class _Maker:
 
     def _operand(self, field: Field, static: bool) -> None:
         match field.place:
-            case "fixed" if field.kind == "gpr":
+            case "fixed" if field.kind == "gpr" or field.kind in VECTOR_KINDS:
                 self._register(FIXED + (field.value & 3 if field.width == 8 else field.value))
             case "fixed":
                 if field.kind == "imm" and not static:
@@ -243,7 +245,7 @@ class _Maker:
 
     def _encoded(self, field: Field, kind: int, number: int) -> None:
         """A register that ModRM or the opcode names: a parameter, or part of the leaf."""
-        if field.kind == "gpr":
+        if field.kind == "gpr" or field.kind in VECTOR_KINDS:
             self._register(kind + (field.width == 8))
         elif number < 0:
             raise _ForPython

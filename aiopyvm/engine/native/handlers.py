@@ -27,7 +27,7 @@ from aiopyvm.engine.native.calls import (
 )
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, CPU_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
-from aiopyvm.engine.native.lower import Lowering
+from aiopyvm.engine.native.lower import VECTOR_SIZE, Lowering
 from aiopyvm.engine.shapes import (
     NOWHERE,
     SENTINELS,
@@ -41,6 +41,7 @@ from aiopyvm.engine.shapes import (
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register, Relative
 from aiopyvm.isa.insns import branch, interrupt
+from aiopyvm.isa.notation import VECTOR_KINDS
 from aiopyvm.isa.trace import lockable
 
 GENERAL: Final = "g"  # what the names of general shapes begin with
@@ -84,7 +85,7 @@ def fields(insn: Insn, general: bool = False) -> Fields:
     operands = insn.operands if not insn.lock or lockable(insn) else ()
     for index, operand in enumerate(operands):
         match operand:
-            case Register("gpr", _, _):
+            case Register(kind) if kind == "gpr" or kind in VECTOR_KINDS:
                 kinds += "r"
             case Memory() if general:
                 kinds += "vrsr"
@@ -190,6 +191,14 @@ class HandlerLowering(Lowering):
         offset = self.text.value(f"zext i8 {field} to i64")
         return self.text.value(f"getelementptr i8, ptr %cpu, i64 {offset}")
 
+    def vector(self, name: str) -> str:
+        if name[0] != "$":
+            return super().vector(name)
+        field = self._record("registers", 8, self.fields.registers.index(int(name[2:])))
+        number = self.text.value(f"zext i8 {field} to i64")
+        offset = self.text.value(f"mul i64 {number}, {VECTOR_SIZE // 4}")
+        return self.text.value(f"getelementptr i8, ptr {self.field('ymm')}, i64 {offset}")
+
     def read_register(self, name: str) -> str:
         return self.text.fresh(f"load i32, ptr {self._register(name)}")
 
@@ -210,6 +219,10 @@ class HandlerLowering(Lowering):
         if index == self.fields.scale:
             at = self.fields.registers.index(index - 1)
             return self.text.value(f"zext i8 {self._record('registers', 8, at)} to i32")
+        if index in self.fields.registers:  # a register's number
+            at = self.fields.registers.index(index)
+            number = self.text.value(f"lshr i8 {self._record('registers', 8, at)}, 2")
+            return self.text.value(f"zext i8 {number} to i32")
         if index not in self.fields.values:
             place = self.text.fresh(f"getelementptr i8, ptr {self._linked_record()}, i64 {RECORD_OFFSETS['eip']}")
             return self.text.fresh(

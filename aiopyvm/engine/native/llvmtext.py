@@ -20,8 +20,8 @@ _METADATA: Final = (
     "!2 = !{}",
 )
 _ATTRIBUTES: Final = 'attributes #0 = { nounwind "frame-pointer"="none" }'
-_INTRINSIC: Final = re.compile(r"call (i\d+|void|ptr) (@llvm\.[a-z0-9.]+)\(([^)]*)\)")
-_KINDS: Final = re.compile(r"(?:^|, )(ptr|i\d+)")
+_INTRINSIC: Final = re.compile(r"call (i\d+|<\d+ x i\d+>|void|ptr) (@llvm\.[a-z0-9.]+)\(([^)]*)\)")
+_KINDS: Final = re.compile(r"(?:^|, )(ptr|i\d+|<\d+ x i\d+>)")
 _CODE_BASE: Final = "@code_base = external hidden global i8"
 
 

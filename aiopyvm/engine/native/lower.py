@@ -18,19 +18,22 @@ from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
-from aiopyvm.engine.native.lower_integer import constant, integer_text
 from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
 from aiopyvm.engine.native.lower_memory import CheckedMemory
+from aiopyvm.engine.native.lower_simd import read_mxcsr, simd_text, write_mxcsr
+from aiopyvm.engine.native.lower_vector import constant_text, is_vector, llvm_type, pure_text
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.ops import FLOAT_OPS
+from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import GENERAL, REGISTERS
-from aiopyvm.isa.state import AC, FLAG_BITS, MODE_REGISTERS, SEGMENTS, TF
+from aiopyvm.isa.state import AC, FLAG_BITS, MODE_REGISTERS, MXCSR_MASKS, SEGMENTS, TF
 
 _FP_SIZE: Final = 16  # bytes from one x87 register to the next
 _FP_REGISTERS: Final = 7
+VECTOR_SIZE: Final = 32  # bytes from one vector register to the next
 _MODE_BITS: Final = {
     "fcw": (0x3F, 0x3F),
+    "mxcsr": (MXCSR_MASKS, MXCSR_MASKS),
     "system_flags": (AC | TF, 0),
 }  # those that the mode depends on, in the flat one
 _BASED: Final = ("fs", "gs")  # whose descriptors the mode does not depend on, as long as they are unlimited
@@ -99,8 +102,10 @@ class Lowering:
             if self.ended and (skipped or op.op != "end"):
                 skipped += {"when": 1, "end": -1}.get(op.op, 0)
                 continue
-            if op.op in PURE:
-                self._names[op] = integer_text(self.text, op, [self.name(arg) for arg in op.args])
+            if op.op in PURE or op.op in LANE_OPS:
+                self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
+            elif op.op in SIMD_OPS:
+                self._names[op] = simd_text(self.text, op, [self.name(arg) for arg in op.args[:-1]] + [""])
             elif op.op in FLOAT_OPS:
                 self._names[op], self._exceptions[op] = float_text(
                     self.text, op, self._operands(op), self.read_field("fsw")
@@ -147,7 +152,9 @@ class Lowering:
     def name(self, value: Value) -> str:
         """The LLVM name of a value that was written, or the constant."""
         if value.op == "const":
-            return constant(value.attr, value.bits)
+            return constant_text(value)
+        if value.op == "get" and value.attr == "mxcsr" and value not in self._names:
+            self._names[value] = read_mxcsr(self.text)
         return self._names[value]
 
     def _may_fault(self, op: Value) -> None:
@@ -166,11 +173,13 @@ class Lowering:
 
     def _op_get(self, op: Value) -> None:
         name = op.attr
-        if name in GENERAL or name[0] == "$":
+        if name in GENERAL or (name[0] == "$" and not is_vector(op)):
             self._names[op] = self.read_register(name)
         elif name in FLAG_ARGUMENTS:
             self._names[op] = flag_of_word(self.text, name, self.state[FLAG_ARGUMENTS[name]])
-        else:
+        elif is_vector(op):
+            self._names[op] = self.text.fresh(f"load {llvm_type(op.type)}, ptr {self.vector(name)}, align 8")
+        elif name != "mxcsr":  # it is read where somebody else than SIMD operations needs it
             self._names[op] = self.read_field(name)
 
     def _op_set(self, op: Value) -> None:
@@ -178,12 +187,23 @@ class Lowering:
         if name in _KEYED and not (self._unlimited and name.partition("_")[0] in _BASED):
             self._keep_mode(op)
         self._effects = True
-        if name in GENERAL or name[0] == "$":
+        if name in GENERAL or (name[0] == "$" and not is_vector(value)):
             self.write_register(name, self.name(value))
         elif name in FLAG_ARGUMENTS:
             self.state[FLAG_ARGUMENTS[name]] = word_of_flag(self.text, name, value, self.name)
+        elif is_vector(value):
+            self.text.line(f"store {llvm_type(value.type)} {self.name(value)}, ptr {self.vector(name)}, align 8")
+        elif name == "mxcsr":
+            write_mxcsr(self.text, self.name(value))
         else:
             self.write_field(name, self.name(value))
+
+    def _op_raise(self, op: Value) -> None:
+        """The host has noted the exceptions, none of which is unmasked."""
+
+    def vector(self, name: str) -> str:
+        """The address of a vector register, or of the shape's "$xn"."""
+        return self.text.value(f"getelementptr i8, ptr {self.field('ymm')}, i64 {VECTOR_SIZE * int(name[-1])}")
 
     def _keep_mode(self, op: Value) -> None:
         """Leave to Python what would change the mode: an x87 exception unmasked, EFLAGS.AC or TF set."""
@@ -249,13 +269,20 @@ class Lowering:
 
     def _op_load(self, op: Value) -> None:
         address = self._check(op, op.bits // 8, False)
-        self._names[op] = self.memory.load(address, op.bits)
+        if is_vector(op):
+            self._names[op] = self.memory.load_whole(address, llvm_type(op.type))
+        else:
+            self._names[op] = self.memory.load(address, op.bits)
 
     def _op_store(self, op: Value) -> None:
         bits = op.args[1].bits
         address = self._check(op, bits // 8, True)
         self._effects = True
-        self.memory.store(address, bits, self.name(op.args[1]))
+        value = self.name(op.args[1])
+        if is_vector(op.args[1]):
+            self.memory.store_whole(address, llvm_type(op.args[1].type), value)
+        else:
+            self.memory.store(address, bits, value)
 
     # -- guards --------------------------------------------------------------------------------------------------------
 

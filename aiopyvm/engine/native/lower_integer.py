@@ -15,6 +15,7 @@ from aiopyvm.ir.builder import Value
 _BINARY: Final = frozenset("add sub mul and or xor udiv urem sdiv srem".split())
 _COMPARE: Final = {"eq": "eq", "ult": "ult", "ule": "ule", "slt": "slt", "sle": "sle"}
 _SHIFT: Final = {"shl": "shl", "shr": "lshr", "sar": "ashr"}
+SATURATING: Final = {"uadds": "uadd", "sadds": "sadd", "usubs": "usub", "ssubs": "ssub"}
 _COUNT: Final = {"clz": "ctlz", "ctz": "cttz"}
 _WORD: Final = 64
 _FP_REGISTERS: Final = 7  # the largest TOP
@@ -108,6 +109,11 @@ def integer_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
     """Write a pure integer operation of those names; its value's name."""
     if op.op in _BINARY:
         return text.value(f"{op.op} i{op.bits} {arguments[0]}, {arguments[1]}")
+    if op.op in SATURATING:
+        kind = f"i{op.bits}"
+        return text.value(
+            f"call {kind} @llvm.{SATURATING[op.op]}.sat.{kind}({kind} {arguments[0]}, {kind} {arguments[1]})"
+        )
     if op.op in _COMPARE:
         return text.value(f"icmp {_COMPARE[op.op]} i{op.args[0].bits} {arguments[0]}, {arguments[1]}")
     return _OTHER[op.op](text, op, *arguments)

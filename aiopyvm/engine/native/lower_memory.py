@@ -36,6 +36,14 @@ class Accesses:
         """Store an integer of 8, 16, 32 or 64 bits `at` bytes behind a checked address."""
         self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(address, at)}, align 1")
 
+    def load_whole(self, address: str, kind: str, at: int = 0) -> str:
+        """Load a value of LLVM type `kind` `at` bytes behind a checked address."""
+        return self.text.fresh(f"load {self.volatile}{kind}, ptr {self._pointer(address, at)}, align 1")
+
+    def store_whole(self, address: str, kind: str, value: str, at: int = 0) -> None:
+        """Store a value of LLVM type `kind` `at` bytes behind a checked address."""
+        self.text.line(f"store {self.volatile}{kind} {value}, ptr {self._pointer(address, at)}, align 1")
+
     def _pointer(self, address: str, at: int) -> str:
         """The host's address: none wraps inside what was checked, for the last page is never mapped."""
         text = self.text

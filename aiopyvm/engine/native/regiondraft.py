@@ -16,11 +16,12 @@ from functools import partial
 
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.engine.native.lower_flags import Names as Naming
-from aiopyvm.engine.native.lower_integer import constant, integer_text
+from aiopyvm.engine.native.lower_vector import constant_text, llvm_type, pure_text
 from aiopyvm.engine.native.regionflags import Recipe
 from aiopyvm.engine.native.regionmemory import Span
 from aiopyvm.engine.native.regions import Graph, Node
 from aiopyvm.ir.builder import Known, Value
+from aiopyvm.ir.types import V128, V256
 from aiopyvm.isa.state import GPR32
 
 Names = dict[Value, str]
@@ -66,6 +67,7 @@ class Draft:
         self.state: State
         self.most = graph.most  # the longest way between two looks at the budget
         self._written = sorted(graph.written, key=GPR32.index)
+        self.vectors = graph.vectors  # local variables hold them at every point
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -84,10 +86,10 @@ class Draft:
 
     def _named(self, names: Names, value: Value) -> str:
         if value.op == "const":
-            return constant(value.attr, value.bits)
+            return constant_text(value)
         name = names.get(value)
         if name is None:
-            name = names[value] = integer_text(self.text, value, [self._named(names, arg) for arg in value.args])
+            name = names[value] = pure_text(self.text, value, [self._named(names, arg) for arg in value.args])
         return name
 
     def store_registers(self) -> None:
@@ -97,6 +99,13 @@ class Draft:
             value = registers.get(name)
             word = self.name(value) if value is not None else self.text.fresh(f"load i32, ptr %l.{name}")
             self.text.line(f"store i32 {word}, ptr %p.{name}")
+        for number, kind in self.vector_variables():
+            vector = self.text.fresh(f"load {kind}, ptr %l.v{number}")
+            self.text.line(f"store {kind} {vector}, ptr %p.v{number}, align 8")
+
+    def vector_variables(self) -> list[tuple[int, str]]:
+        """The local variables %l.vN of vector registers: number and type."""
+        return [(number, llvm_type(V128 if bits == 128 else V256)) for number, bits in sorted(self.vectors.items())]
 
 
 def label_of(node: Node) -> str:

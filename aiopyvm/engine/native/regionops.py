@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS, MMU
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
+from aiopyvm.engine.native.lower_simd import simd_text
+from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
@@ -18,7 +20,8 @@ from aiopyvm.engine.native.regionspans import Bases
 from aiopyvm.engine.native.regiontraps import Trapping
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.registers import GENERAL, REGISTERS
+from aiopyvm.ir.ops import SIMD_OPS
+from aiopyvm.ir.registers import GENERAL, REGISTERS, TYPES, VECTORS
 from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
@@ -79,6 +82,9 @@ class Operations:
                 self._close()
             case "fault":
                 self._fault(op)
+            case name if name in SIMD_OPS:
+                arguments = [self._draft.name(arg) for arg in op.args[:-1]]
+                self._draft.state.names[op] = simd_text(self._text, op, [*arguments, ""])
 
     def _get(self, name: str) -> str:
         text = self._text
@@ -87,6 +93,10 @@ class Operations:
         if name in FLAG_ARGUMENTS:
             value = self._draft.state.flags.get(name)
             return self._draft.name(value) if value is not None else flag_of_word(text, name, self._flags.read(name))
+        if name in VECTORS:
+            return text.fresh(f"load {llvm_type(TYPES[name])}, ptr %l.v{name[-1]}")
+        if name == "mxcsr":
+            return ""  # only SIMD operations read it
         if name in FLAG_BITS:
             return text.fresh(f"trunc i8 {text.fresh(f'load i8, ptr {self._field(name)}')} to i1")
         fixed = INVARIANT if name in _SEGMENT_FIELDS else ""  # no instruction of a region sets one
@@ -109,6 +119,8 @@ class Operations:
             else:
                 state.flags[name] = value
                 state.recipes.pop(PART_OF[name], None)
+        elif name in VECTORS:
+            text.line(f"store {llvm_type(TYPES[name])} {self._draft.name(value)}, ptr %l.v{name[-1]}")
         elif name in FLAG_BITS:
             text.line(f"store i8 {text.value(f'zext i1 {self._draft.name(value)} to i8')}, ptr {self._field(name)}")
         else:
@@ -141,9 +153,9 @@ class Operations:
                 state.checked.append(found)
         at = one.low - found[0].low
         if op.op == "load":
-            state.names[op] = self._memory.load_at(found[1], at, op.bits)
+            state.names[op] = self._memory.load_whole(found[1], llvm_type(op.type), at)
         elif op.op == "store":
-            self._memory.store_at(found[1], at, op.args[1].bits, self._draft.name(op.args[1]))
+            self._memory.store_whole(found[1], llvm_type(op.args[1].type), self._draft.name(op.args[1]), at)
 
     # -- guards --------------------------------------------------------------------------------------------------------
 

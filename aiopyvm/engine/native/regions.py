@@ -22,8 +22,9 @@ from typing import Final
 
 from aiopyvm.engine.native.layout import CHECKED
 from aiopyvm.ir.builder import Value
+from aiopyvm.ir.ops import LANE_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
-from aiopyvm.ir.registers import FLAGS, GENERAL
+from aiopyvm.ir.registers import FLAGS, GENERAL, REGISTERS, VECTORS
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
@@ -34,10 +35,11 @@ MOST_CALLS: Final = 4  # that a context has
 MOST_COPIES: Final = 8  # of a loop of one node
 UNROLLED: Final = 40  # instructions of all copies of a loop
 _PLAIN: Final = frozenset(
-    {*PURE, "const", "get", "set", "load", "store", "probe", "fault", "insn", "when", "end", "jump"}
-)
+    {*PURE, *LANE_OPS, *SIMD_OPS, "raise", "const", "get", "set", "load", "store", "probe", "fault", "insn", "when",
+     "end", "jump"}
+)  # fmt: skip
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)
-_WIDTHS: Final = frozenset((8, 16, 32, 64))  # bits of an access
+_WIDTHS: Final = frozenset((8, 16, 32, 64, 128, 256))  # bits of an access
 
 Table = tuple[tuple[int, int], ...]  # words of a jump table: number, target
 Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
@@ -85,6 +87,7 @@ class Nature:
 
     flow: Flow
     registers: frozenset[str]  # general registers that it sets
+    vectors: frozenset[str]  # vector registers that it uses
 
 
 @dataclass(eq=False, slots=True)
@@ -157,18 +160,19 @@ class Code:
 def nature(ops: Sequence[Value]) -> Nature:
     """What a traced instruction is to a region."""
     registers = frozenset(op.attr for op in ops if op.op == "set" and op.attr in GENERAL)
+    vectors = frozenset(op.attr for op in ops if op.op in ("get", "set") and op.attr in VECTORS)
     if not all(map(_is_plain, ops)) or not _faults_first(ops) or _sets_flags_deep(ops):
-        return Nature(Flow.OUT, registers)
+        return Nature(Flow.OUT, registers, vectors)
     jumps = [op for op in ops if op.op == "jump"]
     if not jumps:
-        return Nature(Flow.NEXT, registers)
+        return Nature(Flow.NEXT, registers, vectors)
     target = jumps[-1].args[0]
     if len(jumps) == 1 and ops[-1] is jumps[0]:
-        return Nature(Flow.JUMP if target.op == "const" else Flow.COMPUTED, registers)
+        return Nature(Flow.JUMP if target.op == "const" else Flow.COMPUTED, registers, vectors)
     tail = [op.op for op in ops[-3:]]
     if len(jumps) == 1 and tail == ["when", "jump", "end"] and target.op == "const" and _depth(ops[:-3]) == 0:
-        return Nature(Flow.BRANCH, registers)
-    return Nature(Flow.REPEAT if repeated(ops) is not None else Flow.OUT, registers)
+        return Nature(Flow.BRANCH, registers, vectors)
+    return Nature(Flow.REPEAT if repeated(ops) is not None else Flow.OUT, registers, vectors)
 
 
 def repeated(ops: Sequence[Value]) -> tuple[list[Value], Value, Value] | None:
@@ -272,6 +276,15 @@ class Graph:
     def written(self) -> frozenset[str]:
         """The general registers that the region sets."""
         return frozenset().union(*(self._nature(insn).registers for node in self.nodes for _, insn in node.insns))
+
+    @property
+    def vectors(self) -> dict[int, int]:
+        """The vector registers that the region uses, by number: how many of their bits."""
+        names = frozenset().union(*(self._nature(insn).vectors for node in self.nodes for _, insn in node.insns))
+        used: dict[int, int] = {}
+        for name in sorted(names):  # YMM after XMM
+            used[int(name[-1])] = REGISTERS[name]
+        return used
 
     def covered(self) -> list[tuple[int, bytes]]:
         """The code that the region was made from, in runs, by address."""

@@ -18,6 +18,7 @@ from typing import Final
 from aiopyvm.engine.native.calls import UNCHANGED, count_hot, define, dispatch, linked_record
 from aiopyvm.engine.native.layout import CHECKED, CPU_OFFSETS, PAGE_TABLE
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
+from aiopyvm.engine.native.lower import VECTOR_SIZE
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionops import Operations
@@ -60,6 +61,7 @@ class RegionText:
     def _variables(self) -> list[str]:
         """Local variables; LLVM wants them in the entry block."""
         kinds = dict.fromkeys((*GPR32, *self._flags.variables(), "eip"), "i32") | {"left": "i64", "out": "i64"}
+        kinds |= {f"v{number}": kind for number, kind in self._draft.vector_variables()}
         return [f"  %l.{name} = alloca {kind}" for name, kind in kinds.items()]
 
     def _enter(self) -> None:
@@ -68,6 +70,9 @@ class RegionText:
         for name in GPR32:
             text.line(f"%p.{name} = getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS[name]}")
             text.line(f"store i32 {text.fresh(f'load i32, ptr %p.{name}')}, ptr %l.{name}")
+        for number, kind in self._draft.vector_variables():
+            text.line(f"%p.v{number} = getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['ymm'] + VECTOR_SIZE * number}")
+            text.line(f"store {kind} {text.fresh(f'load {kind}, ptr %p.v{number}, align 8')}, ptr %l.v{number}")
         self._flags.enter(self.graph.nodes[0])
         text.line(f"%p.eip = getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['eip']}")
         left = text.fresh(f"sub i64 %budget, {self._draft.most}")

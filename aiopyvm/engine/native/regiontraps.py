@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiopyvm.engine.native.hostcpu import has
 from aiopyvm.engine.native.llvmtext import LIKELY
 from aiopyvm.engine.native.regiondraft import Draft
 from aiopyvm.engine.native.regionexits import Exits
@@ -28,6 +29,8 @@ from aiopyvm.mem.layout import GUARD
 _REACH: Final = GUARD - 64  # of a displacement: an access that begins there ends inside the guard
 _LOADS: Final = {8: ("movzbl", 32), 16: ("movzwl", 32), 32: ("movl", 32), 64: ("movq", 64)}
 _STORES: Final = {8: ("movb", "q"), 16: ("movw", "r"), 32: ("movl", "r"), 64: ("movq", "r")}
+_MOVUPS: Final = "vmovups" if has("avx") else "movups"
+_VECTORS: Final = {128: "<2 x i64>"} | ({256: "<4 x i64>"} if has("avx") else {})
 _MOV: Final = "771"  # the local label of the `mov`
 _TRAP: Final = f"\\0A.pushsection {TRAPS},\\22a\\22,@progbits\\0A.long {_MOV}b - .\\0A.long ${{2:l}} - .\\0A.popsection"
 
@@ -47,7 +50,7 @@ class Trapping:
         """
         state = self._draft.state
         bits = 8 * (span.high - span.low)
-        if op.op == "probe" or bits not in _LOADS:
+        if op.op == "probe" or (bits not in _LOADS and bits not in _VECTORS):
             return False
         where = Span(span.base, span.low, span.high, write=False)
         if op.op == "store":
@@ -65,8 +68,13 @@ class Trapping:
     def _load(self, span: Span, bits: int, *, guarded: bool) -> str:
         text, place = self._text, self._covered(span)
         if place:
-            return text.fresh(f"load i{bits}, ptr {place}, align 1")
+            return text.fresh(f"load {_VECTORS.get(bits, f'i{bits}')}, ptr {place}, align 1")
         place = self._place(span)
+        if bits in _VECTORS:
+            value, kind = text.name(), _VECTORS[bits]
+            self._trap(f'{value} = callbr {kind} asm sideeffect "{_MOV}: {_MOVUPS} $1, $0{_TRAP}", "=x,*m,!i"'
+                       f"(ptr elementtype({kind}) {place})", span, guarded)  # fmt: skip
+            return value
         mnemonic, wide = _LOADS[bits]
         value = text.name()
         self._trap(f'{value} = callbr i{wide} asm sideeffect "{_MOV}: {mnemonic} $1, $0{_TRAP}", "=r,*m,!i"'
@@ -76,9 +84,14 @@ class Trapping:
     def _store(self, span: Span, bits: int, value: str, *, guarded: bool) -> None:
         place = self._covered(span)
         if place:
-            self._text.line(f"store i{bits} {value}, ptr {place}, align 1")
+            self._text.line(f"store {_VECTORS.get(bits, f'i{bits}')} {value}, ptr {place}, align 1")
             return
         place = self._place(span)
+        if bits in _VECTORS:
+            kind = _VECTORS[bits]
+            self._trap(f'callbr void asm sideeffect "{_MOV}: {_MOVUPS} $1, $0{_TRAP}", "=*m,x,!i"'
+                       f"(ptr elementtype({kind}) {place}, {kind} {value})", span, guarded)  # fmt: skip
+            return
         mnemonic, kind = _STORES[bits]
         if bits < 64 and not value.startswith("%"):
             kind = "i"

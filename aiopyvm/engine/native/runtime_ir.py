@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiopyvm.engine.native import lower_simd
 from aiopyvm.engine.native.calls import (
     UNCHANGED,
     call,
@@ -82,6 +83,7 @@ def _run() -> str:
     usual = enter(text)
     for name in ("rec", "cpu", "mem"):
         text.line(f"%{name} = load ptr, ptr {context_field(text, name)}")
+    lower_simd.enter(text)
     text.line(f"%budget = load i64, ptr {context_field(text, 'budget')}")
     words = {}
     for flag, word in FLAG_ARGUMENTS.items():
@@ -91,6 +93,7 @@ def _run() -> str:
     dispatch(text, "%rec", "%budget", words)
     assert text.lines.pop() == "  ret void"
     text.lines[-1] = text.lines[-1].replace("musttail call", "call")
+    lower_simd.leave(text)
     leave(text, usual)
     text.line("ret void")
     return f"define void @run(ptr %ctx) #0 {{\nentry:\n{text.body()}\n}}\n"

@@ -107,6 +107,17 @@ def _and(op: Value, a: Sequence[str], n: Sequence[int]) -> Text:
     return f"({a[0]}&{a[1]})", min(n)
 
 
+def _saturated(sign: str) -> Callable[[Value, Sequence[str], Sequence[int]], Text]:
+    """A signed sum ("+") or difference ("-") that stays in its range."""
+
+    def render(op: Value, a: Sequence[str], n: Sequence[int]) -> Text:
+        x, y = (_signed(text, op.bits, bound) for text, bound in zip(a, n, strict=True))
+        half = 1 << (op.bits - 1)
+        return f"(min(max({x}{sign}{y},{-half}),{half - 1})&{2 * half - 1:#x})", op.bits
+
+    return render
+
+
 _RENDER: Final[dict[str, Callable[[Value, Sequence[str], Sequence[int]], Text]]] = {
     "add": _add,
     "sub": lambda op, a, n: (f"({a[0]}-{a[1]}&{(1 << op.bits) - 1:#x})", op.bits),
@@ -137,6 +148,10 @@ _RENDER: Final[dict[str, Callable[[Value, Sequence[str], Sequence[int]], Text]]]
     "popcnt": lambda op, a, n: (f"{a[0]}.bit_count()", op.bits.bit_length()),
     "parity": lambda op, a, n: (f"PARITY[{a[0]}]", 1),
     "bitcast": lambda op, a, n: (a[0], n[0]),
+    "uadds": lambda op, a, n: (f"min({a[0]}+{a[1]},{(1 << op.bits) - 1:#x})", op.bits),
+    "usubs": lambda op, a, n: (f"max({a[0]}-{a[1]},0)", n[0]),
+    "sadds": _saturated("+"),
+    "ssubs": _saturated("-"),
 }
 
 USES_TWICE: Final = frozenset({"ctz"})  # operations whose text names its argument more than once: it must be an atom

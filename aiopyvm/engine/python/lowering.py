@@ -12,17 +12,21 @@ and `st`; `st` tells (and `dirty` keeps) that code was overwritten, and then the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
 from aiopyvm.engine.python.plan import Group, guard_sets_flags, opening, sets_arithmetic_flag
-from aiopyvm.engine.python.values import Values
+from aiopyvm.engine.python.values import Values, is_vector
+from aiopyvm.engine.python.vectors import vector_function
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import direct
 from aiopyvm.ir.helpers import Fault
-from aiopyvm.ir.ops import FLOAT_OPS
+from aiopyvm.ir.lanes import LANES
+from aiopyvm.ir.ops import FLOAT_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import GENERAL
+from aiopyvm.ir.simd import raise_exceptions, simd
 from aiopyvm.isa.state import FLAG_BITS
 
 # `address & mask in readable`: the page's fast bit, and that the access is aligned (it then straddles no page). Bits
@@ -85,6 +89,8 @@ class Lowering(Values):
             return
         elif name in PURE:
             self._pure(op)
+        elif name in LANES:
+            self.of_vectors(op)
         elif name == "const":
             self._define(op, str(op.attr) if op.attr < 65536 else hex(op.attr), op.attr.bit_length())
         else:
@@ -93,6 +99,8 @@ class Lowering(Values):
                 handler(op)
             elif name in FLOAT_OPS:
                 self._float(op)
+            elif name in SIMD_OPS:
+                self._simd(op)
             else:
                 raise NotImplementedError(f"the Python engine cannot write {op!r}")
 
@@ -112,12 +120,18 @@ class Lowering(Values):
     def _op_get(self, op: Value) -> None:
         if op.attr in GENERAL:
             self.read_register(op)
+        elif is_vector(op):
+            self.temporary(op, f"getv(cpu,{self.vector_number(op.attr)},{op.bits // 8})", op.bits)
         elif op.attr in ARITHMETIC:
             shift = FLAG_BITS[op.attr].bit_length() - 1
             thunk = self.thunk_call()
             self.temporary(op, f"{thunk}>>{shift}&1" if shift else f"{thunk}&1 if cf is None else cf", 1)
         else:
             self.temporary(op, f"cpu.{op.attr}", op.bits)
+
+    def vector_number(self, register: str) -> str:
+        """The text of a vector register's number."""
+        return register[-1]
 
     def thunk_call(self) -> str:
         """The text that computes the flags that the locals stand for."""
@@ -128,6 +142,9 @@ class Lowering(Values):
             return
         if op.attr in GENERAL:
             self.write_register(op)
+        elif is_vector(op.args[0]):
+            value = op.args[0]
+            self.write(f"setv(cpu,{self.vector_number(op.attr)},{value.bits // 8},{self.text(value)})")
         else:
             self.write(f"cpu.{op.attr}={self.text(op.args[0])}")
 
@@ -304,6 +321,28 @@ class Lowering(Values):
         name = f"v{len(self.lines)}"
         self.write(f"{name},{name}x={function}({arguments})")
         self._define(op, name, op.bits)
+
+    def of_vectors(self, op: Value) -> None:
+        function = vector_function(op.op, op.attr, op.type, op.args[0].type)
+        if function is None:
+            self._define(op, self.atom(op.args[0]), op.bits)  # the same bits
+            return
+        name = f"vector{len(self.lines)}"
+        self.scope[name] = function
+        self.temporary(op, f"{name}({','.join(self.text(arg) for arg in op.args)})", op.bits)
+
+    def _simd(self, op: Value) -> None:
+        function = f"simd{len(self.lines)}"
+        self.scope[function] = partial(simd, op.op, op.attr, op.type, op.args[0].type)
+        name = f"v{len(self.lines)}"
+        self.write(f"{name},{name}x={function}({','.join(self.text(arg) for arg in op.args)})")
+        self._define(op, name, op.bits)
+
+    def _op_raise(self, op: Value) -> None:
+        self.scope["raise_exceptions"] = raise_exceptions
+        self.flags_at(self.position)
+        self.mark_site()
+        self.write(f"raise_exceptions(cpu,({','.join(self._names[arg] + 'x' for arg in op.args)},))")
 
     def _op_fexc(self, op: Value) -> None:
         self._define(op, f"{self._names[op.args[0]]}x", 8)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Recipe, Thunks
 from aiopyvm.ir.builder import Value
+from aiopyvm.ir.lanes import LANES
 from aiopyvm.ir.pure import PURE
 
 _ON_DEMAND = frozenset(
-    {*PURE, "const", "get", "param", "getfp", "fexc"}
+    {*PURE, *LANES, "const", "get", "param", "getfp", "fexc"}
 )  # no effect, no fault: written only when needed
-_LEAVING = frozenset({"load", "store", "probe", "fault", "jump", "exit"})
+_LEAVING = frozenset({"load", "store", "probe", "fault", "raise", "jump", "exit"})
 
 
 def sets_arithmetic_flag(op: Value) -> bool:

@@ -19,8 +19,9 @@ from aiopyvm.engine.python.blocks import ends_block, is_special
 from aiopyvm.engine.python.bulk import is_bulk
 from aiopyvm.engine.python.expressions import PARITY, sdiv, srem
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Thunks, force, packed
-from aiopyvm.engine.python.fpregisters import read_fp, write_fp
+from aiopyvm.engine.python.fpregisters import read_fp, read_vector, write_fp, write_vector
 from aiopyvm.engine.python.lowering import Lowering
+from aiopyvm.engine.python.values import is_vector
 from aiopyvm.engine.shapes import SENTINELS, parameters, replace_sentinels, shape_key, trace_shape
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.evaluate import Leave
@@ -55,14 +56,17 @@ class ShapeLowering(Lowering):
     def _slot(self, register: str) -> str:
         return f"R[p{register[1:]}]" if register[0] == "$" else f"R[{GPR32.index(register)}]"
 
+    def vector_number(self, register: str) -> str:
+        return f"p{register[2:]}" if register[0] == "$" else super().vector_number(register)
+
     def _op_get(self, op: Value) -> None:
-        if op.attr[0] == "$":
+        if op.attr[0] == "$" and not is_vector(op):
             self.read_register(op)
         else:
             super()._op_get(op)
 
     def _op_set(self, op: Value) -> None:
-        if op.attr[0] == "$":
+        if op.attr[0] == "$" and not is_vector(op.args[0]):
             self.write_register(op)
         else:
             super()._op_set(op)
@@ -230,6 +234,8 @@ def base_scope() -> dict[str, Any]:
         "force": force,
         "getfp": read_fp,
         "setfp": write_fp,
+        "getv": read_vector,
+        "setv": write_vector,
         "CodeChanged": CodeChanged,
     }
 

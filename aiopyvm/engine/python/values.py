@@ -42,6 +42,11 @@ class _Pending:
     registers: frozenset[str]
 
 
+def is_vector(value: Value) -> bool:
+    """Tell whether a value is a vector."""
+    return value.type is not None and value.type.lanes > 1
+
+
 class Values:
     """Gives every value of a trace a text: a constant, a local, a register's local, or an expression not yet written.
 
@@ -152,6 +157,9 @@ class Values:
     def _pure(self, op: Value) -> None:
         if self._is_address(op):
             return
+        if is_vector(op) or is_vector(op.args[0]):
+            self.of_vectors(op)
+            return
         bounds = [self.bound(arg) for arg in op.args]
         registers = frozenset().union(*(self._registers(arg) for arg in op.args))
         get = self.atom if op.op in _NAMES_TWICE else self.text
@@ -164,6 +172,10 @@ class Values:
             self._pending[op] = _Pending(text, bound, registers)
         else:
             self.temporary(op, text, bound)
+
+    def of_vectors(self, op: Value) -> None:
+        """Write a pure operation on vectors."""
+        raise NotImplementedError
 
     def _is_address(self, op: Value) -> bool:
         """Write a sum that is only used as an address without wrapping it; tell whether `op` was one."""

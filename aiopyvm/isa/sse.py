@@ -1,0 +1,69 @@
+"""What SSE instructions share: their operands, with the alignment that they ask for, and how they set MXCSR.
+
+A memory operand of 16 bytes must be aligned to 16, or there is #GP(0), whatever the page allows; those of MOVUPS and
+its like, and narrower ones, need not be. An instruction that computes with floating-point numbers raises their
+exceptions before it writes anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiopyvm.ir.types import V128, Type, floating, integer
+from aiopyvm.isa.places import MemoryPlace, MmxPlace, VectorPlace
+from aiopyvm.isa.vectors import GP
+
+if TYPE_CHECKING:
+    from aiopyvm.ir.builder import Value
+    from aiopyvm.isa.trace import Tracer
+
+Source = VectorPlace | MemoryPlace  # xmm/m
+
+
+def align(b: Tracer, place: VectorPlace | MmxPlace | MemoryPlace) -> None:
+    """#GP(0) where an operand of 16 bytes in memory is not aligned."""
+    if isinstance(place, MemoryPlace) and place.width == 128:
+        b.fault(GP, (place.linear() & 15).ne(0))
+
+
+def load(b: Tracer, place: Source) -> Value:
+    """All of an operand of 16 bytes, aligned, as lanes of 64 bits."""
+    align(b, place)
+    return place.load_as(V128) if isinstance(place, MemoryPlace) else place.load()
+
+
+def low(b: Tracer, place: Source, type_: Type) -> Value:
+    """The low part of an operand: a scalar, or a vector of up to 16 bytes, which need not be aligned."""
+    if isinstance(place, MemoryPlace):
+        return place.load_as(type_)
+    value = place.load()
+    if type_.size == value.bits:
+        return value.cast(type_)
+    lane = value.lanes(type_.size).extract(0) if type_.size <= 64 else value
+    return lane.cast(type_)
+
+
+def replace_low(place: VectorPlace, value: Value) -> Value:
+    """What a register holds when its low part becomes `value`."""
+    return place.load().lanes(value.bits).insert(0, value.cast(integer(value.bits)))
+
+
+def packed(bits: int) -> Type:
+    """The type of an XMM register as floating-point numbers of 32 or 64 bits."""
+    return floating(bits, 128 // bits)
+
+
+def compute(b: Tracer, op: str, type_: Type, *values: Value, attr: Any = None) -> Value:
+    """One SIMD operation, its exceptions raised."""
+    result = b.simd(op, type_, *values, attr=attr)
+    b.raises(result)
+    return result
+
+
+def mask(truth: Value, size: int = 128) -> Value:
+    """All ones in the lanes that are true, and zeros in the others, of a vector of `size` bits."""
+    assert truth.type is not None
+    return truth.sext(size // truth.type.lanes)
+
+
+__all__ = ["Source", "align", "compute", "load", "low", "mask", "packed", "replace_low"]
