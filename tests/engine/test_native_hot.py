@@ -21,7 +21,8 @@ import pytest
 from aiopyvm import VM
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
-from aiopyvm.engine.native.hot import Hot, Region
+from aiopyvm.engine.native.hot import Hot
+from aiopyvm.engine.native.hotstate import Region
 from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.space import SpaceCode

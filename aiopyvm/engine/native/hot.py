@@ -18,17 +18,17 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native import perfmap
-from aiopyvm.engine.native.cache import ObjectCache, object_cache
-from aiopyvm.engine.native.cachekey import name_of
+from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.epochs import Epochs
-from aiopyvm.engine.native.layout import CHECKED, MMU, Context
+from aiopyvm.engine.native.hotstate import Installed, Region, Wanted
+from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.native.livecode import is_live
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
+from aiopyvm.engine.native.regionfile import Covered, RegionFiles, name_in_image, name_of_request, read_covered
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
@@ -36,7 +36,6 @@ from aiopyvm.errors import AiopyvmError
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.guards import Guards
-    from aiopyvm.engine.native.regions import Request
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
@@ -50,50 +49,6 @@ OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"
 CPU_SECONDS: Final = 10.0
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
 _log: Final = logging.getLogger("aiopyvm")
-
-
-@dataclass(eq=False, slots=True)
-class Region:
-    """A compiled region. `covered`: the code that it was made from, by address. `users`: records that lead to it."""
-
-    root: int
-    loaded: LoadedObject
-    covered: tuple[tuple[int, bytes], ...]
-    memory: str  # CHECKED or MMU
-    users: int = 0
-    kept: bool = True  # for spaces to come
-
-    def covers(self, start: int, end: int) -> bool:
-        """Whether a byte of [start, end) was made part of it."""
-        return any(address < end and start < address + len(code) for address, code in self.covered)
-
-
-@dataclass(eq=False, slots=True)
-class Installed:
-    """What the hot tier knows of one space: its regions by root, those that were made for it meanwhile, and the places
-    that wait for the compiler. What such a region will be made from is found when its turn comes: then more of the code
-    around it was executed, or another region leads there.
-    """
-
-    context: Context
-    roots: dict[int, Region] = field(default_factory=dict)
-    made: deque[tuple[int, Region]] = field(default_factory=deque)  # with the generation they were made for
-    pending: dict[int, int] = field(default_factory=dict)  # address: the generation that it was hot in
-    churn: dict[int, int] = field(default_factory=dict)
-    guarded: bool | None = None  # its memory is protected by the host, and may be (None: that was not asked for yet)
-
-
-@dataclass(eq=False, slots=True)
-class _Wanted:
-    """A region in the making, and who waits for it."""
-
-    root: int
-    request: Request
-    name: str
-    spaces: list[tuple[weakref.ref[SpaceCode], int]]  # with the generation of each
-    job: Job | None = None
-    data: bytes | None = None
-    ready: threading.Event = field(default_factory=threading.Event)
 
 
 class Hot:
@@ -113,7 +68,7 @@ class Hot:
         self._symbols = symbols
         self._wait = wait
         self._make = make
-        self._cache = cache
+        self._files = RegionFiles(cache)
         self._most_bytes = most_bytes
         self.guards = guards
         self._lock = threading.RLock()
@@ -123,10 +78,10 @@ class Hot:
         self._executed = 0  # instructions, in spaces that are no more
         self._kept_bytes = 0  # of it, what spaces to come may have
         self._barred: set[tuple[int, bytes]] = set()
-        self._making: dict[str, _Wanted] = {}  # by name
+        self._making: dict[str, Wanted] = {}  # by name
         self._queue_lock = threading.RLock()  # of the next one, taken in the compiler's thread too
         self._submitted = 0
-        self._done: deque[_Wanted] = deque()
+        self._done: deque[Wanted] = deque()
         self._lost: deque[Installed] = deque()  # of spaces that are no more
         self._spaces: weakref.WeakKeyDictionary[SpaceCode, Installed] = weakref.WeakKeyDictionary()
         _all.add(self)
@@ -217,9 +172,8 @@ class Hot:
             with self._lock:
                 if generation != code.generation or not region.kept:
                     continue
-                if region.memory == CHECKED or self._guarded(code):
-                    self._install(code, region)
-                else:
+                fits = region.memory == CHECKED or self._guarded(code)
+                if not (fits and self._install(code, region)):
                     self._count_again(code, region.root, generation)  # another one is to be made
         if installed is not None and installed.pending and self._submitted < AT_ONCE:
             with self._lock:
@@ -272,17 +226,17 @@ class Hot:
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()
-        name = name_of("region", text.encode())
+        name = name_of_request(text)
         space = weakref.ref(code), code.generation
         known = self._making.get(name)
         if known is not None:
             known.spaces.append(space)
             return True
-        wanted = _Wanted(eip, request, name, [space])
-        wanted.data = self._kept(name)
-        if wanted.data is not None:
+        kept_as = name_in_image(code.space, eip, request.memory)
+        wanted = Wanted(eip, request, name, kept_as or name, [space])
+        if kept_as is None and (kept := self._files.get(name)) is not None:
             self.counters["cached"] += 1
-            self._finish(wanted)
+            self._deliver(wanted, kept[1])
             return True
         self._making[name] = wanted
         wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._compiled(wanted))
@@ -293,50 +247,43 @@ class Hot:
             wanted.ready.wait()
         return True
 
-    def _compiled(self, wanted: _Wanted) -> None:
+    def _compiled(self, wanted: Wanted) -> None:
         """A job is done; in the compiler's thread."""
         self._done.append(wanted)
         wanted.ready.set()
         with self._queue_lock:
             self._submitted -= 1
 
-    def _kept(self, name: str) -> bytes | None:
-        try:
-            return (self._cache or object_cache()).get(name)
-        except AiopyvmError:
-            return None  # without a directory nothing is kept
-
-    def _keep(self, name: str, data: bytes) -> None:
-        try:
-            (self._cache or object_cache()).put(name, data)
-        except AiopyvmError:
-            pass  # as above; said in the log by whoever kept the handlers
-
-    def _finish(self, wanted: _Wanted) -> None:
+    def _finish(self, wanted: Wanted) -> None:
+        """The compiler is done with a region."""
         job = wanted.job
-        if job is not None:
-            del self._making[wanted.name]
-            self.compile_seconds += job.seconds
-            if job.data is None:
-                self._bar(wanted, str(job.error))
-                return
-            wanted.data = job.data
-            self.counters["compiled"] += 1
-            self._keep(wanted.name, job.data)
-        assert wanted.data is not None
+        assert job is not None
+        del self._making[wanted.name]
+        self.compile_seconds += job.seconds
+        if job.data is None:
+            self._bar(wanted, str(job.error))
+            return
+        self.counters["compiled"] += 1
+        region = self._deliver(wanted, job.data)
+        if region is not None:
+            self._files.put(wanted.kept_as, region.covered, job.data)
+
+    def _deliver(self, wanted: Wanted, data: bytes) -> Region | None:
+        """Load a region for those who wait for it."""
         try:
-            region = self._load(wanted.root, wanted.data, wanted.request)
+            region = self._load(wanted, data)
         except (BadObjectError, AiopyvmError) as error:
             self._bar(wanted, str(error))
-            return
+            return None
         for reference, generation in wanted.spaces:
             code = reference()
             installed = self._spaces.get(code) if code is not None else None
             if installed is not None:
                 installed.made.append((generation, region))
         self._evict()
+        return region
 
-    def _bar(self, wanted: _Wanted, error: str) -> None:
+    def _bar(self, wanted: Wanted, error: str) -> None:
         """There is no region at this address."""
         self.counters["failed"] += 1
         _log.info("no region at %#x: %s", wanted.root, error.partition("\n")[0])
@@ -344,17 +291,18 @@ class Hot:
             self._barred.clear()
         self._barred.add((wanted.root, wanted.request.blocks[0][1]))
 
-    def _load(self, root: int, data: bytes, request: Request) -> Region:
+    def _load(self, wanted: Wanted, data: bytes) -> Region:
         from aiopyvm.engine.native.regions import Code
-        from aiopyvm.engine.native.regiontext import read_covered
 
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
+        covered = read_covered(ctypes.string_at(at, size), Code(wanted.request.blocks).read)
+        return self._add(wanted.root, loaded, covered, wanted.request.memory)
+
+    def _add(self, root: int, loaded: LoadedObject, covered: Covered, memory: str) -> Region:
+        """A region that is loaded, for spaces to come."""
         perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
-        runs = read_covered(ctypes.string_at(at, size))
-        code = Code(request.blocks)
-        covered = tuple((address, code.read(address, length)) for address, length in runs)
-        region = Region(root, loaded, covered, request.memory)
+        region = Region(root, loaded, covered, memory)
         alike = self._regions.setdefault(root, [])
         alike.insert(0, region)
         self._order.append(region)
@@ -368,15 +316,28 @@ class Hot:
 
     def _adopt(self, code: SpaceCode, eip: int) -> bool:
         """Install a region that was made before, where all of its code is here."""
-        alike = self._regions.get(eip)
-        if not alike:
-            return False
         memory = self._form(code)
-        for region in alike:
+        for region in self._regions.get(eip, ()):
             if region.memory == memory and self._install(code, region):
                 self.counters["adopted"] += 1
                 return True
-        return False
+        return self._fetch(code, eip, memory)
+
+    def _fetch(self, code: SpaceCode, eip: int, memory: str) -> bool:
+        """Install the region that an earlier process made for this place of an image, where all of its code is here."""
+        name = name_in_image(code.space, eip, memory)
+        kept = self._files.get(name) if name is not None and self._bytes < 2 * self._most_bytes else None
+        if kept is None or not all(code.space.view[at : at + len(expected)] == expected for at, expected in kept[0]):
+            return False
+        try:
+            region = self._add(eip, load(kept[1], self._symbols), kept[0], memory)
+        except (BadObjectError, AiopyvmError) as error:
+            _log.info("no region at %#x from an earlier process: %s", eip, error)
+            return False
+        self.counters["cached"] += 1
+        found = self._install(code, region)
+        self._evict()
+        return found
 
     def _install(self, code: SpaceCode, region: Region) -> bool:
         installed = self._spaces.get(code)

@@ -11,9 +11,7 @@ the flags' recipes (`regionwords`) are local variables (`alloca`), which LLVM ma
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import Final
 
 from aiopyvm.engine.native.calls import UNCHANGED, count_hot, define, dispatch, linked_record
 from aiopyvm.engine.native.layout import CHECKED, CPU_OFFSETS, PAGE_TABLE
@@ -21,6 +19,7 @@ from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
 from aiopyvm.engine.native.lower import VECTOR_SIZE
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
+from aiopyvm.engine.native.regionfile import table_of
 from aiopyvm.engine.native.regionops import Operations
 from aiopyvm.engine.native.regions import Flow, Graph, Node, Request, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
@@ -28,8 +27,6 @@ from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.isa.state import GPR32
 from aiopyvm.isa.trace import Tracer, trace
-
-_RUN: Final = struct.Struct("<II")
 
 
 class RegionText:
@@ -224,17 +221,10 @@ def object_text(request: str) -> str:
     graph = Graph(wanted)
     if not graph.nodes:
         raise ValueError("the instruction at the root has no place in a region")
-    covered = graph.covered()
-    table = _RUN.pack(len(covered), 0) + b"".join(_RUN.pack(address, len(code)) for address, code in covered)
+    table = table_of(graph.covered())
     constant = "".join(f"\\{byte:02X}" for byte in table)
     data = f'@covered = hidden constant [{len(table)} x i8] c"{constant}"'
     return module([leave_declarations(), data, RegionText(graph, "region", wanted.memory).write()])
-
-
-def read_covered(data: bytes) -> list[tuple[int, int]]:
-    """The runs (address, bytes) of the constant `covered`, which `data` begins with."""
-    count, _ = _RUN.unpack_from(data, 0)
-    return [_RUN.unpack_from(data, _RUN.size * (index + 1)) for index in range(count)]
 
 
 def _table_index(target: Value) -> Value | None:
@@ -252,4 +242,4 @@ def _last(ops: Sequence[Value], flow: Flow) -> int:
     return len(ops) - {Flow.BRANCH: 3, Flow.JUMP: 1, Flow.COMPUTED: 1}.get(flow, 0)
 
 
-__all__ = ["RegionText", "object_text", "read_covered"]
+__all__ = ["RegionText", "object_text"]
