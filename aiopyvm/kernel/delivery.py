@@ -23,14 +23,14 @@ from aiopyvm.abi.signal import (
 from aiopyvm.abi.time import NS
 from aiopyvm.kernel import lifecycle, send, sigframe
 from aiopyvm.kernel.process import EndReason, Life, Process
-from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
 
 
 def resume(t: Thread) -> int:
     """Finish `t`'s call and deliver its signals, as far as that goes now; return the cost in virtual instructions."""
     cost = 0
-    while t.state is RunState.RUNNABLE:
+    while t.state is RUNNABLE:
         if t.call is not None and t.interrupted is None:
             cost += t.kernel.syscalls.proceed(t)
         elif t.attention:

@@ -18,6 +18,7 @@ from aiopyvm.kernel.tty import ATTRIBUTES
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.mem.space import AddressSpace
 
 MAX_READ = 1 << 20  # what one read of an endless device gives at most: bounded work
 
@@ -57,6 +58,10 @@ class Null(Device):
     def borrow(self, data: bytes | memoryview) -> int:
         """As `write`, which keeps none of it."""
         return self.write(data)
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `borrow`, out of memory."""
+        return self.write(memory.glance(address, n))
 
 
 class Zero(Null):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.mem.backing import Backing
+    from aiopyvm.mem.space import AddressSpace
 
 
 class Unfinished(Errno):
@@ -142,6 +143,20 @@ class File:
     def borrow(self, data: bytes | memoryview) -> int:
         """As `write`, of bytes that are good only until it returns."""
         return self.write(bytes(data))
+
+    def pull(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `read`, into memory: store bytes at `address`, at most `n`; return how many (0: the end of file).
+
+        Where it returns -1, or raises Errno or MemoryFault, nothing was done, and `read` is to be asked.
+        """
+        return -1
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `write`, out of memory: take all `n` bytes at `address`, and return `n`.
+
+        Where it returns -1, or raises Errno or MemoryFault, nothing was done, and `write` is to be asked.
+        """
+        return -1
 
     def pread(self, n: int, offset: int) -> bytes:
         """Like `read` at `offset`; the position stays. Raises Errno(ESPIPE) where there is no position."""

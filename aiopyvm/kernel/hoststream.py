@@ -13,7 +13,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.abi.errno import EAGAIN, EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
@@ -22,6 +22,9 @@ from aiopyvm.abi.stat import S_IFIFO, Stat
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.pipe import PAGE, PIPE_BUF, Pipe, PipeEnd
 from aiopyvm.kernel.wait import WaitQueue
+
+if TYPE_CHECKING:
+    from aiopyvm.mem.space import AddressSpace
 
 CAPACITY: Final = 65536
 
@@ -67,6 +70,7 @@ class BytesInput(Stream):
     def __init__(self, data: bytes, name: str = "pipe:[stdin]") -> None:
         super().__init__(O_RDONLY, name)
         self._data = data
+        self._view = memoryview(data)
         self._at = 0
 
     def read(self, n: int) -> bytes:
@@ -76,9 +80,21 @@ class BytesInput(Stream):
     def lend(self, n: int) -> memoryview:
         """Show the next 1 to `n` bytes; they never change."""
         start = self._at
-        data = memoryview(self._data)[start : start + n]
+        data = self._view[start : start + n]
         self._at = start + len(data)
         return data
+
+    def pull(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `lend`, into memory."""
+        start, left = self._at, len(self._data) - self._at
+        n = n if n < left else left
+        if n:
+            room = memory.room(address, n)
+            if room is None:
+                return -1
+            room[:] = self._view[start : start + n]
+            self._at = start + n
+        return n
 
     def unread(self, data: bytes) -> None:
         """Put back the tail of the last read."""
@@ -230,6 +246,19 @@ class MeteredEnd(PipeEnd):
     def overfull(self) -> bool:
         """More is there than the pipe's capacity, because of `stretch`."""
         return self.elastic is not None and self.pipe.size >= self.elastic and self.pipe.readers > 0
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `borrow`, out of memory."""
+        pipe, meter = self.pipe, self.meter
+        if meter is None:
+            return super().push(memory, address, n)
+        if not n or not pipe.readers or self.elastic is not None:
+            return -1
+        data = memory.read(address, n)
+        if meter.allow(n) < n or pipe.put(data) < 0:
+            return -1
+        meter.wrote(data)
+        return n
 
     def write(self, data: bytes | memoryview) -> int:
         """Take bytes, as many as the meter allows. Raises Errno: EPIPE, EAGAIN, ENOMEM."""

@@ -4,7 +4,7 @@ A runtime makes a `Kernel`, sets `on_runnable` and `on_exit`, and calls `spawn` 
 thread that `on_runnable` names (one it has not seen is new), as long as `thread.state` is RUNNABLE:
 
     cost = kernel.resume(thread)          # finishes a call, delivers signals: at the start of each slice
-    if thread.state is RunState.RUNNABLE:
+    if thread.state is RUNNABLE:
         exit = engine.run(thread.core, budget)
         if exit.reason in (SYSCALL, FAULT):
             cost += kernel.trap(thread, exit)   # afterwards the thread may run on, be PARKED, STOPPED or DEAD
@@ -31,7 +31,7 @@ from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.signals import QueueRoom
-from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.thread import PARKED, RUNNABLE, RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
 from aiopyvm.mem.budget import Unlimited
@@ -152,7 +152,7 @@ class Kernel:
     def trap(self, thread: Thread, exit: Exit) -> int:
         """Handle one engine exit (system call or fault; others: nothing), signals included; return its cost."""
         cost = self.syscalls.enter(thread) if exit.reason == trap.SYSCALL else trap.trap(thread, exit)
-        if thread.attention and thread.state is RunState.RUNNABLE:
+        if thread.attention and thread.state is RUNNABLE:
             cost += delivery.resume(thread)
         return cost
 
@@ -174,7 +174,7 @@ class Kernel:
 
     def parked(self) -> list[tuple[Thread, str]]:
         """Return every thread that cannot run, with what it waits for: a deadlock's detail."""
-        stuck = (RunState.PARKED, RunState.STOPPED)
+        stuck = (PARKED, RunState.STOPPED)
         return [(thread, thread.waits_for) for thread in self.threads.values() if thread.state in stuck]
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Kernel:
     def park(self, thread: Thread, wait: Wait) -> None:
         """Let `thread` wait."""
         thread.wait = wait
-        thread.state = RunState.PARKED
+        thread.state = PARKED
         for queue in wait.queues:
             queue.threads[thread] = None
         if wait.deadline is not None:
@@ -190,13 +190,13 @@ class Kernel:
 
     def wake(self, thread: Thread, queue: WaitQueue) -> None:
         """End the wait of `thread` (if it is parked), because of `queue`."""
-        if thread.state is RunState.PARKED and thread.call is not None:
+        if thread.state is PARKED and thread.call is not None:
             thread.call.queue = queue
             self.unpark(thread, Cause.WOKEN)
 
-    def hand_over(self, thread: Thread, data: bytes | memoryview) -> int:
-        """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data`; return how many,
-        0 where it does not, or it is stopped, or its memory cannot take them now."""
+    def hand_over(self, thread: Thread, data: bytes | memoryview, whole: bool) -> int:
+        """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data` (`whole`: with
+        all of them); return how many, 0 where it does not, or it is stopped, or its memory cannot take them now."""
         wait = thread.wait
         if wait is None or wait.room is None or not self.hands_over or self.away:
             return 0
@@ -205,13 +205,19 @@ class Kernel:
         address, room = wait.room
         n = len(data)
         if n > room:
+            if whole:
+                return 0
             n, data = room, data[:room]
         try:
             thread.memory.write(address, data)
         except MemoryFault:
             return 0  # the call finds out again
         self.syscalls.finish(thread, n)
-        self.unpark(thread, Cause.WOKEN)
+        thread.wait = None  # a wait for bytes alone has no deadline
+        for queue in wait.queues:
+            del queue.threads[thread]
+        thread.state = RUNNABLE
+        self.on_runnable(thread)
         return n
 
     def unpark(self, thread: Thread, cause: Cause) -> None:
@@ -222,7 +228,7 @@ class Kernel:
         if thread.process.stop_signal and not thread.pending_bits() & bit(SIGKILL):
             thread.state = RunState.STOPPED
         else:
-            thread.state = RunState.RUNNABLE
+            thread.state = RUNNABLE
             self.on_runnable(thread)
 
     def leave_queues(self, thread: Thread) -> None:
@@ -238,7 +244,7 @@ class Kernel:
 
     def make_runnable(self, thread: Thread) -> None:
         """Let `thread` run on."""
-        thread.state = RunState.RUNNABLE
+        thread.state = RUNNABLE
         self.on_runnable(thread)
 
     # --- signals ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.memfs import MemFifo
+    from aiopyvm.mem.space import AddressSpace
 
 PAGE = 4096
 PIPE_BUF = 4096
@@ -163,6 +164,38 @@ class Pipe:
             return handed if handed == len(data) else handed + self._keep_rest(data[handed:])
         return self._keep(data)
 
+    def put(self, data: bytes | memoryview) -> int:
+        """Take all of `data`, and return how many bytes these are; -1, and nothing is taken, where it has no room.
+
+        Raises Errno(ENOMEM) when the budget refuses; nothing is taken then.
+        """
+        n = len(data)
+        queue = self.read_queue
+        if queue.threads and not self.size and queue.hand_over(data, whole=True):
+            return n
+        free = (self.slots - self._used) * PAGE
+        if n > free and n > free + self._mergeable(n):
+            return -1
+        return self._keep(data)
+
+    def take(self, room: memoryview) -> None:
+        """Move as many bytes as there is room for, which are there, into `room`."""
+        was_full = self.full
+        n = len(room)
+        chunk, start = self._chunks[0], self._start
+        if len(chunk) - start == n:
+            room[:] = memoryview(chunk)[start:] if start else chunk
+            self._chunks.popleft()
+            self._used -= pages_in(start, len(chunk))
+            self._start = 0
+        else:
+            room[:] = self._take(n)
+        self.size -= n
+        if self._budget is not None:
+            self._budget.charge(-n)
+        if was_full and not self.full:
+            self.write_queue.wake()
+
     def _keep_rest(self, data: bytes | memoryview) -> int:
         """What is left of a write whose beginning was read already."""
         try:
@@ -290,9 +323,26 @@ class PipeEnd(File):
         """As `read`; None for EAGAIN."""
         return self.pipe.find(n)
 
+    def pull(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `lend`, into memory."""
+        pipe = self.pipe
+        size = pipe.size
+        if not size or not n:
+            return -1
+        room = memory.room(address, n if n < size else size)
+        if room is None:
+            return -1
+        pipe.take(room)
+        return len(room)
+
     def write(self, data: bytes | memoryview) -> int:
         """Take bytes. Raises Errno: EPIPE, EAGAIN, ENOMEM."""
         return self.pipe.write(data)
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `borrow`, out of memory."""
+        pipe = self.pipe
+        return pipe.put(memory.glance(address, n)) if n and pipe.readers else -1
 
     def borrow(self, data: bytes | memoryview) -> int:
         """As `write`, which keeps none of it."""

@@ -32,6 +32,12 @@ class RunState(enum.Enum):
     DEAD = "X"
 
 
+# An enumeration looks its members up at each use, and who steps threads asks for these at each step.
+RUNNABLE: Final = RunState.RUNNABLE
+PARKED: Final = RunState.PARKED
+DEAD: Final = RunState.DEAD
+
+
 class Thread:
     """One thread of a process. `memory` is `core.memory`; `process.mm.space` too."""
 
@@ -69,7 +75,7 @@ class Thread:
         self.tid = tid
         self.core = core
         self.memory: AddressSpace = core.memory
-        self.state = RunState.RUNNABLE
+        self.state = RUNNABLE
         self.name = b""  # at most 15 bytes (prctl(2), PR_SET_NAME)
         self.call: Call | None = None  # the system call in progress
         self.wait: Wait | None = None  # what it waits for, while PARKED
@@ -111,7 +117,7 @@ class Thread:
 
     def timer_expired(self, now: int) -> None:
         """The deadline of `wait` passed."""
-        if self.state is RunState.PARKED:
+        if self.state is PARKED:
             self.kernel.unpark(self, Cause.TIMEOUT)
 
     @property

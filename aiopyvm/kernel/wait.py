@@ -161,10 +161,10 @@ class WaitQueue:
                 listener()
         return len(woken)
 
-    def hand_over(self, data: bytes | memoryview) -> int:
-        """Finish the read(2) for which the only one that waits here waits, with the first bytes of `data`; return how
-        many, 0 where there is no such one."""
+    def hand_over(self, data: bytes | memoryview, *, whole: bool = False) -> int:
+        """Finish the read(2) for which the only one that waits here waits, with the first bytes of `data` (`whole`:
+        with all of them); return how many, 0 where there is no such one."""
         if len(self.threads) != 1 or self.listeners:
             return 0
         (thread,) = self.threads
-        return thread.kernel.hand_over(thread, data)
+        return thread.kernel.hand_over(thread, data, whole)

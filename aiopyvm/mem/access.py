@@ -114,6 +114,17 @@ class Accesses(Residence):
             self.protection.ready()
         return self.view[address:end]
 
+    def glance(self, address: int, n: int) -> bytes | memoryview:
+        """As `show`, for a copy that Python itself makes: it bears a fault."""
+        end = address + n
+        if address & 0xFFFFF000 in self.readable and 0 < n and end <= (address | PAGE - 1) + 1:
+            return self.view[address:end]
+        if n <= 0:
+            return b""
+        if self._ready(address, end, "r") & THROUGH:
+            return self._gather(address, end)
+        return self.view[address:end]
+
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in. Raises MemoryFault with the address of the first bad byte; what precedes it is written."""
         n = len(data)
@@ -130,6 +141,17 @@ class Accesses(Residence):
                 self._put(address, memoryview(data)[:good], self._ready(address, fault.address, "w"))
             raise
         self._put(address, data, seen)
+
+    def room(self, address: int, n: int) -> memoryview | None:
+        """The `n` (>= 1) bytes at `address`, to be stored to before anything else is done; None: `write` has to do it.
+
+        Raises MemoryFault.
+        """
+        end = address + n
+        fast = address & 0xFFFFF000 in self.writable and end <= (address | PAGE - 1) + 1
+        if not fast and self._ready(address, end, "w") & (THROUGH | HELD):
+            return None
+        return self.view[address:end]
 
     def read_cstr(self, address: int, limit: int = 4096) -> bytes:
         """The bytes before the first NUL; exactly `limit` bytes when there is none among them. Raises MemoryFault."""

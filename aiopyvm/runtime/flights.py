@@ -33,6 +33,8 @@ FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be calle
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
 SLOW_NS: Final = 15  # an instruction of generated code takes less: where more went by, it was Python that took so long
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
+BUDGET: Final = ExitReason.BUDGET  # an enumeration looks its members up at each use
+PAUSE: Final = ExitReason.PAUSE
 MOST_REACH: Final = 16_000_000
 MOST_CHUNK: Final = 1_000_000  # instructions at once on the event loop's thread
 PATIENCE: Final = 32  # returns of generated code to Python before others have their turn
@@ -99,7 +101,7 @@ class Flight:
         guest = self._guest
         done, left_by = self._touch_down()
         ns = self.call.cpu_ns  # what it waited for a core or the GIL says nothing about the guest
-        if left_by.reason is ExitReason.BUDGET:
+        if left_by.reason is BUDGET:
             guest.reach = max(FIRST_REACH // 4, min(done * FLIGHT_NS // (ns or 1), 4 * guest.reach, MOST_REACH))
         elif ns < WORTH_NS // 2 or not done:  # what it waits for is done on the event loop's thread
             guest.flies = False
@@ -252,9 +254,9 @@ def advance(guest: Guest, left: int) -> int:
     reason = left_by.reason
     if passage is not None and passage.used:
         done += passage.end()
-    elif reason is ExitReason.BUDGET or done >= 1000:
+    elif reason is BUDGET or done >= 1000:
         _learn(guest, done, monotonic_ns() - started, budget)
-    if reason is ExitReason.BUDGET or reason is ExitReason.PAUSE:
+    if reason is BUDGET or reason is PAUSE:
         return done
     return done + guests.leave(guest, left_by)
 
@@ -286,6 +288,6 @@ def _fly(guest: Guest, crew: Crew, left: int) -> bool:
 
 
 def _follow(guest: Guest, left_by: Exit) -> int:
-    if left_by.reason is ExitReason.BUDGET or left_by.reason is ExitReason.PAUSE:
+    if left_by.reason is BUDGET or left_by.reason is PAUSE:
         return 0
     return guests.leave(guest, left_by)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
-from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.thread import DEAD, RUNNABLE, Thread
 from aiopyvm.runtime.passage import Passage
 from aiopyvm.runtime.slices import LONGEST_METERED, rest_of_quantum, shorten, slice_length
 
@@ -36,6 +36,10 @@ FROZEN: Final = 3
 TURN: Final = 4
 AWAY: Final = 5
 LINED_UP: Final = 6
+
+BUDGET: Final = ExitReason.BUDGET  # an enumeration looks its members up at each use
+SYSCALL: Final = ExitReason.SYSCALL
+FAULT: Final = ExitReason.FAULT
 
 CHUNK_NS: Final = 500_000
 FIRST_CHUNK: Final = 200
@@ -56,6 +60,7 @@ class Guest:
         "passage",
         "queued",
         "reach",
+        "rest",
         "run",
         "send",
         "thread",
@@ -73,6 +78,7 @@ class Guest:
         self.lined_up = False  # it waits for a worker
         self.away = False  # it flies or waits for a worker
         self.until_ns = 0  # the present step's
+        self.rest: int | None = None  # what is left of a slice that has begun without the coroutine (brief.py)
         self.passage = None if run.ordered else Passage(self)
         self._coroutine = run_thread(self)
         next(self._coroutine)  # up to the first step
@@ -93,13 +99,16 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
     run, thread = guest.run, guest.thread
     process, ordered, quantum = thread.process, run.ordered, run.quantum
     guest.until_ns = until = yield DONE
-    while thread.state is not RunState.DEAD:
+    while thread.state is not DEAD:
         if process.metered:
             thread.attention = True  # so that the kernel looks at its CPU time
-        company = run.waiting or run.lane.queue.heap
-        left = quantum if company else slice_length(run, process)
+        if guest.rest is not None:
+            left, guest.rest = guest.rest, None
+        else:
+            company = run.waiting or run.lane.queue.heap
+            left = quantum if company else slice_length(run, process)
         spell = quantum if guest.chunk < quantum else guest.chunk  # until others may come first
-        while guest.flight is not None or (left > 0 and run.going and thread.state is RunState.RUNNABLE):
+        while guest.flight is not None or (left > 0 and run.going and thread.state is RUNNABLE):
             if guest.flight is not None:
                 left -= guest.flight.land()
                 spell = turn_length(guest)
@@ -120,7 +129,7 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
                 verdict = _verdict(guest, until, spell)
                 if verdict == DONE:
                     continue
-                over = left <= 0 or not run.going or thread.state is not RunState.RUNNABLE
+                over = left <= 0 or not run.going or thread.state is not RUNNABLE
                 if over and verdict in (PAUSED, TURN):
                     break  # not a pause: what comes meanwhile would prolong the slice
                 guest.until_ns = until = yield verdict
@@ -175,14 +184,14 @@ def advance(guest: Guest, left: int) -> int:
     if done >= budget or done >= 1000:
         guest.adapt(done, monotonic_ns() - started)
     run.executed(done)
-    return done if left_by.reason is ExitReason.BUDGET else done + leave(guest, left_by)
+    return done if left_by.reason is BUDGET else done + leave(guest, left_by)
 
 
 def leave(guest: Guest, left_by: Exit) -> int:
     """Handle an exit other than BUDGET; return its cost."""
     run = guest.run
     run.tick()
-    if left_by.reason is ExitReason.SYSCALL or left_by.reason is ExitReason.FAULT:
+    if left_by.reason in (SYSCALL, FAULT):
         cost = run.kernel.trap(guest.thread, left_by)
         run.cost += cost
         return cost

@@ -14,8 +14,9 @@ share the time of the event loop's thread, by the clock, and that of the workers
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from aiopyvm.runtime.brief import MOST_NS
 from aiopyvm.runtime.fair import FairQueue
 from aiopyvm.runtime.flights import Place
 from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, LINED_UP, PAUSED, TURN
@@ -23,9 +24,6 @@ from aiopyvm.runtime.guest import AWAY, DONE, FROZEN, LINED_UP, PAUSED, TURN
 if TYPE_CHECKING:
     from aiopyvm.host.clock import Timeline
     from aiopyvm.runtime.run import Run
-
-
-MOST_NS: Final = 5_000_000  # that a step is charged with: the host may have stopped us
 
 
 class Lane:

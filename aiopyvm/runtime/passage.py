@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from aiopyvm.kernel.thread import RunState
+from aiopyvm.kernel.thread import RUNNABLE
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.guest import Guest
@@ -50,13 +50,13 @@ class Passage:
         try:
             cost = self._enter(thread)
             attention = thread.attention
-            if attention and thread.state is RunState.RUNNABLE:
+            if attention and thread.state is RUNNABLE:
                 cost += run.kernel.resume(thread)  # as Kernel.trap does
         except Exception as error:  # of who watches the run: not the engine's
             self._error = error
             return 0
         self._spent += cost
-        if thread.call is not None or attention or thread.state is not RunState.RUNNABLE:
+        if thread.call is not None or attention or thread.state is not RUNNABLE:
             return 0
         left: int = self._left - self._spent - (self._cpu.instructions - self._before)
         if left <= 0 or not run.going or run.held or monotonic_ns() >= guest.until_ns:

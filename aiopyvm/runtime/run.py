@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.kernel.process import EndReason
-from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.thread import DEAD, RUNNABLE, Thread
 from aiopyvm.runtime import flights
 from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.guest import Guest
@@ -227,8 +227,7 @@ class Run:
         except StopIteration:
             verdict = guests.DONE
         except Exception as error:
-            self.failure = self.failure or error
-            self.condemn(Reason.CANCELLED, f"{type(error).__name__}: {error}")
+            self.broke(error)
             verdict = guests.DONE
         finally:
             self.inside = False
@@ -239,13 +238,37 @@ class Run:
         if verdict == guests.DONE:
             self._current = None
             state = guest.thread.state
-            if state is RunState.RUNNABLE and not guest.queued:
+            if state is RUNNABLE and not guest.queued:
                 guest.queued = True
                 self.waiting.append(guest)
-            elif state is RunState.DEAD:
+            elif state is DEAD:
                 guest.close()
                 self._guests.pop(guest.thread, None)
         return verdict
+
+    def begin_brief(self) -> Guest | None:
+        """Begin a slice that may be a brief one (brief.py), and return its guest; None: `step` is to begin it."""
+        if self._current is not None or len(self.waiting) != 1 or self.ordered or self.held or not self.going:
+            return None
+        guest, advance = self.waiting[0], self.advance
+        thread = guest.thread
+        if thread.call is not None or thread.attention or thread.state is not RUNNABLE or guest.flies:
+            return None
+        if thread.process.metered or (advance is not flights.advance and advance is not guests.advance):
+            return None
+        self.waiting.clear()
+        guest.queued = False
+        self._current = guest
+        return guest
+
+    def end_brief(self) -> None:
+        """As the end of a slice in `step`: its guest waits."""
+        self._current = None
+        if self.exact_time or self.busy_ns > TICK_NS:
+            self.tick()
+        kernel = self.kernel
+        if self._verdict is not None or kernel.ended or self.on_park or kernel.timers.count != self._timers_told:
+            self.settle()
 
     def settle(self) -> None:
         """After a slice: carry out a verdict, notice the end, and tell the timers."""
@@ -417,6 +440,11 @@ class Run:
         if self.result is None:
             self.failure = self.failure or error
             self.end(Reason.CANCELLED, f"{type(error).__name__}: {error}")
+
+    def broke(self, error: Exception) -> None:
+        """As `fail`, from within the run's own slice."""
+        self.failure = self.failure or error
+        self.condemn(Reason.CANCELLED, f"{type(error).__name__}: {error}")
 
     def deadlocked(self, detail: str) -> None:
         """Nobody can ever wake this run."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from aiopyvm.runtime.brief import brief_slice
 from aiopyvm.runtime.deadlock import find_deadlock
 from aiopyvm.runtime.driver import Driver
 from aiopyvm.runtime.fair import FairQueue
@@ -77,7 +78,9 @@ class Scheduler:
                 lane.queued = True
                 self._step(lane, until_ns)
             if self._current is None and self._lanes.heap:
-                self._current = self._lanes.pop()
+                lane_now = self._current = self._lanes.pop() if landings else self._next_lane(until_ns)
+                if lane_now is not None and lane_now.current is not None and monotonic_ns() >= until_ns:
+                    return True  # in the middle of a slice already
             if self._current is not None:
                 self._step(self._current, until_ns)
             elif lane is None:
@@ -89,6 +92,26 @@ class Scheduler:
             if monotonic_ns() >= until_ns:
                 self._look_at_suspects()
                 return True
+
+    def _next_lane(self, until_ns: int) -> Lane | None:
+        """Run brief slices as long as they are next, and return the lane that comes then; None: there is none, or there
+        is something else to see to."""
+        lanes = self._lanes
+        while lanes.heap:
+            lane = lanes.pop()
+            assert lane is not None
+            if not brief_slice(lane, until_ns):
+                return lane
+            lane.queued = False
+            if lane.queue.heap:
+                self._queue(lane)
+            else:
+                self._suspects.update(dict.fromkeys(lane.runs))
+            if self.flights.busy or (self._timers and self._timers[0][0] <= self.now_ns()):
+                break
+            if monotonic_ns() >= until_ns:
+                break
+        return None
 
     def _step(self, lane: Lane, until_ns: int) -> None:
         """Step a lane, and do what its verdict asks for."""

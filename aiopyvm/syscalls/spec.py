@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.wait import Wait
 
     Handler = Callable[..., "int | Wait"]
+    # Takes the thread and its EBX, ECX and EDX; returns how many bytes it moved, which is the call's result. Where it
+    # returns -1, or raises Errno or MemoryFault, nothing was done, and the handler finds out what there is to do.
+    AtOnce = Callable[[Thread, int, int, int], int]
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
@@ -301,14 +304,17 @@ def read_string(t: Thread, address: int, limit: int, too_long: int) -> bytes:
 class Syscall:
     """One row: number, name, manual page and handler; `decode` and `kinds` are compiled when first needed."""
 
-    __slots__ = ("_kinds", "decode", "handler", "hex_result", "man", "name", "number")
+    __slots__ = ("_kinds", "at_once", "decode", "handler", "hex_result", "man", "name", "number")
 
-    def __init__(self, number: int, name: str, man: str, handler: Handler, hex_result: bool) -> None:
+    def __init__(
+        self, number: int, name: str, man: str, handler: Handler, hex_result: bool, at_once: AtOnce | None = None
+    ) -> None:
         self.number = number
         self.name = name
         self.man = man
         self.handler = handler
         self.hex_result = hex_result
+        self.at_once = at_once
         self._kinds: tuple[Kind, ...] | None = None
         # Turns (thread, argument registers) into the handler's arguments. Raises Errno and MemoryFault.
         self.decode: Callable[[Thread, tuple[int, ...]], tuple[Any, ...]] = self._compile_and_decode
@@ -345,8 +351,11 @@ class Syscall:
 TABLE: Final[dict[int, Syscall]] = {}
 
 
-def syscall(number: int, name: str, *, man: str, hex_result: bool = False) -> Callable[[H], H]:
-    """Enter a handler in the table. `hex_result`: strace shows the result as an address.
+def syscall(
+    number: int, name: str, *, man: str, hex_result: bool = False, at_once: AtOnce | None = None
+) -> Callable[[H], H]:
+    """Enter a handler in the table. `hex_result`: strace shows the result as an address. `at_once` is tried first: it
+    does what the handler would, for a call that moves bytes and neither waits nor fails.
 
     Decorators may be stacked where two numbers share one meaning. Raises ValueError when the number is taken.
     """
@@ -354,7 +363,7 @@ def syscall(number: int, name: str, *, man: str, hex_result: bool = False) -> Ca
     def register(handler: H) -> H:
         if number in TABLE:
             raise ValueError(f"system call {number} is {TABLE[number].name} already, not {name}")
-        TABLE[number] = Syscall(number, name, man, handler, hex_result)
+        TABLE[number] = Syscall(number, name, man, handler, hex_result, at_once)
         return handler
 
     return register

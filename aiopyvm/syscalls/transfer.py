@@ -334,10 +334,29 @@ def _need_offset(file: File, offset: int) -> None:
         raise Errno(ESPIPE)
 
 
+# --- at once: what moves from file to memory, or back, as one piece ---------------------------------------------------
+
+
+def read_at_once(t: Thread, fd: int, address: int, count: int) -> int:
+    """read(2) of what is there already; see `Syscall`."""
+    file = t.process.fds.find(fd)
+    if file is None or count > PIECE or file.flags & O_ACCMODE not in _READABLE:
+        return -1
+    return file.pull(t.memory, address, count)
+
+
+def write_at_once(t: Thread, fd: int, address: int, count: int) -> int:
+    """write(2) of what there is room for; see `Syscall`."""
+    file = t.process.fds.find(fd)
+    if file is None or count > PIECE or file.flags & O_ACCMODE not in _WRITABLE:
+        return -1
+    return file.push(t.memory, address, count)
+
+
 # --- the calls --------------------------------------------------------------------------------------------------------
 
 
-@syscall(3, "read", man="read(2)")
+@syscall(3, "read", man="read(2)", at_once=read_at_once)
 def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     """Read up to `count` bytes."""
     file = open_file(t, fd, _READABLE)
@@ -346,7 +365,7 @@ def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.lend)
 
 
-@syscall(4, "write", man="write(2)")
+@syscall(4, "write", man="write(2)", at_once=write_at_once)
 def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
     """Write `count` bytes."""
     file = open_file(t, fd, _WRITABLE)

@@ -300,7 +300,8 @@ class NativeEngine:
                         return _PAUSED
                     if core.breakpoints:
                         return left
-                    self._guard(space, python=True)
+                    if space.protection is not None:
+                        self._guard(space, python=True)
                     offset = code.enter(cpu.eip)
                     continue
                 if reason == _BUDGET:

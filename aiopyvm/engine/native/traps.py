@@ -11,12 +11,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import importlib
 import logging
 import mmap
 import os
 import signal
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aiopyvm.engine.native.codearena import PAGE, CodeArena
@@ -35,6 +36,8 @@ from aiopyvm.errors import HostRefusedError
 
 _SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
 _SANITIZERS: Final = ("__asan_init", "__tsan_init", "__msan_init")
+_SIGSEGV: Final = int(signal.SIGSEGV)
+_getsignal: Final[Callable[[int], object]] = importlib.import_module("_signal").getsignal  # makes no enumerations
 _log: Final = logging.getLogger("aiopyvm")
 
 
@@ -179,7 +182,7 @@ class Traps:
 
 def _pythons_own() -> tuple[object, object]:
     """What Python code can do about SIGSEGV without help."""
-    return faulthandler.is_enabled(), signal.getsignal(signal.SIGSEGV)
+    return faulthandler.is_enabled(), _getsignal(_SIGSEGV)
 
 
 def _pages(at: int, size: int) -> range:

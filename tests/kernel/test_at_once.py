@@ -1,0 +1,96 @@
+"""Calls that move bytes at once do what their handlers do: the same calls, with and without."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from aiopyvm.abi.fcntl import O_NONBLOCK, O_RDONLY, O_RDWR
+from aiopyvm.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED
+from aiopyvm.kernel.devices import Full, Null, Zero
+from aiopyvm.kernel.hoststream import BytesInput
+from aiopyvm.kernel.pipe import make_pipe
+from aiopyvm.syscalls.table import TABLE
+from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, Machine
+
+END = SCRATCH + SCRATCH_SIZE  # nothing is mapped from here on
+SHARED = 0x20000000  # a shared mapping of 64 KiB, never touched before
+CODE = SCRATCH + 0x20000  # a page whose code is tracked
+SIZES = (0, 1, 3, 100, 4095, 4096, 4097, 20_000, 65_535, 65_536, 65_537, 100_000)
+PLACES = (SCRATCH, SCRATCH + 4095, SHARED, SHARED + 10, CODE, CODE + 60, END - 1, END - 5000, END, 0xFFFFF000, 0)
+Outcome = list[tuple[object, ...]]
+
+
+def _machine() -> Machine:
+    reader, writer = make_pipe(flags=O_NONBLOCK)
+    data = random.Random(2).randbytes(300_000)
+    files = (reader, writer, BytesInput(data), Null(O_RDWR), Full(O_RDWR), Zero(O_RDONLY))
+    m = Machine(files=files, budget=8 << 20)
+    reader.pipe._budget = m.budget
+    assert m.call(m.thread, "mmap2", SHARED, 65536, 3, MAP_SHARED | MAP_ANONYMOUS | 0x10, -1, 0) is not None
+    assert m.call(m.thread, "mmap2", 0x30000000, 65536, 1, MAP_PRIVATE | MAP_ANONYMOUS | 0x10, -1, 0) is not None
+    m.put(bytes(range(256)) * 64)
+    m.thread.memory.track_code(CODE + 64, 64)
+    return m
+
+
+def _run(seed: int) -> Outcome:
+    chance = random.Random(seed)
+    m = _machine()
+    t = m.thread
+    told: list[tuple[int, int]] = []
+    t.memory.code_listeners.append(lambda address, length: told.append((address, length)))
+    outcome: Outcome = []
+    for _ in range(120):
+        name, fd = chance.choice((("read", 0), ("write", 1), ("read", 2), ("write", 3), ("read", 3), ("write", 4)))
+        fd = chance.choice((fd,) * 9 + (0, 1, 5, 5, 9, -1))
+        address = chance.choice((*PLACES, 0x30000000))
+        result = m.call(t, name, fd, address, chance.choice(SIZES))
+        if result is None:  # it waits, at what has no end
+            break
+        pending = t.pending_bits()
+        t.pending.bits = 0
+        outcome.append((name, fd, address, result, pending, m.budget.used, t.system_ns, tuple(told)))
+        told.clear()
+    outcome.append((t.memory.read(SCRATCH, SCRATCH_SIZE), t.memory.read(SHARED, 65536), dict(m.kernel.calls)))
+    return outcome
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_same_calls_do_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = _run(seed)
+    for row in TABLE.values():
+        monkeypatch.setattr(row, "at_once", None)
+    assert _run(seed) == at_once
+
+
+def test_most_of_them_need_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    m = _machine()
+    for row in TABLE.values():
+        if row.at_once is not None:
+            monkeypatch.setattr(row, "handler", None)
+    for n in (1, 4096, 65536):
+        assert m.call(m.thread, "write", 1, SCRATCH, n) == n
+        assert m.call(m.thread, "read", 0, SCRATCH + 1, n) == n
+        assert m.call(m.thread, "read", 2, SHARED, n) == n
+        assert m.call(m.thread, "write", 3, SCRATCH + 1, n) == n
+
+
+def test_a_bug_in_one_ends_its_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(TABLE[3], "at_once", broken)
+    m = _machine()
+    assert m.call(m.thread, "read", 0, SCRATCH, 1) is None
+    assert "read" in str(m.process.failure)
+    assert "ZeroDivisionError" in str(m.process.failure)
+
+
+def test_a_trace_shows_them() -> None:
+    m = _machine()
+    lines: list[str] = []
+    m.kernel.strace = lambda thread, line: lines.append(line)
+    assert m.call(m.thread, "write", 1, SCRATCH, 3) == 3
+    assert lines == ['write(1, "\\0\\1\\2", 3) = 3']
