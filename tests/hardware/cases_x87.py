@@ -49,7 +49,7 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
         flags | 2,
         segments=(0x2B, 0x2B, WHOLE_SELECTOR if rng.randrange(2) else 0, 0),
         fill=rng.choice((0, 1000)),
-        x87=_image(rng),
+        x87=image(rng),
         patches=patches,
     )
 
@@ -66,7 +66,7 @@ def _content(rng: random.Random, row: Row) -> bytes:
     if name == "m80dec":
         return bytes(rng.choice((rng.randrange(10) | rng.randrange(10) << 4, rng.getrandbits(8))) for _ in range(10))
     if name == "m2byte":
-        return struct.pack("<H", _control(rng) | rng.getrandbits(16) & 0xE080)
+        return struct.pack("<H", control(rng) | rng.getrandbits(16) & 0xE080)
     if name in ("m16int", "m32int", "m64int"):
         size = int(name[1:3]) // 8
         edge = rng.choice((0, 1, -1, 1 << 8 * size - 1, (1 << 8 * size - 1) - 1, 10, 100))
@@ -77,7 +77,7 @@ def _content(rng: random.Random, row: Row) -> bytes:
 def _environment(rng: random.Random, size: int, name: str) -> bytes:
     """An environment or a whole state, in the form of 32 or of 16 bits."""
     words = [
-        _control(rng) | rng.getrandbits(16) & 0xE080,
+        control(rng) | rng.getrandbits(16) & 0xE080,
         rng.getrandbits(16),
         rng.choice((0, 0xFFFF, rng.getrandbits(16))),
     ]
@@ -142,19 +142,19 @@ def _memory(rng: random.Random, digit: int, address: int, regs: list[int]) -> by
 # -- the x87's state ---------------------------------------------------------------------------------------------------
 
 
-def _control(rng: random.Random) -> int:
-    """A control word: most have every exception masked."""
-    masks = 0x3F if rng.randrange(4) else rng.getrandbits(6)
+def control(rng: random.Random, unmasked: float = 0.25) -> int:
+    """A control word: all but `unmasked` of them have every exception masked."""
+    masks = 0x3F if rng.random() >= unmasked else rng.getrandbits(6)
     return masks | 0x40 | rng.choice((0x300, 0x300, 0x200, 0x100, 0)) | rng.randrange(4) << 10 | rng.randrange(2) << 12
 
 
-def _image(rng: random.Random) -> bytes:
+def image(rng: random.Random, unmasked: float = 0.25) -> bytes:
     """A state that the hardware can be in: ES and B follow from flags and masks."""
-    control = _control(rng)
+    word = control(rng, unmasked)
     status = rng.getrandbits(16) & 0x7F7F if rng.randrange(2) else rng.getrandbits(16) & 0x7F00
-    if status & ~control & 0x3F and rng.randrange(4):
-        status &= ~0x3F | control  # mostly nothing is pending
-    if status & ~control & 0x3F:
+    if status & ~word & 0x3F and rng.randrange(4):
+        status &= ~0x3F | word  # mostly nothing is pending
+    if status & ~word & 0x3F:
         status |= 0x8080
     tags = 0
     if not rng.randrange(3):
@@ -166,9 +166,9 @@ def _image(rng: random.Random) -> bytes:
     registers = [first, second, *(values.extended(rng) for _ in range(6))]
     if rng.randrange(2):
         rng.shuffle(registers)
-    image = bytearray(values.image(control, status, tags, registers))
-    struct.pack_into("<III", image, 12, rng.getrandbits(32), rng.getrandbits(11) << 16, rng.getrandbits(32))
-    return bytes(image)
+    made = bytearray(values.image(word, status, tags, registers))
+    struct.pack_into("<III", made, 12, rng.getrandbits(32), rng.getrandbits(11) << 16, rng.getrandbits(32))
+    return bytes(made)
 
 
 def _first(rng: random.Random) -> int:

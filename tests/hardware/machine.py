@@ -1,6 +1,7 @@
 """Runs the hardware harness's cases on an engine of ours, and tells how two states differ.
 
-`Machine(engine).run(case)` gives the same `State` as the real CPU should, from the same pages at the same addresses.
+`Machine(engine).run(case)` gives the same `State` as the real CPU should, from the same pages at the same addresses. A
+block is run in two slices, of which the first is short, so that a budget ends in its middle.
 """
 
 from __future__ import annotations
@@ -13,24 +14,42 @@ from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
 from aiopyvm.isa.state import GPR32, SEGMENTS, CpuState
 from aiopyvm.mem.space import AddressSpace
 from tests.hardware.wire import (
+    AREA,
+    AREA_DATA,
+    AREA_END,
     CODE,
     DATA,
     PAGE,
     READ_ONLY,
     READ_ONLY_CONTENTS,
+    SIGVTALRM,
     SMALL_LIMIT,
     SMALL_SELECTOR,
     STACK,
     WHOLE_SELECTOR,
     X87_INITIAL,
     Case,
+    Changes,
     State,
+    Vectors,
     changed_runs,
 )  # fmt: skip
 
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _COMPLETED: Final = 1
-_SIGNALS: Final = {0: 8, 1: 5, 3: 5, 6: 4, 7: 7, 16: 8, 17: 7, 0x80: 31}  # vector to signal; SIGSEGV for the rest
+_SIGNALS: Final = {
+    0: 8,
+    1: 5,
+    3: 5,
+    6: 4,
+    7: 7,
+    16: 8,
+    17: 7,
+    19: 8,
+    0x80: 31,
+}  # vector to signal; SIGSEGV for the rest
+_BLOCK_LIMIT: Final = 30_000  # instructions of a block, more than those of any that ends
+_FIRST_SLICES: Final = 61  # instructions, at most
 _REPEAT_LIMIT: Final = 20_000  # more iterations than a REP can make inside the mapped pages
 _PREFIXES: Final = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
 _STRING_OPCODES: Final = b"\x6c\x6d\x6e\x6f\xa4\xa5\xa6\xa7\xaa\xab\xac\xad\xae\xaf"
@@ -56,24 +75,33 @@ class Machine:
         memory.map(STACK, PAGE, _PROT_READ | _PROT_WRITE)
         memory.poke(READ_ONLY, READ_ONLY_CONTENTS)
         self._code = bytes(PAGE)  # what CODE holds
+        self._has_area = False
 
     def run(self, case: Case) -> State:
         """Execute `case` on the engine and return the state after it."""
         before = self._prepare(case)
         core = Core(make_cpu(case), self.memory)
-        exit_ = self._execute(core, case)
+        exit_ = self._execute_block(core, case) if case.block and not case.single_step else self._execute(core, case)
         vector, error_code, cr2 = _outcome(exit_)
+        signal = _SIGNALS.get(vector, 11)
+        if case.block and not case.single_step and exit_.reason == ExitReason.BUDGET:
+            vector, signal = 0, SIGVTALRM
         cpu = core.cpu
         changes = tuple(
-            run for page in (DATA, STACK) for run in changed_runs(page, before[page], self.memory.peek(page, PAGE))
+            run for page, data in before.items() for run in changed_runs(page, data, self.memory.peek(page, PAGE))
         )
         return State(
             tuple(getattr(cpu, name) for name in GPR32), cpu.eip, cpu.eflags,
             tuple(getattr(cpu, name) for name in ("ds", "es", "fs", "gs", "cs", "ss")),
-            _SIGNALS.get(vector, 11), vector, error_code, cr2, x87_image(cpu), changes,
+            signal, vector, error_code, cr2, x87_image(cpu), changes,
+            *(() if case.ymm is None else (cpu.mxcsr, _changed_vectors(case.ymm, cpu))),
         )  # fmt: skip
 
     def _prepare(self, case: Case) -> dict[int, bytearray]:
+        if case.block and not self._has_area:
+            self.memory.map(AREA, AREA_DATA - AREA, _PROT_READ | _PROT_WRITE | _PROT_EXEC)
+            self.memory.map(AREA_DATA, AREA_END - AREA_DATA, _PROT_READ | _PROT_WRITE)
+            self._has_area = True
         before = case.memory()
         for page, data in before.items():
             self.memory.poke(page, bytes(data))
@@ -85,6 +113,10 @@ class Machine:
 
     def _execute(self, core: Core, case: Case) -> Exit:
         return self._whole(core, case, self.engine.run(core, 1))
+
+    def _execute_block(self, core: Core, case: Case) -> Exit:
+        exit_ = self.engine.run(core, 1 + case.fill % _FIRST_SLICES)
+        return exit_ if exit_.reason != ExitReason.BUDGET else self.engine.run(core, _BLOCK_LIMIT)
 
     def _whole(self, core: Core, case: Case, exit_: Exit) -> Exit:
         """Go on behind the case's first instruction where it is a REP that the hardware did not step."""
@@ -113,7 +145,16 @@ def make_cpu(case: Case) -> CpuState:
     for name, selector in zip(("ds", "es", "fs", "gs"), case.segments, strict=True):
         _load_segment(cpu, name, selector)
     load_x87(cpu, case.x87 or X87_INITIAL)
+    cpu.mxcsr = case.mxcsr
+    for register, data in zip(cpu.ymm, case.ymm or (), strict=False):
+        register[:] = data
     return cpu
+
+
+def _changed_vectors(before: Vectors, cpu: CpuState) -> Changes:
+    """The vector registers that are not as they were, as in `State.ymm`."""
+    after = map(bytes, cpu.ymm)
+    return tuple((n, now) for n, (then, now) in enumerate(zip(before, after, strict=True)) if then != now)
 
 
 def _load_segment(cpu: CpuState, name: str, selector: int) -> None:

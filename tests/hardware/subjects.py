@@ -6,7 +6,7 @@ entered as programs enter one: by a jump through a counted target, whose counter
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from aiopyvm.engine.native.aot import ahead_of_time
@@ -69,8 +69,7 @@ class NativeMachine(Machine):
         super().__init__(self._native, AddressSpace())
 
     def _execute(self, core: Core, case: Case) -> Exit:
-        core.cpu.instructions = self._clock  # else the engine takes one case for the next instruction of the other
-        self._clock += _FAR
+        self._far_from_the_last(core)
         if core.cpu.mode:
             return super()._execute(core, case)  # handlers are of the flat mode alone
         before = self._left()
@@ -79,13 +78,26 @@ class NativeMachine(Machine):
         self.left += self._left() > before
         return exit_
 
+    def _execute_block(self, core: Core, case: Case) -> Exit:
+        self._far_from_the_last(core)
+        start, before = core.cpu.instructions, self._left()
+        exit_ = super()._execute_block(core, case)
+        self.cases += core.cpu.instructions - start
+        self.left += self._left() - before
+        return exit_
+
+    def _far_from_the_last(self, core: Core) -> None:
+        """Else the engine takes one case for the next instruction of the other."""
+        core.cpu.instructions = self._clock
+        self._clock += _FAR
+
     def _left(self) -> int:
         counts = self._native.statistics()
         return counts["instructions_evaluated"] + counts["instructions_python"]
 
     def summary(self) -> str:
-        """How many cases ran in a handler."""
-        return f"{self.cases} cases in the flat mode, {self.left} of them left to Python"
+        """How many cases, or instructions of blocks, ran in a handler."""
+        return f"{self.cases} in the flat mode, {self.left} of them left to Python"
 
 
 class GeneralTable(HandlerTable):
@@ -107,15 +119,25 @@ def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:
     """Have a handler made for every shape of `cases` that can have one."""
     shapes = Shapes(1 << 16)
     demand = table._demand
-    for case in cases:
-        try:
-            shape = shapes.find(decode(case.code))
-        except (DecodeFault, NeedMore):
-            continue
+    for insn in _instructions(cases):
+        shape = shapes.find(insn)
         if table.find(shape.name) is None and demand.want(shape):
             for _ in range(demand.enough):
                 demand.use(shape.name)
     table.collect(BUILD_SECONDS)
+
+
+def _instructions(cases: Iterable[Case]) -> Iterator[Insn]:
+    """The first instruction of each case; those of a block as they follow one another."""
+    for case in cases:
+        at = 0
+        while at < len(case.code):
+            try:
+                insn = decode(case.code[at : at + 15])
+            except (DecodeFault, NeedMore):
+                break
+            yield insn
+            at += insn.length if case.block else len(case.code)
 
 
 class HotMachine(Machine):
@@ -128,7 +150,7 @@ class HotMachine(Machine):
         super().__init__(self._hot, memory)
 
     def summary(self) -> str:
-        """How many cases could become a region, and did."""
+        """How many cases could become a region, and did; of blocks: regions, and instructions executed there."""
         return f"{self.cases} cases in the flat mode, {self.compiled} of them regions, {self.executed} executed there"
 
     def _prepare(self, case: Case) -> dict[int, bytearray]:
@@ -146,17 +168,26 @@ class HotMachine(Machine):
     def _execute(self, core: Core, case: Case) -> Exit:
         if core.cpu.mode:
             return super()._execute(core, case)  # regions are of the flat mode alone
+        exit_ = self._jump(core, lambda: self.engine.run(core, 2))
+        return exit_ if exit_.reason is not ExitReason.BUDGET else self._whole(core, case, exit_)
+
+    def _execute_block(self, core: Core, case: Case) -> Exit:
+        if core.cpu.mode:
+            return super()._execute_block(core, case)
+        return self._jump(core, lambda: super(HotMachine, self)._execute_block(core, case))
+
+    def _jump(self, core: Core, execute: Callable[[], Exit]) -> Exit:
         self.cases += 1
         if self.cases % _FRESH == 0:
             # what is known is bounded, and this one looks for it
             self.engine = self._hot = hot_engine(memory=self._form)
         before = self._counts()
         core.cpu.eip = _JUMPER
-        exit_ = self.engine.run(core, 2)
+        exit_ = execute()
         made, executed = (now - then for now, then in zip(self._counts(), before, strict=True))
         self.compiled += made
         self.executed += executed
-        return exit_ if exit_.reason is not ExitReason.BUDGET else self._whole(core, case, exit_)
+        return exit_
 
     def _counts(self) -> tuple[int, int]:
         """Regions that were made, and instructions that they have executed."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hardware import vectors
 from tests.hardware.harness import available, run_cases
 from tests.hardware.wire import (
+    AREA,
+    AREA_DATA,
     CODE,
     DATA,
     DEFAULT_EIP,
     DEFAULT_ESP,
     PAGE,
     READ_ONLY,
+    SIGVTALRM,
     SMALL_SELECTOR,
     STACK,
     TABLE,
@@ -164,6 +170,94 @@ def test_records_survive_the_round_trip() -> None:
                 ((DATA, b"abc"), (STACK + 4095, b"z")), False)  # fmt: skip
     assert Case.unpack(case.pack()) == case
     state = run(Case(b"\x50"))
+    assert State.unpack(state.pack()) == state
+
+
+YMM = tuple(bytes(range(32 * n, 32 * n + 32)) for n in range(8))
+HAS_AVX = {"avx"} <= set(Path("/proc/cpuinfo").read_text().split())
+
+
+def test_vector_registers_go_in_and_come_out() -> None:
+    after = run(Case(b"\x66\x0f\xef\xca", ymm=YMM, mxcsr=0x9FC0))  # PXOR xmm1, xmm2
+    mixed = bytes(x ^ y for x, y in zip(YMM[1][:16], YMM[2][:16], strict=True))
+    assert after.completed
+    assert after.mxcsr == 0x9FC0
+    assert after.ymm == ((1, mixed + YMM[1][16:]),)
+    assert run(Case(b"\x90")).mxcsr is None
+
+
+@pytest.mark.skipif(not HAS_AVX, reason="this CPU has no AVX")
+def test_upper_halves_go_in_and_come_out() -> None:
+    after = run(Case(b"\xc5\xfd\x6f\xca", ymm=YMM))  # VMOVDQA ymm1, ymm2
+    assert after.ymm == ((1, YMM[2]),)
+    after = run(Case(b"\xc5\xf8\x77", ymm=YMM))  # VZEROUPPER
+    assert after.ymm == tuple((n, YMM[n][:16] + bytes(16)) for n in range(8))
+
+
+def test_exceptions_of_vector_instructions() -> None:
+    ones = struct.pack("<f", 1.0) * 8
+    zeros = bytes(32)
+    divide = b"\x0f\x5e\xc1"  # DIVPS xmm0, xmm1
+    masked = run(Case(divide, ymm=(ones, *([zeros] * 7)), mxcsr=0x1F81))
+    assert (masked.mxcsr, masked.ymm) == (0x1F85, ((0, struct.pack("<f", float("inf")) * 4 + ones[16:]),))
+    unmasked = run(Case(divide, ymm=(ones, *([zeros] * 7)), mxcsr=0x1D80))
+    assert (unmasked.signal, unmasked.vector, unmasked.mxcsr, unmasked.ymm) == (8, 19, 0x1D84, ())
+    aligned = b"\x0f\x28\x05"  # MOVAPS xmm0, [..]
+    assert run(Case(aligned + struct.pack("<I", DATA + 8), ymm=YMM)).vector == 13
+    assert run(Case(aligned + struct.pack("<I", DATA + 16), ymm=YMM)).ymm == ((0, TABLE[16:32] + YMM[0][16:]),)
+
+
+def test_mmx_registers_are_those_of_the_x87() -> None:
+    image = X87_INITIAL[:4] + b"\0\x38\xff\xff" + X87_INITIAL[8:28] + bytes(range(80))
+    after = run(Case(b"\x0f\x6e\xc8", (0x12345678, *Case(b"\x90").regs[1:]), x87=image))  # MOVD mm1, eax
+    # TOP was 7, so ST(2) was R1; now TOP is 0, R1 is ST(1) and nothing is empty
+    assert after.x87[4:6] == b"\0\0"
+    assert after.x87[38:48] == struct.pack("<QH", 0x12345678, 0xFFFF)
+    assert int.from_bytes(after.x87[8:10], "little") & 0xC == 0x8
+
+
+def block(code: bytes, **parts: Any) -> State:
+    return run(Case(code, eip=AREA + PAGE - 6, single_step=False, block=True, **parts))
+
+
+def test_a_block_runs_until_something_ends_it() -> None:
+    after = block(b"\x40\x41\x42" * 4)  # over the page's end
+    assert (after.signal, after.vector, after.eip) == (5, 3, AREA + PAGE + 7)
+    assert after.regs[:3] == (4, 4, 4)
+    assert block(b"\x40\xf4").vector == 13
+    assert (block(b"\xcd\x80").signal, block(b"\xcd\x80").eip) == (31, AREA + PAGE - 4)
+
+
+def test_a_block_may_change_itself() -> None:
+    after = block(b"\xc6\x05" + struct.pack("<I", AREA + PAGE + 3) + b"\x41\x90\x40\x40")  # INC EAX becomes INC ECX
+    assert after.regs[:2] == (1, 1)
+    assert after.changes == ((AREA + PAGE + 3, b"\x41"),)
+
+
+def test_a_block_sees_its_data() -> None:
+    load = b"\xa1" + struct.pack("<I", AREA_DATA + PAGE - 2) + b"\xa3" + struct.pack("<I", AREA_DATA)
+    after = block(load, fill=5)
+    assert after.regs[0] == int.from_bytes(TABLE[5 + PAGE - 2 :][:4], "little")
+    assert run(Case(load[:5])).vector == 14  # only blocks have these pages
+
+
+def test_a_block_that_never_ends_is_ended_and_the_rest_goes_on() -> None:
+    endless = Case(b"\x40\xeb\xfd", eip=AREA, single_step=False, block=True)
+    first, second, third = run_cases([endless, Case(b"\x40"), endless])
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert (first.signal, second.vector, third.signal) == (SIGVTALRM, 1, SIGVTALRM)
+
+
+def test_records_of_blocks_and_vectors_survive_the_round_trip() -> None:
+    case = Case(b"\x90" * 700, eip=AREA + 9, fill=3, patches=((AREA_DATA, b"x"),), single_step=False, mxcsr=0x7FFF,
+                ymm=(*YMM[:4], *(TABLE[3 + 32 * n :][:32] for n in range(4, 8))), block=True)  # fmt: skip
+    packed = case.pack()
+    assert Case.unpack(packed) == case
+    assert len(packed) < 700 + 4 * 32 + 200  # what the table has is not told
+    state = run(Case(b"\x0f\x57\xc0", ymm=YMM))
+    assert state.ymm == ((0, bytes(16) + YMM[0][16:]),)
     assert State.unpack(state.pack()) == state
 
 
