@@ -8,12 +8,11 @@ from typing import Final
 
 from aiopyvm.isa.assemble_lexer import SyntaxProblem
 from aiopyvm.isa.assemble_operands import MemoryText, OperandText, PointerText, RegisterText, ValueText
-from aiopyvm.isa.notation import NP, Field, Pattern
+from aiopyvm.isa.notation import NFX, NP, Field, Pattern
 from aiopyvm.isa.state import SEGMENTS
 from aiopyvm.isa.syntax import Ambiguity, is_far
 
 _SEGMENT_BYTES: Final = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65)
-_OPCODE_ESCAPES: Final = {0: b"", 1: b"\x0f", 2: b"\x0f\x38", 3: b"\x0f\x3a"}
 _RM16: Final = {(3, 6): 0, (3, 7): 1, (5, 6): 2, (5, 7): 3, (6, -1): 4, (7, -1): 5, (5, -1): 6, (3, -1): 7}
 
 
@@ -87,7 +86,9 @@ def _fits_memory(operand: MemoryText, field: Field, pattern: Pattern) -> bool:
 
 def _operand_size(pattern: Pattern, prefixes: Prefixes, ambiguity: Ambiguity) -> int:
     if prefixes.data16:
-        return 0 if pattern.operand_size == 32 else 16
+        return 0 if pattern.operand_size == 32 or pattern.vex is not None else 16
+    if pattern.vex is not None:
+        return 32
     if pattern.operand_size == 16 and ambiguity.needs_data16(pattern):
         return 0
     return 16 if pattern.mandatory == 0x66 else pattern.operand_size or 32
@@ -110,11 +111,14 @@ def _head(
 ) -> bytes | None:
     """The prefixes and the opcode's escape bytes; None where the row cannot have such prefixes."""
     rep = prefixes.rep
-    if pattern.mandatory in (0xF2, 0xF3):
+    if pattern.vex is not None:
+        if rep or prefixes.lock:
+            return None
+    elif pattern.mandatory in (0xF2, 0xF3):
         if rep not in (0, pattern.mandatory):
             return None
         rep = pattern.mandatory
-    elif rep and pattern.mandatory in (NP, 0x66):
+    elif rep and pattern.mandatory in (NP, NFX, 0x66):
         return None
     if pattern.mandatory == NP and operand_size == 16:
         return None
@@ -130,7 +134,14 @@ def _head(
         out.append(0x66)
     if rep:
         out.append(rep)
-    return bytes(out) + _OPCODE_ESCAPES[pattern.opcode >> 8]
+    return bytes(out) + _escape(pattern, operands)
+
+
+def _escape(pattern: Pattern, operands: tuple[OperandText, ...]) -> bytes:
+    if pattern.vex is None:
+        return pattern.escape
+    pairs = zip(operands, pattern.fields, strict=True)
+    return pattern.vex.prefix(sum(o.number for o, f in pairs if f.place == "vvvv" and isinstance(o, RegisterText)))
 
 
 def _segment(prefixes: Prefixes, operands: tuple[OperandText, ...]) -> int:

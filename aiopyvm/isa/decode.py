@@ -1,9 +1,9 @@
 """From bytes to `Insn`: tables derived from the rows of the instruction table.
 
-The prefixes before an opcode make a context (66, 67, last of F2/F3, code size). Each context has one entry per
-opcode, and where a ModRM byte follows, one per value of it: a `_Leaf`, which knows the row, the length and how to
-read each operand. Entries are made when they are first met. Decoded instructions are kept by their bytes and shared.
-Both are bounded: a guest that makes up ever new code finds them emptied.
+The prefixes before an opcode make a context (66, 67, last of F2/F3, code size; behind VEX, pp stands for the first and
+the third). Each context has one entry per opcode, and where a ModRM byte follows, one per value of it: a `_Leaf`, which
+knows the row, the length and how to read each operand. Entries are made when they are first met. Decoded instructions
+are kept by their bytes and shared. Both are bounded: a guest that makes up ever new code finds them emptied.
 
 What always holds: nothing is raised but `DecodeFault` and `NeedMore`, whatever the bytes; an instruction that is
 complete within 15 bytes never needs the 16th; the same bytes give an equal `Insn`.
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
+from aiopyvm.isa import vex
 from aiopyvm.isa.decode_faults import DecodeFault as DecodeFault
 from aiopyvm.isa.decode_faults import NeedMore as NeedMore
-from aiopyvm.isa.decode_lengths import ESCAPES, MAPS, has_modrm, immediate_bytes
+from aiopyvm.isa.decode_lengths import ESCAPES, has_modrm, ignores_mod, immediate_bytes
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.notation import Field, Pattern, best_match, compile_row
 from aiopyvm.isa.spec import Row, table
@@ -33,6 +34,9 @@ _BIT_67: Final = 2
 _REP_SHIFT: Final = 2  # two bits: 0, 1 = F2, 2 = F3
 _BIT_CODE16: Final = 16
 _REPS: Final = (0, 0xF2, 0xF3)
+_NOT_IN_VEX: Final = _BIT_67 | _BIT_CODE16
+_OF_PP: Final = (0, _BIT_66, 2 << _REP_SHIFT, 1 << _REP_SHIFT)
+_VVVV: Final = vex.NO_REGISTER << 3  # in the last byte of VEX
 _PREFIXES: Final = {0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65}
 _SEGMENT_OVERRIDES: Final = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}
 _IS_PREFIX: Final = bytes(byte in _PREFIXES for byte in range(256))
@@ -43,7 +47,7 @@ Reader = Callable[[bytes, int, int], Operand]  # (code, offset of what follows M
 class _Leaf:
     """What is known once prefixes, opcode and ModRM are: how many bytes follow, and what the operands are."""
 
-    __slots__ = ("address_size", "operand_size", "readers", "row", "sib_displacement", "tail")
+    __slots__ = ("address_size", "operand_size", "readers", "row", "sib_displacement", "tail", "unused_vvvv", "vvvv")
 
     def __init__(self, sizes: tuple[int, int], modrm: int, immediates: int) -> None:
         self.operand_size, self.address_size = sizes
@@ -51,6 +55,8 @@ class _Leaf:
         self.sib_displacement = self.address_size == 32 and modrm & 0xC7 == 0x04 and modrm >= 0
         self.row: Row | None = None  # None: #UD, once all bytes are there
         self.readers: tuple[Reader, ...] = ()
+        self.vvvv = 0  # how far before the end of opcode and ModRM the last byte of VEX is, 0: there is none
+        self.unused_vvvv = False
 
     @classmethod
     def of(cls, pattern: Pattern, sizes: tuple[int, int], modrm: int) -> _Leaf:
@@ -60,6 +66,8 @@ class _Leaf:
         offsets = sum(sizes[1] // 8 for field in pattern.fields if field.place == "moffs")
         leaf = cls(sizes, modrm, sum(pattern.immediates) + offsets)
         leaf.row = pattern.row
+        if pattern.vex is not None:
+            leaf.vvvv, leaf.unused_vvvv = 2 + (modrm >= 0), not pattern.has_vvvv
         leaf.readers = tuple(_reader(field, pattern, modrm, sizes[1]) for field in pattern.fields)
         return leaf
 
@@ -76,7 +84,7 @@ class Decoder:
         for pattern in self.patterns:
             for opcode in pattern.opcodes:
                 self._by_opcode.setdefault(opcode, []).append(pattern)
-        self._contexts: list[list[_Entry]] = [[None] * (MAPS << 8) for _ in range(32)]
+        self._contexts: list[list[_Entry]] = [[] for _ in range(32)]  # each is made when it is met
         self._leaves = 0
         self._decoded: tuple[dict[bytes, Insn], dict[bytes, Insn]] = ({}, {})
 
@@ -93,13 +101,18 @@ class Decoder:
                 at, context = _skip_prefixes(code, context)
                 opcode = code[at]
             at += 1
-            entries = self._contexts[context]
             if opcode == 0x0F:
                 opcode = 0x100 | code[at]
                 at += 1
                 if opcode & 0x1F8 == 0x138:
                     opcode = ESCAPES[opcode] << 8 | code[at]
                     at += 1
+            elif opcode & 0xFE == 0xC4 and code[at] >= 0xC0:
+                page, pp, at = vex.read(code, at)
+                context = context & _NOT_IN_VEX | _OF_PP[pp]
+                opcode = page << 8 | code[at]
+                at += 1
+            entries = self._contexts[context] or self._make_context(context)
             entry = entries[opcode] or self._make_entry(context, opcode)
             if isinstance(entry, list):
                 modrm = code[at]
@@ -119,11 +132,16 @@ class Decoder:
         return insn or self._build(leaf, key, at, code16)
 
     def candidates(self, context: int, opcode: int) -> list[Pattern]:
-        """The patterns of an opcode (map << 8 | byte) that the prefixes of `context` (_BIT_66, ...) admit."""
-        operand_size, address_size = _sizes(context)
+        """The patterns of an opcode (page << 8 | byte) that the prefixes of `context` (_BIT_66, ...) admit."""
+        operand_size, address_size = _sizes(context, opcode)
         has_66, rep = bool(context & _BIT_66), _REPS[context >> _REP_SHIFT & 3]
         patterns = self._by_opcode.get(opcode, ())
         return [p for p in patterns if p.accepts(has_66, rep, operand_size, address_size)]
+
+    def _make_context(self, context: int) -> list[_Entry]:
+        entries = self._contexts[context]
+        entries += [None] * (vex.PAGES << 8)
+        return entries
 
     def _make_entry(self, context: int, opcode: int) -> _Leaf | list[_Leaf | None]:
         """Make the entry of an opcode. ModRM belongs to the opcode: prefixes do not change whether there is one."""
@@ -154,11 +172,11 @@ class Decoder:
 
     def _leaf(self, context: int, opcode: int, modrm: int) -> _Leaf:
         self._leaves += 1
-        sizes = _sizes(context)
+        sizes = _sizes(context, opcode)
         candidates = self.candidates(context, opcode)
         if pattern := best_match(candidates, modrm):
             return _Leaf.of(pattern, sizes, modrm)
-        if candidates and candidates[0].ignores_mod:
+        if candidates[0].ignores_mod if candidates else ignores_mod(opcode):
             modrm |= 0xC0
         immediates = sum(candidates[0].immediates) if candidates else immediate_bytes(opcode)
         return _Leaf(sizes, modrm, immediates)
@@ -166,7 +184,7 @@ class Decoder:
     def _build(self, leaf: _Leaf, code: bytes, after_modrm: int, code16: bool) -> Insn:
         if leaf.row is None:
             raise DecodeFault(UD)
-        segment, rep, lock = -1, 0, False
+        segment, rep, lock, has_66 = -1, 0, False, False
         for byte in code:
             if not _IS_PREFIX[byte]:
                 break
@@ -176,6 +194,10 @@ class Decoder:
                 lock = True
             elif byte >= 0xF2:
                 rep = byte
+            elif byte == 0x66:
+                has_66 = True
+        if leaf.vvvv and (lock or rep or has_66 or (leaf.unused_vvvv and ~code[after_modrm - leaf.vvvv] & _VVVV)):
+            raise DecodeFault(UD)
         operands = tuple([reader(code, after_modrm, segment) for reader in leaf.readers])
         insn = Insn(leaf.row, operands, code, leaf.operand_size, leaf.address_size, segment, rep, lock)
         decoded = self._decoded[code16]
@@ -206,9 +228,10 @@ def _short(length: int) -> Exception:
     return DecodeFault(GP) if length >= MAX_LENGTH else NeedMore()
 
 
-def _sizes(context: int) -> tuple[int, int]:
+def _sizes(context: int, opcode: int) -> tuple[int, int]:
     code16 = bool(context & _BIT_CODE16)
-    return (16 if code16 != bool(context & _BIT_66) else 32), (16 if code16 != bool(context & _BIT_67) else 32)
+    short = code16 != bool(context & _BIT_66) and opcode >> 8 < vex.FIRST
+    return (16 if short else 32), (16 if code16 != bool(context & _BIT_67) else 32)
 
 
 # -- operands ----------------------------------------------------------------------------------------------------------
@@ -226,6 +249,8 @@ def _reader(field: Field, pattern: Pattern, modrm: int, address_size: int) -> Re
             return _memory16(modrm, field) if address_size == 16 else _memory32(modrm, field)
         case "opcode":
             return _opcode_register(field)
+        case "vvvv":
+            return _vvvv(field)
         case "moffs":
             return _offset(field, address_size)
         case _:
@@ -245,6 +270,11 @@ def _fixed(field: Field) -> Operand:
 def _opcode_register(field: Field) -> Reader:
     registers = tuple(Register(field.kind, number, field.width) for number in range(8))
     return lambda code, at, segment: registers[code[at - 1] & 7]
+
+
+def _vvvv(field: Field) -> Reader:
+    registers = tuple(Register(field.kind, number, field.width) for number in range(8))
+    return lambda code, at, segment: registers[~code[at - 3] >> 3 & 7]
 
 
 def _in_code(field: Field, immediates: tuple[int, ...]) -> Reader:

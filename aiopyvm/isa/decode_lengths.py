@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# Opcodes (map << 8 | byte) of two bytes without ModRM: rows and holes alike.
+from aiopyvm.isa import vex
+
+# Opcodes (page << 8 | byte) of two bytes without ModRM: rows and holes alike.
 _WITHOUT_MODRM: Final = frozenset(
     0x100 | byte
     for byte in (
@@ -26,7 +28,8 @@ _WITH_IMM8: Final = frozenset(0x100 | b for b in (0x70, 0x71, 0x72, 0x73, 0xA4, 
 
 # What the second opcode byte says about a third: 0F 38..0F 3F, of which only two maps have instructions.
 ESCAPES: Final = {0x138: 2, 0x139: 4, 0x13A: 3, 0x13B: 5, 0x13C: 4, 0x13D: 4, 0x13E: 5, 0x13F: 5}
-MAPS: Final = 6
+_JUMPS: Final = range(0x180, 0x190)  # as lengths go, VEX has them too, and moves to control and debug registers
+_MOVES: Final = range(0x120, 0x124)
 _MAPS_WITH_IMM8: Final = (3, 5)
 
 
@@ -34,9 +37,23 @@ def has_modrm(opcode: int) -> bool:
     """Tell whether ModRM follows an opcode of which the table has no row."""
     if opcode < 0x100:
         return 0xD8 <= opcode <= 0xDF
-    return opcode not in _WITHOUT_MODRM
+    like = _without_vex(opcode)
+    return like not in _WITHOUT_MODRM and (like == opcode or like not in ESCAPES)
+
+
+def ignores_mod(opcode: int) -> bool:
+    """Tell whether ModRM.mod means no displacement, for an opcode of which the table has no row."""
+    return _without_vex(opcode) in _MOVES
 
 
 def immediate_bytes(opcode: int) -> int:
     """The bytes that follow ModRM and the displacement, for an opcode of which the table has no row."""
-    return int(opcode in _WITH_IMM8 or opcode >> 8 in _MAPS_WITH_IMM8)
+    like = _without_vex(opcode)
+    if like != opcode and like in _JUMPS:
+        return 4
+    return int(like in _WITH_IMM8 or like >> 8 in _MAPS_WITH_IMM8)
+
+
+def _without_vex(opcode: int) -> int:
+    """The opcode of the same byte and map without VEX."""
+    return vex.map_of(opcode) << 8 | opcode & 0xFF if opcode >> 8 >= vex.FIRST else opcode

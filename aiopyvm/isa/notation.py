@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.errors import InternalError
 from aiopyvm.isa.state import GPR8, GPR16, GPR32, SEGMENTS
+from aiopyvm.isa.vex import Vex
+from aiopyvm.isa.vex import parse as parse_vex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from aiopyvm.isa.spec import Row
 
 NP: Final = 0  # `Pattern.mandatory`: none of 66, F2, F3 may stand before the opcode
 ANY: Final = -1  # `Pattern.mandatory`: the row does not care
+NFX: Final = -2  # `Pattern.mandatory`: neither F2 nor F3 may stand before the opcode
 
 IMMEDIATE_SIZES: Final = {"ib": 1, "iw": 2, "id": 4, "cb": 1, "cw": 2, "cd": 4, "cp": 6}
 
@@ -47,7 +50,7 @@ FIXED: Final[dict[str, tuple[str, int, int]]] = {
 REGISTERS: Final[dict[str, tuple[str, int, frozenset[int]]]] = {
     "r8": ("gpr", 8, frozenset(range(8))),
     "r16": ("gpr", 16, frozenset(range(8))),
-    "r32": ("gpr", 32, frozenset(range(8))),
+    **{name: ("gpr", 32, frozenset(range(8))) for name in ("r32", "r32a", "r32b")},
     "Sreg": ("sreg", 16, frozenset(range(6))),
     "ST(i)": ("st", 80, frozenset(range(8))),
     **{name: ("mm", 64, frozenset(range(8))) for name in ("mm", "mm1", "mm2")},
@@ -66,6 +69,8 @@ _CODE_SIZES: Final = {  # bytes of code
 _REGISTER_OR_MEMORY: Final = re.compile(r"r(\d*)/m(\d+)")
 _VECTOR_OR_MEMORY: Final = re.compile(r"(mm|xmm)\d?/m(\d+)")
 VECTOR_KINDS: Final = frozenset({"mm", "xmm", "ymm"})  # of registers that instructions are shaped alike for
+_WITHOUT: Final = {"NP": NP, "NFx": NFX}
+_ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 _OPCODE_BYTE: Final = re.compile(r"([0-9A-F]{2})(?:\+(rb|rw|rd|i))?")
 
 _ALL: Final = frozenset(range(8))
@@ -79,9 +84,9 @@ _SIZE_16: Final = {"r16", "r/m16", "m16", "rel16", "ptr16:16", "m16:16", "m16&16
 class Field:
     """Where one operand is.
 
-    `place` is "reg" or "rm" (ModRM), "opcode" (its low three bits), "fixed" (`value`: a register's number or a
-    constant), "imm", "rel", "ptr" (`index` into the pattern's immediates), "moffs". `kind` ("" for memory alone) and
-    `width` describe the register form, `memory_width` (-1 for registers alone) the memory form; `numbers` are the
+    `place` is "reg" or "rm" (ModRM), "vvvv" (VEX), "opcode" (its low three bits), "fixed" (`value`: a register's number
+    or a constant), "imm", "rel", "ptr" (`index` into the pattern's immediates), "moffs". `kind` ("" for memory alone)
+    and `width` describe the register form, `memory_width` (-1 for registers alone) the memory form; `numbers` are the
     register numbers that exist. Immediates are extended to `width` bits, by their sign where `signed`.
     """
 
@@ -98,9 +103,12 @@ class Field:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pattern:
-    """A row, compiled. `opcode` is (map << 8 | byte): map 0 one byte, 1 after 0F, 2 after 0F 38, 3 after 0F 3A.
+    """A row, compiled.
 
-    `mandatory` is ANY, NP or 0x66, 0xF2, 0xF3; `operand_size` and `address_size` are 16, 32 or 0 (either).
+    `opcode` is (page << 8 | byte): page 0 one byte, 1 after 0F, 2 after 0F 38, 3 after 0F 3A; behind VEX, the first of
+    those that match (see `isa/vex.py`).
+
+    `mandatory` is ANY, NP, NFX or 0x66, 0xF2, 0xF3; `operand_size` and `address_size` are 16, 32 or 0 (either).
     `in_opcode`: the opcode's low three bits are a register. `modrm` are the values of ModRM that match, none where
     there is no ModRM byte. Of several patterns that match, the one of the highest `rank` is meant.
     """
@@ -115,11 +123,29 @@ class Pattern:
     rank: tuple[int, int]
     immediates: tuple[int, ...]
     fields: tuple[Field, ...]
+    vex: Vex | None = None
 
     @property
-    def opcodes(self) -> range:
+    def opcodes(self) -> Sequence[int]:
         """The opcodes that match."""
+        if self.vex is not None:
+            return tuple(page << 8 | self.opcode & 0xFF for page in self.vex.pages)
         return range(self.opcode, self.opcode + 8) if self.in_opcode else range(self.opcode, self.opcode + 1)
+
+    @property
+    def prefix(self) -> bytes:
+        """The mandatory prefix, where it is a byte of its own."""
+        return bytes((self.mandatory,)) if self.mandatory > 0 and self.vex is None else b""
+
+    @property
+    def escape(self) -> bytes:
+        """What stands between the prefixes and the opcode's byte: the map's escape bytes, or VEX."""
+        return _ESCAPES[self.opcode >> 8] if self.vex is None else self.vex.prefix()
+
+    @property
+    def has_vvvv(self) -> bool:
+        """Whether VEX.vvvv is an operand."""
+        return any(field.place == "vvvv" for field in self.fields)
 
     @property
     def ignores_mod(self) -> bool:
@@ -135,6 +161,8 @@ class Pattern:
         match self.mandatory:
             case -1:
                 return True
+            case -2:
+                return not rep
             case 0:
                 return not has_66 and not rep
             case 0x66:
@@ -164,20 +192,27 @@ class _Encoding:
     second_plus: bool
     modrm: str
     immediates: tuple[int, ...]
+    vex: Vex | None
 
 
 @lru_cache(1024)
-def _parse_encoding(encoding: str) -> _Encoding:
+def _parse_encoding(encoding: str, operands: tuple[str, ...]) -> _Encoding:
     tokens = re.sub(r"\s*\+\s*", "+", encoding).split()
     sizes = {"o": -1, "a": 0}
     while tokens and tokens[0] in ("o16", "o32", "o*", "a16", "a32"):
         token = tokens.pop(0)
         sizes[token[0]] = 0 if token[1:] == "*" else int(token[1:])
     mandatory = ANY
-    if len(tokens) > 1 and tokens[0] in ("NP", "66", "F2", "F3"):
+    if len(tokens) > 1 and tokens[0] in (*_WITHOUT, "66", "F2", "F3"):
         token = tokens.pop(0)
-        mandatory = NP if token == "NP" else int(token, 16)
+        mandatory = _WITHOUT[token] if token in _WITHOUT else int(token, 16)
+    vex = parse_vex(tokens[0], operands) if tokens else None
+    if vex is not None:
+        tokens.pop(0)
+        sizes["o"], mandatory = 0, vex.mandatory or NP
     opcode, plus = _parse_opcode(tokens)
+    if vex is not None:
+        opcode |= vex.pages[0] << 8
     second, second_plus = -1, False
     if tokens and (match := _OPCODE_BYTE.fullmatch(tokens[0])):
         second, second_plus = int(match[1], 16), match[2] == "i"
@@ -186,7 +221,7 @@ def _parse_encoding(encoding: str) -> _Encoding:
     if unknown := [token for token in tokens if token not in IMMEDIATE_SIZES]:
         raise ValueError(f"no such token: {unknown[0]}")
     immediates = tuple(IMMEDIATE_SIZES[token] for token in tokens)
-    return _Encoding(sizes["o"], sizes["a"], mandatory, opcode, plus, second, second_plus, modrm, immediates)
+    return _Encoding(sizes["o"], sizes["a"], mandatory, opcode, plus, second, second_plus, modrm, immediates, vex)
 
 
 def _parse_opcode(tokens: list[str]) -> tuple[int, str]:
@@ -202,7 +237,7 @@ def _parse_opcode(tokens: list[str]) -> tuple[int, str]:
 
 
 def _compile(row: Row) -> Pattern:
-    e = _parse_encoding(row.encoding)
+    e = _parse_encoding(row.encoding, row.operands)
     if e.modrm and e.second >= 0:
         raise ValueError("both a fixed second byte and ModRM")
     fields = _fields(row, e)
@@ -214,9 +249,10 @@ def _compile(row: Row) -> Pattern:
         address_size=e.address_size,
         in_opcode=bool(e.plus),
         modrm=_modrm_values(e, fields),
-        rank=(0 if e.mandatory in (ANY, NP) else 1, 0 if e.plus or e.second_plus else 2 if e.second >= 0 else 1),
+        rank=(0 if e.mandatory in (ANY, NP, NFX) else 1, 0 if e.plus or e.second_plus else 2 if e.second >= 0 else 1),
         immediates=e.immediates,
         fields=fields,
+        vex=e.vex,
     )
 
 
@@ -261,7 +297,7 @@ def _matching(regs: frozenset[int], rms: frozenset[int], register: bool, memory:
 
 
 def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
-    places = _modrm_places(row.operands, e)
+    places = _modrm_places(row, e)
     fields: list[Field] = []
     index = 0
     narrow = any(map(_is_vector, row.operands))
@@ -303,11 +339,13 @@ def _first_width(before: list[Field], default: int) -> int:
     return (before[0].width or before[0].memory_width or default) if before else default
 
 
-def _modrm_places(operands: Iterable[str], e: _Encoding) -> dict[str, list[str]]:
-    """Which ModRM field each encoded register or memory operand gets: by name, in order of appearance."""
-    encoded = [name for name in operands if name in REGISTERS or name in MEMORY or _either(name)]
+def _modrm_places(row: Row, e: _Encoding) -> dict[str, list[str]]:
+    """Where each encoded register or memory operand is: by name, in order of appearance."""
+    encoded = [name for name in row.operands if name in REGISTERS or name in MEMORY or _either(name)]
     if e.plus:
         slots = ["opcode"]
+    elif e.vex is not None and len(encoded) == 2 + (e.modrm == "r"):
+        slots = _vex_slots(encoded, e, row)
     elif e.second_plus or e.modrm.isdigit():
         slots = ["rm"]
     elif e.modrm == "r":
@@ -322,6 +360,16 @@ def _modrm_places(operands: Iterable[str], e: _Encoding) -> dict[str, list[str]]
     for name, slot in zip(encoded, slots, strict=False):
         places.setdefault(name, []).append(slot)
     return places
+
+
+def _vex_slots(encoded: list[str], e: _Encoding, row: Row) -> list[str]:
+    """Where the operands of a row with VEX.vvvv are, in the manual's letters (Op/En): VM, RMV, MVR or RVM."""
+    memory = [name not in REGISTERS for name in encoded]
+    if e.modrm != "r":
+        return ["vvvv", "rm"]
+    if memory[1]:
+        return ["reg", "rm", "vvvv"]
+    return ["rm", "vvvv", "reg"] if memory[0] or "MVR" in row.attributes else ["reg", "vvvv", "rm"]
 
 
 def _register_or_memory(name: str, places: dict[str, list[str]]) -> Field:

@@ -1,9 +1,10 @@
 """Compares the generated decoder with the instruction table: `python -m tests.engine.decoding --count N --seed S`.
 
 `--files ELF...` adds the code sections of files, decoded from every 64th byte on, `--all` every opcode with every ModRM
-byte behind each of some prefixes. Random bytes are made of prefixes, opcodes and addresses, so that every row of the
-table is met. Records are compared bit by bit; where generated code stops before the table does, it has to be before an
-instruction that it may leave to Python. The exit status is 1 where something differs.
+byte behind each of some prefixes, and every opcode behind VEX. Random bytes are made of prefixes, opcodes and
+addresses, so that every row of the table is met. Records are compared bit by bit; where generated code stops before the
+table does, it has to be before an instruction that it may leave to Python. The exit status is 1 where something
+differs.
 """
 
 from __future__ import annotations
@@ -123,8 +124,13 @@ def random_code(rng: random.Random) -> bytes:
     code = bytearray()
     for _ in range(rng.randint(1, 6)):
         code += bytes(rng.choice(_PREFIXES) for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 14))))
-        if rng.random() < 0.3:
-            code.append(0x0F)
+        match rng.randrange(10):
+            case 0 | 1 | 2:
+                code.append(0x0F)
+            case 3:
+                code += bytes((0xC5, 0xC0 | rng.randrange(64)))
+            case 4:
+                code += bytes((0xC4, 0xE0 | rng.choice((1, 2, 3, 2, 3, rng.randrange(32))), rng.randrange(256)))
         code += bytes((rng.randrange(256), rng.randrange(256), rng.randrange(256)))
         code += rng.choice((b"", bytes(4), b"\0", rng.randbytes(1), rng.randbytes(4), rng.randbytes(8)))
     return bytes(code)
@@ -135,6 +141,13 @@ def all_codes(prefixes: bytes) -> Iterator[bytes]:
     for opcode, modrm in product(range(512), range(256)):
         escape = b"\x0f" if opcode >= 256 else b""
         yield prefixes + escape + bytes((opcode & 255, modrm, modrm ^ 0x5A, 0, 1, 2, 0x80, 4, 0x90))
+
+
+def all_vex() -> Iterator[bytes]:
+    """Every opcode behind VEX, with some ModRM bytes and values of vvvv."""
+    for map_, last, opcode in product((1, 2, 3), range(256), range(256)):
+        modrm = opcode * 37 + last * 11 & 0xFF
+        yield bytes((0xC4, 0xE0 | map_, last, opcode, modrm, modrm ^ 0x5A, 0, 1, 2, 0x80, 4, 0x90))
 
 
 def sections(path: Path) -> Iterator[bytes]:
@@ -159,6 +172,7 @@ def main() -> int:
     codes = chain(
         (random_code(rng) for _ in range(options.count)),
         *(all_codes(prefixes) for prefixes in (*_SETS, *(bytes((byte,)) for byte in _PREFIXES)) if options.all),
+        all_vex() if options.all else (),
     )
     while batch := [code.ljust(MOST_BYTES, b"\x90")[:MOST_BYTES] for code in islice(codes, 1024)]:
         for code, difference in zip(batch, both.every(b"".join(batch), MOST_BYTES), strict=True):

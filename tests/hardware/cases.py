@@ -35,8 +35,6 @@ NOT_RUN: Final = {
     "sysexit": "the host has it (#GP); here it is #UD, as CPUID says",
 }
 
-_OTHERS_UNDER_F3: Final = frozenset({"bsf", "bsr"})  # newer processors have TZCNT and LZCNT there
-
 _EDGES: Final = (
     0, 1, 2, 3, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 0x7F, 0x80, 0x81, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000,
     0x7FFFFFFF, 0x80000000, 0xFFFF8000, 0xFFFFFF80, 0xFFFFFFFE, 0xFFFFFFFF,
@@ -45,7 +43,6 @@ _SELECTORS: Final = (0x23, 0x23, 0x2B, 0x2B, 0, 3, 0x20, 0x28, 0x33, 0x63, 0x6B,
 _STATUS: Final = 0x8D5
 _DF, _NT, _AC, _ID = 1 << 10, 1 << 14, 1 << 18, 1 << 21
 _BASES16: Final = ((3, 6), (3, 7), (5, 6), (5, 7), (6,), (7,), (5,), (3,))
-_ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 _SEGMENT_PREFIXES: Final = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65)
 _STRINGS: Final = frozenset(name + width for name in ("movs", "cmps", "stos", "lods", "scas") for width in "bwd")
 _DS, _ES, _FS, _GS = range(4)  # in Case.segments
@@ -155,8 +152,7 @@ class _Draft:
         either = pattern.operand_size == 0 and pattern.mandatory == ANY
         if pattern.operand_size == 16 or (either and rng.random() < 0.3):
             out.append(0x66)
-        if pattern.mandatory > 0:
-            out.append(pattern.mandatory)
+        out += pattern.prefix
         if pattern.address_size == 16 or (pattern.address_size == 0 and rng.random() < 0.1):
             out.append(0x67)
         if 0x67 in out and rng.random() < 0.8:
@@ -166,7 +162,7 @@ class _Draft:
         if rng.random() < (0.25 if pattern.row.lock else 0.02):
             out.append(0xF0)
         if pattern.mandatory == ANY and rng.random() < (0.6 if pattern.row.rep else 0.03):
-            out.append(0xF2 if pattern.row.name in _OTHERS_UNDER_F3 else rng.choice((0xF2, 0xF3)))
+            out.append(rng.choice((0xF2, 0xF3)))
         rng.shuffle(out)
         if 0x67 in out:
             self.segments[_FS] = self.segments[_GS] = rng.choice((WHOLE_SELECTOR, WHOLE_SELECTOR, SMALL_SELECTOR))
@@ -217,7 +213,7 @@ class _Draft:
     def _opcode(self) -> bytes:
         rng, pattern = self.rng, self.pattern
         opcode = pattern.opcode + (rng.randrange(8) if pattern.in_opcode else 0)
-        out = _ESCAPES[opcode >> 8] + bytes((opcode & 0xFF,))
+        out = self._escape() + bytes((opcode & 0xFF,))
         if pattern.modrm:
             out += self._modrm(rng.choice(sorted(pattern.modrm)))
         for offset in pattern.fields:
@@ -231,6 +227,10 @@ class _Draft:
             offset_bytes = struct.pack("<I", rng.choice((CODE + rng.randrange(PAGE), value(rng))))
             return out + offset_bytes[: pattern.immediates[0] - 2] + struct.pack("<H", rng.choice(_SELECTORS))
         return out + b"".join(immediate(rng, size) for size in pattern.immediates)
+
+    def _escape(self) -> bytes:
+        vex = self.pattern.vex
+        return self.pattern.escape if vex is None else vex.prefix(self.rng.randrange(8) * self.pattern.has_vvvv)
 
     def _modrm(self, modrm: int) -> bytes:
         if modrm >= 0xC0 or any(f.kind in ("cr", "dr") for f in self.pattern.fields):

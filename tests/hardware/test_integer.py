@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from aiopyvm.engine.python import PythonEngine
-from aiopyvm.isa.decode import decode
-from aiopyvm.isa.spec import table
+from aiopyvm.isa.decode import DecodeFault, decode
+from aiopyvm.isa.spec import Row, table
 from aiopyvm.mem.space import AddressSpace
 from tests.hardware import vectors
 from tests.hardware.campaign import compare
@@ -52,9 +52,17 @@ def test_every_row_is_met() -> None:
 
 
 def test_the_recorded_cases_are_of_every_row() -> None:
-    recorded = {decode(case.code).row for name in vectors.names() for case, _ in vectors.load(name)}
+    recorded = {row_of(case) for name in vectors.names() for case, _ in vectors.load(name)}
     missing = {row for row in table() if row not in recorded and row.name not in _NOT_RECORDED | NOT_RUN.keys()}
     assert {str(row) for row in missing} <= {"o* 17  pop ss"}
+
+
+def row_of(case: Case) -> Row | None:
+    """The row of a case's instruction; None: it is none, by its prefixes."""
+    try:
+        return decode(case.code).row
+    except DecodeFault:
+        return None
 
 
 def registers(**values: int) -> tuple[int, int, int, int, int, int, int, int]:

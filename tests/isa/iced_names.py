@@ -11,11 +11,13 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "RESERVEDNOP": ("nop",),
 }
 
-# CPUID features of a Pentium II without MMX: an instruction that needs nothing else belongs into the table.
+# CPUID features of a Pentium II without MMX, and what is there of later ones: an instruction that needs nothing else
+# belongs into the table.
 GENERAL_PURPOSE_FEATURES: Final = frozenset(
     {
         *("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486"),
         *("FPU", "FPU287", "FPU387", "CPUID", "CMOV", "CX8", "TSC", "MSR", "RDPMC", "MULTIBYTENOP", "PAUSE"),
+        *("POPCNT", "LZCNT", "BMI1", "BMI2"),
     }
 )
 
@@ -29,8 +31,6 @@ HOLES: Final[dict[str, str]] = {
 
 # What iced gives a later meaning: iced's mnemonic -> ours, and the reason.
 INSTEAD: Final[dict[str, tuple[str, str]]] = {
-    "TZCNT": ("bsf", "without BMI1 the F3 before BSF means nothing"),
-    "LZCNT": ("bsr", "without LZCNT the F3 before BSR means nothing"),
     "WBNOINVD": ("wbinvd", "without WBNOINVD the F3 before WBINVD means nothing"),
     **dict.fromkeys(
         ("PREFETCHIT0", "PREFETCHIT1", "CLDEMOTE"),

@@ -18,7 +18,6 @@ from aiopyvm.isa.spec import Row, table
 from aiopyvm.isa.state import FLAG_BITS, MODE_ALIGNMENT_CHECK, MODE_NON_FLAT, MODE_X87
 from aiopyvm.isa.trace import Tracer, lockable, trace
 
-ESCAPES = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 MODES = (0, MODE_NON_FLAT | MODE_ALIGNMENT_CHECK | MODE_X87)
 ADDRESS = 0x1000
 
@@ -27,7 +26,7 @@ def _variants(pattern: Pattern) -> Iterator[bytes]:
     """Prefixes that change what the row does."""
     sizes = b"\x66" if pattern.operand_size == 16 else b""
     sizes += b"\x67" if pattern.address_size == 16 else b""
-    mandatory = bytes((pattern.mandatory,)) if pattern.mandatory > 0 else b""
+    mandatory = pattern.prefix
     yield sizes + mandatory
     if pattern.operand_size == 0 and pattern.mandatory == -1:
         yield sizes + b"\x66"
@@ -57,7 +56,7 @@ def instructions(row: Row) -> tuple[Insn, ...]:
     """Instructions of the row: each kind of operand, each prefix that changes its meaning, a few immediates."""
     pattern = compile_row(row)
     rng = random.Random(str(row))
-    opcode = ESCAPES[pattern.opcode >> 8] + bytes(((pattern.opcode & 0xFF) + pattern.in_opcode * 3,))
+    opcode = pattern.escape + bytes(((pattern.opcode & 0xFF) + pattern.in_opcode * 3,))
     out = []
     for prefixes in _variants(pattern):
         for modrm in _modrms(pattern):

@@ -21,6 +21,7 @@ from aiopyvm.engine.native.decodejob import (
     LEARNED_BITS,
     LOCKABLE,
     MULTIPLIER,
+    NO_VVVV,
     STATIC_BASE,
     DecodeJob,
     Learned,
@@ -28,7 +29,8 @@ from aiopyvm.engine.native.decodejob import (
 from aiopyvm.engine.native.decodetables import Tables
 from aiopyvm.engine.native.layout import CPU_OFFSETS, RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.engine.native.llvmtext import Text
-from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
+from aiopyvm.isa import vex
+from aiopyvm.isa.decode_lengths import ESCAPES
 
 _MOST_BYTES: Final = 15
 _OWN_BITS: Final = 12
@@ -182,7 +184,7 @@ class _Decoder:
     def _prefixes(self) -> None:
         t = self.t
         self.set("start", self.get("at"))
-        for name in ("context", "segment", "lock", "modrm", "mod", "value", "high"):
+        for name in ("context", "segment", "lock", "modrm", "mod", "value", "high", "vvvv"):
             self.set(name, 0)
         self._go("prefix")
         t.label("prefix")
@@ -220,7 +222,8 @@ class _Decoder:
             with self._when(self._is(t.fresh(f"and i32 {second}, 248"), 0x38)):
                 page = self._load("@decode_maps", t.fresh(f"and i32 {second}, 7"), 8)
                 self.set("opcode", t.fresh(f"or i32 {t.fresh(f'shl i32 {page}, 8')}, {self._byte()}"))
-        first = t.fresh(f"mul i32 {self.get('context')}, {MAPS << 8}")
+        self._vex()
+        first = t.fresh(f"mul i32 {self.get('context')}, {tables.OPCODES}")
         self.set("leaf", self._load("@decode_opcodes", t.fresh(f"add i32 {first}, {self.get('opcode')}"), 16))
         with self._when(self._is(self.get("leaf"), tables.MORE, "uge")):
             modrm = self._byte()
@@ -244,11 +247,42 @@ class _Decoder:
         self.set("flags", flags)
         lockable = self._is(t.fresh(f"and i32 {flags}, {LOCKABLE}"), 0)
         self._leave_if(t.fresh(f"and i1 {self._is(self.get('lock'), 0, 'ne')}, {lockable}"))
+        no_vvvv = self._is(t.fresh(f"and i32 {flags}, {NO_VVVV}"), 0, "ne")
+        self._leave_if(t.fresh(f"and i1 {no_vvvv}, {self._is(self.get('vvvv'), 0, 'ne')}"))
         self.set("key", self.wide(leaf), 64)
         for name, shift in (
             ("context", tables.KEY_CONTEXT), ("segment", tables.KEY_SEGMENT), ("lock", tables.KEY_LOCK),
         ):  # fmt: skip
             self.include("key", self.wide(self.get(name), shift))
+
+    def _vex(self) -> None:
+        """Where the opcode is a VEX prefix, read it and the opcode behind it (see `isa/vex.py`)."""
+        t = self.t
+        code, opcode = self._input("code", "ptr"), self.get("opcode")
+        either = self._is(t.fresh(f"and i32 {opcode}, 254"), vex.THREE_BYTES)
+        registers = self._is(self._load(code, self.get("at"), 8), 0xC0, "uge")
+        with self._when(t.fresh(f"and i1 {either}, {registers}")):
+            before = t.fresh(f"or i32 {self.get('context')}, {self.get('lock')}")
+            self._leave_if(self._is(before, 0, "ne"))
+            self.set("map", 0)
+            self.set("w", 0)
+            self.set("vex", self._byte())
+            with self._when(self._is(opcode, vex.THREE_BYTES)):
+                number = t.fresh(f"sub i32 {self._bits(self.get('vex'), 0, 31)}, 1")
+                self._leave_if(self._is(number, 3, "uge"))
+                self.set("map", number)
+                self.set("vex", self._byte())
+                self.set("w", self._bits(self.get("vex"), 7, 1))
+            last = self.get("vex")
+            self.set("vvvv", self._bits(t.fresh(f"xor i32 {last}, {vex.NO_REGISTER << 3}"), 3, vex.NO_REGISTER))
+            contexts = sum(context << 4 * pp for pp, context in enumerate(tables.OF_PP))
+            shift = t.fresh(f"shl i32 {self._bits(last, 0, 3)}, 2")
+            self.set("context", self._bits(t.fresh(f"lshr i32 {contexts}, {shift}"), 0, 7))
+            page = t.fresh(f"shl i32 {self.get('map')}, 2")
+            page = t.fresh(f"or i32 {page}, {t.fresh(f'shl i32 {self._bits(last, 2, 1)}, 1')}")
+            page = t.fresh(f"or i32 {page}, {self.get('w')}")
+            page = t.fresh(f"add i32 {page}, {vex.FIRST}")
+            self.set("opcode", t.fresh(f"or i32 {t.fresh(f'shl i32 {page}, 8')}, {self._byte()}"))
 
     def _address(self) -> None:
         """Intel SDM vol. 2A, "ModR/M and SIB Bytes": `base`, `index` (8: none), `displacement` and the key's bits."""
@@ -297,7 +331,8 @@ class _Decoder:
     # -- operands ------------------------------------------------------------------------------------------------------
 
     def _operands(self) -> None:
-        """`word`: registers and length of the record; `values`: its values; in the order of `shapes.parameters`.
+        """`word`: registers of the record, from bit 24 on those that `link` has; `values`: its values; in the order of
+        `shapes.parameters`.
 
         They are read again, `general` being 1, for the general shape, and, it being 2, where that has no handler.
         """
@@ -308,7 +343,7 @@ class _Decoder:
         t.label("operands")
         self.set("at", self.get("operands"))
         self.set("value", 0)
-        self.set("word", 0)
+        self.set("word", 0, 64)
         self.set("register", 0)  # bits into `word`
         t.slot("values", "[4 x i32]", 8)
         t.line("store i64 0, ptr %values")
@@ -323,7 +358,7 @@ class _Decoder:
         modrm = self.get("modrm")
         low = self._bits(self.get("opcode"), 0, 7)
         numbers = {tables.REG: self._bits(modrm, 3, 7), tables.RM: self._bits(modrm, 0, 7), tables.OPCODE: low}
-        labels = {kind: f"o{kind}" for kind in range(1, tables.OFFSET + 1)}
+        labels = {kind: f"o{kind}" for kind in range(1, tables.VVVV + 1)}
         listed = " ".join(f"i32 {number}, label %{label}" for number, label in labels.items())
         t.line(f"switch i32 {kind}, label %ofixed [ i32 {tables.END}, label %oend {listed} ]")
         t.label("ofixed")
@@ -339,15 +374,22 @@ class _Decoder:
             self.include("key", t.fresh(f"shl i64 {self.wide(self._bits(number, 2, 1))}, {shift}"))
             self._register(self._bits(number, 0, 3))
             self._go("operand")
+        t.label(labels[tables.VVVV])
+        self._register(self._bits(self.get("vvvv"), 0, 7))
+        self._go("operand")
         self._memory_operand(labels)
         self._immediates(labels)
         t.label("oend")
 
     def _register(self, number: str) -> None:
         at = self.get("register")
-        placed = self.t.fresh(f"shl i32 {self.t.fresh(f'shl i32 {number}, 2')}, {at}")
-        self.set("word", self.t.fresh(f"or i32 {self.get('word')}, {placed}"))
+        self._place(self.t.fresh(f"shl i32 {number}, 2"))
         self.set("register", self.t.fresh(f"add i32 {at}, 8"))
+
+    def _place(self, field: str) -> None:
+        """Set bits of the field of the register that comes next."""
+        placed = self.t.fresh(f"shl i64 {self.wide(field)}, {self.wide(self.get('register'))}")
+        self.include("word", placed)
 
     def _value(self, value: str) -> None:
         at = self.get("value")
@@ -375,10 +417,8 @@ class _Decoder:
         self._go("operand")
         t.label(any_address)
         self._value(self.get("displacement"))
-        at = self.get("register")
+        self._place(self.get("scale"))
         self._register_or_zero("index")
-        scale = t.fresh(f"shl i32 {self.get('scale')}, {at}")
-        self.set("word", t.fresh(f"or i32 {self.get('word')}, {scale}"))
         self._register_or_zero("base")
         self._go("operand")
 
@@ -487,10 +527,13 @@ class _Decoder:
         rec = t.fresh(f"inttoptr i64 {self.get('rec', 64)} to ptr")
         length = t.fresh(f"sub i32 {self.get('at')}, {self.get('start')}")
         eip = t.fresh(f"add i32 {self._input('eip')}, {self.get('start')}")
-        word = t.fresh(f"or i32 {self.get('word')}, {t.fresh(f'shl i32 {length}, 24')}")
+        registers = self.get("word", 64)
+        word = self._bits(t.fresh(f"trunc i64 {registers} to i32"), 0, 0xFFFFFF)
+        word = t.fresh(f"or i32 {word}, {t.fresh(f'shl i32 {length}, 24')}")
+        more = t.fresh(f"trunc i64 {t.fresh(f'lshr i64 {registers}, 24')} to i32")
         branches = self._is(t.fresh(f"and i32 {self.get('flags')}, {BRANCH}"), 0, "ne")
         values = [t.fresh(f"load i32, ptr {t.fresh(f'getelementptr i32, ptr %values, i64 {n}')}") for n in range(3)]
-        third = t.fresh(f"select i1 {branches}, i32 0, i32 {values[2]}")
+        third = t.fresh(f"select i1 {branches}, i32 0, i32 {t.fresh(f'or i32 {values[2]}, {more}')}")
         at = RECORD_OFFSETS
         for offset, value in (
             (at["handler"], self.get("handler")), (at["eip"], eip), (at["registers"], word), (at["values"], values[0]),

@@ -9,8 +9,8 @@ PADDING: Final = 32  # bytes behind those of the job that `decode` may look at
 LEARNED_BITS: Final = 10  # log2 of the places of a table of what was learned
 
 # What a leaf says of the instruction: control may go elsewhere than to the next one, or there; a procedure is called;
-# LOCK is legal; of a memory operand, the base's number is part of the shape.
-ENDS, FALLS, CALLS, LOCKABLE, STATIC_BASE = 1, 2, 4, 8, 16
+# LOCK is legal; of a memory operand, the base's number is part of the shape; VEX.vvvv names no register.
+ENDS, FALLS, CALLS, LOCKABLE, STATIC_BASE, NO_VVVV = 1, 2, 4, 8, 16, 32
 BRANCH: Final = 1 << 8  # in `DecodeJob.flow`, beside these: the last instruction has a target
 
 _MULTIPLIER_BITS: Final = 64

@@ -12,20 +12,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from aiopyvm.engine.native.decodejob import CALLS, ENDS, FALLS, LOCKABLE, STATIC_BASE, place
+from aiopyvm.engine.native.decodejob import CALLS, ENDS, FALLS, LOCKABLE, NO_VVVV, STATIC_BASE, place
 from aiopyvm.engine.native.records import CALL, NEVER_FALL
 from aiopyvm.engine.shapes import segment_key
+from aiopyvm.isa import vex
 from aiopyvm.isa.decode import Decoder
-from aiopyvm.isa.decode_lengths import ESCAPES, MAPS
+from aiopyvm.isa.decode_lengths import ESCAPES
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Register
 from aiopyvm.isa.notation import VECTOR_KINDS, Field, Pattern, best_match
 
 CONTEXTS: Final = 6  # 66 or not + 2 * (no repeat prefix, F2, F3); addresses of 16 bits are left to Python
+OF_PP: Final = (0, 1, 4, 2)  # what VEX.pp stands for
+OPCODES: Final = vex.UNDEFINED << 8  # of a context
 SLOTS: Final = 16  # of a ModRM table: by reg with memory, then by reg with a register
 MORE: Final = 0x8000  # in an opcode's entry: a ModRM table; in a ModRM table: eight entries by r/m
 
 # The kinds of operands in a leaf's plan; those that are no parameters are not there.
-END, REG, REG8, RM, RM8, OPCODE, OPCODE8, MEMORY, IMMEDIATE, STATIC, RELATIVE, OFFSET = range(12)
+END, REG, REG8, RM, RM8, OPCODE, OPCODE8, MEMORY, IMMEDIATE, STATIC, RELATIVE, OFFSET, VVVV = range(13)
 FIXED: Final = 16  # + a register's number
 
 # A key's bits.
@@ -40,6 +43,7 @@ PREFIXES: Final = {0x66: 1, 0x67: 2, 0xF2: 3, 0xF3: 4, 0xF0: 5} | {
 }
 _PLAN: Final = 4
 _REGISTERS: Final = 3
+_MORE_REGISTERS: Final = 4  # in place of the third value
 _VALUES: Final = 3
 _STATIC_BITS: Final = 16
 _SIZES: Final = {1: 0, 2: 1, 4: 2}
@@ -71,7 +75,7 @@ class Tables:
         self._numbers: dict[Leaf, int] = {}
         self._modrm_numbers: dict[tuple[int, ...], int] = {}
         self._register_numbers: dict[tuple[int, ...], int] = {}
-        self.opcodes = [self._opcode(context, opcode) for context in range(CONTEXTS) for opcode in range(MAPS << 8)]
+        self.opcodes = [self._opcode(context, opcode) for context in range(CONTEXTS) for opcode in range(OPCODES)]
         self.modrms = [entry for table in self._modrm_numbers for entry in table]
         self.registers = [entry for table in self._register_numbers for entry in table]
         self.leaves = [0, *(leaf.packed for leaf in self._numbers)]
@@ -110,7 +114,10 @@ class Tables:
             if opcode in ESCAPES:
                 at += 1
                 opcode = ESCAPES[opcode] << 8 | code[at]
-        entry = self.opcodes[context * (MAPS << 8) + opcode]
+        elif opcode & 0xFE == vex.THREE_BYTES and code[at + 1] >= 0xC0:
+            page, pp, at = vex.read(code, at + 1)
+            context, opcode = OF_PP[pp], page << 8 | code[at]
+        entry = self.opcodes[context * OPCODES + opcode]
         if entry & MORE:
             modrm = code[at + 1]
             entry = self.modrms[(entry & ~MORE) * SLOTS + (modrm >> 3 & 7) + 8 * (modrm >= 0xC0)]
@@ -196,7 +203,10 @@ class _Maker:
         for index, field in enumerate(self.pattern.fields):
             self._operand(field, index in self.pattern.row.static)
         relative = RELATIVE in self.plan
-        if self.registers > _REGISTERS or self.values > _VALUES - relative or len(self.plan) > _PLAN:
+        more = self.registers > _REGISTERS
+        if self.registers > _REGISTERS + _MORE_REGISTERS * (not relative) or len(self.plan) > _PLAN:
+            raise _ForPython
+        if self.values > _VALUES - (relative or more):
             raise _ForPython
         return Leaf(self.pattern, bytes(self.plan), bytes(self.immediates), self._flags(relative), tuple(self.fixed))
 
@@ -206,6 +216,7 @@ class _Maker:
         flags = ENDS * (relative or row.name in NEVER_FALL or row.name == CALL)
         flags |= FALLS * (row.name not in NEVER_FALL and row.name != CALL) | CALLS * (row.name == CALL)
         flags |= LOCKABLE * (row.lock and is_memory[:1] == [True])
+        flags |= NO_VVVV * (self.pattern.vex is not None and not self.pattern.has_vvvv)
         return flags | STATIC_BASE * any(is_memory[index : index + 1] == [True] for index in row.static)
 
     def _is_memory(self, field: Field) -> bool:
@@ -228,6 +239,8 @@ class _Maker:
                 self.values += 1
             case "opcode":
                 self._encoded(field, OPCODE, -1)
+            case "vvvv":
+                self._register(VVVV)
             case "moffs":
                 self.plan.append(OFFSET)
                 self.values += 1

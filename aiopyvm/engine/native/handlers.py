@@ -46,6 +46,7 @@ from aiopyvm.isa.trace import lockable
 
 GENERAL: Final = "g"  # what the names of general shapes begin with
 _REGISTERS: Final = 3
+_IN_LINK: Final = 4  # more of them
 _VALUES: Final = 2
 _SCALES: Final = 3  # the bits of a register's field that a scale may have
 
@@ -55,8 +56,9 @@ class Fields:
     """Where a record has a shape's parameters, as indexes into `engine.shapes.parameters(...)[0]`.
 
     `registers[i]`: the parameter (a register's number n) that field `registers[i]` has as 4 * n. `values[i]`: the one
-    that `values[i]` has, and, where there is no `target`, `link` for i = 2. `target`: `link` is a branch's. `scale`:
-    the parameter (-1: none) in the two low bits of the field whose register is the parameter before it.
+    that `values[i]` has, and, where there is no `target`, `link` for i = 2. `target`: `link` is a branch's; where it
+    and a third value are missing, its bytes are for registers behind the third. `scale`: the parameter (-1: none) in
+    the two low bits of the field whose register is the parameter before it.
     """
 
     registers: tuple[int, ...]
@@ -64,19 +66,21 @@ class Fields:
     target: bool
     scale: int = -1
 
-    def pack(self, values: Sequence[int]) -> bytes:
-        """The field `registers` for the values of the parameters."""
-        numbers = bytes(CPU_OFFSETS["ds_base"] if values[i] == NOWHERE else 4 * values[i] for i in self.registers)
-        packed = bytearray(numbers[:_REGISTERS].ljust(_REGISTERS, b"\0"))
+    def pack(self, values: Sequence[int]) -> tuple[bytes, int]:
+        """The field `registers`, and what `link` has for registers, for the values of the parameters."""
+        packed = bytearray(CPU_OFFSETS["ds_base"] if values[i] == NOWHERE else 4 * values[i] for i in self.registers)
         if self.scale >= 0:
             packed[self.registers.index(self.scale - 1)] |= values[self.scale]
-        return bytes(packed)
+        more = int.from_bytes(packed[_REGISTERS:], "little") if self.fit else 0
+        return bytes(packed[:_REGISTERS].ljust(_REGISTERS, b"\0")), more
 
     @property
     def fit(self) -> bool:
         """Whether a record has room for them."""
-        room = _VALUES if self.target else _VALUES + 1
-        return len(self.registers) <= _REGISTERS and len(self.values) <= room
+        in_link = len(self.registers) > _REGISTERS
+        room = _VALUES if self.target or in_link else _VALUES + 1
+        most = _REGISTERS if self.target else _REGISTERS + _IN_LINK
+        return len(self.registers) <= most and len(self.values) <= room
 
 
 def fields(insn: Insn, general: bool = False) -> Fields:
@@ -185,7 +189,7 @@ class HandlerLowering(Lowering):
         if name[0] != "$":
             return self.field(name)
         at = self.fields.registers.index(int(name[1:]))
-        field = self._record("registers", 8, at)
+        field = self._register_field(at)
         if int(name[1:]) + 1 == self.fields.scale:
             field = self.text.value(f"and i8 {field}, {~_SCALES & 255}")
         offset = self.text.value(f"zext i8 {field} to i64")
@@ -194,10 +198,13 @@ class HandlerLowering(Lowering):
     def vector(self, name: str) -> str:
         if name[0] != "$":
             return super().vector(name)
-        field = self._record("registers", 8, self.fields.registers.index(int(name[2:])))
+        field = self._register_field(self.fields.registers.index(int(name[2:])))
         number = self.text.value(f"zext i8 {field} to i64")
         offset = self.text.value(f"mul i64 {number}, {VECTOR_SIZE // 4}")
         return self.text.value(f"getelementptr i8, ptr {self.field('ymm')}, i64 {offset}")
+
+    def _register_field(self, at: int) -> str:
+        return self._record("registers", 8, at) if at < _REGISTERS else self._record("link", 8, at - _REGISTERS)
 
     def read_register(self, name: str) -> str:
         return self.text.fresh(f"load i32, ptr {self._register(name)}")
@@ -218,10 +225,10 @@ class HandlerLowering(Lowering):
             return self._next_eip()
         if index == self.fields.scale:
             at = self.fields.registers.index(index - 1)
-            return self.text.value(f"zext i8 {self._record('registers', 8, at)} to i32")
+            return self.text.value(f"zext i8 {self._register_field(at)} to i32")
         if index in self.fields.registers:  # a register's number
             at = self.fields.registers.index(index)
-            number = self.text.value(f"lshr i8 {self._record('registers', 8, at)}, 2")
+            number = self.text.value(f"lshr i8 {self._register_field(at)}, 2")
             return self.text.value(f"zext i8 {number} to i32")
         if index not in self.fields.values:
             place = self.text.fresh(f"getelementptr i8, ptr {self._linked_record()}, i64 {RECORD_OFFSETS['eip']}")

@@ -120,9 +120,9 @@ class HandlerTable:
                 missing = shape.name
         name = insn.row.name
         values, relative = parameters(insn, False, shape.general)
-        registers = shape.fields.pack(values)
+        registers, more = shape.fields.pack(values)
         words = [values[i] for i in shape.fields.values]
-        third = words[_THIRD] if len(words) > _THIRD and relative is None else 0
+        third = words[_THIRD] if len(words) > _THIRD and relative is None else more
         branches = relative is not None and bool(insn.operands) and isinstance(insn.operands[-1], Relative)
         return Form(
             handler,

@@ -50,7 +50,8 @@ class Record(ctypes.LittleEndianStructure):
         ("registers", ctypes.c_uint8 * 3),  # parameters: offsets in CpuState (4 * number)
         ("length", ctypes.c_uint8),  # bytes of the instruction: the next EIP is eip + length
         ("values", ctypes.c_uint32 * 2),  # parameters: displacements and immediates
-        ("link", ctypes.c_int32),  # address of the target's record - address of this one; no target: a third value
+        ("link", ctypes.c_int32),  # address of the target's record - address of this one; no target: a third value,
+        # or a byte each for registers behind the third
     )
 
 

@@ -18,7 +18,6 @@ from aiopyvm.isa.notation import Pattern
 _SELDOM: Final = ("privileged", "bcd", "system")  # families of rows; the first are #GP here
 _SELDOM_SHORT: Final = ("branch", "interrupt", "stack", "bits", "shift", "x87_arith", "x87_compare")  # of 16 bits
 _LONG: Final = ("frstor", "fldenv")  # their handlers are
-_ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 _BASE_AND_INDEX: Final = b"\x8b\x08\x01\x00\x00"  # SIB and displacement: [ebx + ecx * 4 + 0x108]
 _HIGH: Final = 4  # the number of AH
 _THREAD_ROWS: Final = frozenset("mov movzx movsx cmp add sub xor or and inc dec test push pop call jmp".split())
@@ -44,7 +43,7 @@ def _is_seldom(pattern: Pattern) -> bool:
 
 def _instructions(decoder: Decoder, pattern: Pattern) -> Iterator[Insn]:
     """Instructions of a row: with prefixes, with registers, with an address."""
-    code = _ESCAPES[pattern.opcode >> 8] + bytes((pattern.opcode + pattern.in_opcode & 0xFF,))  # 90 is NOP
+    code = pattern.escape + bytes((pattern.opcode + pattern.in_opcode & 0xFF,))  # 90 is NOP
     behind = bytes(range(2, 2 + sum(pattern.immediates))) + bytes(4)
     for prefixes in _prefixes(pattern):
         plain = not prefixes or prefixes[:1] not in _MEMORY_PREFIXES
@@ -60,7 +59,7 @@ def _instructions(decoder: Decoder, pattern: Pattern) -> Iterator[Insn]:
 def _prefixes(pattern: Pattern) -> Iterator[bytes]:
     row = pattern.row
     size = b"\x66" if pattern.operand_size == 16 else b""
-    mandatory = bytes((pattern.mandatory,)) if pattern.mandatory > 0 else b""
+    mandatory = pattern.prefix
     repeats = _REPEATS["rep" if row.name in _BIT_SCANS and not size else row.rep]
     for repeat in repeats:
         if not (repeat and size):
