@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.space import AddressSpace
@@ -39,8 +38,7 @@ class ExitReason(enum.IntEnum):
     PAUSE = 5  # a launcher stops before the budget is spent, so that others have their turn; nothing is to be done
 
 
-@dataclass(slots=True)
-class Exit:
+class Exit(NamedTuple):
     """Why and where an engine stopped. Never changed: engines give the same one again.
 
     `vector` is the exception's number (Intel SDM vol. 3A, "Exception and Interrupt Vectors") for FAULT, else -1.
@@ -57,15 +55,24 @@ class Exit:
     stepped: bool = False
 
 
-@dataclass(slots=True)
 class Core:
     """One thread's hardware: registers, the memory they see, and what a debugger asked for."""
 
-    cpu: CpuState
-    memory: AddressSpace
-    rdtsc: Callable[[], int] = lambda: 0  # the time-stamp counter: through the runtime's one door for time
-    breakpoints: set[int] = field(default_factory=set)
-    end_of_code: int = -1
+    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "rdtsc")
+
+    def __init__(
+        self,
+        cpu: CpuState,
+        memory: AddressSpace,
+        rdtsc: Callable[[], int] = lambda: 0,  # the time-stamp counter: through the runtime's one door for time
+        breakpoints: set[int] | None = None,
+        end_of_code: int = -1,
+    ) -> None:
+        self.cpu = cpu
+        self.memory = memory
+        self.rdtsc = rdtsc
+        self.breakpoints = breakpoints if breakpoints is not None else set()
+        self.end_of_code = end_of_code
 
 
 class Engine(Protocol):

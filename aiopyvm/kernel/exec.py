@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, ETXTBSY, Errno
 from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
@@ -45,8 +44,7 @@ PIECES_AT_ONCE: Final = 256
 STACK_LIMIT_MAX: Final = 1 << 30  # what Linux lets a stack grow to at most, gap and mappings considered
 
 
-@dataclass(slots=True)
-class Image:
+class Image(NamedTuple):
     """A program's content and the arguments that scripts on the way to it made."""
 
     content: bytes
@@ -57,8 +55,7 @@ class Image:
     file: File | None = None  # open, where the inode has no name
 
 
-@dataclass(slots=True)
-class Memory:
+class Memory(NamedTuple):
     """A new address space with a program in it."""
 
     space: AddressSpace
@@ -66,15 +63,15 @@ class Memory:
     esp: int
 
 
-@dataclass(slots=True)
 class Loading:
     """A program on its way into a new address space: `mapped` of its pieces are there."""
 
-    image: Image
-    parsed: ElfImage
-    space: AddressSpace
-    bias: int
-    mapped: int = 0
+    def __init__(self, image: Image, parsed: ElfImage, space: AddressSpace, bias: int) -> None:
+        self.image = image
+        self.parsed = parsed
+        self.space = space
+        self.bias = bias
+        self.mapped = 0
 
     def go_on(self) -> bool:
         """Map a number of pieces more; True when all are there. Raises AddressSpaceFull."""
@@ -109,7 +106,7 @@ def spawn(
         exe = name if name[:1] == b"/" else b"/" + name.rpartition(b"/")[2]
         image = Image(program_bytes, list(argv), name, exe, *_as_file(ctx, program_bytes))
     uid, gid = kernel.uid, kernel.gid
-    credentials = Credentials(uid, uid, uid, uid, gid, gid, gid, gid)
+    credentials = Credentials(uid, gid)
     try:
         memory = _load(kernel, image, environ, credentials, flat)
     except AddressSpaceFull as full:
@@ -119,7 +116,7 @@ def spawn(
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
     mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
-    process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials=credentials)
+    process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials)
     ctx.process = process
     process.charged = size
     process.started_ns = kernel.clock.monotonic_ns()

@@ -119,19 +119,15 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
         mm,
         old.fds.share() if flags & abi.CLONE_FILES else old.fds.fork(),
         old.fs,
-        actions=old.actions if flags & abi.CLONE_SIGHAND else old.actions.copy(),
-        limits=list(old.limits),
-        exit_signal=old.exit_signal if flags & abi.CLONE_PARENT else flags & abi.CSIGNAL,
-        vfork_done=not flags & abi.CLONE_VFORK,
-        started_ns=kernel.clock.monotonic_ns(),
+        old.credentials.copy(),
+        old.actions if flags & abi.CLONE_SIGHAND else old.actions.copy(),
+        list(old.limits),
     )
+    process.exit_signal = old.exit_signal if flags & abi.CLONE_PARENT else flags & abi.CSIGNAL
+    process.vfork_done = not flags & abi.CLONE_VFORK
+    process.started_ns = kernel.clock.monotonic_ns()
     if not flags & abi.CLONE_FS:
         process.fs = old.fs.clone(process)
-    credentials = old.credentials
-    process.credentials = type(credentials)(
-        credentials.uid, credentials.euid, credentials.suid, credentials.fsuid,
-        credentials.gid, credentials.egid, credentials.sgid, credentials.fsgid, credentials.groups,
-    )  # fmt: skip
     process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
     process.hold_exe(old.exe_inode, old.exe_file)
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable

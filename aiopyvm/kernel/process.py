@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CPU, default_limits
 from aiopyvm.abi.signal import SIGCHLD, SIGPROF, SIGVTALRM
@@ -50,23 +49,22 @@ class Life(enum.Enum):
     REAPED = "reaped"
 
 
-@dataclass(slots=True)
 class Credentials:
-    """User and group ids (credentials(7)): real, effective, saved, and of the file system."""
+    """User and group ids (credentials(7)): real, effective, saved, and of the file system; supplementary groups."""
 
-    uid: int = 1000
-    euid: int = 1000
-    suid: int = 1000
-    fsuid: int = 1000
-    gid: int = 1000
-    egid: int = 1000
-    sgid: int = 1000
-    fsgid: int = 1000
-    groups: tuple[int, ...] = ()
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = self.euid = self.suid = self.fsuid = uid
+        self.gid = self.egid = self.sgid = self.fsgid = gid
+        self.groups: tuple[int, ...] = ()
+
+    def copy(self) -> Credentials:
+        """Return an independent copy, for a child (fork(2))."""
+        made = Credentials(self.uid, self.gid)
+        made.__dict__.update(self.__dict__)
+        return made
 
 
-@dataclass(slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The last exception that a guest did not survive: its vector, error code, EIP and, for #PF, address and access."""
 
     vector: int
@@ -76,13 +74,13 @@ class Fault:
     access: str = ""
 
 
-@dataclass(slots=True)
 class Usage:
     """CPU time of what is gone: ended threads, or waited-for children (ns), and the largest resident set (pages)."""
 
-    user_ns: int = 0
-    system_ns: int = 0
-    max_pages: int = 0
+    def __init__(self, user_ns: int = 0, system_ns: int = 0, max_pages: int = 0) -> None:
+        self.user_ns = user_ns
+        self.system_ns = system_ns
+        self.max_pages = max_pages
 
     def add(self, other: Usage) -> None:
         """Add another's times; keep the larger resident set."""
@@ -91,24 +89,9 @@ class Usage:
         self.max_pages = max(self.max_pages, other.max_pages)
 
 
-@dataclass(slots=True, eq=False)
 class Process:
     """One process. Its main thread's tid is `pid`; `group` and `session` are the ids of their leaders."""
 
-    kernel: Kernel
-    pid: int
-    parent: Process | None
-    group: int
-    session: int
-    mm: Mm
-    fds: FdTable
-    fs: FsContext
-    actions: Actions = field(default_factory=Actions)
-    pending: Pending = field(init=False)
-    threads: dict[int, Thread] = field(default_factory=dict)
-    children: dict[int, Process] = field(default_factory=dict)
-    credentials: Credentials = field(default_factory=Credentials)
-    limits: list[tuple[int, int]] = field(default_factory=default_limits)  # by RLIMIT_* number: (soft, hard)
     life: Life = Life.ALIVE
     exit_status: int | None = None  # wait(2)'s status word
     end_reason: EndReason | None = None
@@ -133,19 +116,44 @@ class Process:
     subreaper: int = 0
     started_ns: int = 0
     charged: int = 0  # bytes of the budget that the kernel's own records of this process hold
-    usage: Usage = field(default_factory=Usage)
-    child_usage: Usage = field(default_factory=Usage)
-    child_queue: WaitQueue = field(default_factory=lambda: WaitQueue("a child to change state"))
-    vfork_queue: WaitQueue = field(default_factory=lambda: WaitQueue("a vfork child to exec or exit"))
     vfork_done: bool = True
-    real_timer: RealTimer = field(init=False)
-    virtual_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGVTALRM))
-    profile_timer: CpuTimer = field(default_factory=lambda: CpuTimer(SIGPROF))
     metered: bool = False  # a timer or a limit is on its CPU time, which is looked at before each slice
 
-    def __post_init__(self) -> None:
-        self.pending = Pending(self.kernel.queue_room)
+    def __init__(
+        self,
+        kernel: Kernel,
+        pid: int,
+        parent: Process | None,
+        group: int,
+        session: int,
+        mm: Mm,
+        fds: FdTable,
+        fs: FsContext,
+        credentials: Credentials,
+        actions: Actions | None = None,
+        limits: list[tuple[int, int]] | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.mm = mm
+        self.fds = fds
+        self.fs = fs
+        self.credentials = credentials
+        self.actions = actions if actions is not None else Actions()
+        self.limits = limits if limits is not None else default_limits()  # by RLIMIT_* number: (soft, hard)
+        self.threads: dict[int, Thread] = {}
+        self.children: dict[int, Process] = {}
+        self.usage = Usage()
+        self.child_usage = Usage()
+        self.child_queue = WaitQueue("a child to change state")
+        self.vfork_queue = WaitQueue("a vfork child to exec or exit")
+        self.pending = Pending(kernel.queue_room)
         self.real_timer = RealTimer(self)
+        self.virtual_timer = CpuTimer(SIGVTALRM)
+        self.profile_timer = CpuTimer(SIGPROF)
         self.meter()
 
     def meter(self) -> None:

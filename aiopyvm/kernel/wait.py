@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,6 @@ class Restart(enum.Enum):
     EINTR = "EINTR"  # never again
 
 
-@dataclass
 class Wait:
     """What a thread waits for: any of `queues`, or the monotonic clock reaching `deadline` (ns; None: never).
 
@@ -44,14 +42,23 @@ class Wait:
     interrupt it (vfork(2)).
     """
 
-    queues: tuple[WaitQueue, ...] = ()
-    deadline: int | None = None
-    restart: Restart = Restart.SYS
-    reason: str = ""
-    signals: int = 0
-    uninterruptible: bool = False
+    room: tuple[int, int] | None = None  # see FileWait
 
-    room: tuple[int, int] | None = field(default=None, init=False)  # see FileWait
+    def __init__(
+        self,
+        queues: tuple[WaitQueue, ...] = (),
+        deadline: int | None = None,
+        restart: Restart = Restart.SYS,
+        reason: str = "",
+        signals: int = 0,
+        uninterruptible: bool = False,
+    ) -> None:
+        self.queues = queues
+        self.deadline = deadline
+        self.restart = restart
+        self.reason = reason
+        self.signals = signals
+        self.uninterruptible = uninterruptible
 
     @property
     def words(self) -> str:

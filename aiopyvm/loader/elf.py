@@ -11,7 +11,6 @@ import itertools
 import struct
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -68,8 +67,7 @@ class ProgramHeader(NamedTuple):
     align: int
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A PT_LOAD: `filesz` bytes at `offset` of the file, then zeros up to `memsz`, at `vaddr`."""
 
     vaddr: int
@@ -94,7 +92,6 @@ class Segment:
         return page_up(self.vaddr + self.memsz)
 
 
-@dataclass(frozen=True, eq=False)
 class ElfImage:
     """A static program. Addresses are as linked; `position_independent` ones are loaded with a bias.
 
@@ -102,15 +99,28 @@ class ElfImage:
     `read_implies_exec` is set for old programs without PT_GNU_STACK (personality(2), READ_IMPLIES_EXEC).
     """
 
-    data: bytes = field(repr=False)
-    entry: int
-    segments: tuple[Segment, ...]
-    phdr: int
-    phnum: int
-    position_independent: bool
-    align: int
-    stack_prot: int
-    read_implies_exec: bool
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        entry: int,
+        segments: tuple[Segment, ...],
+        phdr: int,
+        phnum: int,
+        position_independent: bool,
+        align: int,
+        stack_prot: int,
+        read_implies_exec: bool,
+    ) -> None:
+        self.data: Final = data
+        self.entry: Final = entry
+        self.segments: Final = segments
+        self.phdr: Final = phdr
+        self.phnum: Final = phnum
+        self.position_independent: Final = position_independent
+        self.align: Final = align
+        self.stack_prot: Final = stack_prot
+        self.read_implies_exec: Final = read_implies_exec
 
     @property
     def start(self) -> int:

@@ -7,7 +7,6 @@ neighbouring segments of one image by one mapping, however many guests run it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from aiopyvm.errors import LoadError
@@ -33,8 +32,7 @@ class Piece(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A program in memory: what the kernel and the first stack need to know of it. Addresses are final.
 
     `brk` is where the program break starts. `stack_prot` and `read_implies_exec` are as in `ElfImage`.

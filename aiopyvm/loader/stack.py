@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
 from aiopyvm.loader.image import Loaded
@@ -34,8 +33,7 @@ AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13,
 AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the program runs as, for the auxiliary vector."""
 
     uid: int = 0
@@ -44,8 +42,10 @@ class Identity:
     egid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FirstStack:
+_ROOT: Final = Identity()
+
+
+class FirstStack(NamedTuple):
     """Where things are: `esp` at the start; the arguments' and the environment's strings (for /proc/self)."""
 
     esp: int
@@ -64,7 +64,7 @@ def build_stack(
     *,
     execfn: bytes,
     random: bytes,
-    identity: Identity = Identity(),
+    identity: Identity = _ROOT,
     hwcap: int = HWCAP,
     stack_limit: int = _STACK_LIMIT,
 ) -> FirstStack:

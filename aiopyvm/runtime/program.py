@@ -6,8 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, ENOENT, ENOMEM, ENOSPC, ENOTDIR, Errno
 from aiopyvm.abi.stat import S_IFMT, S_IFREG
@@ -22,8 +21,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """One program and its arguments. `data` is its content (None: the guest file `path`); `flat` is (load address,
     entry)."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from aiopyvm.errors import GuestFailedError
 from aiopyvm.isa.state import CpuState
@@ -30,8 +29,7 @@ class Reason(enum.Enum):
     END_OF_CODE = "end of code"  # raw bytes ran past their last byte
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The CPU exception that ended a guest: its vector (Intel SDM vol. 3A, "Exception and Interrupt Vectors"), the
     error code that the CPU pushes, the linear address and access ("r", "w" or "x") of a #PF, and EIP."""
 

@@ -7,7 +7,6 @@ never starts closes them. Ends that move do so only after every argument was fou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,15 +28,16 @@ NAMES: Final = ("stdin", "stdout", "stderr")
 UNBOUNDED_KEEPS: Final = 1 << 20  # bytes of streamed output that a result has where output is not limited
 
 
-@dataclass
 class Stdio:
     """What stands behind descriptors 0, 1 and 2."""
 
-    files: list[File] = field(default_factory=list)
     stdin: SendEnd | None = None
     stdout: ReceiveEnd | None = None
     stderr: ReceiveEnd | None = None
-    pumps: list[Pump] = field(default_factory=list)
+
+    def __init__(self) -> None:
+        self.files: list[File] = []
+        self.pumps: list[Pump] = []
 
     def release(self) -> None:
         """Let go of the files: the guest has its own descriptors now, or never will."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from aiopyvm.abi.errno import E2BIG, Errno
@@ -19,14 +18,14 @@ MAX_ARG_STRINGS: Final = 65536  # Linux has no such limit
 AT_ONCE: Final = 2048  # strings read in one step
 
 
-@dataclass(slots=True)
 class Vector:
     """A NULL-terminated array of strings, as far as it has been read: `address` is where it goes on, 0 its end."""
 
-    address: int
-    room: int = ARG_MAX  # for strings, terminators and pointers
-    strings: list[bytes] = field(default_factory=list)
-    seen: dict[int, bytes] = field(default_factory=dict)  # by address: one long string may be there many times
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.room = ARG_MAX  # for strings, terminators and pointers
+        self.strings: list[bytes] = []
+        self.seen: dict[int, bytes] = {}  # by address: one long string may be there many times
 
     def read_some(self, t: Thread) -> None:
         """Read at most AT_ONCE strings more. Raises MemoryFault, and Errno(E2BIG) for a long one, too many or much."""

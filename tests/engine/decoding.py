@@ -13,7 +13,6 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from itertools import chain, islice, product
 from pathlib import Path
@@ -58,7 +57,7 @@ class Decoding:
         if not form.missing:
             return form
         number = self._numbers.setdefault(form.missing, len(self._numbers) + (1 << 31))
-        return replace(form, handler=number, missing="")
+        return form._replace(handler=number, missing="")
 
     def compare(self, code: bytes, stop: int = -1, at: int = 0) -> str:
         """What differs at offset `at` of two pages of `code`; "": nothing."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.blockdecoder import BlockDecoder
@@ -27,16 +26,16 @@ _MOST_USED: Final = 1 << 13  # names of missing handlers that are remembered
 _THIRD: Final = 2  # values that stand elsewhere than in the link
 
 
-@dataclass(frozen=True, slots=True)
 class Steps:
     """Distances from code_base of the handlers of records that are no instructions."""
 
-    stub: int
-    count: int
-    goto: int
-    miss: int
-    end: int
-    step: int
+    def __init__(self, symbols: Mapping[str, int]) -> None:
+        self.stub = symbols["stub"]
+        self.count = symbols["count"]
+        self.goto = symbols["goto"]
+        self.miss = symbols["miss"]
+        self.end = symbols["end"]
+        self.step = symbols["step"]
 
 
 class HandlerTable:
@@ -45,7 +44,7 @@ class HandlerTable:
     def __init__(self, loaded: LoadedObject) -> None:
         self.loaded = loaded
         self.symbols: Mapping[str, int] = loaded.symbols
-        self.steps = Steps(*(loaded.symbols[name] for name in Steps.__slots__))
+        self.steps = Steps(loaded.symbols)
         self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded.address("run"))
         self.version = 0  # how often handlers were added
         self._handlers: dict[str, int] = dict(loaded.symbols)

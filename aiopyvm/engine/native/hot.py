@@ -233,7 +233,7 @@ class Hot:
             known.spaces.append(space)
             return True
         kept_as = name_in_image(code.space, eip, request.memory)
-        wanted = Wanted(eip, request, name, kept_as or name, [space])
+        wanted = Wanted(eip, request, name, kept_as or name, space)
         if kept_as is None and (kept := self._files.get(name)) is not None:
             self.counters["cached"] += 1
             self._deliver(wanted, kept[1])

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiopyvm.engine.native.codearena import CodeArena, code_arena
 from aiopyvm.engine.native.traplayout import TRAP_SIZE, TRAPS
@@ -44,8 +43,7 @@ class BadObjectError(ValueError):
     """An object file that is damaged, or holds what is not supported; the message says what."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """A linked object: bytes for one place of the arena, and the distances from `code_base` of what it defines."""
 
     at: int
@@ -54,8 +52,7 @@ class Image:
     sections: dict[str, tuple[int, int]]  # distance and size of each section that is loaded
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(NamedTuple):
     name: str
     kind: int
     flags: int

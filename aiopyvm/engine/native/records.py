@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.engine.native.decodejob import BRANCH, CALLS, FALLS, DecodeJob
 from aiopyvm.engine.native.recordarena import NO_REGISTERS, RECORD
@@ -30,8 +29,7 @@ _WINDOW: Final = 256  # bytes looked at for a run, in one page
 MOST_FORMS: Final = 1 << 13
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """How an instruction's record is filled, wherever it stands.
 
     `handler` is the handler's distance from code_base. `relative`: a static target, from the next instruction on, cut
@@ -53,8 +51,7 @@ class Form:
     general: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Straight code at `addresses[0]`: the addresses of its instructions, their records without links.
 
     `branches`: (index of the instruction, target, whether passes through it are to be counted). `next`: the address

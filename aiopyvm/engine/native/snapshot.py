@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -44,15 +43,24 @@ class Home(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """The live records of a run, or of its first instructions: `offset` is the first one's."""
 
-    offset: int
-    addresses: tuple[int, ...]
-    end: int  # behind the last byte; may be 1 << 32
-    branches: tuple[tuple[int, int, bool], ...]  # index of the instruction, target, whether passes are counted
-    next: int
+    __slots__ = ("addresses", "branches", "end", "next", "offset")
+
+    def __init__(
+        self,
+        offset: int,
+        addresses: tuple[int, ...],
+        end: int,  # behind the last byte; may be 1 << 32
+        branches: tuple[tuple[int, int, bool], ...],  # index of the instruction, target, whether passes are counted
+        next: int,
+    ) -> None:
+        self.offset = offset
+        self.addresses = addresses
+        self.end = end
+        self.branches = branches
+        self.next = next
 
 
 class Snapshot:
