@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 
 
 class HostEntropy:
@@ -22,6 +21,8 @@ class SeededEntropy:
     __slots__ = ("_random",)
 
     def __init__(self, seed: int | str | bytes, stream: int = 0) -> None:
+        import random  # for those alone who give a seed
+
         text = seed if isinstance(seed, str) else seed.hex() if isinstance(seed, bytes) else str(int(seed))
         self._random = random.Random(f"aiopyvm {type(seed).__name__} {text} {stream}")
 

@@ -27,7 +27,7 @@ def fence(top: bytes, writable: bool) -> frozenset[Place]:
         kept = cache_directory()
     except HostRefusedError:
         return frozenset()  # no home: nothing is kept
-    above = lineage(os.fsencode(kept.parent))
+    above = lineage(os.fsencode(os.path.dirname(kept)))
     granted = lineage(top)
     home = place_of(os.fsencode(kept))
     if home in granted:
@@ -66,7 +66,7 @@ def lineage(path: bytes) -> list[Place]:
         path = above
 
 
-def _made(directory: os.PathLike[str]) -> Place | None:
+def _made(directory: str) -> Place | None:
     """Make the directory now, so that it is known when a later process fills it."""
     try:
         ObjectCache(directory).check()

@@ -7,10 +7,11 @@ loading it is one copy. Where there is none yet a process makes it in the backgr
 
 from __future__ import annotations
 
-import json
 import os
+import struct
 import threading
 import time
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
@@ -27,6 +28,7 @@ CPU_SECONDS: Final = 300.0
 CODEGEN: Final = 2
 PATIENCE_S: Final = 3600.0  # with a builder that somebody else started
 PERIOD_S: Final = 0.1
+_HEAD: Final = struct.Struct("<q3I")  # place, symbols, sections (two numbers each), bytes of names
 
 
 def name(generator: str = GENERATOR) -> str:
@@ -35,23 +37,32 @@ def name(generator: str = GENERATOR) -> str:
 
 
 def pack_image(image: Image) -> bytes:
-    """Return an image as bytes."""
-    head = json.dumps([image.at, list(image.symbols), list(image.symbols.values()), image.sections]).encode()
-    return len(head).to_bytes(4, "little") + head + image.code
+    """Return an image as bytes: how much there is of what, numbers, names, code."""
+    numbers = array("q", image.symbols.values())
+    for section in image.sections.values():
+        numbers.extend(section)
+    names = "\0".join([*image.symbols, *image.sections]).encode()
+    head = _HEAD.pack(image.at, len(image.symbols), len(image.sections), len(names))
+    return b"".join([head, numbers.tobytes(), names, image.code])
 
 
 def unpack_image(data: bytes) -> Image:
     """Undo `pack_image`. Raises BadObjectError."""
-    size = 4 + int.from_bytes(data[:4], "little")
     try:
-        at, names, places, sections = json.loads(data[4:size])
+        at, symbols, sections, size = _HEAD.unpack_from(data)
+        start = _HEAD.size + 8 * (symbols + 2 * sections)
+        numbers = array("q", data[_HEAD.size : start]).tolist()
+        names = data[start : start + size].decode().split("\0")
+        places, bounds = numbers[:symbols], iter(numbers[symbols:])
         image = Image(
-            at, data[size:], dict(zip(names, places, strict=True)), {n: (a, b) for n, (a, b) in sections.items()}
+            at,
+            data[start + size :],
+            dict(zip(names[:symbols], places, strict=True)),
+            dict(zip(names[symbols:], zip(bounds, bounds, strict=True), strict=True)),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, struct.error) as error:
         raise BadObjectError(f"a damaged image: {error}") from None
-    end = at + len(image.code) if isinstance(at, int) else -1
-    if not all(isinstance(n, str) and isinstance(p, int) and at <= p <= end for n, p in image.symbols.items()):
+    if places and not at <= min(places) <= max(places) <= at + len(image.code):
         raise BadObjectError("a damaged image: a symbol is outside of it")
     return image
 

@@ -21,10 +21,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.errors import HostRefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_BYTES: Final = 256 << 20
 MAX_FILE_BYTES: Final = 64 << 20
@@ -56,12 +58,19 @@ class ObjectCache:
     """
 
     def __init__(self, root: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> None:
-        self.root = Path(root)
+        self._root = os.fspath(root)
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
         self._sizes: Counter[str] | None = None  # bytes by kind, and "" in all, as far as this process knows
         self._warned = False
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        from pathlib import Path  # long to import, and most processes only read here
+
+        return Path(self._root)
 
     def check(self) -> None:
         """Make the directory if it is not there. Raises HostRefusedError when it cannot be used, and says why."""
@@ -135,17 +144,17 @@ class ObjectCache:
     def _open(self) -> int:
         try:
             try:
-                fd = os.open(self.root, _DIRECTORY)
+                fd = os.open(self._root, _DIRECTORY)
             except FileNotFoundError:
-                self.root.parent.mkdir(parents=True, exist_ok=True)
-                _make_private(self.root)
-                fd = os.open(self.root, _DIRECTORY)
+                os.makedirs(os.path.dirname(os.path.abspath(self._root)), exist_ok=True)
+                _make_private(self._root)
+                fd = os.open(self._root, _DIRECTORY)
         except OSError as error:
-            raise HostRefusedError(error.errno, f"no cache directory {self.root}: {error.strerror}") from None
+            raise HostRefusedError(error.errno, f"no cache directory {self._root}: {error.strerror}") from None
         reason = _not_private(os.fstat(fd))
         if reason is not None:
             os.close(fd)
-            raise HostRefusedError(1, f"the cache directory {self.root} is not used: {reason}")
+            raise HostRefusedError(1, f"the cache directory {self._root} is not used: {reason}")
         return fd
 
     def _read(self, directory: int, name: str) -> bytes | None:
@@ -158,7 +167,7 @@ class ObjectCache:
             if not found.st_nlink:
                 return None  # it was removed meanwhile, or another one took its place
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or _not_private(found) is not None:
-                raise HostRefusedError(1, f"{self.root / name} is not a private file of this user")
+                raise HostRefusedError(1, f"{os.path.join(self._root, name)} is not a private file of this user")
             content = _read_all(fd, min(found.st_size, MAX_FILE_BYTES))
             os.utime(fd)
         finally:
@@ -208,7 +217,7 @@ class ObjectCache:
 
 
 @functools.cache
-def cache_directory() -> Path:
+def cache_directory() -> str:
     """Return where compiled code is kept: AIOPYVM_CACHE_DIR, or "aiopyvm" in the user's cache directory.
 
     That is $XDG_CACHE_HOME, or ~/.cache (XDG Base Directory Specification). The environment is read once: what is
@@ -216,16 +225,16 @@ def cache_directory() -> Path:
     """
     chosen = os.environ.get("AIOPYVM_CACHE_DIR")
     if chosen:
-        return Path(os.path.abspath(chosen))
+        return os.path.abspath(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
     if not os.path.isabs(base):
         raise HostRefusedError(2, "this user has no home directory for a cache; AIOPYVM_CACHE_DIR can name one")
-    return Path(base) / "aiopyvm"
+    return os.path.join(base, "aiopyvm")
 
 
-_caches: dict[Path, ObjectCache] = {}
+_caches: dict[str, ObjectCache] = {}
 
 
 def object_cache() -> ObjectCache:
@@ -237,7 +246,7 @@ def object_cache() -> ObjectCache:
     return cache
 
 
-def _make_private(root: Path) -> None:
+def _make_private(root: str) -> None:
     try:
         os.mkdir(root, 0o700)
     except FileExistsError:

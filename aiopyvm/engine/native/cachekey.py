@@ -12,12 +12,11 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from aiopyvm.errors import EngineUnavailableError
 
-_PACKAGE: Final = Path(__file__).parents[2]
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SOURCES: Final = ("ir", "isa", "engine", "mem/layout.py")
 _NO_SAY: Final = frozenset(
     {"aot.py", "cache.py", "cachekey.py", "codearena.py", "detached.py", "objectfile.py", "worker.py"}
@@ -52,10 +51,12 @@ def _llvm() -> bytes:
     spec = importlib.util.find_spec("llvmlite")
     if spec is None or spec.origin is None:
         raise EngineUnavailableError("llvmlite is not installed")
-    home = Path(spec.origin).parent
+    home = os.path.dirname(spec.origin)
     try:
-        library = max((file.stat().st_size for file in (home / "binding").glob("*llvmlite.*")), default=0)
-        return (home / "_version.py").read_bytes() + b"%d" % library
+        with os.scandir(os.path.join(home, "binding")) as binding:
+            library = max((entry.stat().st_size for entry in binding if "llvmlite." in entry.name), default=0)
+        with open(os.path.join(home, "_version.py"), "rb") as file:
+            return file.read() + b"%d" % library
     except OSError as error:
         raise EngineUnavailableError(f"llvmlite is not whole: {error}") from None
 
@@ -80,15 +81,16 @@ def _sources() -> bytes:
     for path in sorted(_files()):
         with open(path, "rb", buffering=0) as file:
             content = file.read()
-        digest.update(f"{path[len(str(_PACKAGE)) :]}\0{len(content)}\0".encode())
+        digest.update(f"{path[len(_PACKAGE) :]}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.digest()
 
 
 def _files() -> Iterator[str]:
     """Yield the paths of all files that have a say."""
-    todo = [str(_PACKAGE / name) for name in _SOURCES if (_PACKAGE / name).is_dir()]
-    yield from (str(_PACKAGE / name) for name in _SOURCES if (_PACKAGE / name).is_file())
+    named = [os.path.join(_PACKAGE, name) for name in _SOURCES]
+    todo = [path for path in named if os.path.isdir(path)]
+    yield from (path for path in named if os.path.isfile(path))
     while todo:
         with os.scandir(todo.pop()) as entries:
             for entry in entries:

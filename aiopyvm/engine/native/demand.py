@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.objectfile import BadObjectError, load
-from aiopyvm.engine.native.worker import CompileError, Job, compiler
 from aiopyvm.errors import AiopyvmError
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.handlers import Shape
+    from aiopyvm.engine.native.worker import Job
 
 ENOUGH: Final = 32  # uses of a shape before a handler is made for it
 MOST: Final = 4096  # handlers
@@ -86,6 +86,8 @@ class Demand:
     def collect(self, timeout: float | None = 0) -> Iterable[Mapping[str, int]]:
         """Yield the symbols of each object that was made; with `timeout` of each that can be made in that time each."""
         while (job := self._job) is not None and (job.done or timeout != 0):
+            from aiopyvm.engine.native.worker import CompileError
+
             try:
                 data = job.result(timeout)
                 yield load(data, self._symbols).symbols
@@ -111,6 +113,7 @@ class Demand:
         if not shapes:
             return
         from aiopyvm.engine.native.generate import handlers_text  # seldom needed, and long to import
+        from aiopyvm.engine.native.worker import Job, compiler
 
         text, without = handlers_text(shapes)
         self._never.update(without)

@@ -31,11 +31,11 @@ from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
 from aiopyvm.engine.native.regionfile import Covered, RegionFiles, name_in_image, name_of_request, read_covered
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
-from aiopyvm.engine.native.worker import Compiler, Job, Options, compiler
 from aiopyvm.errors import AiopyvmError
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.guards import Guards
+    from aiopyvm.engine.native.worker import Compiler
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
@@ -45,7 +45,8 @@ MOST_BYTES: Final = 64 << 20  # of code
 MOST_ALIKE: Final = 4  # regions kept for one address
 MOST_BARRED: Final = 1 << 14  # addresses remembered at which there is nothing to compile, or code changes often
 MOST_CHURN: Final = 10  # doublings of the passes that a counter waits for, one each time its region was dropped
-OPTIONS: Final = Options(2, None, ("sroa", "instruction_combine", "simplify_cfg"))
+PASSES: Final = ("sroa", "instruction_combine", "simplify_cfg")
+CODEGEN: Final = 2
 CPU_SECONDS: Final = 10.0
 _GENERATOR: Final = "aiopyvm.engine.native.regiontext:object_text"
 _log: Final = logging.getLogger("aiopyvm")
@@ -239,7 +240,10 @@ class Hot:
             self._deliver(wanted, kept[1])
             return True
         self._making[name] = wanted
-        wanted.job = Job(text, OPTIONS, _GENERATOR, CPU_SECONDS, lambda job: self._compiled(wanted))
+        from aiopyvm.engine.native.worker import Job, Options, compiler
+
+        options = Options(CODEGEN, None, PASSES)
+        wanted.job = Job(text, options, _GENERATOR, CPU_SECONDS, lambda job: self._compiled(wanted))
         with self._queue_lock:
             self._submitted += 1
         (self._make or compiler()).submit_job(wanted.job)

@@ -11,10 +11,10 @@ from aiopyvm.engine.native.layout import Context
 from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.regionfile import Covered
 from aiopyvm.engine.native.space import SpaceCode
-from aiopyvm.engine.native.worker import Job
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.regions import Request
+    from aiopyvm.engine.native.worker import Job
 
 
 class Region:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.engine.native.cache import ObjectCache, object_cache
@@ -39,8 +39,7 @@ class SnapshotFiles:
     def __init__(self, table: HandlerTable, cache: ObjectCache | None = None, *, passes: int = 0) -> None:
         self._table = table
         self._cache = cache if cache is not None else object_cache()
-        symbols = json.dumps(sorted(table.loaded.symbols.items())).encode()
-        self._handlers = hashlib.sha256(symbols).digest()
+        self._handlers = _digest_of(table.loaded.symbols)
         self._passes = passes
         self._sizes: dict[Key, tuple[int, int]] = {}  # of what is on disk: instructions, bytes of the jump cache
 
@@ -72,6 +71,12 @@ class SnapshotFiles:
     def _name(self, key: Key) -> str:
         digest, start, stop = key
         return name_of(KIND, self._handlers, digest, f"{start} {stop} {self._passes}".encode())
+
+
+def _digest_of(symbols: Mapping[str, int]) -> bytes:
+    """What tells one set of handlers, and where they are, from another."""
+    places = array("q", symbols.values())
+    return hashlib.sha256("\0".join(symbols).encode() + b"\0\0" + places.tobytes()).digest()
 
 
 def _size(snapshot: Snapshot) -> tuple[int, int]:
