@@ -5,7 +5,9 @@
         tv_sec: int
         tv_nsec: int
 
-`codec_of(Timespec32)` packs and unpacks it. Padding is in the format; a field that is an array is a field of bytes.
+Files of structures have no `from __future__ import annotations`: NamedTuple compiles every annotation that is a string,
+at each start. `codec_of(Timespec32)` packs and unpacks it. Padding is in the format; a field that is an array is a
+field of bytes.
 """
 
 from __future__ import annotations

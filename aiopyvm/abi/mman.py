@@ -1,7 +1,5 @@
 """Protections, flags and advice of memory calls on Linux i386 (mmap(2), mremap(2), madvise(2))."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.layout import layout

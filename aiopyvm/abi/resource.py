@@ -1,7 +1,5 @@
 """Resource limits and usage of Linux i386 (getrlimit(2), getrusage(2), sysinfo(2), times(2))."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.layout import layout

@@ -1,7 +1,5 @@
 """Signal frames of Linux i386, as a 64-bit kernel lays them out for 32-bit programs (asm/sigframe.h)."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.layout import layout

@@ -1,7 +1,5 @@
 """Signals of Linux i386: numbers, actions, codes and structures (signal(7), sigaction(2))."""
 
-from __future__ import annotations
-
 import struct
 from typing import Final, NamedTuple
 

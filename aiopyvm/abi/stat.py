@@ -3,8 +3,6 @@
 Layouts are those of a 64-bit kernel for i386 programs: arch/x86/include/uapi/asm/stat.h, statfs(2), statx(2).
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Final, NamedTuple
 

@@ -1,7 +1,5 @@
 """Time structures and clocks of Linux i386, 32-bit and time64 forms (time(7), clock_gettime(2), setitimer(2))."""
 
-from __future__ import annotations
-
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.layout import layout

@@ -1,7 +1,5 @@
 """struct new_utsname and its ancestors (uname(2))."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from aiopyvm.abi.layout import layout

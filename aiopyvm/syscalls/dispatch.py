@@ -7,6 +7,7 @@ A Python exception of any other kind is a bug of ours: `InternalError`, which en
 
 from __future__ import annotations
 
+import importlib
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -19,8 +20,8 @@ from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.syscalls.spec import Syscall
-from aiopyvm.syscalls.table import TABLE
+from aiopyvm.syscalls.index import FAMILY
+from aiopyvm.syscalls.spec import TABLE, Syscall
 
 CALL_COST: Final = 200  # virtual instructions that a call costs
 MOVED_SHIFT: Final = 4  # and one for each 16 bytes that it moves
@@ -34,6 +35,14 @@ _registers: Final = struct.Struct("<4I4x3I").unpack_from  # EAX ECX EDX EBX EBP 
 assert [name for name, *_ in CpuState._fields_[:8]] == ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"]
 
 
+def _find(number: int) -> Syscall | None:
+    """Import the family that has the call; None: there is no such call."""
+    family = FAMILY.get(number)
+    if family is not None:
+        importlib.import_module(f"aiopyvm.syscalls.{family}")
+    return TABLE.get(number)
+
+
 class Dispatcher:
     """The system-call table at work, for any number of kernels (`Kernel(syscalls=Dispatcher())`)."""
 
@@ -41,7 +50,7 @@ class Dispatcher:
         """Begin the call that EAX names, in the registers' state; return its cost."""
         cpu, kernel = t.core.cpu, t.kernel
         number, ecx, edx, ebx, ebp, esi, edi = _registers(cpu)
-        row = TABLE.get(number)
+        row = TABLE.get(number) or _find(number)
         args = (ebx, ecx, edx, esi, edi, ebp)
         if row is None:
             self._unknown(t, number, args)

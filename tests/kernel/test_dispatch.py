@@ -18,8 +18,9 @@ from aiopyvm.kernel.process import EndReason, Life
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.syscalls import strace
+from aiopyvm.syscalls.index import NUMBERS
 from aiopyvm.syscalls.spec import I64, TABLE, U64, CStr, Fd, Flags, OptCStr, Ptr, Syscall, syscall
-from aiopyvm.syscalls.table import FAMILIES
+from aiopyvm.syscalls.table import FAMILIES, numbers
 from tests.kernel.machine import SCRATCH, SCRATCH_SIZE, Machine
 
 SPARE = 1000  # a number that Linux does not have
@@ -46,6 +47,10 @@ def test_every_row_has_linux_name_and_number_and_compiles() -> None:
 def test_every_family_is_imported() -> None:
     assert {"process", "signals", "memory", "time", "identity", "limits", "futex", "threads", "random"} <= set(FAMILIES)
     assert {"files", "pipes", "stat", "polling", "ioctl"} <= set(FAMILIES)
+
+
+def test_the_index_is_what_the_families_say() -> None:
+    assert numbers() == NUMBERS, "run python -m aiopyvm.syscalls.table"
 
 
 def test_exits_are_numbered_as_the_engine_numbers_them() -> None:

@@ -8,7 +8,7 @@ it again in the next process.
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 import struct
 from array import array
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ KIND: Final = "program"
 WORTH: Final = 64  # instructions more than what is on disk, and a sixteenth more, from which on it is written again
 SMALL: Final = 16  # instructions from which on it is written at first
 _WORDS: Final = RECORD_SIZE // 4
-_SIZE: Final = struct.Struct("<I")
+_LENGTHS: Final = struct.Struct("<14I")  # of the parts
 
 
 class SnapshotFiles:
@@ -50,7 +50,7 @@ class SnapshotFiles:
             return None
         try:
             snapshot = unpack(data)
-        except (ValueError, KeyError, TypeError, struct.error):
+        except (ValueError, struct.error):
             return None  # it is written again when there is something to write
         self._remember(key, snapshot)
         return snapshot
@@ -94,41 +94,46 @@ def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
             words[record * _WORDS] = table.steps.step
     blocks = array("I", _block_words(snapshot))
     tables = [array("I", part) for known in (snapshot.entries, snapshot.counters) for part in (known, known.values())]
-    arrays = [part.tobytes() for part in (blocks, *tables)]
-    parts = [words.tobytes(), bytes(content.singles), content.jumps, *arrays]
-    head = json.dumps(
-        {
-            "homes": [(home.start, home.end, home.digest.hex(), home.offset) for home in snapshot.homes],
-            "pages": snapshot.pages,
-            "free": content.free,
-            "waiting": list(waiting.items()),
-            "parts": [len(part) for part in parts],
-        }
-    ).encode()
-    return b"".join([_SIZE.pack(len(head)), head, *parts])
+    homes = array("Q", (number for home in snapshot.homes for number in (home.start, home.end, home.offset)))
+    pages = array("Q", itertools.chain.from_iterable(snapshot.pages))
+    arrays = (blocks, *tables, homes, pages, array("Q", content.free), array("Q", waiting))
+    texts = (b"".join(home.digest for home in snapshot.homes), "\0".join(waiting.values()).encode())
+    parts = [words.tobytes(), bytes(content.singles), content.jumps, *(part.tobytes() for part in arrays), *texts]
+    return b"".join([_LENGTHS.pack(*map(len, parts)), *parts])
 
 
 def unpack(data: bytes) -> Snapshot:
-    """Undo `pack`. Raises ValueError, KeyError, TypeError, struct.error for what is none."""
-    (size,) = _SIZE.unpack_from(data)
-    head = json.loads(data[_SIZE.size : _SIZE.size + size])
-    at = _SIZE.size + size
+    """Undo `pack`. Raises ValueError, struct.error for what is none."""
+    at = _LENGTHS.size
     parts = []
-    for length in head["parts"]:
+    for length in _LENGTHS.unpack_from(data):
         parts.append(data[at : at + length])
         at += length
-    runs, singles, jumps, blocks, *tables = parts
-    names, offsets, counted, counters = (array("I", part) for part in tables)
-    homes = tuple(Home(start, end, bytes.fromhex(digest), offset) for start, end, digest, offset in head["homes"])
+    if at != len(data):
+        raise ValueError("a snapshot of another length")
+    runs, singles, jumps, blocks, *tables, places, pages, free, offsets, digests, names = parts
+    known = [array("I", part) for part in tables]
+    waiting = zip(array("Q", offsets), names.decode().split("\0") if names else (), strict=True)
     return Snapshot(
-        homes,
-        tuple((address, length) for address, length in head["pages"]),
-        Content(runs, bytearray(singles), tuple(head["free"]), jumps),
-        dict(zip(names, offsets, strict=True)),
-        dict(zip(counted, counters, strict=True)),
+        _homes(array("Q", places).tolist(), digests),
+        tuple(_pairs(array("Q", pages).tolist())),
+        Content(runs, bytearray(singles), tuple(array("Q", free)), jumps),
+        dict(zip(known[0], known[1], strict=True)),
+        dict(zip(known[2], known[3], strict=True)),
         lambda: _blocks(array("I", blocks), runs),
-        {int(offset): str(name) for offset, name in head["waiting"]},
+        dict(waiting),
     )
+
+
+def _homes(numbers: list[int], digests: bytes) -> tuple[Home, ...]:
+    starts, ends, offsets = numbers[::3], numbers[1::3], numbers[2::3]
+    size = hashlib.sha256().digest_size
+    cut = [digests[at : at + size] for at in range(0, len(digests), size)]
+    return tuple(map(Home, starts, ends, cut, offsets))
+
+
+def _pairs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(numbers[::2], numbers[1::2], strict=True)
 
 
 def _block_words(snapshot: Snapshot) -> Iterator[int]:

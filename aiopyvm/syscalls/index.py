@@ -1,0 +1,322 @@
+"""Which family has which calls: `python -m aiopyvm.syscalls.table` writes it, from the families."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NUMBERS: Final[dict[str, tuple[int, ...]]] = {
+    "advice": (
+        144,  # msync
+        150,  # mlock
+        151,  # munlock
+        152,  # mlockall
+        153,  # munlockall
+        218,  # mincore
+        219,  # madvise
+        376,  # mlock2
+    ),
+    "descriptors": (
+        6,  # close
+        41,  # dup
+        55,  # fcntl
+        63,  # dup2
+        143,  # flock
+        221,  # fcntl64
+        330,  # dup3
+        436,  # close_range
+    ),
+    "directories": (
+        9,  # link
+        10,  # unlink
+        12,  # chdir
+        14,  # mknod
+        38,  # rename
+        39,  # mkdir
+        40,  # rmdir
+        61,  # chroot
+        83,  # symlink
+        85,  # readlink
+        89,  # readdir
+        133,  # fchdir
+        141,  # getdents
+        183,  # getcwd
+        220,  # getdents64
+        296,  # mkdirat
+        297,  # mknodat
+        301,  # unlinkat
+        302,  # renameat
+        303,  # linkat
+        304,  # symlinkat
+        305,  # readlinkat
+        353,  # renameat2
+    ),
+    "exec": (
+        11,  # execve
+        358,  # execveat
+    ),
+    "files": (
+        5,  # open
+        8,  # creat
+        19,  # lseek
+        36,  # sync
+        60,  # umask
+        92,  # truncate
+        93,  # ftruncate
+        118,  # fsync
+        140,  # _llseek
+        148,  # fdatasync
+        193,  # truncate64
+        194,  # ftruncate64
+        225,  # readahead
+        250,  # fadvise64
+        272,  # fadvise64_64
+        295,  # openat
+        314,  # sync_file_range
+        324,  # fallocate
+        344,  # syncfs
+        356,  # memfd_create
+    ),
+    "futex": (
+        240,  # futex
+        422,  # futex_time64
+    ),
+    "identity": (
+        20,  # getpid
+        23,  # setuid
+        24,  # getuid
+        46,  # setgid
+        47,  # getgid
+        49,  # geteuid
+        50,  # getegid
+        64,  # getppid
+        70,  # setreuid
+        71,  # setregid
+        80,  # getgroups
+        81,  # setgroups
+        138,  # setfsuid
+        139,  # setfsgid
+        164,  # setresuid
+        165,  # getresuid
+        170,  # setresgid
+        171,  # getresgid
+        199,  # getuid32
+        200,  # getgid32
+        201,  # geteuid32
+        202,  # getegid32
+        203,  # setreuid32
+        204,  # setregid32
+        205,  # getgroups32
+        206,  # setgroups32
+        208,  # setresuid32
+        209,  # getresuid32
+        210,  # setresgid32
+        211,  # getresgid32
+        213,  # setuid32
+        214,  # setgid32
+        215,  # setfsuid32
+        216,  # setfsgid32
+    ),
+    "ioctl": (
+        54,  # ioctl
+    ),
+    "limits": (
+        34,  # nice
+        75,  # setrlimit
+        76,  # getrlimit
+        77,  # getrusage
+        96,  # getpriority
+        97,  # setpriority
+        116,  # sysinfo
+        154,  # sched_setparam
+        155,  # sched_getparam
+        156,  # sched_setscheduler
+        157,  # sched_getscheduler
+        158,  # sched_yield
+        159,  # sched_get_priority_max
+        160,  # sched_get_priority_min
+        161,  # sched_rr_get_interval
+        191,  # ugetrlimit
+        241,  # sched_setaffinity
+        242,  # sched_getaffinity
+        318,  # getcpu
+        340,  # prlimit64
+        423,  # sched_rr_get_interval_time64
+    ),
+    "machine": (
+        59,  # oldolduname
+        74,  # sethostname
+        109,  # olduname
+        121,  # setdomainname
+        122,  # uname
+        136,  # personality
+    ),
+    "memory": (
+        45,  # brk
+        90,  # mmap
+        91,  # munmap
+        125,  # mprotect
+        192,  # mmap2
+    ),
+    "pipes": (
+        42,  # pipe
+        331,  # pipe2
+    ),
+    "polling": (
+        82,  # select
+        142,  # _newselect
+        168,  # poll
+        308,  # pselect6
+        309,  # ppoll
+        413,  # pselect6_time64
+        414,  # ppoll_time64
+    ),
+    "prctl": (
+        172,  # prctl
+        184,  # capget
+        185,  # capset
+    ),
+    "process": (
+        0,  # restart_syscall
+        1,  # exit
+        2,  # fork
+        7,  # waitpid
+        26,  # ptrace
+        57,  # setpgid
+        65,  # getpgrp
+        66,  # setsid
+        114,  # wait4
+        120,  # clone
+        132,  # getpgid
+        147,  # getsid
+        190,  # vfork
+        252,  # exit_group
+        284,  # waitid
+        435,  # clone3
+    ),
+    "random": (
+        355,  # getrandom
+    ),
+    "remap": (
+        163,  # mremap
+    ),
+    "signals": (
+        29,  # pause
+        37,  # kill
+        48,  # signal
+        67,  # sigaction
+        68,  # sgetmask
+        69,  # ssetmask
+        72,  # sigsuspend
+        73,  # sigpending
+        119,  # sigreturn
+        126,  # sigprocmask
+        173,  # rt_sigreturn
+        174,  # rt_sigaction
+        175,  # rt_sigprocmask
+        176,  # rt_sigpending
+        177,  # rt_sigtimedwait
+        178,  # rt_sigqueueinfo
+        179,  # rt_sigsuspend
+        186,  # sigaltstack
+        238,  # tkill
+        270,  # tgkill
+        335,  # rt_tgsigqueueinfo
+        421,  # rt_sigtimedwait_time64
+    ),
+    "stat": (
+        15,  # chmod
+        16,  # lchown
+        18,  # oldstat
+        28,  # oldfstat
+        30,  # utime
+        33,  # access
+        84,  # oldlstat
+        94,  # fchmod
+        95,  # fchown
+        99,  # statfs
+        100,  # fstatfs
+        106,  # stat
+        107,  # lstat
+        108,  # fstat
+        182,  # chown
+        195,  # stat64
+        196,  # lstat64
+        197,  # fstat64
+        198,  # lchown32
+        207,  # fchown32
+        212,  # chown32
+        268,  # statfs64
+        269,  # fstatfs64
+        271,  # utimes
+        298,  # fchownat
+        299,  # futimesat
+        300,  # fstatat64
+        306,  # fchmodat
+        307,  # faccessat
+        320,  # utimensat
+        383,  # statx
+        412,  # utimensat_time64
+        439,  # faccessat2
+        452,  # fchmodat2
+    ),
+    "threads": (
+        123,  # modify_ldt
+        224,  # gettid
+        243,  # set_thread_area
+        244,  # get_thread_area
+        258,  # set_tid_address
+        311,  # set_robust_list
+        312,  # get_robust_list
+        384,  # arch_prctl
+        386,  # rseq
+    ),
+    "time": (
+        13,  # time
+        25,  # stime
+        27,  # alarm
+        43,  # times
+        78,  # gettimeofday
+        79,  # settimeofday
+        104,  # setitimer
+        105,  # getitimer
+        162,  # nanosleep
+        264,  # clock_settime
+        265,  # clock_gettime
+        266,  # clock_getres
+        267,  # clock_nanosleep
+        403,  # clock_gettime64
+        404,  # clock_settime64
+        406,  # clock_getres_time64
+        407,  # clock_nanosleep_time64
+    ),
+    "transfer": (
+        3,  # read
+        4,  # write
+        145,  # readv
+        146,  # writev
+        180,  # pread64
+        181,  # pwrite64
+        187,  # sendfile
+        239,  # sendfile64
+        333,  # preadv
+        334,  # pwritev
+        377,  # copy_file_range
+        378,  # preadv2
+        379,  # pwritev2
+    ),
+    "xattr": (
+        226,  # setxattr
+        227,  # lsetxattr
+        228,  # fsetxattr
+        229,  # getxattr
+        230,  # lgetxattr
+        231,  # fgetxattr
+        232,  # listxattr
+        233,  # llistxattr
+        234,  # flistxattr
+        235,  # removexattr
+        236,  # lremovexattr
+        237,  # fremovexattr
+    ),
+}
+FAMILY: Final = {number: family for family, numbers in NUMBERS.items() for number in numbers}
