@@ -28,6 +28,7 @@ _MASKED: Final = 0x3F
 _EXCEPTIONS: Final = 0x3F
 _C1_TO_RESULT: Final = 2  # bit 9 of the status word to bit 7
 _C0, _C3 = 8, 14  # bit numbers
+_TRUNCATE: Final = 0xC00  # rounding control
 
 _SIZES: Final = {16: "s", 32: "l", 64: "ll"}  # of integers, as fild and fistp have them
 _FLOATS: Final = {32: "s", 64: "l", 80: "t"}
@@ -175,10 +176,18 @@ def float_text(text: Text, op: Value, arguments: Sequence[str], known: str) -> t
     if name == "fconvert" and op.bits in (32, 64):
         return _through(text, f"fldt @1; fstp{_FLOATS[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits, known)
     if name == "toint" and op.bits in _SIZES:
+        if _truncates(op.args[1]):
+            truncation = f"fldt @1; fisttp{_SIZES[op.bits]} @0; fnstsw %ax"
+            return _through(text, truncation, [arguments[0], ""], 80, op.bits, known)
         return _through(text, f"fldt @1; fistp{_SIZES[op.bits]} @0; fnstsw %ax", arguments, 80, op.bits, known)
     if name in _UNARY:
         return _through(text, f"fldt @1; {_UNARY[name]}; fnstsw %ax; fstpt @0", arguments, 80, 80, known)
     return _of_two(text, name, arguments, known)
+
+
+def _truncates(control: Value) -> bool:
+    """Whether rounding is toward zero whatever the guest's control word says (FISTTP)."""
+    return control.op == "or" and any(arg.op == "const" and arg.attr == _TRUNCATE for arg in control.args)
 
 
 def _through(

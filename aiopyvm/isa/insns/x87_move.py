@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.floatformat import INDEFINITE, OE, UE
+from aiopyvm.ir.floatformat import INDEFINITE, OE, TRUNCATE, UE
 from aiopyvm.ir.types import F80, FLOATS, I80, integer
 from aiopyvm.isa.places import MemoryPlace, StackPlace
 from aiopyvm.isa.spec import form, insn
@@ -185,9 +185,8 @@ def fstpnce(b: Tracer, dst: StackPlace) -> None:
     retire(b)
 
 
-def _store_integer(b: Tracer, dst: MemoryPlace, pops: int) -> None:
-    wait(b)
-    value = b.floating("toint", integer(dst.width), read(b, 0), b.get("fcw"))
+def _store_integer(b: Tracer, dst: MemoryPlace, control: Value, pops: int) -> None:
+    value = b.floating("toint", integer(dst.width), read(b, 0), control)
     _store(b, dst, *checked(b, is_occupied(b, 0), value, b.fexc(value), 1 << (dst.width - 1)), pops)
 
 
@@ -196,7 +195,8 @@ def _store_integer(b: Tracer, dst: MemoryPlace, pops: int) -> None:
 @form("DB /2", "m32int")
 def fist(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as a signed integer."""
-    _store_integer(b, dst, 0)
+    wait(b)
+    _store_integer(b, dst, b.get("fcw"), 0)
 
 
 @insn("fistp", source="Intel SDM vol. 2A, FIST/FISTP")
@@ -205,7 +205,18 @@ def fist(b: Tracer, dst: MemoryPlace) -> None:
 @form("DF /7", "m64int")
 def fistp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as a signed integer; pop."""
-    _store_integer(b, dst, 1)
+    wait(b)
+    _store_integer(b, dst, b.get("fcw"), 1)
+
+
+@insn("fisttp", source="Intel SDM vol. 2A, FISTTP")
+@form("DF /1", "m16int")
+@form("DB /1", "m32int")
+@form("DD /1", "m64int")
+def fisttp(b: Tracer, dst: MemoryPlace) -> None:
+    """dst := ST(0) as a signed integer, truncated whatever the control word says; pop."""
+    wait(b)
+    _store_integer(b, dst, b.get("fcw") | TRUNCATE << 10, 1)
 
 
 @insn("fbstp", source="Intel SDM vol. 2A, FBSTP")
