@@ -28,6 +28,7 @@ REGISTERS: Final[dict[str, int]] = {
     "fcs": 16,
     "fds": 16,
     "fdp": 32,
+    "portable_math": 8,
     "mxcsr": 32,
     **{f"xmm{n}": 128 for n in range(8)},
     **{f"ymm{n}": 256 for n in range(8)},  # XMM n is the lower half of YMM n

@@ -1,4 +1,4 @@
-"""Types of IR values: integers of 1 to 128 bits, binary floating point, and (by `lanes`) vectors of either.
+"""Types of IR values: integers of 1 to 256 bits, binary floating point, and (by `lanes`) vectors of either.
 
 The evaluator holds every value as a non-negative Python int: an integer modulo 2**bits, a float as its encoded bits. A
 vector is the concatenation of its lanes, lane 0 lowest.
@@ -65,8 +65,8 @@ def _only(kind: Literal["i", "f"], bits: int, lanes: int) -> Type:
 
 
 def integer(bits: int, lanes: int = 1) -> Type:
-    """The integer type of `bits` (1..128) bits, or of vectors of them."""
-    if not 1 <= bits <= 128:
+    """The integer type of `bits` (1..256) bits, or of vectors of them."""
+    if not 1 <= bits <= 256:
         raise ValueError(f"no integer type of {bits} bits")
     return _only("i", bits, lanes)
 

@@ -131,6 +131,7 @@ class CpuState(ctypes.Structure):
         ("mxcsr", ctypes.c_uint32),  # SIMD control and status
         ("fpr", (ctypes.c_uint8 * 16) * 8),  # 80 bits each, little-endian, physical order
         ("ymm", (ctypes.c_uint8 * 32) * 8),  # little-endian; the low half of each is XMM
+        ("portable_math", ctypes.c_uint8),  # 1: transcendental functions as `x87portable` has them; outlives `reset`
     )
 
     def __init__(self) -> None:
@@ -139,7 +140,9 @@ class CpuState(ctypes.Structure):
 
     def reset(self) -> None:
         """Set the state in which Linux starts a 32-bit program: all zero, flat segments, x87 after FNINIT."""
+        portable_math = self.portable_math
         ctypes.memset(ctypes.addressof(self), 0, ctypes.sizeof(self))
+        self.portable_math = portable_math
         self.system_flags = IF
         for name in SEGMENTS[:4]:
             set_flat(self, name)

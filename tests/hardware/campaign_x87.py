@@ -70,9 +70,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=ENGINES, default="plain")
     parser.add_argument("--show", type=int, default=3, help="differences printed for each row")
+    parser.add_argument("--only", metavar="NAMES", default="", help="instructions, separated by commas")
     parser.add_argument("--record", metavar="NAME", help="write --cases cases to tests/vectors/NAME.xz")
     options = parser.parse_args()
-    stream = cases(random.Random(options.seed), options.cases)
+    names = options.only.split(",") if options.only else []
+    stream = cases(random.Random(options.seed), options.cases, names)
     if options.record:
         print(record(options.record, [case for _, case in stream], f"x87, seed {options.seed}"), "cases written")
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from aiopyvm.isa.notation import Pattern, compile_row
@@ -23,9 +23,9 @@ def rows() -> list[Row]:
     return [row for row in table() if row.semantics.__module__.split(".")[-1].startswith("x87_")]
 
 
-def cases(rng: random.Random, count: int) -> Iterator[tuple[Row, Case]]:
-    """Yield `count` cases, going round all rows."""
-    patterns = [compile_row(row) for row in rows()]
+def cases(rng: random.Random, count: int, names: Collection[str] = ()) -> Iterator[tuple[Row, Case]]:
+    """Yield `count` cases, going round all rows, or those of instructions called one of `names`."""
+    patterns = [compile_row(row) for row in rows() if not names or row.name in names]
     for n in range(count):
         pattern = patterns[n % len(patterns)]
         yield pattern.row, _case(rng, pattern)
