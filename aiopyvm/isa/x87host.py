@@ -76,7 +76,11 @@ _PAGES: Final[list[object]] = []
 @functools.cache
 def host() -> Execute | None:
     """`execute(name, st0, st1, control)` -> (ST(0), ST(1) after the instruction, status word); None: see above."""
-    if os.name != "posix" or platform.machine().lower() not in ("x86_64", "amd64") or ctypes.sizeof(ctypes.c_void_p) != 8:
+    if (
+        os.name != "posix"
+        or platform.machine().lower() not in ("x86_64", "amd64")
+        or ctypes.sizeof(ctypes.c_void_p) != 8
+    ):
         return None
     base = _executable(_code())
     if base is None:

@@ -126,7 +126,17 @@ class Lowering:
             case "segment_descriptor":
                 self._names[op] = self._descriptor(op)
             case _:
+                if op.args and op.args[-1].op == "get" and op.args[-1].attr == "portable_math":
+                    self._leave_portable(op)
                 self._names[op] = self._float_helper(op)
+
+    def _leave_portable(self, op: Value) -> None:
+        """Leave to Python a function whose portable definition is wanted."""
+        self._may_fault(op)
+        label = self.text.new_label()
+        wanted = self.text.value(f"icmp eq i8 {self.name(op.args[-1])}, 0")
+        self.text.branch(wanted, label, self.step_label(), LIKELY)
+        self.text.label(label)
 
     def _descriptor(self, op: Value) -> str:
         """Leave to Python a descriptor that is not an unlimited one of data: loading it may change the mode."""
@@ -209,8 +219,10 @@ class Lowering:
         """Leave to Python what would change the mode: an x87 exception unmasked, EFLAGS.AC or TF set."""
         if op.attr not in _MODE_BITS:
             raise Unlowerable(f"set {op.attr}")
-        self._may_fault(op)
         mask, usual = _MODE_BITS[op.attr]
+        if usual == mask and _has_ones(op.args[0], mask):
+            return
+        self._may_fault(op)
         bits, text = op.args[0].bits, self.text
         found = text.value(f"and i{bits} {self.name(op.args[0])}, {mask}")
         label = text.new_label()
@@ -338,6 +350,13 @@ class Lowering:
     def _op_exit(self, op: Value) -> None:
         self.leave(*op.attr)
         self.ended = True
+
+
+def _has_ones(value: Value, mask: int) -> bool:
+    """Whether it is plain that all bits of `mask` are 1."""
+    if value.op == "const":
+        return value.attr & mask == mask
+    return value.op == "or" and any(_has_ones(arg, mask) for arg in value.args)
 
 
 __all__ = ["Lowering"]

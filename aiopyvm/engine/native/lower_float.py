@@ -40,6 +40,28 @@ _COMPARE: Final = {"fcompare": "fcompp", "fcompareq": "fucompp"}
 _WITH_MEMORY: Final = frozenset("fadd fsub fsubr fmul fdiv fdivr".split())
 _CLOBBERS: Final = "".join(f",~{{st({n})}}" if n else "~{st}" for n in range(8)) + ",~{dirflag},~{fpsr},~{flags}"
 _FXAM_CODES: Final = 0x4700
+_WIDE: Final = 80
+_C2: Final = 0x400
+_EXPONENT: Final = 0x7FFF
+_ZERO, _SPECIAL, _EMPTY = 1, 2, 3  # tags
+
+# Helpers that are one instruction. Slots: what it writes, then its operands.
+_FUNCTION: Final = "_results"  # what the names of the transcendental functions' helpers end with
+_PUSHING: Final = frozenset(("fsincos_results", "fptan_results"))
+_REMAINDERS: Final = frozenset(("fprem_packed", "fprem1_packed"))
+_TEMPLATES: Final = {
+    **{f"{name}_packed": f"fldt @2; fldt @1; {name}; fnstsw %ax; fstpt @0; fstp %st(0)" for name in ("fprem", "fprem1")},
+    **{f"{name}{_FUNCTION}": f"fldt @1; {name}; fnstsw %ax; fstpt @0" for name in ("fsin", "fcos", "f2xm1")},
+    **{f"{name}{_FUNCTION}": f"fldt @2; fldt @1; {name}; fnstsw %ax; fstpt @0" for name in ("fpatan", "fyl2x", "fyl2xp1")},
+    # Out of range (C2), nothing is pushed.
+    **{name: f"fldt @2; {name.removesuffix(_FUNCTION)}; fnstsw %ax; testb $$4, %ah; jnz 1f; fstpt @1; 1: fstpt @0"
+       for name in _PUSHING},
+    "fxtract_significand": "fldt @1; fxtract; fnstsw %ax; fstpt @0; fstp %st(0)",
+    "fxtract_exponent": "fldt @1; fxtract; fnstsw %ax; fstp %st(0); fstpt @0",
+    "fbld_value": "fbld @1; fnstsw %ax; fstpt @0",
+    "fbstp_packed": "fldt @1; fbstp @0; fnstsw %ax",
+}  # fmt: skip
+_ROUNDED: Final = frozenset(name for name in _TEMPLATES if name.endswith(_FUNCTION)) | {"fbstp_packed"}
 
 
 def _asm(text: Text, template: str, slots: Sequence[str], outputs: int = 0, status: bool = False) -> str:
@@ -225,6 +247,10 @@ def float_helper_text(text: Text, op: Value, arguments: Sequence[str], known: st
             raise Unlowerable("this host has no x87")
         status = _asm(text, "fldt @0; fxam; fnstsw %ax; fstp %st(0)", slots, 0, status=True)
         return text.value(f"and i16 {status}, {_FXAM_CODES}")
+    if op.attr.name == "x87_tag_word":
+        return _tag_word(text, arguments)
+    if op.attr.name in _TEMPLATES:
+        return _by_template(text, op, arguments, known)
     if operand not in ("m32fp", "m64fp"):
         raise Unlowerable(f"helper {op.attr.name}")
     bits = op.args[1].bits
@@ -242,8 +268,58 @@ def float_helper_text(text: Text, op: Value, arguments: Sequence[str], known: st
 
 def _packed(text: Text, value: str, bits: int, exceptions: str) -> str:
     """A value and, from bit 80 on, its exceptions (i88)."""
-    high = text.value(f"shl i88 {text.value(f'zext i8 {exceptions} to i88')}, 80")
-    return text.value(f"or i88 {high}, {text.value(f'zext i{bits} {value} to i88')}")
+    return _concatenated(text, 88, (value, bits, 0), (exceptions, 8, 80))
+
+
+def _concatenated(text: Text, bits: int, *parts: tuple[str, int, int]) -> str:
+    """One integer of `bits` bits of parts: a value, its bits, its place."""
+    whole = "0"
+    for value, size, at in parts:
+        wide = text.value(f"zext i{size} {value} to i{bits}")
+        whole = text.value(f"or i{bits} {whole}, {text.value(f'shl i{bits} {wide}, {at}') if at else wide}")
+    return whole
+
+
+def _by_template(text: Text, op: Value, arguments: Sequence[str], known: str) -> str:
+    """A helper that is one instruction of `_TEMPLATES`: what it returns is told where it is defined."""
+    name = op.attr.name
+    results = 2 if name in _PUSHING else 1
+    sources = sum(arg.bits == _WIDE for arg in op.args)
+    control = arguments[sources] if name in _ROUNDED else ""
+    outputs = [_slot(text, "result"), _slot(text, "second")][:results]
+    inputs = [_store(text, "xy"[n], arguments[n], _WIDE) for n in range(sources)]
+    status, exceptions = _operate(text, _TEMPLATES[name], [*outputs, *inputs], results, control, known)
+    value = _load(text, outputs[0], _WIDE)
+    parts = [(value, _WIDE, 0), (exceptions, 8, _WIDE)]
+    if name in _REMAINDERS:
+        exponent = text.value(f"and i80 {value}, {0x7FFF << 64}")
+        parts.append((text.value(f"and i16 {status}, {_FXAM_CODES}"), 16, 88))
+        parts.append((text.value(f"icmp eq i80 {exponent}, {0x7FFF << 64}"), 1, 104))  # a NaN: C0 and C3 are kept
+    elif name.endswith(_FUNCTION):
+        parts.append((text.value(f"and i16 {status}, {_C2}"), 16, 88))
+        parts += [(_load(text, slot, _WIDE), _WIDE, 104) for slot in outputs[1:]]
+    return value if op.bits == _WIDE else _concatenated(text, op.bits, *parts)
+
+
+def _tag_word(text: Text, arguments: Sequence[str]) -> str:
+    """The full tag word (i16) of `fvalid` and the eight registers, on any host."""
+    word = "0"
+    for number, register in enumerate(arguments[1:]):
+        place = _store(text, "x", register, _WIDE)
+        significand = text.fresh(f"load i64, ptr {place}")
+        high = text.fresh(f"load i16, ptr {text.value(f'getelementptr i8, ptr {place}, i64 8')}")
+        exponent = text.value(f"and i16 {high}, {_EXPONENT}")
+        zero = text.value(f"icmp eq i64 {significand}, 0")
+        least = text.value(f"icmp eq i16 {exponent}, 0")
+        ordinary = text.value(f"icmp ne i16 {exponent}, {_EXPONENT}")
+        normal = text.value(f"and i1 {ordinary}, {text.value(f'icmp slt i64 {significand}, 0')}")
+        small = text.value(f"select i1 {zero}, i16 {_ZERO}, i16 {_SPECIAL}")
+        large = text.value(f"select i1 {normal}, i16 0, i16 {_SPECIAL}")
+        tag = text.value(f"select i1 {least}, i16 {small}, i16 {large}")
+        valid = text.value(f"and i8 {arguments[0]}, {1 << number}")
+        tag = text.value(f"select i1 {text.value(f'icmp eq i8 {valid}, 0')}, i16 {_EMPTY}, i16 {tag}")
+        word = text.value(f"or i16 {word}, {text.value(f'shl i16 {tag}, {2 * number}')}")
+    return word
 
 
 def enter(text: Text) -> str:

@@ -16,6 +16,7 @@ from aiopyvm.isa.x87 import (
     CONTROL_ONES,
     EXCEPTIONS,
     INITIAL_CONTROL,
+    PENDING,
     SF,
     bit_of,
     register,
@@ -217,8 +218,8 @@ def _valid(b: Tracer, tags: Value) -> Value:
 def fnstenv(b: Tracer, dst: MemoryPlace) -> None:
     """dst := environment; then mask all exceptions."""
     _store_pieces(dst, _environment(b))
-    control = _set_control(b, b.get("fcw") | EXCEPTIONS)
-    b.set("fsw", summary(b, b.get("fsw"), control))
+    b.set("fcw", b.get("fcw") | EXCEPTIONS)
+    b.set("fsw", b.get("fsw") & ~PENDING & 0xFFFF)
 
 
 @insn("fldenv", source="Intel SDM vol. 2A, FLDENV")
