@@ -235,6 +235,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("auto", "native", "python", "evaluator"), default="auto", help="how it executes"
     )
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
+    parser.add_argument(
+        "--portable-math", action="store_true", help="sines and logarithms of the x87 that are the same on every host"
+    )
 
 
 def _fill_disasm(disasm: Parser) -> None:

@@ -70,6 +70,7 @@ def make_vm(arguments: Any) -> VM:
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
         engine=arguments.engine,
         seed=arguments.seed,
+        portable_math=arguments.portable_math,
         clock="real" if arguments.seed is None else "virtual",
     )
 

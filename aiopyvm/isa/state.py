@@ -134,6 +134,8 @@ class CpuState(ctypes.Structure):
         ("portable_math", ctypes.c_uint8),  # 1: transcendental functions as `x87portable` has them; outlives `reset`
     )
 
+    portable_math: int
+
     def __init__(self) -> None:
         super().__init__()
         self.reset()

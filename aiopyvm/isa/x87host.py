@@ -32,7 +32,7 @@ OPCODES: Final = {
 }  # the second byte, behind D9
 OF_TWO: Final = frozenset(("fyl2x", "fpatan", "fyl2xp1"))  # they replace ST(1) and pop
 
-# The frame: ST(0), ST(1), the guest's control word, the host's, the status word, and ST(0), ST(1) after the instruction.
+# The frame: ST(0), ST(1), the guest's control word, the host's, the status word; ST(0), ST(1) after the instruction.
 _FRAME: Final = struct.Struct("<10s6x10s6xHHH10x10s6x10s6x")
 _INPUTS: Final = struct.Struct("<10s6x10s6xH")
 _STRIDE: Final = 64  # bytes from one function to the next
@@ -40,7 +40,8 @@ _STRIDE: Final = 64  # bytes from one function to the next
 _BEFORE: Final = bytes.fromhex("f30f1efa d97f22 dbe2 d96f20")
 _LOAD_SECOND: Final = bytes.fromhex("db6f10")
 _LOAD_FIRST: Final = bytes.fromhex("db2f")
-# fnstsw [rdi + 36]; fnclex; fldcw [rdi + 34]; fstp tbyte [rdi + 48]; fstp tbyte [rdi + 64]; fninit; fldcw [rdi + 34]; ret
+# fnstsw [rdi + 36]; fnclex; fldcw [rdi + 34]; fstp tbyte [rdi + 48]; fstp tbyte [rdi + 64]; fninit;
+# fldcw [rdi + 34]; ret
 _AFTER: Final = bytes.fromhex("dd7f24 dbe2 d96f22 db7f30 db7f40 dbe3 d96f22 c3")
 
 Execute = Callable[[str, int, int, int], tuple[int, int, int]]
@@ -70,7 +71,7 @@ def _executable(code: bytes) -> int | None:
     return None if protect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) else address
 
 
-_PAGES: Final[list[object]] = []
+_PAGES: Final[list[ctypes.Array[ctypes.c_char]]] = []
 
 
 @functools.cache

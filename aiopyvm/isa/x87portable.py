@@ -21,6 +21,7 @@ from mpmath import libmp
 from aiopyvm.ir.floatarith import propagate
 from aiopyvm.ir.floatformat import (
     BIAS,
+    C1,
     DE,
     EXPONENT,
     EXTENDED,
@@ -42,6 +43,7 @@ from aiopyvm.ir.floatformat import (
 )
 
 _BITS: Final = 192  # of intermediate results
+_NEAR: Final = -70  # log2 of arguments that sine, tangent and angle are so near to that only on which side counts
 _TINY: Final = -100  # log2 of operands for which two terms of a series are enough
 _NO_RANGE: Final = 63  # log2 of the operands that FSIN and its like leave to the program
 _ONE: Final = BIAS << 64 | INTEGER_BIT
@@ -100,19 +102,22 @@ def _denormal(*operands: int) -> int:
 def _sine(x: int, control: int, exceptions: int) -> Outcome:
     if not x & SIGNIFICAND:
         return x, exceptions
-    return _rounded(libmp.mpf_sin(_number(x), _BITS), control, exceptions, -1)
+    value = _number(x)
+    return _rounded(value if _log2(x) < _NEAR else libmp.mpf_sin(value, _BITS), control, exceptions, -1)
 
 
 def _cosine(x: int, control: int, exceptions: int) -> Outcome:
     if not x & SIGNIFICAND:
         return _ONE, exceptions
-    return _rounded(libmp.mpf_cos(_number(x), _BITS), control, exceptions, -1)
+    value = libmp.fone if _log2(x) < _NEAR else libmp.mpf_cos(_number(x), _BITS)
+    return _rounded(value, control, exceptions, -1)
 
 
 def _tangent(x: int, control: int, exceptions: int) -> Outcome:
     if not x & SIGNIFICAND:
         return x, exceptions
-    return _rounded(libmp.mpf_tan(_number(x), _BITS), control, exceptions)
+    value = _number(x)
+    return _rounded(value if _log2(x) < _NEAR else libmp.mpf_tan(value, _BITS), control, exceptions)
 
 
 _Function = Callable[[int, int, int], Outcome]
@@ -135,7 +140,7 @@ def _trigonometric(name: str, x: int, control: int) -> int:
     if push is None:
         return bits | exceptions << 80
     pushed, others = push(x, control, _denormal(x))
-    return bits | (exceptions & 0x7F | others) << 80 | pushed << 104  # C1 tells of what is pushed
+    return bits | (exceptions | others & ~C1) << 80 | pushed << 104  # C1 tells of what is replaced
 
 
 # -- F2XM1 -------------------------------------------------------------------------------------------------------------
@@ -182,7 +187,11 @@ def _fpatan(x: int, y: int, control: int) -> Outcome:
         return _of_pi(sign, 1, 0, control, exceptions) if x >> 79 else (sign, exceptions)
     if not x & SIGNIFICAND:
         return _of_pi(sign, 1, -1, control, exceptions)
-    return _rounded(libmp.mpf_atan2(_number(y), _number(x), _BITS), control, exceptions, -1)
+    if not x >> 79 and _log2(y) - _log2(x) < _NEAR:
+        value = libmp.mpf_div(_number(y), _number(x), _BITS)
+    else:
+        value = libmp.mpf_atan2(_number(y), _number(x), _BITS)
+    return _rounded(value, control, exceptions, -1)
 
 
 def _of_pi(sign: int, times: int, shift: int, control: int, exceptions: int) -> Outcome:
@@ -208,7 +217,6 @@ def _fyl2x(x: int, y: int, control: int) -> Outcome:
     exceptions = _denormal(x, y)
     if not y & SIGNIFICAND or x == _ONE:
         return y & SIGN ^ (SIGN if below else 0), exceptions
-    value = _number(x)
     return _times_log2(_number(y), _number(x), control, exceptions)
 
 

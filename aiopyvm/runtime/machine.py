@@ -143,7 +143,13 @@ def make_entropy(seed: Seed | None, stream: int) -> HostEntropy | SeededEntropy:
 
 
 def make_kernel(
-    run: Run, vfs: Vfs, entropy: HostEntropy | SeededEntropy, limits: Limits, store: Store, shared: Runtime | None
+    run: Run,
+    vfs: Vfs,
+    entropy: HostEntropy | SeededEntropy,
+    limits: Limits,
+    store: Store,
+    shared: Runtime | None,
+    portable_math: bool,
 ) -> Kernel:
     """Return the kernel for one run; what it takes is taken from `shared`, too, and given back when the run ends."""
     budget = RunMemory(limits.memory, shared.memory if shared else None, store)
@@ -154,6 +160,7 @@ def make_kernel(
     breakpoints = run.breakpoints
 
     def make_core(cpu: CpuState, memory: AddressSpace) -> Core:
+        cpu.portable_math = portable_math
         return Core(cpu, memory, clock.monotonic_ns, breakpoints)
 
     return Kernel(

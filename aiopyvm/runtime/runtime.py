@@ -50,12 +50,19 @@ class Runtime:
     guests made) a guest gets ENFILE, at that of `processes` EAGAIN, and starting one more guest is
     HostRefusedError. `workers` is how many threads of the host execute guests' instructions beside the event loop's
     own, at most: None is one for each core, 0 none; an engine that holds the GIL uses none. Results do not depend
-    on it. `engine` and `quantum` are the default of its VMs. Leaving the block waits until all guests have ended;
-    with an exception it kills them first. Raises TypeError, ValueError for arguments that are none.
+    on it. `engine`, `quantum` and `portable_math` are the default of its VMs. Leaving the block waits until
+    all guests have ended; with an exception it kills them first. Raises TypeError, ValueError for arguments that are
+    none.
     """
 
     def __init__(
-        self, *, engine: str = "auto", workers: int | None = None, quantum: int = 10_000, limits: Limits | None = None
+        self,
+        *,
+        engine: str = "auto",
+        workers: int | None = None,
+        quantum: int = 10_000,
+        limits: Limits | None = None,
+        portable_math: bool = False,
     ) -> None:
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise ValueError(f"workers is a number of threads, or None, not {workers!r}")
@@ -63,10 +70,13 @@ class Runtime:
         check_quantum(quantum)
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits is a Limits, not {limits!r}")
+        if not isinstance(portable_math, bool):
+            raise TypeError(f"portable_math is a bool, not {portable_math!r}")
         self.workers = workers
         self.engine = engine
         self.quantum = quantum
         self.limits = limits
+        self.portable_math = portable_math
         named = {name: getattr(limits, name) for name in LIMIT_NAMES if limits is not None and limits.names(name)}
         self.named_limits: dict[str, Any] = named
         self.memory = Account(named.get("memory"))
@@ -88,6 +98,7 @@ class Runtime:
 
         options.setdefault("engine", self.engine)
         options.setdefault("quantum", self.quantum)
+        options.setdefault("portable_math", self.portable_math)
         return VM(runtime=self, **options)
 
     def processes(self) -> list[Process]:

@@ -72,7 +72,9 @@ class VM:
     defaults. `engine` is "auto" (native where that can run, else python; or what AIOPYVM_ENGINE says), "native",
     "python" or "evaluator"; `quantum` the instructions between two scheduling decisions; `weight` its share of the
     processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps;
-    with that and a `seed` two runs are the same, instruction for instruction. Raises TypeError, ValueError for
+    with that and a `seed` two runs are the same, instruction for instruction. The x87's transcendental functions (FSIN,
+    FYL2X..) are the host's own instructions, whose last bits its maker chose; with `portable_math` they are software
+    and the same on every host, within one unit in the last place. Raises TypeError, ValueError for
     arguments that are none.
     """
 
@@ -90,6 +92,7 @@ class VM:
         weight: float = 1,
         clock: Literal["real", "virtual"] = "real",
         seed: Seed | None = None,
+        portable_math: bool = False,
         name: str | None = None,
         runtime: Runtime | None = None,
     ) -> None:
@@ -104,6 +107,7 @@ class VM:
             raise TypeError(f"seed is int, str or bytes, not {seed!r}")
         for what, value, kind, words in (
             ("limits", limits, Limits, "a Limits"),
+            ("portable_math", portable_math, bool, "a bool"),
             ("env", env, Mapping, "a mapping of names to str or bytes"),
             ("name", name, str, "str"),
             ("runtime", runtime, Runtime, "a Runtime"),
@@ -121,6 +125,7 @@ class VM:
         self.weight = weight
         self.clock = clock
         self.seed = seed
+        self.portable_math = portable_math
         self.name = name
         self._runtime = runtime
         self._file_clock = FileClock(clock == "virtual")
@@ -348,7 +353,9 @@ class VM:
         stream: int,
     ) -> None:
         shared = runtime if runtime is not IMPLICIT else None
-        kernel = make_kernel(run, self._vfs, make_entropy(self.seed, stream), limits, self._store, shared)
+        kernel = make_kernel(
+            run, self._vfs, make_entropy(self.seed, stream), limits, self._store, shared, self.portable_math
+        )
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:

@@ -15,6 +15,7 @@ from tests.hardware.wire import Case
 # How many cases of each set at most.
 TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 600, "general": 1000, "hot": 200, "guarded": 100}
 SHOWN = 10
+HOSTS = ("x87functions",)  # sets in which the engines do what this host's CPU does
 
 
 def undefined_flags(case: Case) -> int:
@@ -34,6 +35,8 @@ def test_there_are_vectors() -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", vectors.names())
 def test_replay(name: str, tier: str) -> None:
+    if name in HOSTS and not vectors.of_this_cpu(name):
+        pytest.skip("another CPU than that of the vectors: last bits of sines and logarithms differ")
     pairs = list(vectors.load(name))
     assert pairs
     step = max(1, len(pairs) // TIERS[tier])

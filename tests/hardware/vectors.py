@@ -46,6 +46,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in DIRECTORY.glob("*.xz"))
 
 
+def of_this_cpu(name: str) -> bool:
+    """Whether tests/vectors/NAME.xz was recorded on a CPU like this host's."""
+    header, _, _ = lzma.decompress((DIRECTORY / f"{name}.xz").read_bytes()).partition(b"\n")
+    return bool(json.loads(header)["cpu"] == cpu_name())
+
+
 def same_maker() -> bool:
     """Whether this host's CPU and that of all recorded sets have one maker: what manuals leave open is equal then."""
     makers = {cpu_name().split()[0]}

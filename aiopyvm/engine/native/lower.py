@@ -355,7 +355,7 @@ class Lowering:
 def _has_ones(value: Value, mask: int) -> bool:
     """Whether it is plain that all bits of `mask` are 1."""
     if value.op == "const":
-        return value.attr & mask == mask
+        return int(value.attr) & mask == mask
     return value.op == "or" and any(_has_ones(arg, mask) for arg in value.args)
 
 

@@ -49,18 +49,20 @@ _ZERO, _SPECIAL, _EMPTY = 1, 2, 3  # tags
 _FUNCTION: Final = "_results"  # what the names of the transcendental functions' helpers end with
 _PUSHING: Final = frozenset(("fsincos_results", "fptan_results"))
 _REMAINDERS: Final = frozenset(("fprem_packed", "fprem1_packed"))
+_IN_PLACE: Final = "fldt @1; {0}; fnstsw %ax; fstpt @0"
+_POPPING: Final = "fldt @2; fldt @1; {0}; fnstsw %ax; fstpt @0"
+_KEEPING: Final = "fldt @2; fldt @1; {0}; fnstsw %ax; fstpt @0; fstp %st(0)"
+_REPLACING: Final = "fldt @2; {0}; fnstsw %ax; testb $$4, %ah; jnz 1f; fstpt @1; 1: fstpt @0"  # C2: nothing is pushed
 _TEMPLATES: Final = {
-    **{f"{name}_packed": f"fldt @2; fldt @1; {name}; fnstsw %ax; fstpt @0; fstp %st(0)" for name in ("fprem", "fprem1")},
-    **{f"{name}{_FUNCTION}": f"fldt @1; {name}; fnstsw %ax; fstpt @0" for name in ("fsin", "fcos", "f2xm1")},
-    **{f"{name}{_FUNCTION}": f"fldt @2; fldt @1; {name}; fnstsw %ax; fstpt @0" for name in ("fpatan", "fyl2x", "fyl2xp1")},
-    # Out of range (C2), nothing is pushed.
-    **{name: f"fldt @2; {name.removesuffix(_FUNCTION)}; fnstsw %ax; testb $$4, %ah; jnz 1f; fstpt @1; 1: fstpt @0"
-       for name in _PUSHING},
+    **{f"{name}_packed": _KEEPING.format(name) for name in ("fprem", "fprem1")},
+    **{f"{name}{_FUNCTION}": _IN_PLACE.format(name) for name in ("fsin", "fcos", "f2xm1")},
+    **{f"{name}{_FUNCTION}": _POPPING.format(name) for name in ("fpatan", "fyl2x", "fyl2xp1")},
+    **{f"{name}{_FUNCTION}": _REPLACING.format(name) for name in ("fsincos", "fptan")},
     "fxtract_significand": "fldt @1; fxtract; fnstsw %ax; fstpt @0; fstp %st(0)",
     "fxtract_exponent": "fldt @1; fxtract; fnstsw %ax; fstp %st(0); fstpt @0",
     "fbld_value": "fbld @1; fnstsw %ax; fstpt @0",
     "fbstp_packed": "fldt @1; fbstp @0; fnstsw %ax",
-}  # fmt: skip
+}
 _ROUNDED: Final = frozenset(name for name in _TEMPLATES if name.endswith(_FUNCTION)) | {"fbstp_packed"}
 
 
