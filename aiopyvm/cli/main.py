@@ -24,9 +24,20 @@ def complain(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit (usage)."""
-    if argv is None:
-        gc.set_threshold(COLLECT_EVERY)
+    """Run the command line `argv` (sys.argv[1:] when None); return the exit status. Raises SystemExit (usage).
+
+    Without `argv` the process is taken to end with it: what is left over is not looked through for garbage any more.
+    """
+    if argv is not None:
+        return _main(argv)
+    gc.set_threshold(COLLECT_EVERY)
+    try:
+        return _main(argv)
+    finally:
+        gc.freeze()
+
+
+def _main(argv: Sequence[str] | None) -> int:
     _occupy_standard_descriptors()
     parser = make_parser()
     arguments = parser.parse_args(argv)

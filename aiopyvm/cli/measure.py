@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm import Process, Result
@@ -26,7 +26,7 @@ class Measure:
         self._run: Run | None = None
         self._named = False  # the handlers are in the map for perf
         if arguments.profile not in (None, "-"):
-            _check_writable(Path(arguments.profile))
+            _check_writable(arguments.profile)
         if arguments.perf_map:
             from aiopyvm.engine.native import perfmap
 
@@ -61,7 +61,8 @@ class Measure:
                 import json
 
                 name = str(result.args[0]) if result.args else "guest"
-                Path(target).write_text(json.dumps(self._profiler.speedscope(name)))
+                with open(target, "w") as file:
+                    json.dump(self._profiler.speedscope(name), file)
             _show(self._profiler.table())
         if self._arguments.stats:
             assert self._run is not None
@@ -71,12 +72,12 @@ class Measure:
             _show(_lines(f"engine {engine.name}", engine.statistics()))
 
 
-def _check_writable(path: Path) -> None:
+def _check_writable(path: str) -> None:
     """Raise OSError where `path` cannot be written: else that would be known when the run is over."""
-    there = path.exists()
-    path.open("ab").close()
+    there = os.path.exists(path)
+    open(path, "ab").close()
     if not there:
-        path.unlink()
+        os.unlink(path)
 
 
 def run_figures(result: Result, calls: int) -> dict[str, int | float]:

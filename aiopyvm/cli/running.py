@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from aiopyvm import VM, HostDir, Limits, Reason, Result
+from aiopyvm import VM, Limits, Reason, Result
 from aiopyvm.cli.main import complain
 from aiopyvm.cli.measure import Measure
 from aiopyvm.host.terminal import restore_terminals
 
+if TYPE_CHECKING:
+    from aiopyvm import HostDir
+
 OUT_OF_TIME: Final = 124
 RUNTIME_ENDED: Final = 128 + 9
 SIGPIPE: Final = 13
-OPERATORS: Final = "|&;<>()"
-PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[|&;<>()]+|[^\\'"|&;<>()]+|.""", re.DOTALL)
-"""A quoted character or string, an operator, or other text; what is none (a quote left open) is one character."""
 
 
 def run_command(command: str, arguments: Any) -> int:
@@ -64,7 +61,7 @@ def make_vm(arguments: Any) -> VM:
     }
     return VM(
         root=arguments.root,
-        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},
+        mounts=_mounts(arguments.mount) if arguments.mount else None,
         env=dict(arguments.env),
         cwd=arguments.cwd,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
@@ -73,6 +70,13 @@ def make_vm(arguments: Any) -> VM:
         portable_math=arguments.portable_math,
         clock="real" if arguments.seed is None else "virtual",
     )
+
+
+def _mounts(given: list[tuple[str, str, Any]]) -> dict[str, HostDir]:
+    """Return the directories of this host that the guest gets, by their place there."""
+    from aiopyvm.runtime.hostdir import HostDir
+
+    return {guest: HostDir(host, mode) for host, guest, mode in given}
 
 
 def streams(arguments: Any) -> dict[str, Any]:
@@ -110,6 +114,10 @@ async def _run(arguments: Any) -> int:
 
 
 async def _pipe(arguments: Any) -> int:
+    from pathlib import Path
+
+    from aiopyvm.cli.pipeline import split_pipeline
+
     stages = split_pipeline(arguments.line)
     if arguments.root is None:
         stages = [[Path(stage[0]), *stage[1:]] for stage in stages]
@@ -129,28 +137,13 @@ def _status_of_earlier(result: Result) -> int:
     return status_of(result)
 
 
-def split_pipeline(line: str) -> list[list[Any]]:
-    """Return the stages of 'a | b | c', each split as a shell would. Raises ValueError."""
-    texts = [""]
-    for part in PARTS.findall(line):
-        if part == "|":
-            texts.append("")
-        elif part[0] in OPERATORS:
-            raise ValueError(f"only | joins programs here, not {part!r}: use a shell inside the guest")
-        else:
-            texts[-1] += part
-    try:
-        stages: list[list[Any]] = [shlex.split(text) for text in texts]
-    except ValueError as error:
-        raise ValueError(f"{str(error).lower()} in {line!r}") from None
-    if not all(stages):
-        raise ValueError(f"a program is missing in {line!r}")
-    return stages
-
-
 def programs_of(arguments: Any) -> list[str]:
     """Return the names of the programs that the command line asks for. Raises ValueError."""
-    return [arguments.program] if hasattr(arguments, "program") else [s[0] for s in split_pipeline(arguments.line)]
+    if hasattr(arguments, "program"):
+        return [arguments.program]
+    from aiopyvm.cli.pipeline import split_pipeline
+
+    return [stage[0] for stage in split_pipeline(arguments.line)]
 
 
 def status_of(result: Result) -> int:

@@ -35,7 +35,8 @@ UNWRITE: Final = bytes(b & ~(WRITE | HELD) if b & TOUCHED else b for b in range(
 """Translation of page bytes: private content no longer writable at once."""
 
 _USED_RUN: Final = re.compile(rb"[^\0]+", re.DOTALL)
-_TOUCHED_RUN: Final = re.compile(b"[" + b"".join(b"\\x%02x" % b for b in range(256) if b & TOUCHED) + b"]+", re.DOTALL)
+_TOUCHED_BYTES: Final = b"".join(b"\\x%02x-\\x%02x" % (b, b | TOUCHED - 1) for b in range(TOUCHED, 256, 2 * TOUCHED))
+_TOUCHED_RUN: Final = re.compile(b"[" + _TOUCHED_BYTES + b"]+", re.DOTALL)
 _IS_TOUCHED: Final = bytes(1 if b & TOUCHED else 0 for b in range(256))
 
 

@@ -14,7 +14,6 @@ from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock
 from aiopyvm.host.entropy import HostEntropy, SeededEntropy
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
-from aiopyvm.runtime.hostdir import HostDir
 from aiopyvm.runtime.limits import Account, RunMemory
 from aiopyvm.runtime.program import guest_error, refusal
 
@@ -25,12 +24,14 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import SystemCalls
     from aiopyvm.kernel.ports import Budget, Clock
     from aiopyvm.mem.space import AddressSpace
+    from aiopyvm.runtime.hostdir import HostDir
     from aiopyvm.runtime.limits import Limits, Store
     from aiopyvm.runtime.run import Run
     from aiopyvm.runtime.runtime import Runtime
 
+    Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
+
 Seed = int | str | bytes
-Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
 
 ENGINES = ("auto", "native", "python", "evaluator")
 ENGINE_VARIABLE = "AIOPYVM_ENGINE"  # what "auto" means, where it is set

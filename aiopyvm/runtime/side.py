@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.abi.fcntl import O_WRONLY
 from aiopyvm.engine.protocol import Core, Engine, Exit, ExitReason
@@ -24,8 +24,11 @@ from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.mem.space import AddressSpace
 from aiopyvm.runtime.limits import MIB, Account
-from aiopyvm.runtime.machine import Dir, Seed, build_vfs, system_calls
+from aiopyvm.runtime.machine import Seed, build_vfs, system_calls
 from aiopyvm.runtime.program import Program, environment, environment_bytes, find_in_guest
+
+if TYPE_CHECKING:
+    from aiopyvm.runtime.machine import Dir
 
 QUANTUM: Final = 10_000  # instructions, and what system calls cost, until another thread may come
 

@@ -12,7 +12,6 @@ from aiopyvm.abi.stat import S_IFDIR, S_ISVTX
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel.devices import DeviceFs
 from aiopyvm.kernel.memfs import MemFile, MemFs
-from aiopyvm.runtime.hostdir import HostDir
 from aiopyvm.runtime.program import refusal, to_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.ports import Budget, Clock
     from aiopyvm.kernel.vfs import Vfs
+    from aiopyvm.runtime.hostdir import HostDir
 
 WRITE_BYTES = 1 << 20
 
@@ -72,6 +72,8 @@ def _mount(vfs: Vfs, user: FsContext, path: bytes, tree: Any) -> None:
 
 def as_host_dir(tree: Any, mode: Any) -> HostDir:
     """Return `tree` as a HostDir; a bare path gets `mode`. Raises TypeError."""
+    from aiopyvm.runtime.hostdir import HostDir
+
     if isinstance(tree, HostDir):
         return tree
     if isinstance(tree, (str, os.PathLike)):

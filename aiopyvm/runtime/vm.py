@@ -20,7 +20,6 @@ from aiopyvm.runtime.driver import WaitingTask
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.limits import SECOND_NS, Account, Limits, Store
 from aiopyvm.runtime.machine import (
-    Dir,
     FileClock,
     Seed,
     build_vfs,
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
+    from aiopyvm.runtime.machine import Dir
     from aiopyvm.runtime.path import GuestPath
     from aiopyvm.runtime.pipeline import Pipeline
 

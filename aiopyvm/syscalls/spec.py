@@ -18,7 +18,7 @@ arguments; `t.call` is its progress record.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, get_args, get_origin
 
 from aiopyvm.abi.errno import EINVAL, ENAMETOOLONG, Errno
 from aiopyvm.abi.layout import CODECS, Codec
@@ -370,9 +370,9 @@ def syscall(
 
 
 def _kinds_of(handler: Handler) -> tuple[Kind, ...]:
-    hints = get_type_hints(handler, include_extras=True)
-    hints.pop("return", None)
-    return tuple(_kind_of(hint, f"{handler.__name__}({name})") for name, hint in list(hints.items())[1:])
+    names = [name for name in handler.__annotations__ if name != "return"][1:]
+    hints = eval(f"({''.join(handler.__annotations__[name] + ', ' for name in names)})", handler.__globals__)
+    return tuple(_kind_of(hint, f"{handler.__name__}({name})") for name, hint in zip(names, hints, strict=True))
 
 
 def _kind_of(hint: Any, where: str) -> Kind:

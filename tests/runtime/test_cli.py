@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiopyvm.cli import main
-from aiopyvm.cli.running import split_pipeline
+from aiopyvm.cli.pipeline import split_pipeline
 from tests.conftest import GuestPaths
 
 Run = Callable[..., tuple[int, bytes, str]]
