@@ -32,9 +32,11 @@ from aiopyvm.engine.native.regionfile import Covered, RegionFiles, name_in_image
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.errors import AiopyvmError
+from aiopyvm.isa.state import CpuState
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.guards import Guards
+    from aiopyvm.engine.native.regionx87 import Stack
     from aiopyvm.engine.native.worker import Compiler
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
@@ -152,10 +154,10 @@ class Hot:
 
         Raises as `SpaceCode.enter`.
         """
-        eip, generation = code.arena.eip(counter), code.generation
+        eip, generation, stack = code.arena.eip(counter), code.generation, _stack(code)
         code.arena.set_value(counter, UNCOUNTED)
         with self._lock:
-            begun = self._adopt(code, eip) or self._later(code, eip) or self._begin(code, eip)
+            begun = self._adopt(code, eip, stack) or self._later(code, eip, stack) or self._begin(code, eip, stack)
         if not begun and generation == code.generation:
             code.arena.set_value(counter, max(self.after, 2))
         self.collect(code)
@@ -189,12 +191,12 @@ class Hot:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def _later(self, code: SpaceCode, eip: int) -> bool:
+    def _later(self, code: SpaceCode, eip: int, stack: Stack) -> bool:
         """Have a region made when the compiler has time for it, if it has none now."""
         installed = self._spaces.get(code)
         if self._wait or self._submitted < AT_ONCE or installed is None or len(installed.pending) >= MOST_JOBS:
             return False
-        installed.pending[eip] = code.generation
+        installed.pending[eip], installed.stacks[eip] = code.generation, stack
         return True
 
     def _take_up(self, code: SpaceCode, installed: Installed) -> None:
@@ -207,11 +209,11 @@ class Hot:
 
         while installed.pending and self._submitted < AT_ONCE:
             eip = max(installed.pending, key=passes)
-            generation = installed.pending.pop(eip)
+            generation, stack = installed.pending.pop(eip), installed.stacks.pop(eip)
             if generation != code.generation or eip in installed.roots:
                 continue
             covered = any(region.covers(eip, eip + 1) for region in installed.roots.values())
-            if covered or not (self._adopt(code, eip) or self._begin(code, eip)):
+            if covered or not (self._adopt(code, eip, stack) or self._begin(code, eip, stack)):
                 self._count_again(code, eip, generation)
 
     def _count_again(self, code: SpaceCode, eip: int, generation: int) -> None:
@@ -219,11 +221,11 @@ class Hot:
         if generation == code.generation and (counter := code.counter(eip)):
             code.arena.set_value(counter, max(self.after, 2))
 
-    def _begin(self, code: SpaceCode, eip: int) -> bool:
+    def _begin(self, code: SpaceCode, eip: int, stack: Stack) -> bool:
         """Have a region made; False where it may be tried again later."""
         if self._submitted >= AT_ONCE or self._bytes >= 2 * self._most_bytes:
             return False
-        request = request_for(code, eip, self._form(code))
+        request = request_for(code, eip, self._form(code), stack)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()
@@ -301,12 +303,14 @@ class Hot:
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
         covered = read_covered(ctypes.string_at(at, size), Code(wanted.request.blocks).read)
-        return self._add(wanted.root, loaded, covered, wanted.request.memory)
+        return self._add(wanted.root, loaded, covered, wanted.request.memory, wanted.request.stack)
 
-    def _add(self, root: int, loaded: LoadedObject, covered: Covered, memory: str) -> Region:
+    def _add(
+        self, root: int, loaded: LoadedObject, covered: Covered, memory: str, stack: Stack | None = None
+    ) -> Region:
         """A region that is loaded, for spaces to come."""
         perfmap.record_region(loaded.address("region"), loaded.size - (loaded.symbols["region"] - loaded.at), root)
-        region = Region(root, loaded, covered, memory)
+        region = Region(root, loaded, covered, memory, stack)
         alike = self._regions.setdefault(root, [])
         alike.insert(0, region)
         self._order.append(region)
@@ -318,11 +322,11 @@ class Hot:
 
     # -- in a space ----------------------------------------------------------------------------------------------------
 
-    def _adopt(self, code: SpaceCode, eip: int) -> bool:
-        """Install a region that was made before, where all of its code is here."""
+    def _adopt(self, code: SpaceCode, eip: int, stack: Stack) -> bool:
+        """Install a region that was made before, where all of its code is here, for an x87 stack."""
         memory = self._form(code)
         for region in self._regions.get(eip, ()):
-            if region.memory == memory and self._install(code, region):
+            if region.memory == memory and region.stack in (None, stack) and self._install(code, region):
                 self.counters["adopted"] += 1
                 return True
         return self._fetch(code, eip, memory)
@@ -445,6 +449,12 @@ class Hot:
         if not region.users and not region.kept:
             self.epochs.retire(region.loaded)
             self._bytes -= region.loaded.size
+
+
+def _stack(code: SpaceCode) -> Stack:
+    """TOP and the registers in use of the x87 of who runs in a space."""
+    cpu = CpuState.from_address(code.context.cpu)
+    return cpu.ftop, cpu.fvalid
 
 
 _all: Final[weakref.WeakSet[Hot]] = weakref.WeakSet()

@@ -14,17 +14,19 @@ from aiopyvm.engine.native.space import SpaceCode
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.regions import Request
+    from aiopyvm.engine.native.regionx87 import Stack
     from aiopyvm.engine.native.worker import Job
 
 
 class Region:
     """A compiled region. `covered`: the code that it was made from, by address. `users`: records that lead to it."""
 
-    def __init__(self, root: int, loaded: LoadedObject, covered: Covered, memory: str) -> None:
+    def __init__(self, root: int, loaded: LoadedObject, covered: Covered, memory: str, stack: Stack | None) -> None:
         self.root = root
         self.loaded = loaded
         self.covered = covered
         self.memory = memory  # CHECKED or MMU
+        self.stack = stack  # of the x87, with which alone it is entered; None: any, or unknown
         self.users = 0
         self.kept = True  # for spaces to come
 
@@ -44,6 +46,7 @@ class Installed:
         self.roots: dict[int, Region] = {}
         self.made: deque[tuple[int, Region]] = deque()  # with the generation they were made for
         self.pending: dict[int, int] = {}  # address: the generation that it was hot in
+        self.stacks: dict[int, Stack] = {}  # the x87 stack where what waits became hot
         self.churn: dict[int, int] = {}
         self.guarded: bool | None = None  # its memory is protected by the host, and may be (None: not asked for yet)
 

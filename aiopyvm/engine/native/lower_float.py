@@ -132,7 +132,7 @@ def _held(text: Text) -> str:
     return text.value(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS['x87']}")
 
 
-def _forget(text: Text, known: str) -> None:
+def forget(text: Text, known: str) -> None:
     """Clear the host's exceptions where there is one that `known` (i16) has not."""
     status = text.fresh(f"load i16, ptr {_held(text)}")
     others = text.fresh(f"and i16 {text.fresh(f'xor i16 {known}, -1')}, {_EXCEPTIONS}")
@@ -161,7 +161,7 @@ def _operate(
     """One operation; the status word (i16), and its exceptions (i8) as `fexc` has them."""
     if not HAS_X87:
         raise Unlowerable("this host has no x87")
-    _forget(text, known)
+    forget(text, known)
     usual = _set_control(text, control) if control else ""
     status = _asm(text, template, slots, outputs, status=True)
     raised = text.value(f"and i16 {status}, {_EXCEPTIONS}")

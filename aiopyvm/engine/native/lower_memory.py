@@ -30,22 +30,24 @@ class Accesses:
 
     def load_at(self, address: str, at: int, bits: int) -> str:
         """Load an integer of 8, 16, 32 or 64 bits `at` bytes behind a checked address."""
-        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self._pointer(address, at)}, align 1")
+        return self.text.fresh(f"load {self.volatile}i{bits}, ptr {self.place(address, at)}, align 1")
 
     def store_at(self, address: str, at: int, bits: int, value: str) -> None:
         """Store an integer of 8, 16, 32 or 64 bits `at` bytes behind a checked address."""
-        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self._pointer(address, at)}, align 1")
+        self.text.line(f"store {self.volatile}i{bits} {value}, ptr {self.place(address, at)}, align 1")
 
     def load_whole(self, address: str, kind: str, at: int = 0) -> str:
         """Load a value of LLVM type `kind` `at` bytes behind a checked address."""
-        return self.text.fresh(f"load {self.volatile}{kind}, ptr {self._pointer(address, at)}, align 1")
+        return self.text.fresh(f"load {self.volatile}{kind}, ptr {self.place(address, at)}, align 1")
 
     def store_whole(self, address: str, kind: str, value: str, at: int = 0) -> None:
         """Store a value of LLVM type `kind` `at` bytes behind a checked address."""
-        self.text.line(f"store {self.volatile}{kind} {value}, ptr {self._pointer(address, at)}, align 1")
+        self.text.line(f"store {self.volatile}{kind} {value}, ptr {self.place(address, at)}, align 1")
 
-    def _pointer(self, address: str, at: int) -> str:
-        """The host's address: none wraps inside what was checked, for the last page is never mapped."""
+    def place(self, address: str, at: int) -> str:
+        """The host's address (ptr) of what is `at` bytes behind a checked address: none wraps inside what was checked,
+        for the last page is never mapped.
+        """
         text = self.text
         host = text.value(f"getelementptr i8, ptr %mem, i64 {text.value(f'zext i32 {address} to i64')}")
         return text.value(f"getelementptr i8, ptr {host}, i64 {at}") if at else host

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.engine.native.lower_flags import Names as Naming
@@ -21,10 +22,28 @@ from aiopyvm.engine.native.regionflags import Recipe
 from aiopyvm.engine.native.regionmemory import Span
 from aiopyvm.engine.native.regions import Graph, Node
 from aiopyvm.ir.builder import Known, Value
-from aiopyvm.ir.types import V128, V256
+from aiopyvm.ir.types import F80, V128, V256
 from aiopyvm.isa.state import GPR32
 
+if TYPE_CHECKING:
+    from aiopyvm.engine.native.regionfloat import Floats
+
 Names = dict[Value, str]
+
+
+@dataclass(slots=True)
+class FloatState:
+    """What is known of the x87 at one point of a tree: registers and fields of the `CpuState` that were read or set in
+    it, and the operation that was executed last.
+    """
+
+    registers: dict[int, Value] = field(default_factory=dict)
+    fields: dict[str, Value] = field(default_factory=dict)
+    last: Value | None = None
+
+    def copy(self) -> FloatState:
+        """The same, to be changed apart."""
+        return FloatState(self.registers.copy(), self.fields.copy(), self.last)
 
 
 @dataclass(slots=True)
@@ -46,6 +65,7 @@ class State:
     checked: list[tuple[Span, str]] = field(default_factory=list)  # with the address of the first byte
     trapped: list[Span] = field(default_factory=list)  # accesses that the host has let through
     words: dict[Span, Value] = field(default_factory=dict)  # what is in memory
+    x87: FloatState = field(default_factory=FloatState)
     scope: dict[str, str] = field(default_factory=dict)
 
     def fork(self, known: Known, scope: dict[str, str]) -> State:
@@ -53,7 +73,7 @@ class State:
         return State(
             self.tree, self.left, known, self.names.copy(), self.registers.copy(), self.flags.copy(),
             self.recipes.copy(), self.possible.copy(), self.entry.copy(), self.done, self.checked.copy(),
-            self.trapped.copy(), self.words.copy(), scope.copy(),
+            self.trapped.copy(), self.words.copy(), self.x87.copy(), scope.copy(),
         )  # fmt: skip
 
 
@@ -68,6 +88,7 @@ class Draft:
         self.most = graph.most  # the longest way between two looks at the budget
         self._written = sorted(graph.written, key=GPR32.index)
         self.vectors = graph.vectors  # local variables hold them at every point
+        self.floats: Floats | None = None
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -85,15 +106,20 @@ class Draft:
         return partial(self._named, names)
 
     def _named(self, names: Names, value: Value) -> str:
-        if value.op == "const":
+        if value.op == "const" and value.type is not F80:
             return constant_text(value)
         name = names.get(value)
+        if name is None and self.floats is not None:
+            name = self.floats.named(value, partial(self._named, names))
         if name is None:
-            name = names[value] = pure_text(self.text, value, [self._named(names, arg) for arg in value.args])
+            name = pure_text(self.text, value, [self._named(names, arg) for arg in value.args])
+        names[value] = name
         return name
 
     def store_registers(self) -> None:
         """Write the registers that the region may have set to the `CpuState`."""
+        if self.floats is not None:
+            self.floats.store()
         registers = self.state.registers
         for name in self._written:
             value = registers.get(name)
@@ -123,4 +149,4 @@ def signed(word: int) -> int:
     return word - (1 << 32) if word >> 31 else word
 
 
-__all__ = ["Draft", "Names", "State", "cases", "label_of", "signed"]
+__all__ = ["Draft", "FloatState", "Names", "State", "cases", "label_of", "signed"]

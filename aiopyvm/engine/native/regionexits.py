@@ -86,6 +86,8 @@ class Exits:
             words = {word: text.fresh(f"load i32, ptr %l.{word}") for word in WORDS}
             budget = text.fresh(f"add i64 {text.fresh('load i64, ptr %l.out')}, {draft.most}")
             count_hot(text, budget, "sub")
+            if draft.floats is not None:
+                draft.floats.leave()
             eip = text.fresh("load i32, ptr %l.eip")
             root = signed(draft.graph.nodes[0].eip)
             text.branch(text.fresh(f"icmp eq i32 {eip}, {root}"), "out_cold", "out_far", UNLIKELY)

@@ -12,16 +12,21 @@ from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.lower_simd import simd_text
 from aiopyvm.engine.native.lower_vector import llvm_type
+from aiopyvm.engine.native.regionasm import KIND
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
+from aiopyvm.engine.native.regionfloat import Floats, memory_operands
 from aiopyvm.engine.native.regionmemory import Span, SpanMemory
 from aiopyvm.engine.native.regionspans import Bases
+from aiopyvm.engine.native.regionstatus import is_operation
 from aiopyvm.engine.native.regiontraps import Trapping
 from aiopyvm.engine.native.regionwords import FlagWords
+from aiopyvm.engine.native.regionx87 import FIELDS
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import SIMD_OPS
 from aiopyvm.ir.registers import GENERAL, REGISTERS, TYPES, VECTORS
+from aiopyvm.ir.types import F80
 from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
@@ -44,18 +49,25 @@ class Operations:
         self._short = False
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
+        self._operands: frozenset[Value] = frozenset()  # accesses and operations of the x87 that are one
+        self._shows = False  # this instruction shows the x87's status word
         self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
         self._guards: list[tuple[str, dict[str, str], Names]] = []  # open ones: label behind, scope and names before
 
     def expect(self, ops: Iterable[Value]) -> None:
         """These operations will be written: what is near one another in them is checked at once."""
-        self._spans = self._bases.spans(ops)
+        found = list(ops)
+        self._spans = self._bases.spans(found)
+        if self._draft.floats is not None:
+            self._operands = memory_operands(found)
 
     def write(self, ops: Sequence[Value], last: int, *, short: bool = False) -> None:
         """Write a node's operations, up to the one with number `last`. `short`: but leave where many passes of a
         repeated instruction are left.
         """
         self._ops, self._short = ops, short
+        if self._draft.floats is not None:
+            self._draft.floats.expect(ops)
         self._draft.state.done -= 1
         for op in ops[:last]:
             self._one(op)
@@ -68,12 +80,21 @@ class Operations:
                 self._flags.settle()
                 self._exits.begin(op.attr[1])
                 self._draft.state.done += 1
+                self._shows = op.attr[0].row.name == "fnstsw"
+                if self._shows:
+                    self._show()
                 if self._short:
                     self._leave_if_long()
+            case "get" if op.attr == "fsw" and self._draft.floats is not None:
+                self._draft.state.x87.fields["fsw"] = op
+                if self._shows:
+                    self._show()
             case "get":
                 self._draft.state.names[op] = self._get(op.attr)
             case "set":
                 self._set(op.attr, op.args[0])
+            case "load" | "store" | "probe" if op in self._operands:
+                self._access_float(op)
             case "load" | "store" | "probe":
                 self._access(op)
             case "when":
@@ -85,6 +106,24 @@ class Operations:
             case name if name in SIMD_OPS:
                 arguments = [self._draft.name(arg) for arg in op.args[:-1]]
                 self._draft.state.names[op] = simd_text(self._text, op, [*arguments, ""])
+            case _ if self._draft.floats is not None:
+                self._one_float(op, self._draft.floats)
+
+    def _one_float(self, op: Value, floats: Floats) -> None:
+        """One operation of the x87; those whose results are stored are written with the store."""
+        names = self._draft.state.names
+        if op.op == "getfp":
+            names[op] = floats.get(op)
+        elif op.op == "setfp":
+            floats.set(op)
+        elif is_operation(op) and op not in self._operands and (name := floats.operate(op)):
+            names[op] = name
+
+    def _show(self) -> None:
+        """The guest looks at its status word, which was set in this tree, or will be read in this instruction."""
+        floats, state = self._draft.floats, self._draft.state
+        if floats is not None and (word := state.x87.fields.get("fsw")) is not None:
+            state.names[word] = floats.shown()
 
     def _get(self, name: str) -> str:
         text = self._text
@@ -121,6 +160,10 @@ class Operations:
                 state.recipes.pop(PART_OF[name], None)
         elif name in VECTORS:
             text.line(f"store {llvm_type(TYPES[name])} {self._draft.name(value)}, ptr %l.v{name[-1]}")
+        elif self._draft.floats is not None and name in FIELDS:
+            state.x87.fields[name] = value
+        elif self._draft.floats is not None and name == "fcw":
+            self._draft.floats.set_control(self._draft.name(value), self._exits.before())
         elif name in FLAG_BITS:
             text.line(f"store i8 {text.value(f'zext i1 {self._draft.name(value)} to i8')}, ptr {self._field(name)}")
         else:
@@ -140,9 +183,35 @@ class Operations:
 
     def _access(self, op: Value) -> None:
         """Check the access with its span, unless that was done, then make it."""
-        one, whole, state = self._bases.access(op), self._spans[op], self._draft.state
+        one = self._bases.access(op)
         if self._trapping is not None and self._trapping.access(op, one, guarded=bool(self._guards)):
             return
+        first, at = self._check(op, one)
+        if op.op == "load":
+            self._draft.state.names[op] = self._memory.load_whole(first, llvm_type(op.type), at)
+        elif op.op == "store":
+            self._memory.store_whole(first, llvm_type(op.args[1].type), self._draft.name(op.args[1]), at)
+
+    def _access_float(self, op: Value) -> None:
+        """A memory operand of the x87: checked in both forms, as the operation's own access must not trap half done."""
+        floats = self._draft.floats
+        assert floats is not None
+        one = self._bases.access(op)
+        place = self._memory.place(*self._check(op, one))
+        if op.op == "load" and op.type is F80:
+            self._draft.state.names[op] = self._text.fresh(f"load {KIND}, ptr {place}, align 1")
+        elif op.op == "load":
+            floats.at(op, place)
+        else:
+            floats.store_at(op.args[1], place)
+            if self._trapping is not None:
+                self._trapping.forget(one)
+
+    def _check(self, op: Value, one: Span) -> tuple[str, int]:
+        """Check an access with its span, unless that was done: the address (i32) of something checked, and how many
+        bytes behind it the access is.
+        """
+        whole, state = self._spans[op], self._draft.state
         found = next((entry for entry in state.checked if entry[0].covers(one)), None)
         if found is None:
             first = self._memory.first(whole, self._draft.name)
@@ -151,11 +220,7 @@ class Operations:
             found = (whole, first)
             if not self._guards:
                 state.checked.append(found)
-        at = one.low - found[0].low
-        if op.op == "load":
-            state.names[op] = self._memory.load_whole(found[1], llvm_type(op.type), at)
-        elif op.op == "store":
-            self._memory.store_whole(found[1], llvm_type(op.args[1].type), self._draft.name(op.args[1]), at)
+        return found[1], one.low - found[0].low
 
     # -- guards --------------------------------------------------------------------------------------------------------
 

@@ -14,17 +14,21 @@ from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.regions import Request, Table
+    from aiopyvm.engine.native.regionx87 import Stack
 
 MOST_CASES: Final = 128  # words of a jump table
 
 
-def request_for(code: SpaceCode, root: int, memory: str) -> Request:
-    """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses."""
+def request_for(code: SpaceCode, root: int, memory: str, stack: Stack) -> Request:
+    """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses; `stack`: the
+    x87 stack with which it became hot.
+    """
     from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
+    from aiopyvm.engine.native.regionx87 import is_x87
 
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
-    queue, seen, count = deque([root]), {root}, 0
+    queue, seen, count, x87 = deque([root]), {root}, 0, False
     while queue and count < 3 * MOST_INSTRUCTIONS:
         address = queue.popleft()
         for block in code.blocks(address, address + 1):
@@ -33,6 +37,7 @@ def request_for(code: SpaceCode, root: int, memory: str) -> Request:
                 continue
             found[start] = bytes(code.space.view[start : block.end])
             count += len(block.addresses)
+            x87 = x87 or any(is_x87(bytes(code.space.view[at : min(at + 15, block.end)])) for at in block.addresses)
             ways = [target for _, target, _ in block.branches] + [block.next]
             for table, targets in _tables(code, block):
                 tables[table] = targets
@@ -42,7 +47,7 @@ def request_for(code: SpaceCode, root: int, memory: str) -> Request:
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
-    return Request(root, blocks, tuple(sorted(tables.items())), memory=memory)
+    return Request(root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None)
 
 
 def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:

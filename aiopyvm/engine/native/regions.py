@@ -21,8 +21,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiopyvm.engine.native.layout import CHECKED
+from aiopyvm.engine.native.regionx87 import FIELDS, Stack, Use, begun_with, is_x87, use
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.ops import LANE_OPS, SIMD_OPS
+from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import FLAGS, GENERAL, REGISTERS, VECTORS
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
@@ -40,6 +41,8 @@ _PLAIN: Final = frozenset(
 )  # fmt: skip
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)
 _WIDTHS: Final = frozenset((8, 16, 32, 64, 128, 256))  # bits of an access
+_PLAIN_X87: Final = frozenset({*FLOAT_OPS, "fexc", "getfp", "setfp", "helper"})
+_WIDTHS_X87: Final = _WIDTHS | {80}
 
 Table = tuple[tuple[int, int], ...]  # words of a jump table: number, target
 Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
@@ -47,18 +50,21 @@ Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the fu
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a region is made from: `blocks` are runs of executed code, `tables` words of jump tables by address."""
+    """What a region is made from: `blocks` are runs of executed code, `tables` words of jump tables by address;
+    `stack` is the x87 stack it is entered with, where it may have x87 instructions.
+    """
 
     root: int
     blocks: tuple[tuple[int, bytes], ...]
     tables: tuple[tuple[int, Table], ...] = ()
     limit: int = MOST_INSTRUCTIONS
     memory: str = CHECKED
+    stack: Stack | None = None
 
     def to_text(self) -> str:
         """The request as JSON."""
         blocks = [[address, code.hex()] for address, code in self.blocks]
-        rest = {"tables": self.tables, "limit": self.limit, "memory": self.memory}
+        rest = {"tables": self.tables, "limit": self.limit, "memory": self.memory, "stack": self.stack}
         return json.dumps({"root": self.root, "blocks": blocks, **rest})
 
     @classmethod
@@ -67,7 +73,8 @@ class Request:
         data = json.loads(text)
         blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
         tables = tuple((address, tuple((n, word) for n, word in words)) for address, words in data["tables"])
-        return cls(data["root"], blocks, tables, data["limit"], data["memory"])
+        stack = (data["stack"][0], data["stack"][1]) if data["stack"] else None
+        return cls(data["root"], blocks, tables, data["limit"], data["memory"], stack)
 
 
 class Flow(enum.Enum):
@@ -88,17 +95,20 @@ class Nature:
     flow: Flow
     registers: frozenset[str]  # general registers that it sets
     vectors: frozenset[str]  # vector registers that it uses
+    x87: Use | None = None
 
 
 @dataclass(eq=False, slots=True)
 class Node:
     """A straight run of instructions. `after` and `taken` are where it goes, a node or an address; `cases` are the
-    nodes that a computed jump is compared with, by address.
+    nodes that a computed jump is compared with, by address; `stack` and `stack_after` the x87 stack before and behind.
     """
 
     context: Context
     eip: int
     index: int
+    stack: Stack | None = None
+    stack_after: Stack | None = None
     insns: list[tuple[int, Insn]] = field(default_factory=list)
     flow: Flow = Flow.NEXT
     after: Node | int = 0
@@ -157,10 +167,13 @@ class Code:
             return None
 
 
-def nature(ops: Sequence[Value]) -> Nature:
-    """What a traced instruction is to a region."""
+def nature(ops: Sequence[Value], x87: Use | None = None) -> Nature:
+    """What a traced instruction is to a region; `x87`: what it does to the stack, where it is one of the x87."""
     registers = frozenset(op.attr for op in ops if op.op == "set" and op.attr in GENERAL)
     vectors = frozenset(op.attr for op in ops if op.op in ("get", "set") and op.attr in VECTORS)
+    if x87 is not None:
+        plain = all(map(_is_plain_x87, ops)) and _faults_first(ops)
+        return Nature(Flow.NEXT if plain else Flow.OUT, registers, vectors, x87)
     if not all(map(_is_plain, ops)) or not _faults_first(ops) or _sets_flags_deep(ops):
         return Nature(Flow.OUT, registers, vectors)
     jumps = [op for op in ops if op.op == "jump"]
@@ -215,6 +228,8 @@ def _sets_flags_deep(ops: Sequence[Value]) -> bool:
 
 
 def _is_plain(op: Value) -> bool:
+    if op.op in ("get", "set") and op.attr in FIELDS:
+        return False
     if op.op == "set":
         return op.attr not in _KEYED
     if op.op == "load":
@@ -222,6 +237,14 @@ def _is_plain(op: Value) -> bool:
     if op.op == "store":
         return op.args[1].bits in _WIDTHS
     return op.op in _PLAIN
+
+
+def _is_plain_x87(op: Value) -> bool:
+    if op.op == "set":
+        return op.attr == "fcw" or op.attr not in _KEYED
+    if op.op in ("load", "store"):
+        return (op if op.op == "load" else op.args[1]).bits in _WIDTHS_X87
+    return op.op in _PLAIN or op.op in _PLAIN_X87
 
 
 def _faults_first(ops: Sequence[Value]) -> bool:
@@ -255,12 +278,12 @@ class Graph:
         self._starts = {address for address, _ in request.blocks}
         self._tables = dict(request.tables)
         self._limit = request.limit
-        self._by_place: dict[tuple[Context, int], Node] = {}
+        self._by_place: dict[tuple[Context, int, Stack | None], Node] = {}
         self._queue: deque[Node] = deque()
-        self._natures: dict[bytes, Nature] = {}
-        self._recursive: dict[int, Node] = {}  # where calls of the root by itself return to
+        self._natures: dict[tuple[bytes, Stack | None], Nature] = {}
+        self._recursive: dict[tuple[int, Stack | None], Node] = {}  # where calls of the root by itself return to
         self._returns: list[Node] = []  # returns from the root's own context
-        self._grow(request.root)
+        self._grow(request.root, request.stack)
         self._unroll()
         self._mark_joins()
         self._mark_retreating()
@@ -275,12 +298,28 @@ class Graph:
     @property
     def written(self) -> frozenset[str]:
         """The general registers that the region sets."""
-        return frozenset().union(*(self._nature(insn).registers for node in self.nodes for _, insn in node.insns))
+        return frozenset().union(*(kind.registers for kind in self._all()))
+
+    @property
+    def x87(self) -> tuple[frozenset[int], frozenset[int]] | None:
+        """The x87 registers that the region reads or sets, and those that it sets; None: it has no x87 instruction."""
+        uses = [kind.x87 for kind in self._all() if kind.x87 is not None]
+        if not uses:
+            return None
+        written = frozenset().union(*(one.written for one in uses))
+        return written.union(*(one.read for one in uses)), written
+
+    def _all(self) -> Iterator[Nature]:
+        for node in self.nodes:
+            stack = node.stack
+            for _, insn in node.insns:
+                yield (kind := self._nature(insn, stack))
+                stack = kind.x87.after if kind.x87 is not None else stack
 
     @property
     def vectors(self) -> dict[int, int]:
         """The vector registers that the region uses, by number: how many of their bits."""
-        names = frozenset().union(*(self._nature(insn).vectors for node in self.nodes for _, insn in node.insns))
+        names = frozenset().union(*(kind.vectors for kind in self._all()))
         used: dict[int, int] = {}
         for name in sorted(names):  # YMM after XMM
             used[int(name[-1])] = REGISTERS[name]
@@ -299,33 +338,38 @@ class Graph:
 
     # -- growing -------------------------------------------------------------------------------------------------------
 
-    def _nature(self, insn: Insn) -> Nature:
-        known = self._natures.get(insn.code)
+    def _nature(self, insn: Insn, stack: Stack | None) -> Nature:
+        stack = stack if is_x87(insn.code) else None
+        known = self._natures.get((insn.code, stack))
         if known is None:
             tracer = Tracer()
+            if stack is not None:
+                tracer.resume(begun_with(tracer, stack))
             trace(tracer, insn, 0)
-            known = self._natures[insn.code] = nature(tracer.ops)
+            ops = tracer.ops
+            known = self._natures[insn.code, stack] = nature(ops, use(insn, ops, tracer) if stack is not None else None)
         return known
 
-    def _grow(self, root: int) -> None:
-        self._node((), root)
+    def _grow(self, root: int, stack: Stack | None) -> None:
+        self._node((), root, stack)
         while self._queue:
             node = self._queue.popleft()
             self._fill(node)
         for node in self._returns:
-            node.cases.update(self._recursive)
+            ways = self._recursive.items()
+            node.cases.update({address: back for (address, stack), back in ways if stack == node.stack_after})
 
-    def _node(self, context: Context, address: int) -> Node | int:
+    def _node(self, context: Context, address: int, stack: Stack | None) -> Node | int:
         """The node at `address`, a new one where there is room for it; else the address."""
-        known = self._by_place.get((context, address))
+        known = self._by_place.get((context, address, stack))
         if known is not None:
             return known
         insn = self.code.insn(address) if self.length < self._limit else None
-        if insn is None or self._nature(insn).flow is Flow.OUT:
+        if insn is None or self._nature(insn, stack).flow is Flow.OUT:
             return address
-        node = Node(context, address, len(self.nodes))
+        node = Node(context, address, len(self.nodes), stack, stack)
         self.nodes.append(node)
-        self._by_place[context, address] = node
+        self._by_place[context, address, stack] = node
         self._queue.append(node)
         self._read(node, insn)
         return node
@@ -333,10 +377,11 @@ class Graph:
     def _read(self, node: Node, insn: Insn | None) -> None:
         """Read the node's instructions, up to where control may part or meet."""
         address = node.eip
-        while insn is not None and (kind := self._nature(insn)).flow is not Flow.OUT:
+        while insn is not None and (kind := self._nature(insn, node.stack_after)).flow is not Flow.OUT:
             if kind.flow is Flow.REPEAT and node.insns:
                 return  # it is a node of its own
             node.insns.append((address, insn))
+            node.stack_after = kind.x87.after if kind.x87 is not None else node.stack_after
             self.length += 1
             address = (address + insn.length) & 0xFFFFFFFF
             node.flow = kind.flow
@@ -349,20 +394,24 @@ class Graph:
         address, insn = node.insns[-1]
         behind = (address + insn.length) & 0xFFFFFFFF
         if node.flow is Flow.NEXT:
-            node.after = self._node(node.context, behind)
+            node.after = self._next(node, behind)
         elif node.flow is Flow.REPEAT:
-            node.after, node.taken = self._node(node.context, behind), node
+            node.after, node.taken = self._next(node, behind), node
         elif node.flow is Flow.COMPUTED:
             self._fill_computed(node, insn)
         else:
             target = self._target(insn, address)
             if node.flow is Flow.BRANCH:
-                node.after = self._node(node.context, behind)
-                node.taken = self._node(node.context, target)
+                node.after = self._next(node, behind)
+                node.taken = self._next(node, target)
             elif insn.row.name == "call":
                 node.taken = self._call(node, target, behind)
             else:
-                node.taken = self._node(node.context, target)
+                node.taken = self._next(node, target)
+
+    def _next(self, node: Node, address: int) -> Node | int:
+        """The node at `address` in the same context."""
+        return self._node(node.context, address, node.stack_after)
 
     def _target(self, insn: Insn, address: int) -> int:
         tracer = Tracer()
@@ -370,16 +419,16 @@ class Graph:
         return int(next(op for op in reversed(tracer.ops) if op.op == "jump").args[0].attr)
 
     def _call(self, node: Node, target: int, behind: int) -> Node | int:
-        context = node.context
+        context, stack = node.context, node.stack_after
         root = self.nodes[0]
-        if target == root.eip:
-            back = self._node(context, behind)
-            if isinstance(back, Node) and self._recursive.setdefault(behind, back) is back:
+        if target == root.eip and stack == root.stack:
+            back = self._node(context, behind, stack)
+            if isinstance(back, Node) and self._recursive.setdefault((behind, stack), back) is back:
                 return root
             return target
         if len(context) >= MOST_CALLS or any(function == target for _, function in context):
             return target
-        return self._node((*context, (behind, target)), target)
+        return self._node((*context, (behind, target)), target, stack)
 
     def _fill_computed(self, node: Node, insn: Insn) -> None:
         if insn.row.name == "ret":
@@ -387,14 +436,14 @@ class Graph:
                 self._returns.append(node)
                 return
             behind = node.context[-1][0]
-            back = self._node(node.context[:-1], behind)
+            back = self._node(node.context[:-1], behind, node.stack_after)
             if isinstance(back, Node):
                 node.cases[behind] = back
             return
         for operand in insn.operands:
             if isinstance(operand, Memory) and insn.row.name == "jmp":
                 for number, target in self._tables.get(operand.displacement, ()):
-                    case = self._node(node.context, target)
+                    case = self._next(node, target)
                     if isinstance(case, Node):
                         node.cases[target] = case
                         node.table.append((number, target))

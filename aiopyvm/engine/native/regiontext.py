@@ -20,9 +20,11 @@ from aiopyvm.engine.native.lower import VECTOR_SIZE
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionfile import table_of
+from aiopyvm.engine.native.regionfloat import Floats
 from aiopyvm.engine.native.regionops import Operations
 from aiopyvm.engine.native.regions import Flow, Graph, Node, Request, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
+from aiopyvm.engine.native.regionx87 import begun_with
 from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.isa.state import GPR32
@@ -39,6 +41,8 @@ class RegionText:
         self._text = self._draft.text
         self._flags = FlagWords(self._draft)
         self._exits = Exits(self._draft, self._flags)
+        if graph.x87 is not None and graph.nodes[0].stack is not None:
+            self._draft.floats = Floats(self._draft, graph.x87, graph.nodes[0].stack)
         self._operations = Operations(self._draft, self._flags, self._exits, memory)
         self._tracer = Tracer()
         self._work: list[tuple[Node, str, State]] = []
@@ -52,13 +56,17 @@ class RegionText:
                 self._tree(node)
         self._exits.meet()
         self._flags.answer_reads()
-        self._text.lines = [*self._variables(), *self._text.lines, *self._draft.cold]
+        lines = [*self._text.lines, *self._draft.cold]
+        floats = self._draft.floats
+        self._text.lines = [*self._variables(), *(lines if floats is None else floats.finish(lines))]
         return define(self.name, self._text)
 
     def _variables(self) -> list[str]:
         """Local variables; LLVM wants them in the entry block."""
         kinds = dict.fromkeys((*GPR32, *self._flags.variables(), "eip"), "i32") | {"left": "i64", "out": "i64"}
         kinds |= {f"v{number}": kind for number, kind in self._draft.vector_variables()}
+        if self._draft.floats is not None:
+            kinds |= self._draft.floats.variables()
         return [f"  %l.{name} = alloca {kind}" for name, kind in kinds.items()]
 
     def _enter(self) -> None:
@@ -75,11 +83,16 @@ class RegionText:
         left = text.fresh(f"sub i64 %budget, {self._draft.most}")
         text.line(f"store i64 {left}, ptr %l.left")
         short, enough = text.new_label(), text.new_label()
-        text.branch(text.fresh(f"icmp slt i64 {left}, 0"), short, enough, UNLIKELY)
+        refused = text.fresh(f"icmp slt i64 {left}, 0")
+        if self._draft.floats is not None:
+            refused = text.fresh(f"or i1 {refused}, {text.fresh(f'xor i1 {self._draft.floats.enters()}, true')}")
+        text.branch(refused, short, enough, UNLIKELY)
         text.label(short)
         dispatch(text, linked_record(text), "%budget", UNCHANGED)
         text.label(enough)
         count_hot(text, "%budget", "add")
+        if self._draft.floats is not None:
+            self._draft.floats.enter()
         text.line(f"br label %{label_of(self.graph.nodes[0])}")
 
     # -- trees ---------------------------------------------------------------------------------------------------------
@@ -88,7 +101,7 @@ class RegionText:
         text = self._text
         text.leave_scope({})
         text.label(label_of(root))
-        self._node(root, State(root, text.fresh("load i64, ptr %l.left"), Tracer().known()))
+        self._node(root, State(root, text.fresh("load i64, ptr %l.left"), begun_with(Tracer(), root.stack)))
         while self._work:
             node, label, state = self._work.pop()
             text.leave_scope(state.scope)
@@ -202,6 +215,8 @@ class RegionText:
         for name, value in state.registers.items():
             text.line(f"store i32 {self._draft.name(value)}, ptr %l.{name}")
         self._flags.arrive(way)
+        if self._draft.floats is not None:
+            self._draft.floats.arrive()
         left = text.fresh(f"sub i64 {state.left}, {state.done}")
         text.line(f"store i64 {left}, ptr %l.left")
         if not retreating:

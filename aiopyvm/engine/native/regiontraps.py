@@ -55,8 +55,7 @@ class Trapping:
         where = Span(span.base, span.low, span.high, write=False)
         if op.op == "store":
             self._store(span, bits, self._draft.name(op.args[1]), guarded=guarded)
-            for other in [other for other in state.words if _may_meet(other, where)]:
-                del state.words[other]
+            self.forget(where)
         elif (known := state.words.get(where)) is not None:
             state.names[op] = self._draft.name(known)
         else:
@@ -64,6 +63,12 @@ class Trapping:
         if not guarded:
             state.words[where] = op if op.op == "load" else op.args[1]
         return True
+
+    def forget(self, where: Span) -> None:
+        """Something was stored there: what was known to be in memory may have changed."""
+        words = self._draft.state.words
+        for other in [other for other in words if _may_meet(other, where)]:
+            del words[other]
 
     def _load(self, span: Span, bits: int, *, guarded: bool) -> str:
         text, place = self._text, self._covered(span)
