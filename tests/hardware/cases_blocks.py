@@ -15,10 +15,12 @@ from functools import cache
 from typing import Final
 
 from aiopyvm.isa.notation import Pattern, compile_row
-from aiopyvm.isa.spec import Row, table
+from aiopyvm.isa.spec import table
 from tests.hardware import cases_x87, x87_values
 from tests.hardware.cases import NOT_RUN, value
+from tests.hardware.cases_vector import mxcsr, registers
 from tests.hardware.encode import NUMBERS, Encoder, Keeper
+from tests.hardware.families import family
 from tests.hardware.wire import (
     AREA,
     AREA_DATA,
@@ -32,17 +34,24 @@ from tests.hardware.wire import (
 )  # fmt: skip
 
 _CONTROL: Final = AREA_DATA  # four control words, of which the block loads one now and then
+_MODES: Final = AREA_DATA + 0x10  # and of MXCSR
 _COUNTERS: Final = AREA_DATA + 0x20
 _ENVIRONMENTS: Final = AREA_DATA + 0x80  # one state of the x87
 _POINTERS: Final = (3, 5, 6, 7)  # EBX EBP ESI EDI
 _CONDITIONS: Final = 16
 # What blocks make themselves where they want it, and what almost always ends one.
+# What differs from one processor to the other, or from run to run; what Linux carries out itself where the processor
+# forbids it; what has done a half when it faults in the middle of a block.
+_UNEVEN: Final = frozenset(
+    "sgdt sidt sldt str smsw lsl popa popad pusha pushad enter rdrand rdseed rdtscp rdpid xgetbv xsave xsaveopt xsavec "
+    "xrstor".split()
+)
 _OWN: Final = frozenset(
     "call jmp ret retf loop loope loopne jcxz jecxz enter leave popa popad popf popfd fldcw fldenv frstor fxrstor "
     "ldmxcsr xrstor hlt in out insb insd insw outsb outsd outsw int int1 int3 into bound iret iretd lds les lfs lgs "
     "lss cli sti clts invd wbinvd invlpg lgdt lidt lldt ltr lmsw rdmsr wrmsr rdpmc rsm ud0 ud1 ud2 sgdt sidt sldt "
-    "str smsw lsl maskmovq maskmovdqu rdrand rdseed rdtscp xgetbv".split()
-) | NOT_RUN.keys()  # fmt: skip
+    "str smsw lsl maskmovq maskmovdqu vmaskmovdqu vldmxcsr".split()
+) | NOT_RUN.keys() | _UNEVEN  # fmt: skip
 _SELDOM: Final = frozenset(
     "div idiv aam fninit fnsave fnstenv std xlatb bt btc btr bts movsb movsw movsd cmpsb cmpsw cmpsd stosb stosw stosd "
     "lodsb lodsw lodsd scasb scasw scasd".split()
@@ -59,13 +68,9 @@ class _Piece:
     label: int = -1  # where it is what `fixes` calls a piece
 
 
-def family(row: Row) -> str:
-    """ "integer", "x87" or "vector"."""
-    module = row.semantics.__module__.rsplit(".", 1)[-1]
-    if module.startswith("x87"):
-        return "x87"
-    vector = any(name.startswith(("xmm", "ymm", "mm")) for name in row.operands)
-    return "vector" if vector or module.startswith(("mmx", "sse", "avx", "vector")) else "integer"
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(row.name for row in table())
 
 
 @cache
@@ -75,7 +80,7 @@ def patterns() -> dict[str, list[Pattern]]:
     for row in table():
         conditional = row.name.startswith("j") or _RELATIVE & set(row.operands)
         segment = {"Sreg", "CR0-CR7", "DR0-DR7", "es", "ss", "ds", "fs", "gs", "cs"} & set(row.operands)
-        if row.name not in _OWN and not conditional and not segment and not row.encoding.startswith("VEX"):
+        if row.name not in _OWN and not conditional and not segment:
             found[family(row)].append(compile_row(row))
     return {name: listed for name, listed in found.items() if listed}
 
@@ -115,6 +120,7 @@ class _Block:
         for register, pointer in self._keeper.values.items():
             regs[register] = pointer
         regs[4] = DEFAULT_ESP
+        fill = rng.randrange(MAX_FILL)
         flags = (
             rng.getrandbits(12) & 0x8D5
             | (0x400 if rng.random() < 0.05 else 0)
@@ -126,11 +132,13 @@ class _Block:
             flags | 2,
             eip=code_at,
             segments=(0x2B, 0x2B, WHOLE_SELECTOR, 0),
-            fill=rng.randrange(MAX_FILL),
+            fill=fill,
             x87=cases_x87.image(rng, unmasked=0.03),
             patches=self._patches(),
             single_step=False,
             block=True,
+            mxcsr=mxcsr(rng, unmasked=0.03),
+            ymm=registers(rng, rng.choice(("ps", "pd", "")), fill),
         )  # fmt: skip
 
     # -- the layout ----------------------------------------------------------------------------------------------------
@@ -258,9 +266,12 @@ class _Block:
         self._put(b"", label=label)
 
     def _control(self, depth: int) -> None:
-        """The control word of the x87, or its whole state."""
+        """The control word of the x87, or its whole state, or MXCSR."""
         rng = self._rng
-        if rng.random() < 0.8:
+        chance = rng.random()
+        if chance < 0.4 and "ldmxcsr" in _names():
+            self._put(b"\x0f\xae\x15" + struct.pack("<I", _MODES + 4 * rng.randrange(4)))
+        elif chance < 0.85:
             self._put(b"\xd9\x2d" + struct.pack("<I", _CONTROL + 2 * rng.randrange(4)))
         else:
             self._put(rng.choice((b"\xdd\x25", b"\xd9\x25")) + struct.pack("<I", _ENVIRONMENTS))
@@ -333,9 +344,7 @@ class _Block:
         rng = self._rng
         if rng.random() < 0.9:
             return self._branch(depth)
-        rows = [
-            row for row in table() if row.name not in NOT_RUN and "VEX" not in row.encoding and row.name not in _CARRIED
-        ]
+        rows = [row for row in table() if row.name not in NOT_RUN.keys() | _UNEVEN]
         self._put(self._encoder.encode(compile_row(rng.choice(rows))))
         return None
 
@@ -356,11 +365,8 @@ class _Block:
             numbers += x87_values.extended(rng).to_bytes(10, "little") + bytes(2)
         return (
             (_CONTROL, words),
+            (_MODES, b"".join(struct.pack("<I", mxcsr(rng, unmasked=0.03)) for _ in range(4))),
             (_ENVIRONMENTS, cases_x87.image(rng, unmasked=0.04)),
             (NUMBERS[0], numbers),
             (STACK + 0x7C0, rng.randbytes(64)),
         )
-
-
-# Linux carries these out itself where the processor forbids them, and the state differs; blocks leave them out.
-_CARRIED: Final = frozenset({"sgdt", "sidt", "sldt", "str", "smsw", "lsl", "popa", "popad", "pusha", "pushad", "enter"})

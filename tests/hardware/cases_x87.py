@@ -10,6 +10,7 @@ from typing import Final
 from aiopyvm.isa.notation import Pattern, compile_row
 from aiopyvm.isa.spec import Row, table
 from tests.hardware import x87_values as values
+from tests.hardware.families import family
 from tests.hardware.wire import DATA, DEFAULT_ESP, PAGE, READ_ONLY, WHOLE_SELECTOR, Case
 
 _PREFIXES: Final = (b"", b"", b"", b"", b"", b"\x66", b"\x26", b"\x64", b"\xf2", b"\xf3", b"\xf0", b"\x36\x66")
@@ -20,7 +21,7 @@ _AC: Final = 0x40000
 
 def rows() -> list[Row]:
     """Every row of the x87."""
-    return [row for row in table() if row.semantics.__module__.split(".")[-1].startswith("x87_")]
+    return [row for row in table() if family(row) == "x87"]
 
 
 def cases(rng: random.Random, count: int, names: Collection[str] = ()) -> Iterator[tuple[Row, Case]]:
@@ -40,7 +41,7 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
     if 0 <= modrm < 0xC0:
         content = _content(rng, pattern.row)
         address = _address(rng, len(content))
-        code = bytes((pattern.opcode,)) + _memory(rng, modrm >> 3 & 7, address, regs)
+        code = bytes((pattern.opcode,)) + memory(rng, modrm >> 3 & 7, address, regs)
         patches = _patches(address, content)
     flags = rng.getrandbits(32) & _FLAGS | (_AC if rng.randrange(16) == 0 else 0)
     return Case(
@@ -114,7 +115,7 @@ def _patches(address: int, content: bytes) -> tuple[tuple[int, bytes], ...]:
     return ((address, inside),) if inside else ()
 
 
-def _memory(rng: random.Random, digit: int, address: int, regs: list[int]) -> bytes:
+def memory(rng: random.Random, digit: int, address: int, regs: list[int]) -> bytes:
     """ModRM, SIB and displacement for `address`, in one of the ways; sets the registers that it uses."""
     kind = rng.randrange(5)
     reg = digit << 3

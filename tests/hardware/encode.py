@@ -13,9 +13,9 @@ from typing import Final
 
 from aiopyvm.isa.notation import ANY, Pattern
 from tests.hardware.cases import immediate
+from tests.hardware.cases_vector import opcode
 from tests.hardware.wire import AREA_DATA, AREA_END, DATA, PAGE, READ_ONLY, STACK
 
-ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 SLOTS: Final = 0x180  # bytes at AREA_DATA that only what knows of them writes to
 NUMBERS: Final = (AREA_DATA + 0x400, AREA_DATA + 0xA00)  # where floating-point numbers are
 _FS_OVERRIDE: Final = 0x64
@@ -50,11 +50,10 @@ class Encoder:
         rng = self._rng
         prefixes = self._prefixes(pattern)
         for _ in range(_TRIES):
-            opcode = pattern.opcode + (rng.randrange(8) if pattern.in_opcode else 0)
+            out = opcode(rng, pattern)
             modrm = rng.choice(tuple(pattern.modrm)) if pattern.modrm else -1
-            if self._suits(pattern, opcode & 7, modrm):
+            if self._suits(pattern, out, modrm):
                 break
-        out = ESCAPES[opcode >> 8] + bytes((opcode & 0xFF,))
         if 0 <= modrm < 0xC0:
             fs = rng.random() < 0.06
             prefixes += [_FS_OVERRIDE] if fs else []
@@ -73,9 +72,7 @@ class Encoder:
             pattern.operand_size == 0 and pattern.mandatory == ANY and not rng.randrange(12)
         ):
             out.append(0x66)
-        if pattern.mandatory > 0:
-            out.append(pattern.mandatory)
-        elif pattern.row.rep and rng.random() < 0.5:
+        if pattern.row.rep and rng.random() < 0.5:
             out.append(rng.choice((0xF2, 0xF3)))
         return out
 
@@ -83,7 +80,7 @@ class Encoder:
     def _wide(pattern: Pattern, prefixes: list[int]) -> int:
         return 2 if pattern.operand_size == 16 or 0x66 in prefixes else 4
 
-    def _suits(self, pattern: Pattern, low: int, modrm: int) -> bool:
+    def _suits(self, pattern: Pattern, out: bytes, modrm: int) -> bool:
         """Whether no register that the block keeps would be written."""
         if pattern.row.name in _READ_ONLY_NAMES and len(pattern.row.operands) < 3:
             return True
@@ -91,7 +88,10 @@ class Encoder:
         for index, field in enumerate(pattern.fields):
             if field.kind != "gpr" or (index and not both):
                 continue
-            number = {"reg": modrm >> 3 & 7, "rm": modrm & 7, "opcode": low}.get(field.place, field.value)
+            places = {"reg": modrm >> 3 & 7, "rm": modrm & 7, "opcode": out[-1] & 7}
+            if pattern.vex is not None:
+                places["vvvv"] = ~out[-2] >> 3 & 7
+            number = places.get(field.place, field.value)
             if (field.place != "rm" or modrm >= 0xC0) and not self._keeper.is_free(number, field.width):
                 return False
         return True

@@ -168,22 +168,30 @@ class HotMachine(Machine):
     def _execute(self, core: Core, case: Case) -> Exit:
         if core.cpu.mode:
             return super()._execute(core, case)  # regions are of the flat mode alone
-        exit_ = self._jump(core, lambda: self.engine.run(core, 2))
+        exit_ = self._jump(core, lambda core: self.engine.run(core, 2))
         return exit_ if exit_.reason is not ExitReason.BUDGET else self._whole(core, case, exit_)
 
     def _execute_block(self, core: Core, case: Case) -> Exit:
         if core.cpu.mode:
             return super()._execute_block(core, case)
-        return self._jump(core, lambda: super(HotMachine, self)._execute_block(core, case))
+        if case.fill & 1:
+            # Once to have regions of what was executed, and again from the beginning in them.
+            self._run_block(Core(core.cpu.copy(), self.memory), case)
+            for page, data in case.memory().items():
+                self.memory.poke(page, bytes(data))
+        return self._run_block(core, case)
 
-    def _jump(self, core: Core, execute: Callable[[], Exit]) -> Exit:
+    def _run_block(self, core: Core, case: Case) -> Exit:
+        return self._jump(core, lambda core: super(HotMachine, self)._execute_block(core, case))
+
+    def _jump(self, core: Core, execute: Callable[[Core], Exit]) -> Exit:
         self.cases += 1
         if self.cases % _FRESH == 0:
             # what is known is bounded, and this one looks for it
             self.engine = self._hot = hot_engine(memory=self._form)
         before = self._counts()
         core.cpu.eip = _JUMPER
-        exit_ = execute()
+        exit_ = execute(core)
         made, executed = (now - then for now, then in zip(self._counts(), before, strict=True))
         self.compiled += made
         self.executed += executed

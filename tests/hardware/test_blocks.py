@@ -12,8 +12,9 @@ from aiopyvm.isa.decode import decode
 from aiopyvm.mem.space import AddressSpace
 from tests.hardware import vectors
 from tests.hardware.campaign_blocks import after, compare, first_wrong, is_unknown, numbered
-from tests.hardware.cases_blocks import blocks, family, patterns
+from tests.hardware.cases_blocks import blocks, patterns
 from tests.hardware.evaluator import EvaluatorEngine
+from tests.hardware.families import family
 from tests.hardware.harness import available, run_cases
 from tests.hardware.machine import Machine
 from tests.hardware.subjects import machine_of
@@ -27,7 +28,7 @@ hardware_only = [
 
 @pytest.mark.parametrize(
     ("engine", "count"),
-    [pytest.param(*pair, marks=hardware_only) for pair in (("plain", 200), ("warm", 30), ("native", 60), ("hot", 10))],
+    [pytest.param(*pair, marks=hardware_only) for pair in (("plain", 100), ("warm", 20), ("native", 30), ("hot", 10))],
 )
 def test_random_blocks_agree_with_the_hardware(engine: str, count: int) -> None:
     cases = [case for _, case in numbered(1, 0, count)]

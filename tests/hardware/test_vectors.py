@@ -51,7 +51,8 @@ def test_replay(name: str, tier: str) -> None:
             kinds[case.code[:2].hex()] += 1
     assert not wrong, f"{len(wrong)} differ: {kinds.most_common(SHOWN)}\n" + "\n".join(wrong[:SHOWN])
     if isinstance(machine, NativeMachine):
-        most = 10 if tier == "native" else 60  # of a hundred: prefixes that mean nothing make shapes of their own
+        # Of a hundred. Prefixes that mean nothing make shapes of their own, and blocks write to their own code.
+        most = 10 if tier == "native" and name != "blocks" else 60
         assert machine.left < machine.cases * most // 100, machine.summary()
     if isinstance(machine, HotMachine):
-        assert (machine.executed > machine.cases // 2) == (name == "integer"), machine.summary()
+        assert (machine.executed > machine.cases // 2) == (name != "x87"), machine.summary()

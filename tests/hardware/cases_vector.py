@@ -1,0 +1,175 @@
+"""Random cases for every MMX, SSE and AVX row of the instruction table.
+
+Registers and the memory operand hold lanes of what the instruction works on; MXCSR has every rounding, FTZ, DAZ, flags
+that are already set, and now and then exceptions that are not masked.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from aiopyvm.isa.notation import Pattern, compile_row
+from aiopyvm.isa.spec import Row, table
+from tests.hardware import cases_x87
+from tests.hardware.cases import value
+from tests.hardware.families import family
+from tests.hardware.vector_values import kind_of, lanes
+from tests.hardware.wire import DATA, DEFAULT_ESP, MAX_FILL, PAGE, READ_ONLY, TABLE, WHOLE_SELECTOR, Case
+
+# What the harness cannot show, and why.
+NOT_RUN: Final = {
+    "xgetbv": "tells of another processor and kernel",
+    "xsave": "its image tells of another processor's components",
+    "xsaveopt": "its image tells of another processor's components, and what is written is not fixed",
+    "xsavec": "its image tells of another processor's components",
+}
+MXCSR_MASKS: Final = 0x1F80
+_FLAGS: Final = 0x8D5
+_AC: Final = 0x40000
+_SIZES: Final = {"m512byte": 512}
+_VSIB: Final = "vm"
+_TWO_BYTES, _THREE_BYTES = 0xC5, 0xC4
+
+
+def rows() -> list[Row]:
+    """Every vector row that can be tried."""
+    return [row for row in table() if family(row) == "vector" and row.name not in NOT_RUN]
+
+
+def cases(rng: random.Random, count: int, listed: list[Row] | None = None) -> Iterator[tuple[Row, Case]]:
+    """Yield `count` cases, going round all rows, or those `listed`."""
+    patterns = [compile_row(row) for row in (rows() if listed is None else listed)]
+    for n in range(count if patterns else 0):
+        pattern = patterns[n % len(patterns)]
+        yield pattern.row, _case(rng, pattern)
+
+
+def mxcsr(rng: random.Random, unmasked: float = 0.2) -> int:
+    """MXCSR: any rounding; FTZ, DAZ and flags or not; all but `unmasked` have every exception masked."""
+    masks = MXCSR_MASKS if rng.random() >= unmasked else rng.getrandbits(6) << 7
+    flags = rng.getrandbits(6) if rng.randrange(3) == 0 else 0
+    modes = (0x8000 if rng.randrange(3) == 0 else 0) | (0x40 if rng.randrange(3) == 0 else 0)
+    return masks | flags | modes | rng.randrange(4) << 13
+
+
+def registers(rng: random.Random, kind: str, fill: int) -> tuple[bytes, ...]:
+    """YMM0 to YMM7: lanes of `kind` in four, which have to do with one another; the table's bytes in the rest."""
+    first = lanes(rng, 32, kind)
+    made = {n: lanes(rng, 32, kind, first) for n in rng.sample(range(8), 3)} | {rng.randrange(8): first}
+    return tuple(made.get(n) or TABLE[fill + 32 * n :][:32] for n in range(8))
+
+
+def mmx_image(rng: random.Random) -> bytes:
+    """A state of the x87 with lanes in the registers' significands."""
+    image = bytearray(cases_x87.image(rng, unmasked=0.03))
+    first = lanes(rng, 8, "")
+    for n in range(8):
+        image[28 + 10 * n : 36 + 10 * n] = first if not n else lanes(rng, 8, "", first)
+    return bytes(image)
+
+
+def _case(rng: random.Random, pattern: Pattern) -> Case:
+    row, fill = pattern.row, rng.choice((0, rng.randrange(MAX_FILL)))
+    kind = kind_of(row.name)
+    ymm = registers(rng, kind, fill)
+    regs = [value(rng) for _ in range(8)]
+    regs[4] = DEFAULT_ESP
+    if row.name.startswith(("pcmpestr", "vpcmpestr")):
+        regs[0], regs[2] = (rng.choice((rng.randint(-20, 20), value(rng))) & 0xFFFFFFFF for _ in range(2))
+    modrm = rng.choice(tuple(pattern.modrm)) if pattern.modrm else -1
+    patches: tuple[tuple[int, bytes], ...] = ()
+    operand = bytes((modrm,)) if modrm >= 0 else b""
+    if 0 <= modrm < 0xC0:
+        size = memory_size(pattern)
+        address = _address(rng, size)
+        patches = _patches(address, _content(rng, row, size, kind, ymm))
+        operand = cases_x87.memory(rng, modrm >> 3 & 7, address, regs)
+    if row.name in ("maskmovq", "maskmovdqu", "vmaskmovdqu"):
+        regs[7] = _address(rng, 16)
+    prefixes = rng.choice((b"",) * 12 + (b"\x26", b"\x36\x2e"))
+    immediates = b"".join(_immediate(rng) * size for size in pattern.immediates)
+    flags = rng.getrandbits(32) & _FLAGS | (_AC if rng.randrange(24) == 0 else 0)
+    return Case(
+        prefixes + opcode(rng, pattern) + operand + immediates,
+        tuple(regs),  # type: ignore[arg-type]
+        flags | 2,
+        segments=(0x2B, 0x2B, WHOLE_SELECTOR if rng.randrange(2) else 0, 0),
+        fill=fill,
+        x87=mmx_image(rng) if uses_mmx(row) else None,
+        patches=patches,
+        mxcsr=mxcsr(rng),
+        ymm=ymm,
+    )
+
+
+def uses_mmx(row: Row) -> bool:
+    """Whether the row reads or writes registers of the x87."""
+    return any(name.startswith("mm") for name in row.operands) or row.name in ("emms", "fxsave", "fxrstor", "xrstor")
+
+
+def opcode(rng: random.Random, pattern: Pattern) -> bytes:
+    """Mandatory prefix, escapes or VEX, and opcode."""
+    number = pattern.opcode + (rng.randrange(8) if pattern.in_opcode else 0) & 0xFF
+    if pattern.vex is None:
+        return pattern.prefix + pattern.escape + bytes((number,))
+    vex = pattern.vex
+    w, length = rng.choice(vex.ws), rng.choice(vex.lengths)
+    vvvv = rng.randrange(16) if pattern.has_vvvv else 15
+    last = vvvv << 3 | length << 2 | (0, 0x66, 0xF3, 0xF2).index(vex.mandatory)
+    if vex.map == 1 and not w and rng.randrange(2):
+        return bytes((_TWO_BYTES, 0xC0 | last, number))
+    return bytes((_THREE_BYTES, rng.choice((0xC0, 0xE0)) | vex.map, w << 7 | last, number))
+
+
+def memory_size(pattern: Pattern) -> int:
+    """The size of the pattern's memory operand in bytes."""
+    sizes = [_SIZES.get(field.name) or field.memory_width // 8 for field in pattern.fields if field.memory_width >= 0]
+    return max([*sizes, 1])
+
+
+def _immediate(rng: random.Random) -> bytes:
+    """Any imm8, small ones more often."""
+    return bytes((rng.choice((rng.getrandbits(8), rng.randrange(32), rng.randrange(70))),))
+
+
+def _content(rng: random.Random, row: Row, size: int, kind: str, ymm: tuple[bytes, ...]) -> bytes:
+    """What the memory operand holds before the instruction."""
+    if row.name in ("ldmxcsr", "vldmxcsr"):
+        return struct.pack("<I", mxcsr(rng) | (rng.getrandbits(32) if rng.randrange(8) == 0 else 0))
+    if row.name in ("fxrstor", "xrstor"):
+        return _fxsave_image(rng, ymm)
+    return lanes(rng, size, kind, rng.choice(ymm))
+
+
+def _fxsave_image(rng: random.Random, ymm: tuple[bytes, ...]) -> bytes:
+    """512 bytes as FXSAVE writes them, with anything in what is reserved."""
+    modes = mxcsr(rng) | (rng.getrandbits(32) if rng.randrange(8) == 0 else 0)
+    head = struct.pack(
+        "<HHBBHIIIIII", cases_x87.control(rng), rng.getrandbits(16), rng.getrandbits(8), 0, rng.getrandbits(11),
+        rng.getrandbits(32), 0, rng.getrandbits(32), 0, modes,
+        0xFFFF,
+    )  # fmt: skip
+    x87 = b"".join(lanes(rng, 10, "") + bytes(6) for _ in range(8))
+    return (head + x87 + b"".join(data[:16] for data in ymm)).ljust(512, b"\0")
+
+
+def _address(rng: random.Random, size: int) -> int:
+    """Mostly aligned and inside DATA; over the edges of what can be written and read; anywhere near."""
+    kind = rng.randrange(40)
+    if kind < 2:
+        return rng.choice((READ_ONLY, READ_ONLY + PAGE)) - rng.randrange(1, size + 1)
+    if kind < 4:
+        return rng.choice((READ_ONLY, READ_ONLY + PAGE - 64, READ_ONLY + PAGE, DATA - 32)) + 16 * rng.randrange(4)
+    address = DATA + rng.randrange(PAGE - size)
+    if kind < 10:
+        return address
+    return address & -(64 if size > 64 else 32)
+
+
+def _patches(address: int, content: bytes) -> tuple[tuple[int, bytes], ...]:
+    """`content` at `address`, as far as DATA goes."""
+    inside = content[: max(0, DATA + PAGE - address)] if address >= DATA else b""
+    return ((address, inside),) if inside else ()
