@@ -58,19 +58,21 @@ class Exit(NamedTuple):
 class Core:
     """One thread's hardware: registers, the memory they see, and what a debugger asked for."""
 
-    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "rdtsc")
+    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "random", "rdtsc")
 
     def __init__(
         self,
         cpu: CpuState,
         memory: AddressSpace,
         rdtsc: Callable[[], int] = lambda: 0,  # the time-stamp counter: through the runtime's one door for time
+        random: Callable[[int], bytes] = bytes,  # so many random bytes: through the runtime's one door for entropy
         breakpoints: set[int] | None = None,
         end_of_code: int = -1,
     ) -> None:
         self.cpu = cpu
         self.memory = memory
         self.rdtsc = rdtsc
+        self.random = random
         self.breakpoints = breakpoints if breakpoints is not None else set()
         self.end_of_code = end_of_code
 

@@ -18,7 +18,7 @@ from aiopyvm.ir.registers import GENERAL, VECTORS
 from aiopyvm.ir.types import I8, I32, Type, integer
 from aiopyvm.isa.insn import Immediate, Insn, Memory, Operand, Register, Relative
 from aiopyvm.isa.notation import VECTOR_KINDS
-from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, MmxPlace, Place, RegisterPlace, VectorPlace
+from aiopyvm.isa.places import ImmediatePlace, MemoryPlace, MmxPlace, Place, RegisterPlace, VectorPlace, VsibPlace
 from aiopyvm.isa.state import MODE_X87, SEGMENTS
 from aiopyvm.isa.trace import Tracer, lockable, trace_operations
 from aiopyvm.isa.x87 import opcode
@@ -126,6 +126,11 @@ class ShapeTracer(AddressTracer):
                 return vector
             case Register("mm", number, _):
                 return MmxPlace(self, self._param(number, I8))
+            case Memory() if operand.vsib:
+                vsib = super().place(operand)
+                assert isinstance(vsib, VsibPlace)
+                vsib.index.name = f"$x{self._register(operand.index)[1:]}"
+                return vsib
             case Memory():
                 wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
                 return MemoryPlace(
@@ -150,6 +155,7 @@ def _operand_key(operand: Operand, static: bool, flat: bool) -> tuple[Any, ...]:
             return (
                 "mem", segment_key(operand.segment, flat), operand.base >= 0, operand.index >= 0, operand.scale,
                 operand.displacement != 0, operand.address_size, operand.width, operand.base if static else None,
+                operand.vsib,
             )  # fmt: skip
         case Immediate(value, width):
             return ("imm", width, value if static else None)
@@ -211,7 +217,8 @@ def parameters(insn: Insn, fixed: bool, general: bool = False) -> tuple[tuple[in
             case Memory():
                 if operand.displacement:
                     values.append(operand.displacement)
-                values.extend(number for number in (operand.index, operand.base) if number >= 0)
+                numbers = (operand.base, operand.index) if operand.vsib else (operand.index, operand.base)
+                values.extend(number for number in numbers if number >= 0)
             case Immediate(value, _) if not fixed and is_parameter(insn, index, general):
                 values.append(value)
             case Relative(displacement, _):

@@ -59,7 +59,7 @@ def _fits(operand: OperandText, field: Field, pattern: Pattern) -> bool:
         case RegisterText(kind, number, width):
             if field.place == "fixed":
                 return (kind, number, width) == (field.kind, field.value, field.width)
-            return (kind, width) == (field.kind, field.width) and number in field.numbers
+            return (kind, width) == (field.kind, field.width) and number in field.numbers and not field.vsib
         case MemoryText():
             return _fits_memory(operand, field, pattern)
         case ValueText(value, reach, _):
@@ -74,7 +74,7 @@ def _fits_memory(operand: MemoryText, field: Field, pattern: Pattern) -> bool:
     if field.place == "moffs":
         if operand.base >= 0 or operand.index >= 0:
             return False
-    elif field.place != "rm" or field.memory_width < 0:
+    elif field.place != "rm" or field.memory_width < 0 or field.vsib != operand.vsib:
         return False
     if is_far(field, pattern):
         if not operand.far and operand.width != 48:
@@ -238,10 +238,12 @@ def _sib(base: int, index: int, scale: int) -> int:
 def _immediates(pattern: Pattern, operands: tuple[OperandText, ...], end: int, operand_size: int) -> bytes:
     out = bytearray()
     for operand, field in zip(operands, pattern.fields, strict=True):
-        if field.place not in ("imm", "rel", "ptr"):
+        if field.place not in ("imm", "rel", "ptr", "is4"):
             continue
         size = pattern.immediates[field.index]
         match operand:
+            case RegisterText(_, number):
+                out.append(number << 4)
             case PointerText(selector, offset):
                 out += _number(offset, size - 2, "offset") + _number(selector, 2, "selector")
             case ValueText(value) if field.place == "rel":

@@ -117,7 +117,7 @@ class Reader:
                 return Linear(int.from_bytes(data, "little"))
             case "word" if token.text in REGISTERS:
                 kind, number, width = REGISTERS[token.text]
-                if kind != "gpr" or width == 8:
+                if (kind != "gpr" or width == 8) and kind not in ("xmm", "ymm"):
                     raise SyntaxProblem(f"{token.raw} in an expression")
                 return Linear(0, ((number, width, 0),))
             case "word":

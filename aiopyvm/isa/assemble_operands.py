@@ -31,6 +31,7 @@ class MemoryText:
     address_size: int
     far: bool
     symbolic: bool
+    vsib: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class PointerText:
     selector: int
     offset: int
 
+
+_VSIB = {128: "xmm", 256: "ymm"}
 
 OperandText = RegisterText | MemoryText | ValueText | PointerText
 
@@ -93,14 +96,34 @@ def _segment(r: Reader) -> str:
 
 
 def _memory(address: Linear, width: int, segment: str, far: bool, symbolic: bool) -> MemoryText:
+    vector = next((term for term in address.terms if term[1] in _VSIB), None)
+    if vector is not None:
+        return _vector_memory(address, vector, width, segment, symbolic)
     widths = {term[1] for term in address.terms}
     if len(widths) > 1 or len(address.terms) > 2:
         raise SyntaxProblem("these registers make no address")
     address_size = widths.pop() if widths else 0
     base, index, scale = _base_and_index(address.terms, address_size)
+    return MemoryText(width, segment, base, index, scale, _displacement(address), address_size, far, symbolic)
+
+
+def _vector_memory(
+    address: Linear, vector: tuple[int, int, int], width: int, segment: str, symbolic: bool
+) -> MemoryText:
+    """Memory that a vector register indexes, from at most one base register on."""
+    others = [term for term in address.terms if term is not vector]
+    if len(others) > 1 or any(bits != 32 or scale for _, bits, scale in others):
+        raise SyntaxProblem("these registers make no address")
+    base = others[0][0] if others else -1
+    number, bits, scale = vector
+    displacement = _displacement(address)
+    return MemoryText(width, segment, base, number, scale or 1, displacement, 32, False, symbolic, _VSIB[bits])
+
+
+def _displacement(address: Linear) -> int:
     if not -(1 << 31) <= address.constant < 1 << 32:
         raise SyntaxProblem(f"displacement {address.constant:#x} is too large")
-    return MemoryText(width, segment, base, index, scale, address.constant, address_size, far, symbolic)
+    return address.constant
 
 
 def _base_and_index(terms: tuple[tuple[int, int, int], ...], address_size: int) -> tuple[int, int, int]:

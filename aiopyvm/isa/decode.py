@@ -47,7 +47,17 @@ Reader = Callable[[bytes, int, int], Operand]  # (code, offset of what follows M
 class _Leaf:
     """What is known once prefixes, opcode and ModRM are: how many bytes follow, and what the operands are."""
 
-    __slots__ = ("address_size", "operand_size", "readers", "row", "sib_displacement", "tail", "unused_vvvv", "vvvv")
+    __slots__ = (
+        "address_size",
+        "operand_size",
+        "readers",
+        "row",
+        "sib_displacement",
+        "tail",
+        "unused_vvvv",
+        "vsib",
+        "vvvv",
+    )
 
     def __init__(self, sizes: tuple[int, int], modrm: int, immediates: int) -> None:
         self.operand_size, self.address_size = sizes
@@ -56,7 +66,7 @@ class _Leaf:
         self.row: Row | None = None  # None: #UD, once all bytes are there
         self.readers: tuple[Reader, ...] = ()
         self.vvvv = 0  # how far before the end of opcode and ModRM the last byte of VEX is, 0: there is none
-        self.unused_vvvv = False
+        self.unused_vvvv = self.vsib = False
 
     @classmethod
     def of(cls, pattern: Pattern, sizes: tuple[int, int], modrm: int) -> _Leaf:
@@ -68,6 +78,7 @@ class _Leaf:
         leaf.row = pattern.row
         if pattern.vex is not None:
             leaf.vvvv, leaf.unused_vvvv = 2 + (modrm >= 0), not pattern.has_vvvv
+            leaf.vsib = any(field.vsib for field in pattern.fields)
         leaf.readers = tuple(_reader(field, pattern, modrm, sizes[1]) for field in pattern.fields)
         return leaf
 
@@ -199,12 +210,20 @@ class Decoder:
         if leaf.vvvv and (lock or rep or has_66 or (leaf.unused_vvvv and ~code[after_modrm - leaf.vvvv] & _VVVV)):
             raise DecodeFault(UD)
         operands = tuple([reader(code, after_modrm, segment) for reader in leaf.readers])
+        if leaf.vsib and not _distinct(operands):
+            raise DecodeFault(UD)
         insn = Insn(leaf.row, operands, code, leaf.operand_size, leaf.address_size, segment, rep, lock)
         decoded = self._decoded[code16]
         if len(decoded) >= _INSN_LIMIT:
             decoded.clear()
         decoded[code] = insn
         return insn
+
+
+def _distinct(operands: Iterable[Operand]) -> bool:
+    """Whether a gather's destination, mask and indexes are different registers (Intel SDM vol. 2, VGATHERDPS)."""
+    numbers = [o.number if isinstance(o, Register) else o.index for o in operands if isinstance(o, (Register, Memory))]
+    return len(set(numbers)) == len(numbers)
 
 
 def _skip_prefixes(code: bytes | memoryview, context: int) -> tuple[int, int]:
@@ -251,6 +270,8 @@ def _reader(field: Field, pattern: Pattern, modrm: int, address_size: int) -> Re
             return _opcode_register(field)
         case "vvvv":
             return _vvvv(field)
+        case "is4":
+            return _is4(field, sum(pattern.immediates[field.index :]))
         case "moffs":
             return _offset(field, address_size)
         case _:
@@ -275,6 +296,11 @@ def _opcode_register(field: Field) -> Reader:
 def _vvvv(field: Field) -> Reader:
     registers = tuple(Register(field.kind, number, field.width) for number in range(8))
     return lambda code, at, segment: registers[~code[at - 3] >> 3 & 7]
+
+
+def _is4(field: Field, back: int) -> Reader:
+    registers = tuple(Register(field.kind, number, field.width) for number in range(8))
+    return lambda code, at, segment: registers[code[len(code) - back] >> 4 & 7]
 
 
 def _in_code(field: Field, immediates: tuple[int, ...]) -> Reader:
@@ -358,6 +384,7 @@ def _memory32(modrm: int, field: Field) -> Reader:
 
 def _memory_sib(mod: int, field: Field) -> Reader:
     width = field.memory_width
+    vsib = field.vsib
     sizes = (0, 1, 4)
 
     def memory(code: bytes, at: int, segment: int) -> Operand:
@@ -368,9 +395,9 @@ def _memory_sib(mod: int, field: Field) -> Reader:
         displacement = int.from_bytes(code[at + 1 : at + 1 + size], "little", signed=True) & 0xFFFFFFFF
         if segment < 0:
             segment = 2 if base in (4, 5) else 3
-        if index == 4:
+        if index == 4 and not vsib:
             return Memory(segment, base, -1, 1, displacement, 32, width)
-        return Memory(segment, base, index, 1 << (sib >> 6), displacement, 32, width)
+        return Memory(segment, base, index, 1 << (sib >> 6), displacement, 32, width, vsib)
 
     return memory
 

@@ -121,7 +121,8 @@ def _address(operand: Memory) -> str:
     parts = [names[operand.base]] if operand.base >= 0 else []
     if operand.index >= 0:
         scaled = operand.scale > 1 or operand.base < 0
-        parts.append(names[operand.index] + (f"*{operand.scale}" if scaled else ""))
+        index = f"{operand.vsib}{operand.index}" if operand.vsib else names[operand.index]
+        parts.append(index + (f"*{operand.scale}" if scaled else ""))
     if not parts:
         return f"{operand.displacement:#x}"
     text = "+".join(parts)

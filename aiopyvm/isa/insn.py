@@ -28,6 +28,7 @@ class Memory:
     `base` and `index` are general-register numbers or -1; `segment` is a number in `SEGMENTS`' order, overrides and
     defaults resolved; `displacement` is 0..2**32-1 (0..2**16-1 with 16-bit addressing); `address_size` is 16 or 32;
     `width` is the access's width in bits, 0 where there is none (LEA) or the instruction alone knows (m14/28byte).
+    `vsib` is "xmm" or "ymm" where `index` is the number of such a register, one address for each of its elements.
     """
 
     segment: int
@@ -37,6 +38,7 @@ class Memory:
     displacement: int
     address_size: int
     width: int
+    vsib: str = ""
 
 
 @dataclass(frozen=True, slots=True)

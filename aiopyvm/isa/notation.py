@@ -8,7 +8,7 @@ the row's operands, and `immediates` lists the bytes behind ModRM, SIB and displ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ NP: Final = 0  # `Pattern.mandatory`: none of 66, F2, F3 may stand before the op
 ANY: Final = -1  # `Pattern.mandatory`: the row does not care
 NFX: Final = -2  # `Pattern.mandatory`: neither F2 nor F3 may stand before the opcode
 
-IMMEDIATE_SIZES: Final = {"ib": 1, "iw": 2, "id": 4, "cb": 1, "cw": 2, "cd": 4, "cp": 6}
+IMMEDIATE_SIZES: Final = {"ib": 1, "iw": 2, "id": 4, "cb": 1, "cw": 2, "cd": 4, "cp": 6, "/is4": 1}
 
 # Memory operands and the width of their access in bits; 0: none, or only the instruction knows it.
 MEMORY: Final = {
@@ -50,11 +50,12 @@ FIXED: Final[dict[str, tuple[str, int, int]]] = {
 REGISTERS: Final[dict[str, tuple[str, int, frozenset[int]]]] = {
     "r8": ("gpr", 8, frozenset(range(8))),
     "r16": ("gpr", 16, frozenset(range(8))),
-    **{name: ("gpr", 32, frozenset(range(8))) for name in ("r32", "r32a", "r32b")},
+    **{name: ("gpr", 32, frozenset(range(8))) for name in ("r32", "r32a", "r32b", "reg")},
     "Sreg": ("sreg", 16, frozenset(range(6))),
     "ST(i)": ("st", 80, frozenset(range(8))),
     **{name: ("mm", 64, frozenset(range(8))) for name in ("mm", "mm1", "mm2")},
-    **{name: ("xmm", 128, frozenset(range(8))) for name in ("xmm", "xmm1", "xmm2")},
+    **{f"xmm{n}": ("xmm", 128, frozenset(range(8))) for n in ("", 1, 2, 3, 4)},
+    **{f"ymm{n}": ("ymm", 256, frozenset(range(8))) for n in ("", 1, 2, 3, 4)},
     "CR0-CR7": ("cr", 32, frozenset({0, 2, 3, 4})),
     "DR0-DR7": ("dr", 32, frozenset(range(8))),
 }
@@ -66,8 +67,9 @@ _CODE_SIZES: Final = {  # bytes of code
     **{name: width // 8 for name, width in (_IMMEDIATES | _RELATIVES).items()},
     **{name: width // 8 + 2 for name, width in _POINTERS.items()},
 }
-_REGISTER_OR_MEMORY: Final = re.compile(r"r(\d*)/m(\d+)")
-_VECTOR_OR_MEMORY: Final = re.compile(r"(mm|xmm)\d?/m(\d+)")
+_REGISTER_OR_MEMORY: Final = re.compile(r"r(?:eg|(\d*))/m(\d+)")
+_VECTOR_OR_MEMORY: Final = re.compile(r"(mm|xmm|ymm)\d?/m(\d+)")
+_VSIB: Final = re.compile(r"vm(?:32|64)(x|y)")  # elements of memory, whose indexes are in a vector register
 VECTOR_KINDS: Final = frozenset({"mm", "xmm", "ymm"})  # of registers that instructions are shaped alike for
 _WITHOUT: Final = {"NP": NP, "NFx": NFX}
 _ESCAPES: Final = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
@@ -85,9 +87,10 @@ class Field:
     """Where one operand is.
 
     `place` is "reg" or "rm" (ModRM), "vvvv" (VEX), "opcode" (its low three bits), "fixed" (`value`: a register's number
-    or a constant), "imm", "rel", "ptr" (`index` into the pattern's immediates), "moffs". `kind` ("" for memory alone)
-    and `width` describe the register form, `memory_width` (-1 for registers alone) the memory form; `numbers` are the
-    register numbers that exist. Immediates are extended to `width` bits, by their sign where `signed`.
+    or a constant), "imm", "rel", "ptr" (`index` into the pattern's immediates), "is4" (a register, in the high bits of
+    such a byte), "moffs". `kind` ("" for memory alone) and `width` describe the register form, `memory_width` (-1 for
+    registers alone) the memory form; `numbers` are the register numbers that exist. Immediates are extended to `width`
+    bits, by their sign where `signed`. `vsib`: the kind of the index register, where it is a vector.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Field:
     memory_width: int = 0
     numbers: frozenset[int] = frozenset(range(8))
     value: int = 0
+    vsib: str = ""
     index: int = 0
     signed: bool = False
 
@@ -246,7 +250,7 @@ def _compile(row: Row) -> Pattern:
         opcode=e.opcode,
         mandatory=e.mandatory,
         operand_size=e.operand_size if e.operand_size >= 0 else _implied_size(row.operands, e.mandatory),
-        address_size=e.address_size,
+        address_size=32 if any(field.vsib for field in fields) else e.address_size,
         in_opcode=bool(e.plus),
         modrm=_modrm_values(e, fields),
         rank=(0 if e.mandatory in (ANY, NP, NFX) else 1, 0 if e.plus or e.second_plus else 2 if e.second >= 0 else 1),
@@ -274,6 +278,8 @@ def _modrm_values(e: _Encoding, fields: tuple[Field, ...]) -> frozenset[int]:
         return frozenset(range(e.second, e.second + 8) if e.second_plus else (e.second,))
     if not e.modrm:
         return frozenset()
+    if any(field.vsib for field in fields):
+        return frozenset(range(4, 0xC0, 8))
     regs = rms = _ALL
     memory = register = True
     for field in fields:
@@ -317,6 +323,9 @@ def _fields(row: Row, e: _Encoding) -> tuple[Field, ...]:
             field = Field(name, "moffs", memory_width=_OFFSETS[name])
         else:
             field = _register_or_memory(name, places)
+            if field.place == "is4":
+                field = replace(field, index=index)
+                index += 1
         fields.append(field)
     if index != len(e.immediates):
         raise ValueError("more immediates in the encoding than operands")
@@ -342,9 +351,10 @@ def _first_width(before: list[Field], default: int) -> int:
 def _modrm_places(row: Row, e: _Encoding) -> dict[str, list[str]]:
     """Where each encoded register or memory operand is: by name, in order of appearance."""
     encoded = [name for name in row.operands if name in REGISTERS or name in MEMORY or _either(name)]
+    is4 = "/is4" in row.encoding
     if e.plus:
         slots = ["opcode"]
-    elif e.vex is not None and len(encoded) == 2 + (e.modrm == "r"):
+    elif e.vex is not None and len(encoded) == 2 + (e.modrm == "r") + is4:
         slots = _vex_slots(encoded, e, row)
     elif e.second_plus or e.modrm.isdigit():
         slots = ["rm"]
@@ -367,6 +377,8 @@ def _vex_slots(encoded: list[str], e: _Encoding, row: Row) -> list[str]:
     memory = [name not in REGISTERS for name in encoded]
     if e.modrm != "r":
         return ["vvvv", "rm"]
+    if len(encoded) > 3:
+        return ["reg", "vvvv", "rm", "is4"]
     if memory[1]:
         return ["reg", "rm", "vvvv"]
     return ["rm", "vvvv", "reg"] if memory[0] or "MVR" in row.attributes else ["reg", "vvvv", "rm"]
@@ -383,17 +395,19 @@ def _register_or_memory(name: str, places: dict[str, list[str]]) -> Field:
         raise ValueError(f"{name} cannot stand in {place}")
     if name in MEMORY:
         return Field(name, place, memory_width=MEMORY[name])
+    if vsib := _VSIB.fullmatch(name):
+        return Field(name, place, memory_width=0, vsib=f"{vsib[1]}mm")
     match = _either(name)
     assert match
     memory_width = int(match[2])
     if match[1] in VECTOR_KINDS:
         return Field(name, place, match[1], REGISTERS[match[1]][1], memory_width)
-    return Field(name, place, "gpr", int(match[1] or memory_width), memory_width)
+    return Field(name, place, "gpr", int(match[1] or (32 if name.startswith("reg") else memory_width)), memory_width)
 
 
 def _either(name: str) -> re.Match[str] | None:
-    """The parts of an operand that is a register or memory."""
-    return _REGISTER_OR_MEMORY.fullmatch(name) or _VECTOR_OR_MEMORY.fullmatch(name)
+    """The parts of an operand that is a register or memory, or memory that a vector indexes."""
+    return _REGISTER_OR_MEMORY.fullmatch(name) or _VECTOR_OR_MEMORY.fullmatch(name) or _VSIB.fullmatch(name)
 
 
 # -- the table as a whole ----------------------------------------------------------------------------------------------

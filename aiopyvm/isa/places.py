@@ -191,6 +191,24 @@ class VectorPlace:
         self.b.set_vector(self.name, value.lanes(64))
 
 
+class VsibPlace:
+    """Elements of memory, each at `offset` (i32, from the base register) plus an element of `index`, scaled."""
+
+    __slots__ = ("b", "index", "offset", "scale", "segment")
+
+    def __init__(self, b: Tracer, segment: str, offset: Value, index: VectorPlace, scale: int) -> None:
+        self.b = b
+        self.segment = segment
+        self.offset = offset
+        self.index = index
+        self.scale = scale
+
+    def element(self, index: Value, width: int) -> MemoryPlace:
+        """The place of `width` bits whose index is `index` (i32)."""
+        shift = self.scale.bit_length() - 1
+        return MemoryPlace(self.b, self.segment, self.offset + (index << shift if shift else index), width)
+
+
 class MmxPlace:
     """MM n: the significand of the physical x87 register n. A store sets its exponent to all ones.
 
@@ -223,11 +241,21 @@ class SystemPlace:
         self.width = 32
 
 
-Place = RegisterPlace | SegmentPlace | MemoryPlace | ImmediatePlace | StackPlace | VectorPlace | MmxPlace | SystemPlace
+Place = (
+    RegisterPlace
+    | SegmentPlace
+    | MemoryPlace
+    | ImmediatePlace
+    | StackPlace
+    | VectorPlace
+    | VsibPlace
+    | MmxPlace
+    | SystemPlace
+)
 Destination = RegisterPlace | MemoryPlace  # r/m
 Source = RegisterPlace | MemoryPlace | ImmediatePlace  # r/m or an immediate
 
 __all__ = [
     "Destination", "ImmediatePlace", "MemoryPlace", "MmxPlace", "Place", "RegisterPlace", "SegmentPlace", "Source",
-    "StackPlace", "SystemPlace", "VectorPlace",
+    "StackPlace", "SystemPlace", "VectorPlace", "VsibPlace",
 ]  # fmt: skip

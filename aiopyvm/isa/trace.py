@@ -6,6 +6,8 @@ registers by name, segments, the stack, the addresses of this and the next instr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiopyvm.ir.builder import Builder, Value
 from aiopyvm.ir.types import I8, I32, Type, integer
 from aiopyvm.isa.insn import FarPointer, Immediate, Insn, Memory, Operand, Register, Relative
@@ -19,6 +21,7 @@ from aiopyvm.isa.places import (
     StackPlace,
     SystemPlace,
     VectorPlace,
+    VsibPlace,
 )
 from aiopyvm.isa.state import (
     AF,
@@ -200,6 +203,10 @@ class Tracer(Builder):
                 return MmxPlace(self, self.const(number, I8))
             case Register("cr" | "dr", number, _):
                 return SystemPlace(number)
+            case Memory() if operand.vsib:
+                offset = self.effective_address(replace(operand, index=-1))
+                index = VectorPlace(self, operand.index, 128 if operand.vsib == "xmm" else 256)
+                return VsibPlace(self, SEGMENTS[operand.segment], offset, index, operand.scale)
             case Memory():
                 wrap = 0xFFFF if operand.address_size == 16 else 0xFFFFFFFF
                 segment, offset = SEGMENTS[operand.segment], self.effective_address(operand)

@@ -42,7 +42,24 @@ from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.runtime.mirror import Mirror
 
 BY_DEFINITION: Final = frozenset(
-    {"cpuid", "rdtsc", "rdpmc", "sgdt", "sidt", "sldt", "str", "smsw", "sysenter", "syscall", "iret", "iretd"}
+    {
+        "cpuid",
+        "rdtsc",
+        "rdtscp",
+        "rdpid",
+        "rdrand",
+        "rdseed",
+        "rdpmc",
+        "sgdt",
+        "sidt",
+        "sldt",
+        "str",
+        "smsw",
+        "sysenter",
+        "syscall",
+        "iret",
+        "iretd",
+    }
 )
 _GENERAL: Final = tuple(INDEX["r" + name[1:]] for name in GPR32)
 _RIP, _EFLAGS, _ORIG_RAX = INDEX["rip"], INDEX["eflags"], INDEX["orig_rax"]

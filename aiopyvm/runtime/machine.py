@@ -162,7 +162,7 @@ def make_kernel(
 
     def make_core(cpu: CpuState, memory: AddressSpace) -> Core:
         cpu.portable_math = portable_math
-        return Core(cpu, memory, clock.monotonic_ns, breakpoints)
+        return Core(cpu, memory, clock.monotonic_ns, entropy.bytes, breakpoints)
 
     return Kernel(
         vfs=vfs,

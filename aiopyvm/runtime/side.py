@@ -76,16 +76,16 @@ class Side:
         self._quantum = setup.quantum
         self._timeline = Timeline()
         self._ready: deque[Thread] = deque()
-        clock = VirtualClock(self._timeline)
+        clock, entropy = VirtualClock(self._timeline), SeededEntropy(setup.seed, 0)
         self._budget = Account(setup.memory)
         vfs = build_vfs(setup.root, setup.mounts, clock, self._budget)
         self.kernel = Kernel(
             vfs=vfs,
             clock=clock,
-            entropy=SeededEntropy(setup.seed, 0),
+            entropy=entropy,
             budget=self._budget,
             syscalls=system_calls(),
-            make_core=lambda cpu, memory: _make_core(cpu, memory, clock),
+            make_core=lambda cpu, memory: _make_core(cpu, memory, clock, entropy),
             memory_limit=setup.memory,
         )
         self.kernel.on_runnable = self._runnable
@@ -192,8 +192,8 @@ class Side:
         return f"exit status {process.returncode}"
 
 
-def _make_core(cpu: CpuState, memory: AddressSpace, clock: VirtualClock) -> Core:
-    return Core(cpu, memory, clock.monotonic_ns)
+def _make_core(cpu: CpuState, memory: AddressSpace, clock: VirtualClock, entropy: SeededEntropy) -> Core:
+    return Core(cpu, memory, clock.monotonic_ns, entropy.bytes)
 
 
 def _files(setup: Setup, *, shown: bool) -> Sequence[File]:

@@ -8,6 +8,7 @@ import pytest
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
+from aiopyvm.isa.assemble import assemble
 from aiopyvm.isa.state import AC, AF, CF, OSZAPC, SF, TF, USER_DS
 from tests.engine.engines import ENGINES, engine_of
 from tests.engine.test_code import BASE, counting, machine
@@ -200,6 +201,17 @@ def test_the_time_stamp_counter_is_the_cores(tier: str) -> None:
     core.rdtsc = lambda: 0x1_2345_6789
     assert fault(core, tier) == (13, 2, 1)
     assert (core.cpu.edx, core.cpu.eax) == (1, 0x23456789)
+
+
+@pytest.mark.parametrize("tier", ENGINES)
+def test_random_numbers_are_the_cores(tier: str) -> None:
+    core = machine(assemble("rdrand eax; rdseed bx; rdtscp; hlt"))
+    numbers = iter((b"\x01\x02\x03\x84", b"\x05\x06\x07\x08"))
+    core.random, core.rdtsc = lambda n: next(numbers)[:n], lambda: 7 << 32 | 9
+    core.cpu.ecx, core.cpu.eflags = 5, 0xAD4
+    assert fault(core, tier)[0] == 13
+    assert (core.cpu.ebx & 0xFFFF, core.cpu.edx, core.cpu.eax, core.cpu.ecx) == (0x0605, 7, 9, 0)
+    assert core.cpu.eflags & 0x8D5 == 1
 
 
 def test_statistics() -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,12 +39,18 @@ _GPR: Final = {
     16: ("AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI"),
     32: ("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI"),
 }
+_VECTOR_BITS: Final = {"mm": 64, "xmm": 128, "ymm": 256}
 _SEGMENTS: Final = ("ES", "CS", "SS", "DS", "FS", "GS")
 _REGISTERS: Final = {
     **{name: Register("gpr", n, width) for width, names in _GPR.items() for n, name in enumerate(names)},
     **{name: Register("sreg", n, 16) for n, name in enumerate(_SEGMENTS)},
     **{f"ST{n}": Register("st", n, 80) for n in range(8)},
     **{f"{kind.upper()}{n}": Register(kind, n, 32) for kind in ("cr", "dr") for n in range(8)},
+    **{
+        f"{k.upper()}{n}": Register(k, n, bits)
+        for k, bits in (("mm", 64), ("xmm", 128), ("ymm", 256))
+        for n in range(8)
+    },
     **{
         f"{kind.upper()}{n}": Register(kind, n, width)
         for kind, width in (("mm", 64), ("xmm", 128), ("ymm", 256))
@@ -62,8 +68,8 @@ _BRANCHES: Final = {_K.NEAR_BRANCH16, _K.NEAR_BRANCH32}
 _FAR_BRANCHES: Final = {_K.FAR_BRANCH16, _K.FAR_BRANCH32}
 
 
-def compare(code: bytes, *, code16: bool = False) -> Verdict:
-    """Decode the first instruction of `code` (15 bytes or more) with both."""
+def compare(code: bytes, *, code16: bool = False, decode: Callable[[bytes, bool], Insn] = decode) -> Verdict:
+    """Decode the first instruction of `code` (15 bytes or more) with both; `decode` is ours."""
     theirs = iced_x86.Decoder(16 if code16 else 32, code).decode()
     valid = theirs.code != iced_x86.Code.INVALID
     try:
@@ -201,7 +207,10 @@ def _memory(operand: Memory, ours: Insn, theirs: Any) -> str:
         return "segment"
     if not _is_register(theirs.memory_base, operand.base, operand.address_size):
         return "base"
-    if not _is_register(theirs.memory_index, operand.index, operand.address_size):
+    if operand.vsib:
+        if _BY_NUMBER[theirs.memory_index] != Register(operand.vsib, operand.index, _VECTOR_BITS[operand.vsib]):
+            return "index"
+    elif not _is_register(theirs.memory_index, operand.index, operand.address_size):
         return "index"
     if operand.index >= 0 and theirs.memory_index_scale != operand.scale:
         return "scale"

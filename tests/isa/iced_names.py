@@ -17,7 +17,20 @@ GENERAL_PURPOSE_FEATURES: Final = frozenset(
     {
         *("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486"),
         *("FPU", "FPU287", "FPU387", "CPUID", "CMOV", "CX8", "TSC", "MSR", "RDPMC", "MULTIBYTENOP", "PAUSE"),
-        *("POPCNT", "LZCNT", "BMI1", "BMI2"),
+        *(
+            "POPCNT",
+            "LZCNT",
+            "BMI1",
+            "BMI2",
+            "MOVBE",
+            "ADX",
+            "RDRAND",
+            "RDSEED",
+            "RDTSCP",
+            "RDPID",
+            "CLFLUSHOPT",
+            "CLWB",
+        ),
     }
 )
 

@@ -358,7 +358,7 @@ class _Decoder:
         modrm = self.get("modrm")
         low = self._bits(self.get("opcode"), 0, 7)
         numbers = {tables.REG: self._bits(modrm, 3, 7), tables.RM: self._bits(modrm, 0, 7), tables.OPCODE: low}
-        labels = {kind: f"o{kind}" for kind in range(1, tables.VVVV + 1)}
+        labels = {kind: f"o{kind}" for kind in range(1, tables.IS4 + 1)}
         listed = " ".join(f"i32 {number}, label %{label}" for number, label in labels.items())
         t.line(f"switch i32 {kind}, label %ofixed [ i32 {tables.END}, label %oend {listed} ]")
         t.label("ofixed")
@@ -376,6 +376,9 @@ class _Decoder:
             self._go("operand")
         t.label(labels[tables.VVVV])
         self._register(self._bits(self.get("vvvv"), 0, 7))
+        self._go("operand")
+        t.label(labels[tables.IS4])
+        self._register(self._bits(self._byte(), 4, 7))
         self._go("operand")
         self._memory_operand(labels)
         self._immediates(labels)

@@ -28,7 +28,7 @@ SLOTS: Final = 16  # of a ModRM table: by reg with memory, then by reg with a re
 MORE: Final = 0x8000  # in an opcode's entry: a ModRM table; in a ModRM table: eight entries by r/m
 
 # The kinds of operands in a leaf's plan; those that are no parameters are not there.
-END, REG, REG8, RM, RM8, OPCODE, OPCODE8, MEMORY, IMMEDIATE, STATIC, RELATIVE, OFFSET, VVVV = range(13)
+END, REG, REG8, RM, RM8, OPCODE, OPCODE8, MEMORY, IMMEDIATE, STATIC, RELATIVE, OFFSET, VVVV, IS4 = range(14)
 FIXED: Final = 16  # + a register's number
 
 # A key's bits.
@@ -233,6 +233,8 @@ class _Maker:
                 self._encoded(field, REG, self.modrm >> 3 & 7)
             case "rm" if self.modrm >= 0xC0:
                 self._encoded(field, RM, self.modrm & 7)
+            case "rm" if field.vsib:
+                raise _ForPython
             case "rm":
                 self.plan.append(MEMORY)
                 self.registers += 2
@@ -241,6 +243,8 @@ class _Maker:
                 self._encoded(field, OPCODE, -1)
             case "vvvv":
                 self._register(VVVV)
+            case "is4":
+                self._register(IS4)
             case "moffs":
                 self.plan.append(OFFSET)
                 self.values += 1

@@ -107,7 +107,8 @@ def has_general(insn: Insn) -> bool:
     """Tell whether an instruction has a general shape that is not its own one."""
     addresses = [i for i, operand in enumerate(insn.operands) if isinstance(operand, Memory)]
     static = any(isinstance(insn.operands[i], Immediate) and is_parameter(insn, i, True) for i in insn.row.static)
-    illegal = insn.address_size == 16 or (insn.lock and not lockable(insn))
+    vsib = any(isinstance(operand, Memory) and operand.vsib for operand in insn.operands)
+    illegal = vsib or insn.address_size == 16 or (insn.lock and not lockable(insn))
     return bool(addresses or static) and not illegal and not set(addresses) & set(insn.row.static)
 
 

@@ -44,7 +44,7 @@ def _set_count(b: Tracer, dst: RegisterPlace, x: Value, count: Value) -> None:
     b.set_flag(CF, x.eq(0))
 
 
-@insn("lzcnt", source="Intel SDM vol. 2A, LZCNT", writes=OSZAPC, undefined=OF | SF | PF | AF, cpuid="lzcnt")
+@insn("lzcnt", source="Intel SDM vol. 2A, LZCNT", writes=OSZAPC, undefined=OF | SF | PF | AF, cpuid="abm")
 @form("F3 0F BD /r", "r16, r/m16")
 @form("F3 0F BD /r", "r32, r/m32")
 def lzcnt(b: Tracer, dst: RegisterPlace, src: Source) -> None:
@@ -84,6 +84,7 @@ def bextr(b: Tracer, dst: RegisterPlace, src: Source, field: RegisterPlace) -> N
     result = b.select(length.ult(32), shifted & _ones(b, length), shifted)
     dst.store(result)
     _set_flags(b, result)
+    b.set_flag(SF, 0)
 
 
 def _ones(b: Tracer, count: Value) -> Value:

@@ -1,4 +1,4 @@
-"""What a program may ask of the processor: NOP and hints, CPUID, RDTSC, CLFLUSH, SGDT SIDT SLDT STR SMSW.
+"""What a program may ask of the processor: NOP and hints, CPUID, RDTSC, RDRAND, caches, fences, SGDT and its like.
 
 The processor is a Pentium II with what is implemented and no more: an FPU, RDTSC, CMPXCHG8B, CMOVcc, CLFLUSH. SGDT
 and its like give what Linux gives where the processor forbids them to programs (UMIP): constants.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.ir.helpers import helper
-from aiopyvm.ir.types import I64, I128
-from aiopyvm.isa.places import Destination, MemoryPlace, Source
+from aiopyvm.ir.types import I32, I64, I128
+from aiopyvm.isa.places import Destination, MemoryPlace, RegisterPlace, Source
 from aiopyvm.isa.spec import form, forms, insn
+from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 
 if TYPE_CHECKING:
     from aiopyvm.isa.trace import Tracer
@@ -50,6 +51,12 @@ def cpuid_registers(leaf: int) -> int:
 
 
 @helper(machine=True)
+def random_number(core: Any) -> int:
+    """32 random bits, which come from the runtime."""
+    return int.from_bytes(core.random(4), "little")
+
+
+@helper(machine=True)
 def time_stamp(core: Any) -> int:
     """The time-stamp counter (i64), which comes from the runtime."""
     return int(core.rdtsc())
@@ -73,11 +80,76 @@ def rdtsc(b: Tracer) -> None:
     b.set("edx", (counter >> 32).trunc(32))
 
 
-@insn("clflush", source="Intel SDM vol. 2A, CLFLUSH")
+@insn("rdtscp", source="Intel SDM vol. 2B, RDTSCP", cpuid="rdtscp")
+@form("0F 01 F9")
+def rdtscp(b: Tracer) -> None:
+    """EDX:EAX := the time-stamp counter, ECX := the number of the processor: there is one."""
+    rdtsc(b)
+    b.set("ecx", 0)
+
+
+@insn("rdpid", source="Intel SDM vol. 2B, RDPID", cpuid="rdpid")
+@form("o* F3 0F C7 /7", "r32")
+def rdpid(b: Tracer, dst: RegisterPlace) -> None:
+    """dst := the number of the processor: there is one."""
+    dst.store(0)
+
+
+def _store_random(b: Tracer, dst: RegisterPlace) -> None:
+    dst.store(b.helper(random_number, I32).trunc(dst.width))
+    for flag in (OF, SF, ZF, AF, PF):
+        b.set_flag(flag, 0)
+    b.set_flag(CF, 1)
+
+
+@insn("rdrand", source="Intel SDM vol. 2B, RDRAND", writes=OSZAPC, cpuid="rdrand")
+@form("NFx 0F C7 /6", "r16")
+@form("NFx 0F C7 /6", "r32")
+def rdrand(b: Tracer, dst: RegisterPlace) -> None:
+    """dst := a random number; CF tells that there was one."""
+    _store_random(b, dst)
+
+
+@insn("rdseed", source="Intel SDM vol. 2B, RDSEED", writes=OSZAPC, cpuid="rdseed")
+@form("NFx 0F C7 /7", "r16")
+@form("NFx 0F C7 /7", "r32")
+def rdseed(b: Tracer, dst: RegisterPlace) -> None:
+    """dst := a random number; CF tells that there was one."""
+    _store_random(b, dst)
+
+
+@insn("clflush", source="Intel SDM vol. 2A, CLFLUSH", cpuid="clflush")
 @form("NP 0F AE /7", "m8")
 def clflush(b: Tracer, line: MemoryPlace) -> None:
     """Nothing but the checks of a read: there is no cache."""
     line.prepare_load()
+
+
+@insn("clflushopt", source="Intel SDM vol. 2A, CLFLUSHOPT", cpuid="clflushopt")
+@form("66 0F AE /7", "m8")
+def clflushopt(b: Tracer, line: MemoryPlace) -> None:
+    """Nothing but the checks of a read."""
+    line.prepare_load()
+
+
+@insn("clwb", source="Intel SDM vol. 2A, CLWB", cpuid="clwb")
+@form("66 0F AE /6", "m8")
+def clwb(b: Tracer, line: MemoryPlace) -> None:
+    """Nothing but the checks of a read."""
+    line.prepare_load()
+
+
+def _fence(b: Tracer) -> None:
+    """Nothing: loads and stores are seen in their order."""
+
+
+for _name, _digit, _feature in (("lfence", 5, "sse2"), ("mfence", 6, "sse2"), ("sfence", 7, "sse")):
+    _codes = range(0xC0 | _digit << 3, 0xC8 | _digit << 3)
+    for _code in _codes:
+        _attributes = "" if _code == _codes[0] else "alias"
+        insn(_name, source="Intel SDM vol. 2, LFENCE MFENCE SFENCE", cpuid=_feature)(
+            form(f"NP 0F AE {_code:02X}", attributes=_attributes)(_fence)
+        )
 
 
 @insn("nop", source="Intel SDM vol. 2B, NOP")
