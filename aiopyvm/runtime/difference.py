@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FIELDS: Final = tuple(name for name, *_ in CpuState._fields_ if not name.startswith("_"))
 NOT_COMPARED: Final = frozenset({"fip", "fcs", "fds", "fdp", "fop"})
 """Of the hardware: processors differ in when they update these."""
+_ARRAYS: Final = {"fpr": "r", "ymm": "ymm"}
+"""Fields that are several registers, and what one of them is called."""
 MOST_CHANGES: Final = 12  # that a report lists of one side
 
 
@@ -108,16 +110,18 @@ def register_differences(
         if FLAG_BITS.get(name, 0) & flags:
             continue
         mine, its = _number(getattr(one, name), name), _number(getattr(other, name), name)
-        if name == "fpr":
-            found |= {f"r{n}": pair for n, pair in enumerate(zip(mine, its, strict=True)) if pair[0] != pair[1]}
+        if name in _ARRAYS:
+            pairs = enumerate(zip(mine, its, strict=True))
+            found |= {f"{_ARRAYS[name]}{n}": pair for n, pair in pairs if pair[0] != pair[1]}
         elif mine != its:
             found[name] = (mine, its)
     return found
 
 
 def _number(value: Any, name: str) -> Any:
-    if name == "fpr":
-        return [int.from_bytes(bytes(register)[:10], "little") for register in value]
+    if name in _ARRAYS:
+        size = 10 if name == "fpr" else None
+        return [int.from_bytes(bytes(register)[:size], "little") for register in value]
     return int.from_bytes(bytes(value), "little") if name == "tls" else value
 
 
