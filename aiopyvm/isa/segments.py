@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aiopyvm.isa.trace import Tracer
 
 LIMIT_BITS: Final = 0xF0000  # of the descriptor's second word: limit 19:16, which LAR shows too
+GRANULAR: Final = 1 << 23  # G of the second word: the limit counts pages
+LOCAL: Final = 4  # TI of a selector: it names the LDT, which is empty
 SHOWN: Final = 0x00F0FF00  # of the second word: type, S, DPL, P, AVL, D/B, G
 _DESCRIPTOR: Final = integer(96)
 
@@ -33,7 +35,7 @@ FIXED: Final = {
 
 def descriptor(cpu: Any, selector: int) -> tuple[int, int, int]:
     """Base, limit and access (as LAR shows it) of `selector`; zeros where privilege level 3 sees no segment."""
-    if selector & 4:
+    if selector & LOCAL:
         return 0, 0, 0
     index = selector >> 3
     if not 0 <= index - FIRST_TLS_ENTRY < TLS_ENTRIES:
@@ -41,7 +43,7 @@ def descriptor(cpu: Any, selector: int) -> tuple[int, int, int]:
     entry = cpu.tls[index - FIRST_TLS_ENTRY]
     if not entry.access:
         return 0, 0, 0
-    raw_limit = entry.limit >> 12 if entry.access >> 23 & 1 else entry.limit
+    raw_limit = entry.limit >> 12 if entry.access & GRANULAR else entry.limit
     return entry.base, entry.limit, entry.access & SHOWN | raw_limit & LIMIT_BITS
 
 

@@ -202,11 +202,6 @@ class Vfs:
         if flags & O_NOATIME and ctx.uid not in (0, inode.owner_and_mode()[0]):
             raise Errno(EPERM)
 
-    def open_inode(self, ctx: FsContext, inode: Inode, flags: int) -> File:
-        """Open what a magic link or another open file refers to. Raises Errno."""
-        self._check_open(ctx, inode, flags)
-        return self._opened(ctx, inode, flags, None)
-
     def _opened(self, ctx: FsContext, inode: Inode, flags: int, found: Found | None) -> File:
         if flags & O_PATH:
             file = File(flags & ~CREATION_FLAGS, inode)

@@ -105,7 +105,7 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
         if guest.rest is not None:
             left, guest.rest = guest.rest, None
         else:
-            company = run.waiting or run.lane.queue.heap
+            company = run.has_company
             left = quantum if company else slice_length(run, process)
         spell = quantum if guest.chunk < quantum else guest.chunk  # until others may come first
         while guest.flight is not None or (left > 0 and run.going and thread.state is RUNNABLE):
@@ -121,7 +121,7 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
                     cost = run.advance(guest, left)
                 left -= cost
                 spell -= cost
-            if left > quantum and (ordered or run.waiting or run.lane.queue.heap):
+            if left > quantum and (ordered or run.has_company):
                 left = shorten(run, left)
             elif left > LONGEST_METERED and process.metered:  # since a moment ago
                 left = rest_of_quantum(run, left)

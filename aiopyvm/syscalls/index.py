@@ -199,6 +199,11 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
     "remap": (
         163,  # mremap
     ),
+    "sendfile": (
+        187,  # sendfile
+        239,  # sendfile64
+        377,  # copy_file_range
+    ),
     "signals": (
         29,  # pause
         37,  # kill
@@ -296,11 +301,8 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         146,  # writev
         180,  # pread64
         181,  # pwrite64
-        187,  # sendfile
-        239,  # sendfile64
         333,  # preadv
         334,  # pwritev
-        377,  # copy_file_range
         378,  # preadv2
         379,  # pwritev2
     ),

@@ -1,4 +1,4 @@
-"""Moving bytes between files and memory: read(2), write(2) and their vectored, positioned and file-to-file forms.
+"""Moving bytes between files and memory: read(2), write(2) and their vectored and positioned forms.
 
 How it works. `Call.done` counts the bytes that are through; a continued call goes on behind them. One step moves at
 most STEP bytes, then the call lets others run (`again`). As on Linux a fault or an error after the first byte ends
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aiopyvm.abi.errno import EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EISDIR, EOPNOTSUPP, EOVERFLOW, EPIPE, ESPIPE, Errno
+from aiopyvm.abi.errno import EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EISDIR, EOPNOTSUPP, EPIPE, ESPIPE, Errno
 from aiopyvm.abi.fcntl import (
-    MAX_FILE_SIZE,
     MAX_RW_COUNT,
     O_ACCMODE,
     O_APPEND,
@@ -23,7 +22,7 @@ from aiopyvm.abi.fcntl import (
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from aiopyvm.abi.signal import SIGPIPE, SIGXFSZ, SigInfo
-from aiopyvm.abi.stat import S_IFDIR, S_IFREG
+from aiopyvm.abi.stat import S_IFDIR
 from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
@@ -32,12 +31,10 @@ from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.spec import (
     I32,
     I64,
-    U32,
     Fd,
     Hex,
     InBuffer,
     InIovec,
-    InOut,
     Iovec,
     OutBuffer,
     OutIovec,
@@ -51,8 +48,8 @@ STEP = 1 << 20  # bytes moved before others get their turn
 
 Segments = Sequence[tuple[int, int]]  # (address, length)
 
-_READABLE = frozenset((O_RDONLY, O_RDWR))
-_WRITABLE = frozenset((O_WRONLY, O_RDWR))
+READABLE = frozenset((O_RDONLY, O_RDWR))
+WRITABLE = frozenset((O_WRONLY, O_RDWR))
 _ANY = frozenset(range(O_ACCMODE + 1))
 
 
@@ -92,7 +89,7 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes 
     call = t.call
     assert call is not None
     single = len(segments) == 1
-    total = segments[0][1] if single else length_of(segments)
+    total = length_of(segments)
     step = 0
     while True:
         left = total - call.done
@@ -284,7 +281,7 @@ def gather(t: Thread, segments: Segments, skip: int) -> bytes:
 
 def reading(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for reading. Raises Errno: EBADF, EISDIR."""
-    file = open_file(t, fd, _READABLE)
+    file = open_file(t, fd, READABLE)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
     return file
@@ -292,7 +289,7 @@ def reading(t: Thread, fd: int) -> File:
 
 def writing(t: Thread, fd: int) -> File:
     """Return the file of `fd`, open for writing. Raises Errno(EBADF)."""
-    return open_file(t, fd, _WRITABLE)
+    return open_file(t, fd, WRITABLE)
 
 
 def writer(t: Thread, file: File, offset: int | None = None) -> Callable[[bytes], int]:
@@ -340,7 +337,7 @@ def _need_offset(file: File, offset: int) -> None:
 def read_at_once(t: Thread, fd: int, address: int, count: int) -> int:
     """read(2) of what is there already; see `Syscall`."""
     file = t.process.fds.find(fd)
-    if file is None or count > PIECE or file.flags & O_ACCMODE not in _READABLE:
+    if file is None or count > PIECE or file.flags & O_ACCMODE not in READABLE:
         return -1
     return file.pull(t.memory, address, count)
 
@@ -348,7 +345,7 @@ def read_at_once(t: Thread, fd: int, address: int, count: int) -> int:
 def write_at_once(t: Thread, fd: int, address: int, count: int) -> int:
     """write(2) of what there is room for; see `Syscall`."""
     file = t.process.fds.find(fd)
-    if file is None or count > PIECE or file.flags & O_ACCMODE not in _WRITABLE:
+    if file is None or count > PIECE or file.flags & O_ACCMODE not in WRITABLE:
         return -1
     return file.push(t.memory, address, count)
 
@@ -359,7 +356,7 @@ def write_at_once(t: Thread, fd: int, address: int, count: int) -> int:
 @syscall(3, "read", man="read(2)", at_once=read_at_once)
 def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     """Read up to `count` bytes."""
-    file = open_file(t, fd, _READABLE)
+    file = open_file(t, fd, READABLE)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
     return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.lend)
@@ -368,7 +365,7 @@ def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
 @syscall(4, "write", man="write(2)", at_once=write_at_once)
 def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
     """Write `count` bytes."""
-    file = open_file(t, fd, _WRITABLE)
+    file = open_file(t, fd, WRITABLE)
     if count > PIECE or isinstance(file, RegularFile):
         return drain(t, file, ((buf, min(count, MAX_RW_COUNT)),), writer(t, file))
     return drain_piece(t, file, buf, count)
@@ -450,90 +447,3 @@ def pwritev2(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64, flags: H
     if flags & ~RWF_SUPPORTED:
         raise Errno(EOPNOTSUPP)
     return writev(t, fd, iov, iovcnt) if offset == -1 else pwritev(t, fd, iov, iovcnt, offset)
-
-
-# --- from file to file ------------------------------------------------------------------------------------------------
-
-
-def _transfer(t: Thread, source: File, start: int, target: File, put: Callable[[bytes], int], count: int) -> int | Wait:
-    """Move `count` bytes of a regular file from `start` on into `target`; return the count, or wait for room."""
-
-    def take(done: int) -> bytes:
-        return source.pread(min(count - done, PIECE), start + done)
-
-    return pass_on(t, take, count, target, put) if count else 0
-
-
-def _sendfile(
-    t: Thread, out_fd: int, in_fd: int, offset: InOut[I32] | InOut[I64], count: int, limit: int
-) -> int | Wait:
-    call = call_of(t)
-    source = open_file(t, in_fd, _READABLE)
-    if "start" not in call.state:
-        start = call.state["start"] = offset.get() if offset else source.offset
-        if start < 0:
-            raise Errno(EINVAL)
-    start = call.state["start"]
-    target = open_file(t, out_fd, _WRITABLE)
-    if not isinstance(source, RegularFile) or target.flags & O_APPEND:
-        raise Errno(EINVAL)
-    if start > limit:
-        raise Errno(EOVERFLOW)
-    result = _transfer(t, source, start, target, writer(t, target), min(count, MAX_RW_COUNT))
-    if offset:
-        offset.put(start + call.done)
-    else:
-        source.offset = start + call.done
-    return result
-
-
-@syscall(187, "sendfile", man="sendfile(2)")
-def sendfile(t: Thread, out_fd: Fd, in_fd: Fd, offset: InOut[I32], count: Size) -> int | Wait:
-    """Move bytes of a regular file into another file."""
-    return _sendfile(t, out_fd, in_fd, offset, count, 0x7FFFFFFF)
-
-
-@syscall(239, "sendfile64", man="sendfile(2)")
-def sendfile64(t: Thread, out_fd: Fd, in_fd: Fd, offset: InOut[I64], count: Size) -> int | Wait:
-    """Move bytes of a regular file into another file, with a 64-bit offset."""
-    return _sendfile(t, out_fd, in_fd, offset, count, MAX_FILE_SIZE)
-
-
-def _regular(file: File) -> RegularFile:
-    if file.inode is not None and file.inode.kind == S_IFDIR:
-        raise Errno(EISDIR)
-    if not isinstance(file, RegularFile) or file.inode is None or file.inode.kind != S_IFREG:
-        raise Errno(EINVAL)
-    return file
-
-
-@syscall(377, "copy_file_range", man="copy_file_range(2)")
-def copy_file_range(
-    t: Thread, fd_in: Fd, off_in: InOut[I64], fd_out: Fd, off_out: InOut[I64], length: Size, flags: U32
-) -> int | Wait:
-    """Copy a range of one regular file into another."""
-    call = call_of(t)
-    source, target = open_file(t, fd_in), open_file(t, fd_out)
-    if flags:
-        raise Errno(EINVAL)
-    reader, sink = _regular(source), _regular(target)
-    reader.need_readable()
-    sink.need_writable()
-    if sink.flags & O_APPEND:
-        raise Errno(EBADF)
-    if "starts" not in call.state:
-        starts = (off_in.get() if off_in else reader.offset, off_out.get() if off_out else sink.offset)
-        if min(starts) < 0:
-            raise Errno(EINVAL)
-        length = min(length, MAX_RW_COUNT, max(0, reader.content.size - starts[0]))
-        if reader.inode is sink.inode and abs(starts[0] - starts[1]) < length:
-            raise Errno(EINVAL)
-        call.state["starts"], call.state["length"] = starts, length
-    start_in, start_out = call.state["starts"]
-    result = _transfer(t, reader, start_in, sink, writer(t, sink, start_out), call.state["length"])
-    for pointer, file, start in ((off_in, reader, start_in), (off_out, sink, start_out)):
-        if pointer:
-            pointer.put(start + call.done)
-        else:
-            file.offset = start + call.done
-    return result

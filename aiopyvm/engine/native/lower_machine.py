@@ -12,11 +12,9 @@ from typing import Final
 from aiopyvm.engine.native.layout import CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.isa.insns.system import LAST_LEAF, cpuid_registers
-from aiopyvm.isa.segments import FIXED, LIMIT_BITS, SHOWN
+from aiopyvm.isa.segments import FIXED, GRANULAR, LIMIT_BITS, LOCAL, SHOWN
 from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, Descriptor
 
-_LOCAL: Final = 4  # of a selector: the LDT, which is empty
-_GRANULAR: Final = 1 << 23
 _WHOLE: Final = 0xFFFFFFFF
 
 
@@ -39,7 +37,7 @@ def descriptor_text(text: Text, selector: str) -> str:
     entry = text.value(f"sub i32 {index}, {FIRST_TLS_ENTRY}")
     own = text.value(f"icmp ult i32 {entry}, {TLS_ENTRIES}")
     found = text.value(f"select i1 {own}, i96 {_own_descriptor(text, own, entry)}, i96 {found}")
-    local = text.value(f"icmp ne i16 {text.value(f'and i16 {selector}, {_LOCAL}')}, 0")
+    local = text.value(f"icmp ne i16 {text.value(f'and i16 {selector}, {LOCAL}')}, 0")
     return text.value(f"select i1 {local}, i96 0, i96 {found}")
 
 
@@ -50,7 +48,7 @@ def _own_descriptor(text: Text, own: str, entry: str) -> str:
     table = text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['tls']}")
     place = text.value(f"getelementptr i8, ptr {table}, i64 {at}")
     base, limit, access = (_field(text, place, name) for name in ("base", "limit", "access"))
-    granular = text.fresh(f"icmp ne i32 {text.fresh(f'and i32 {access}, {_GRANULAR}')}, 0")
+    granular = text.fresh(f"icmp ne i32 {text.fresh(f'and i32 {access}, {GRANULAR}')}, 0")
     pages = text.fresh(f"select i1 {granular}, i32 {text.fresh(f'lshr i32 {limit}, 12')}, i32 {limit}")
     shown = text.fresh(
         f"or i32 {text.fresh(f'and i32 {access}, {SHOWN}')}, {text.fresh(f'and i32 {pages}, {LIMIT_BITS}')}"
