@@ -10,7 +10,7 @@ from aiopyvm.isa.state import FIRST_TLS_ENTRY
 from aiopyvm.kernel.procfs import ProcFs
 from aiopyvm.kernel.thread import RunState, Thread
 from tests.kernel.machine import HANDLER, SCRATCH, Machine, in_steps, state
-from tests.kernel.slices import elf, make_file
+from tests.kernel.slicing import elf, make_file
 
 BIG = 0x40000000
 ELSEWHERE = 0x80000000
