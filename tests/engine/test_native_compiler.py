@@ -32,6 +32,7 @@ def generated(name: str, cpu_seconds: float = 20.0) -> Job:
 
 
 def test_llvm_s_complaints_are_the_job_s_alone(compiler: Compiler) -> None:
+    assert compiler.compile(OUTER)
     started = compiler.started
     with pytest.raises(CompileError, match="expected top-level entity"):
         compiler.compile("nonsense")
