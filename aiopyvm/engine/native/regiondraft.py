@@ -22,7 +22,7 @@ from aiopyvm.engine.native.regionflags import Recipe
 from aiopyvm.engine.native.regionmemory import Span
 from aiopyvm.engine.native.regions import Graph, Node
 from aiopyvm.ir.builder import Known, Value
-from aiopyvm.ir.types import F80, V128, V256
+from aiopyvm.ir.types import V128, V256
 from aiopyvm.isa.state import GPR32
 
 if TYPE_CHECKING:
@@ -33,17 +33,16 @@ Names = dict[Value, str]
 
 @dataclass(slots=True)
 class FloatState:
-    """What is known of the x87 at one point of a tree: registers and fields of the `CpuState` that were read or set in
-    it, and the operation that was executed last.
+    """What is known of the x87 at one point of a tree: fields of the `CpuState` that were set in it, and the condition
+    codes that were, which are the host's.
     """
 
-    registers: dict[int, Value] = field(default_factory=dict)
     fields: dict[str, Value] = field(default_factory=dict)
-    last: Value | None = None
+    codes: int = 0
 
     def copy(self) -> FloatState:
         """The same, to be changed apart."""
-        return FloatState(self.registers.copy(), self.fields.copy(), self.last)
+        return FloatState(self.fields.copy(), self.codes)
 
 
 @dataclass(slots=True)
@@ -106,14 +105,11 @@ class Draft:
         return partial(self._named, names)
 
     def _named(self, names: Names, value: Value) -> str:
-        if value.op == "const" and value.type is not F80:
+        if value.op == "const":
             return constant_text(value)
         name = names.get(value)
-        if name is None and self.floats is not None:
-            name = self.floats.named(value, partial(self._named, names))
         if name is None:
-            name = pure_text(self.text, value, [self._named(names, arg) for arg in value.args])
-        names[value] = name
+            name = names[value] = pure_text(self.text, value, [self._named(names, arg) for arg in value.args])
         return name
 
     def store_registers(self) -> None:

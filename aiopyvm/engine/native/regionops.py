@@ -12,21 +12,19 @@ from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.lower_simd import simd_text
 from aiopyvm.engine.native.lower_vector import llvm_type
-from aiopyvm.engine.native.regionasm import KIND
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
-from aiopyvm.engine.native.regionfloat import Floats, memory_operands
+from aiopyvm.engine.native.regionfloat import memory_instruction
 from aiopyvm.engine.native.regionmemory import Span, SpanMemory
 from aiopyvm.engine.native.regionspans import Bases
-from aiopyvm.engine.native.regionstatus import is_operation
 from aiopyvm.engine.native.regiontraps import Trapping
 from aiopyvm.engine.native.regionwords import FlagWords
-from aiopyvm.engine.native.regionx87 import FIELDS
+from aiopyvm.engine.native.regionx87 import BY_TRACE, FIELDS, TO_FLAGS, is_x87
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import SIMD_OPS
 from aiopyvm.ir.registers import GENERAL, REGISTERS, TYPES, VECTORS
-from aiopyvm.ir.types import F80
+from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
@@ -49,25 +47,20 @@ class Operations:
         self._short = False
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
-        self._operands: frozenset[Value] = frozenset()  # accesses and operations of the x87 that are one
+        self._host: Insn | None = None  # the instruction, if the host is to execute it as it is
         self._shows = False  # this instruction shows the x87's status word
         self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
         self._guards: list[tuple[str, dict[str, str], Names]] = []  # open ones: label behind, scope and names before
 
     def expect(self, ops: Iterable[Value]) -> None:
         """These operations will be written: what is near one another in them is checked at once."""
-        found = list(ops)
-        self._spans = self._bases.spans(found)
-        if self._draft.floats is not None:
-            self._operands = memory_operands(found)
+        self._spans = self._bases.spans(ops)
 
     def write(self, ops: Sequence[Value], last: int, *, short: bool = False) -> None:
         """Write a node's operations, up to the one with number `last`. `short`: but leave where many passes of a
         repeated instruction are left.
         """
         self._ops, self._short = ops, short
-        if self._draft.floats is not None:
-            self._draft.floats.expect(ops)
         self._draft.state.done -= 1
         for op in ops[:last]:
             self._one(op)
@@ -80,21 +73,18 @@ class Operations:
                 self._flags.settle()
                 self._exits.begin(op.attr[1])
                 self._draft.state.done += 1
-                self._shows = op.attr[0].row.name == "fnstsw"
-                if self._shows:
-                    self._show()
+                self._begin_float(op.attr[0])
                 if self._short:
                     self._leave_if_long()
             case "get" if op.attr == "fsw" and self._draft.floats is not None:
-                self._draft.state.x87.fields["fsw"] = op
                 if self._shows:
-                    self._show()
+                    self._draft.state.names[op] = self._draft.floats.status()
             case "get":
                 self._draft.state.names[op] = self._get(op.attr)
             case "set":
                 self._set(op.attr, op.args[0])
-            case "load" | "store" | "probe" if op in self._operands:
-                self._access_float(op)
+            case "load" | "store" if self._host is not None:
+                self._access_float(op, self._host)
             case "load" | "store" | "probe":
                 self._access(op)
             case "when":
@@ -106,24 +96,22 @@ class Operations:
             case name if name in SIMD_OPS:
                 arguments = [self._draft.name(arg) for arg in op.args[:-1]]
                 self._draft.state.names[op] = simd_text(self._text, op, [*arguments, ""])
-            case _ if self._draft.floats is not None:
-                self._one_float(op, self._draft.floats)
+            case "fcompare" | "fcompareq" if self._host is not None and self._host.row.name in TO_FLAGS:
+                assert self._draft.floats is not None
+                self._draft.state.names[op] = self._draft.floats.compare(self._host)
+            case "select" if self._host is not None and self._host.row.name.startswith("fcmov"):
+                assert self._draft.floats is not None
+                self._draft.floats.move_if(self._host, self._draft.name(op.args[0]))
 
-    def _one_float(self, op: Value, floats: Floats) -> None:
-        """One operation of the x87; those whose results are stored are written with the store."""
-        names = self._draft.state.names
-        if op.op == "getfp":
-            names[op] = floats.get(op)
-        elif op.op == "setfp":
-            floats.set(op)
-        elif is_operation(op) and op not in self._operands and (name := floats.operate(op)):
-            names[op] = name
-
-    def _show(self) -> None:
-        """The guest looks at its status word, which was set in this tree, or will be read in this instruction."""
-        floats, state = self._draft.floats, self._draft.state
-        if floats is not None and (word := state.x87.fields.get("fsw")) is not None:
-            state.names[word] = floats.shown()
+    def _begin_float(self, insn: Insn) -> None:
+        """If the host is to execute an instruction of the x87 as it is: at once, unless something has to be known."""
+        floats, name = self._draft.floats, insn.row.name
+        self._shows = name == "fnstsw"
+        self._host = insn if floats is not None and is_x87(insn.code) and name not in BY_TRACE else None
+        if floats is None or self._host is None or name in TO_FLAGS or name.startswith("fcmov"):
+            return
+        if not any(isinstance(operand, Memory) for operand in insn.operands):
+            floats.execute(insn)
 
     def _get(self, name: str) -> str:
         text = self._text
@@ -161,7 +149,7 @@ class Operations:
         elif name in VECTORS:
             text.line(f"store {llvm_type(TYPES[name])} {self._draft.name(value)}, ptr %l.v{name[-1]}")
         elif self._draft.floats is not None and name in FIELDS:
-            state.x87.fields[name] = value
+            self._draft.floats.set(name, value)
         elif self._draft.floats is not None and name == "fcw":
             self._draft.floats.set_control(self._draft.name(value), self._exits.before())
         elif name in FLAG_BITS:
@@ -192,20 +180,14 @@ class Operations:
         elif op.op == "store":
             self._memory.store_whole(first, llvm_type(op.args[1].type), self._draft.name(op.args[1]), at)
 
-    def _access_float(self, op: Value) -> None:
-        """A memory operand of the x87: checked in both forms, as the operation's own access must not trap half done."""
-        floats = self._draft.floats
+    def _access_float(self, op: Value, insn: Insn) -> None:
+        """The memory operand of an instruction that the host executes."""
+        floats, one, write = self._draft.floats, self._bases.access(op), op.op == "store"
         assert floats is not None
-        one = self._bases.access(op)
-        place = self._memory.place(*self._check(op, one))
-        if op.op == "load" and op.type is F80:
-            self._draft.state.names[op] = self._text.fresh(f"load {KIND}, ptr {place}, align 1")
-        elif op.op == "load":
-            floats.at(op, place)
-        else:
-            floats.store_at(op.args[1], place)
-            if self._trapping is not None:
-                self._trapping.forget(one)
+        if self._trapping is None:
+            floats.access(insn, self._memory.place(*self._check(op, one)), write=write)
+        elif place := self._trapping.execute(memory_instruction(insn), one, write=write, guarded=bool(self._guards)):
+            floats.access(insn, place, write=write)
 
     def _check(self, op: Value, one: Span) -> tuple[str, int]:
         """Check an access with its span, unless that was done: the address (i32) of something checked, and how many

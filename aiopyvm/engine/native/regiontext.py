@@ -24,7 +24,7 @@ from aiopyvm.engine.native.regionfloat import Floats
 from aiopyvm.engine.native.regionops import Operations
 from aiopyvm.engine.native.regions import Flow, Graph, Node, Request, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
-from aiopyvm.engine.native.regionx87 import begun_with
+from aiopyvm.engine.native.regionx87 import begun_with, forget, is_x87
 from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.isa.state import GPR32
@@ -56,9 +56,7 @@ class RegionText:
                 self._tree(node)
         self._exits.meet()
         self._flags.answer_reads()
-        lines = [*self._text.lines, *self._draft.cold]
-        floats = self._draft.floats
-        self._text.lines = [*self._variables(), *(lines if floats is None else floats.finish(lines))]
+        self._text.lines = [*self._variables(), *self._text.lines, *self._draft.cold]
         return define(self.name, self._text)
 
     def _variables(self) -> list[str]:
@@ -137,6 +135,8 @@ class RegionText:
         while copy is not None:
             tracer.resume(known)
             for address, insn in copy.insns:
+                if self._draft.floats is not None and is_x87(insn.code):
+                    forget(tracer, insn)
                 trace(tracer, insn, address)
             known = tracer.known()
             self._traced[copy] = tracer.ops, known

@@ -70,6 +70,18 @@ class Trapping:
         for other in [other for other in words if _may_meet(other, where)]:
             del words[other]
 
+    def execute(self, instruction: str, span: Span, *, write: bool, guarded: bool) -> str:
+        """Write an instruction that has one operand, in memory; or, where it may be accessed, the operand's place."""
+        if write:
+            self.forget(span)
+        if place := self._covered(span):
+            return place
+        kind = "=*m" if write else "*m"
+        trap = _TRAP.replace("{2:l}", "{1:l}")
+        self._trap(f'callbr void asm sideeffect "{_MOV}: {instruction} $0{trap}", "{kind},!i"'
+                   f"(ptr elementtype([10 x i8]) {self._place(span)})", span, guarded)  # fmt: skip
+        return ""
+
     def _load(self, span: Span, bits: int, *, guarded: bool) -> str:
         text, place = self._text, self._covered(span)
         if place:

@@ -28,6 +28,8 @@ IN_REGIONS: Final = frozenset(
     "ftst fcomi fcomip fucomi fucomip fld1 fldl2t fldl2e fldpi fldlg2 fldln2 fldz fldcw fnstcw fnstsw fnop ffree "
     "fincstp fdecstp fcmovb fcmove fcmovbe fcmovu fcmovnb fcmovne fcmovnbe fcmovnu".split()
 ) | {f"f{kind}{name}{end}" for name in _ARITHMETIC for kind, end in (("", ""), ("", "p"), ("i", ""))}  # fmt: skip
+BY_TRACE: Final = frozenset(("fldcw", "fnstcw", "fnstsw"))  # those that are lowered from their trace
+TO_FLAGS: Final = frozenset(("fcomi", "fcomip", "fucomi", "fucomip"))
 _HELPERS: Final = frozenset(f"f{name}_m{size}fp" for name in (*_ARITHMETIC, "com") for size in (32, 64))
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 
@@ -41,9 +43,21 @@ class Use:
     written: frozenset[int]
 
 
+def opcode_at(code: bytes) -> int:
+    """Where an instruction's opcode is, behind its prefixes."""
+    return next((at for at, byte in enumerate(code) if byte not in _PREFIXES), 0)
+
+
 def is_x87(code: bytes) -> bool:
     """Whether an instruction's opcode is one of D8 to DF."""
-    return next((0xD8 <= byte <= 0xDF for byte in code if byte not in _PREFIXES), False)
+    return bool(code) and 0xD8 <= code[opcode_at(code)] <= 0xDF
+
+
+def forget(tracer: Tracer, insn: Insn) -> None:
+    """Let `tracer` read anew, for an x87 instruction, what its lowering wants to see read."""
+    tracer.forget("fsw")
+    if insn.row.name.startswith("fcmov"):
+        tracer.forget("cf", "zf", "pf")
 
 
 def begun_with(tracer: Tracer, stack: Stack | None) -> Known:
@@ -77,4 +91,4 @@ def _is_known(op: Value) -> bool:
     return op.op not in ("when", "fault") and (op.op != "helper" or op.attr.name in _HELPERS)
 
 
-__all__ = ["FIELDS", "IN_REGIONS", "Stack", "Use", "begun_with", "is_x87", "use"]
+__all__ = ["FIELDS", "IN_REGIONS", "Stack", "Use", "begun_with", "forget", "is_x87", "opcode_at", "use"]
