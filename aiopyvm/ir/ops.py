@@ -124,6 +124,7 @@ _ROWS: Final = (
     OpSpec("vdiv", 3, "same"),
     OpSpec("vmin", 3, "same", doc="args[0] where it is less, else args[1], also for zeros and NaN (IE for any NaN)"),
     OpSpec("vmax", 3, "same", doc="args[0] where it is greater, else args[1], also for zeros and NaN (IE for any NaN)"),
+    OpSpec("vaddsub", 3, "same", doc="differences in even lanes, sums in odd ones"),
     OpSpec("vsqrt", 2, "same"),
     OpSpec("vfma", 4, "same", doc="args[0] * args[1] + args[2], rounded once"),
     OpSpec("vround", 2, "same", "imm8 of ROUNDPS", doc="to integral values"),
@@ -161,6 +162,6 @@ FLOAT_OPS: Final = frozenset(
     "fadd fsub fmul fdiv fsqrt frint fscale fconvert fromint toint fcompare fcompareq".split()
 )  # those whose exceptions `fexc` reads
 SIMD_OPS: Final = frozenset(
-    "vadd vsub vmul vdiv vmin vmax vsqrt vfma vround vcompare vorder vconvert vfromint vtoint".split()
+    "vadd vsub vaddsub vmul vdiv vmin vmax vsqrt vfma vround vcompare vorder vconvert vfromint vtoint".split()
 )
 LANE_OPS: Final = frozenset("splat extract insert shuffle permute".split())  # those that move lanes, with an attribute

@@ -8,10 +8,12 @@ one lane is in `SCALAR`: from arguments of that lane and MXCSR, denormals still 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import cycle
 from typing import Any, Final
 
 from aiopyvm.ir import floatarith as arith
-from aiopyvm.ir.floatformat import PE, UE, Outcome, format_of, widen
+from aiopyvm.ir import floatconvert as conversion
+from aiopyvm.ir.floatformat import IE, PE, UE, Outcome, format_of, is_nan, is_signaling, widen
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.ir.types import Type
 
@@ -63,12 +65,82 @@ def _sqrt(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
     return _rounded(r, mxcsr, lambda control: arith.sqrt(x, control, format_of(r), denormal))
 
 
+def _choice(wanted: int) -> Lane:
+    """The first operand where its relation to the second is `wanted`, else the second, with its own bits."""
+
+    def operation(attr: Any, r: Type, t: Type, a: int, b: int, mxcsr: int) -> Outcome:
+        relation, exceptions = _relation(t, a, b, mxcsr, quiet=False)
+        chosen = a if relation == wanted else b
+        denormal = widen(chosen, t.bits)[1] and mxcsr & DAZ
+        return (chosen >> t.bits - 1 << t.bits - 1 if denormal else chosen), exceptions
+
+    return operation
+
+
+def _relation(t: Type, a: int, b: int, mxcsr: int, *, quiet: bool) -> Outcome:
+    """The relation of a to b: 0 greater, 1 less, 2 equal, 3 unordered; `quiet`: IE for signaling NaNs only."""
+    (x, dx), (y, dy) = _operand(a, t.bits, mxcsr), _operand(b, t.bits, mxcsr)
+    if is_nan(x) or is_nan(y):
+        return conversion.UNORDERED, IE if not quiet or is_signaling(x) or is_signaling(y) else 0
+    return conversion.compare_quiet(x, y)[0], dx | dy
+
+
+def _order(quiet: Any, r: Type, t: Type, a: int, b: int, mxcsr: int) -> Outcome:
+    return _relation(t, a, b, mxcsr, quiet=bool(quiet))
+
+
+# The predicates of CMPPS and VCMPPS: the relations for which each holds (bits: greater, less, equal, unordered), and
+# those that are quiet (Intel SDM vol. 2A, CMPPD, table "Comparison Predicate for CMPPD and CMPPS Instructions").
+_G, _L, _E, _U = 1, 2, 4, 8
+_HOLDS: Final = (
+    _E, _L, _L | _E, _U, _G | _L | _U, _G | _E | _U, _G | _U, _G | _L | _E,
+    _E | _U, _L | _U, _L | _E | _U, 0, _G | _L, _G | _E, _G, 15,
+)  # fmt: skip
+_QUIET: Final = 0x6666_9999  # by predicate, 0 lowest
+
+
+def _compare(predicate: int, r: Type, t: Type, a: int, b: int, mxcsr: int) -> Outcome:
+    relation, exceptions = _relation(t, a, b, mxcsr, quiet=bool(_QUIET >> predicate & 1))
+    return r.mask if _HOLDS[predicate & 15] >> relation & 1 else 0, exceptions
+
+
+def _round(imm8: int, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    """Bits of `imm8`: 0-1 rounding, 2: MXCSR's instead, 3: no PE."""
+    x, _ = _operand(a, t.bits, mxcsr)
+    control = control_of(mxcsr) if imm8 & 4 else control_of(mxcsr) & ~0xC00 | (imm8 & 3) << 10
+    result, exceptions = arith.rint(x, control, format_of(r))
+    return result, exceptions & (IE if imm8 & 8 else IE | PE)
+
+
+def _convert(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    x, denormal = _operand(a, t.bits, mxcsr)
+    return _rounded(r, mxcsr, lambda control: conversion.convert(x, format_of(r), control, denormal))
+
+
+def _from_integer(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    return _rounded(r, mxcsr, lambda control: conversion.from_integer(a, t.bits, format_of(r), control))
+
+
+def _to_integer(truncate: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    x, _ = _operand(a, t.bits, mxcsr)
+    result, exceptions = conversion.to_integer(x, r.bits, control_of(mxcsr) | (0xC00 if truncate else 0))
+    return result, exceptions & FLAGS
+
+
 SCALAR: Final[dict[str, Lane]] = {
     "vadd": _binary(arith.add),
     "vsub": _binary(arith.sub),
     "vmul": _binary(arith.mul),
     "vdiv": _binary(arith.div),
+    "vmin": _choice(conversion.LESS),
+    "vmax": _choice(conversion.GREATER),
     "vsqrt": _sqrt,
+    "vround": _round,
+    "vcompare": _compare,
+    "vorder": _order,
+    "vconvert": _convert,
+    "vfromint": _from_integer,
+    "vtoint": _to_integer,
 }
 
 
@@ -76,12 +148,12 @@ def simd(op: str, attr: Any, r: Type | None, t: Type | None, *arguments: int) ->
     """Compute one operation: result bits and exceptions of all lanes."""
     assert r is not None
     assert t is not None
-    function, mxcsr = SCALAR[op], arguments[-1]
+    mxcsr = arguments[-1]
     if t.lanes == 1:
-        return function(attr, r, t, *arguments)
-    outcomes = [
-        function(attr, r.lane, t.lane, *lane, mxcsr) for lane in zip(*map(t.split, arguments[:-1]), strict=True)
-    ]
+        return SCALAR[op](attr, r, t, *arguments)
+    functions = cycle((SCALAR["vsub"], SCALAR["vadd"]) if op == "vaddsub" else (SCALAR[op],))
+    lanes = zip(functions, *map(t.split, arguments[:-1]), strict=False)
+    outcomes = [function(attr, r.lane, t.lane, *lane, mxcsr) for function, *lane in lanes]
     exceptions = 0
     for _, raised in outcomes:
         exceptions |= raised

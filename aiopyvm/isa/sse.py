@@ -48,9 +48,9 @@ def replace_low(place: VectorPlace, value: Value) -> Value:
     return place.load().lanes(value.bits).insert(0, value.cast(integer(value.bits)))
 
 
-def packed(bits: int) -> Type:
-    """The type of an XMM register as floating-point numbers of 32 or 64 bits."""
-    return floating(bits, 128 // bits)
+def numbers(value: Value, bits: int) -> Value:
+    """A vector as floating-point numbers of 32 or 64 bits."""
+    return value.cast(floating(bits, value.bits // bits))
 
 
 def compute(b: Tracer, op: str, type_: Type, *values: Value, attr: Any = None) -> Value:
@@ -66,4 +66,4 @@ def mask(truth: Value, size: int = 128) -> Value:
     return truth.sext(size // truth.type.lanes)
 
 
-__all__ = ["Source", "align", "compute", "load", "low", "mask", "packed", "replace_low"]
+__all__ = ["Source", "align", "compute", "load", "low", "mask", "numbers", "replace_low"]

@@ -139,11 +139,12 @@ def _operands(ours: Insn, theirs: Any) -> str:
         return _string(ours, theirs, kinds)
     if len(indices) > len(ours.operands):
         indices = _without_implied(indices, len(ours.operands), theirs)
-    if len(indices) != len(ours.operands):
+    operands = [operand for operand, name in zip(ours.operands, ours.row.operands, strict=True) if name != "<XMM0>"]
+    if len(indices) != len(operands):
         return "number of operands"
     if ours.row.name == "xchg" and kinds == [_K.REGISTER, _K.REGISTER]:
         indices.sort(key=lambda n: _BY_NUMBER[theirs.op_register(n)] != ours.operands[0])  # the order means nothing
-    for operand, n in zip(ours.operands, indices, strict=True):
+    for operand, n in zip(operands, indices, strict=True):
         if problem := _operand(operand, n, kinds[n], ours, theirs):
             return problem
     return ""

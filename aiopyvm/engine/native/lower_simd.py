@@ -20,7 +20,10 @@ from aiopyvm.ir.types import Type
 
 _WHOLE: Final = 128  # bits of the smallest vector register
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
-_BINARY: Final = {"vadd": "add", "vsub": "sub", "vmul": "mul", "vdiv": "div", "vmin": "min", "vmax": "max"}
+_LEGACY_PREDICATES: Final = 8  # that CMPPS has without VEX
+_BINARY: Final = {f"v{name}": name for name in ("add", "sub", "addsub", "mul", "div", "min", "max")}
+
+Template = tuple[str, str]  # of an asm, with its constraints
 
 
 def _host_type(type_: Type) -> str:
@@ -67,28 +70,73 @@ def simd_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
     if not HAS_X86 or (source.size > _WHOLE and not has("avx")):
         raise Unlowerable(op.op)
     values = [_in(text, name, source) for name in arguments[:-1]]
-    if op.op in _BINARY:
-        template = _two(_BINARY[op.op] + _suffix(source))
-    elif op.op == "vsqrt":
-        template = _one("sqrt" + _suffix(source), source)
-    else:
-        raise Unlowerable(op.op)
-    return _out(text, _asm(text, template, _host_type(result), values, _host_type(source)), result)
+    if op.op == "vorder":
+        return _order(text, values, source, quiet=op.attr)
+    found = _asm(text, _template(op, source, result), _host_type(result), values, _host_type(source))
+    return _out(text, found, result)
 
 
-def _two(name: str) -> tuple[str, str]:
+def _template(op: Value, source: Type, result: Type) -> Template:
+    """Template and constraints of an operation. Raises Unlowerable."""
+    name, suffix = op.op, _suffix(source)
+    if name in _BINARY:
+        return _two(_BINARY[name] + suffix)
+    match name:
+        case "vsqrt":
+            return _one("sqrt" + suffix, merges=source.lanes == 1)
+        case "vround" if has("sse4_1"):
+            return _one(f"round{suffix} $${op.attr & 15},", merges=source.lanes == 1)
+        case "vcompare" if op.attr < _LEGACY_PREDICATES or has("avx"):
+            return _two(f"cmp{suffix} $${op.attr},")
+        case "vconvert" | "vfromint" | "vtoint":
+            return _conversion(op, source, result)
+    raise Unlowerable(name)
+
+
+def _conversion(op: Value, source: Type, result: Type) -> Template:
+    """CVT.. between the types; with a T where it truncates."""
+    names = {("f", 32): "ps", ("f", 64): "pd", ("i", 32): "dq"}
+    scalars = {("f", 32): "ss", ("f", 64): "sd", ("i", 32): "si"}
+    kinds = scalars if source.lanes == 1 else names
+    truncate = "t" if op.op == "vtoint" and op.attr else ""
+    name = f"cvt{truncate}{kinds[source.kind, source.bits]}2{kinds[result.kind, result.bits]}"
+    if source.lanes > 1:
+        if has("avx") and (source.kind, source.bits) == ("f", 64):  # the result's register does not tell
+            name += "x" if source.size <= _WHOLE else "y"
+        return _one(name, merges=False)
+    if op.op == "vtoint":
+        return _prefixed(name) + " $1, $0", "=r,x"
+    if op.op == "vfromint":
+        return (f"v{name}l $1, $0, $0", "=x,r") if has("avx") else (f"{name}l $1, $0", "=x,r")
+    return _one(name, merges=True)
+
+
+def _order(text: Text, values: Sequence[str], type_: Type, *, quiet: bool) -> str:
+    """UCOMIS or COMIS: CF and, one bit higher, ZF."""
+    kind, name = _host_type(type_), _prefixed(("u" if quiet else "") + "comi" + _suffix(type_))
+    pair = text.fresh(f'call {{i8, i8}} asm sideeffect "{name} $3, $2\\0A\\09setb $0\\0A\\09sete $1", '
+                      f'"=&q,=&q,x,x,{_CLOBBERS}"({kind} {values[0]}, {kind} {values[1]})')  # fmt: skip
+    carry, zero = (text.fresh(f"extractvalue {{i8, i8}} {pair}, {n}") for n in range(2))
+    return text.fresh(f"or i8 {carry}, {text.fresh(f'shl i8 {zero}, 1')}")
+
+
+def _prefixed(name: str) -> str:
+    return f"v{name}" if has("avx") else name
+
+
+def _two(name: str) -> Template:
     """Template and constraints of $0 := $1 op $2."""
     return (f"v{name} $2, $1, $0", "=x,x,x") if has("avx") else (f"{name} $2, $0", "=x,0,x")
 
 
-def _one(name: str, type_: Type) -> tuple[str, str]:
-    """Template and constraints of $0 := op $1."""
+def _one(name: str, *, merges: bool) -> Template:
+    """Template and constraints of $0 := op $1; `merges`: the VEX form takes the other lanes from a further operand."""
     if not has("avx"):
         return f"{name} $1, $0", "=x,x"
-    return (f"v{name} $1, $1, $0" if type_.lanes == 1 else f"v{name} $1, $0"), "=x,x"
+    return (f"v{name} $1, $1, $0" if merges else f"v{name} $1, $0"), "=x,x"
 
 
-def _asm(text: Text, template: tuple[str, str], result: str, values: Sequence[str], kind: str) -> str:
+def _asm(text: Text, template: Template, result: str, values: Sequence[str], kind: str) -> str:
     operands = ", ".join(f"{kind} {value}" for value in values)
     code, constraints = template
     return text.fresh(f'call {result} asm sideeffect "{code}", "{constraints},{_CLOBBERS}"({operands})')

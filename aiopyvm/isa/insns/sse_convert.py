@@ -1,0 +1,92 @@
+"""Conversions between floating-point formats and integers (CVT..), of SSE and SSE2, but for those of MMX."""
+
+from __future__ import annotations
+
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.types import F32, F64, I32, V128, Type, floating, integer
+from aiopyvm.isa import simdrows as rows
+from aiopyvm.isa.places import Destination, VectorPlace
+from aiopyvm.isa.spec import form, insn
+from aiopyvm.isa.sse import Source, compute, load, low, replace_low
+from aiopyvm.isa.trace import Tracer
+
+_SI = "r/m32"
+
+
+def _whole(name: str, encoding: str, op: str, source: Type, result: Type, *, truncate: bool = False) -> None:
+    """dst := src, as many lanes of another type."""
+
+    @insn(name, source=rows.source_of(name))
+    @form(f"{encoding} /r", "xmm1, xmm2/m128")
+    def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
+        """dst := src, converted."""
+        dst.store(compute(b, op, result, load(b, src).cast(source), attr=truncate))
+
+
+def _widening(name: str, encoding: str, op: str, source: Type) -> None:
+    """dst := the two low lanes of src, of 32 bits, as f64."""
+
+    @insn(name, source=rows.source_of(name))
+    @form(f"{encoding} /r", "xmm1, xmm2/m64")
+    def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
+        """dst := the low half of src, converted."""
+        dst.store(compute(b, op, floating(64, 2), low(b, src, source)))
+
+
+def _narrowing(name: str, encoding: str, op: str, result: Type, *, truncate: bool = False) -> None:
+    """The low half of dst := src, two f64, as lanes of 32 bits; the upper half := 0."""
+
+    @insn(name, source=rows.source_of(name))
+    @form(f"{encoding} /r", "xmm1, xmm2/m128")
+    def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
+        """The low half of dst := src, converted; the upper half := 0."""
+        dst.store(_in_zeros(b, compute(b, op, result, load(b, src).cast(floating(64, 2)), attr=truncate)))
+
+
+def _in_zeros(b: Tracer, half: Value) -> Value:
+    return b.const(0, V128).insert(0, half.cast(integer(64)))
+
+
+def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
+    @insn(name, source=rows.source_of(name))
+    @form(f"{encoding} /r", f"xmm1, xmm2/m{source.bits}")
+    def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
+        """The low lane of dst := that of src, converted."""
+        dst.store(replace_low(dst, compute(b, "vconvert", result, low(b, src, source))))
+
+
+def _from_integer(name: str, encoding: str, result: Type) -> None:
+    @insn(name, source=rows.source_of(name))
+    @form(f"o* {encoding} /r", f"xmm1, {_SI}")
+    def operation(b: Tracer, dst: VectorPlace, src: Destination) -> None:
+        """The low lane of dst := a signed integer, converted."""
+        dst.store(replace_low(dst, compute(b, "vfromint", result, src.load())))
+
+
+def _to_integer(name: str, encoding: str, source: Type, *, truncate: bool) -> None:
+    @insn(name, source=rows.source_of(name))
+    @form(f"o* {encoding} /r", f"r32, xmm2/m{source.bits}")
+    def operation(b: Tracer, dst: Destination, src: Source) -> None:
+        """dst := the low lane of src as a signed integer."""
+        dst.store(compute(b, "vtoint", I32, low(b, src, source), attr=truncate))
+
+
+_PS, _PD, _DQ = floating(32, 4), floating(64, 2), integer(32, 4)
+_HALF_PS, _HALF_DQ = floating(32, 2), integer(32, 2)
+
+_whole("cvtdq2ps", "NP 0F 5B", "vfromint", _DQ, _PS)
+_whole("cvtps2dq", "66 0F 5B", "vtoint", _PS, _DQ)
+_whole("cvttps2dq", "F3 0F 5B", "vtoint", _PS, _DQ, truncate=True)
+_widening("cvtps2pd", "NP 0F 5A", "vconvert", _HALF_PS)
+_widening("cvtdq2pd", "F3 0F E6", "vfromint", _HALF_DQ)
+_narrowing("cvtpd2ps", "66 0F 5A", "vconvert", _HALF_PS)
+_narrowing("cvtpd2dq", "F2 0F E6", "vtoint", _HALF_DQ)
+_narrowing("cvttpd2dq", "66 0F E6", "vtoint", _HALF_DQ, truncate=True)
+_scalar("cvtss2sd", "F3 0F 5A", F32, F64)
+_scalar("cvtsd2ss", "F2 0F 5A", F64, F32)
+_from_integer("cvtsi2ss", "F3 0F 2A", F32)
+_from_integer("cvtsi2sd", "F2 0F 2A", F64)
+_to_integer("cvtss2si", "F3 0F 2D", F32, truncate=False)
+_to_integer("cvtsd2si", "F2 0F 2D", F64, truncate=False)
+_to_integer("cvttss2si", "F3 0F 2C", F32, truncate=True)
+_to_integer("cvttsd2si", "F2 0F 2C", F64, truncate=True)
