@@ -51,9 +51,10 @@ UC_SIGMASK: Final = UC_MCONTEXT + SIGCONTEXT_SIZE
 RT_RETCODE: Final = RT_UCONTEXT + UC_SIGMASK + 8
 RT_FRAME_SIZE: Final = RT_RETCODE + 8
 
-# struct fregs_state: the FSAVE image, then the status word once more and a magic number: no FXSR state follows.
+# struct fregs_state: the FSAVE image, then the status word once more and X86_FXSR_MAGIC: the FXSAVE image follows.
 FREGS_SIZE: Final = 112
-FREGS_MAGIC: Final = 0xFFFF
+FXSR_MAGIC: Final = 0x0000
+FXSR_ALIGNMENT: Final = 64
 
 RETCODE: Final = bytes.fromhex("58b877000000cd80")  # popl %eax; movl $119,%eax; int $0x80
 RT_RETCODE_BYTES: Final = bytes.fromhex("b8ad000000cd8000")  # movl $173,%eax; int $0x80

@@ -1,4 +1,6 @@
-"""The x87 state as FSAVE stores it in 32-bit protected mode: 108 bytes (Intel SDM vol. 2A, FSAVE)."""
+"""The states of x87 and SSE as images in memory: FSAVE's 108 bytes in 32-bit protected mode, and FXSAVE's 512 as a
+64-bit kernel stores it (Intel SDM vol. 2A, FSAVE, FXSAVE).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,10 @@ from aiopyvm.isa.state import CpuState
 FSAVE_SIZE: Final = 108
 _ENVIRONMENT: Final = struct.Struct("<7I")
 _TOP: Final = 7 << 11
+FXSAVE_SIZE: Final = 512
+_FX_HEAD: Final = struct.Struct("<HHBxHQQII")  # control, status, tags, opcode, FIP, FDP, MXCSR, its mask
+_FX_XMM: Final = 160  # offset of XMM0
+MXCSR_MASK: Final = 0xFFFF  # the bits that MXCSR has
 
 
 def fsave_image(cpu: CpuState) -> bytes:
@@ -59,3 +65,28 @@ def _tag(cpu: CpuState, n: int) -> int:
     if exponent == 0 and mantissa == 0:
         return 1
     return 0 if 0 < exponent < 0x7FFF and mantissa >> 63 else 2
+
+
+def fxsave_image(cpu: CpuState) -> bytes:
+    """Return the FXSAVE image: x87, MXCSR and XMM; the state stays. Bytes that FXSAVE leaves alone are 0."""
+    head = _FX_HEAD.pack(
+        cpu.fcw, status_word(cpu), cpu.fvalid, cpu.fop, cpu.fip, cpu.fdp, cpu.mxcsr, MXCSR_MASK
+    )  # fmt: skip
+    stack = b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10].ljust(16, b"\0") for i in range(8))
+    vectors = b"".join(bytes(cpu.ymm[n])[:16] for n in range(8))
+    return (head + stack + vectors).ljust(FXSAVE_SIZE, b"\0")
+
+
+def restore_sse(cpu: CpuState, image: bytes) -> None:
+    """Load MXCSR and XMM from an FXSAVE image; bits that MXCSR has not are dropped, as a kernel does."""
+    cpu.mxcsr = _FX_HEAD.unpack_from(image)[6] & MXCSR_MASK
+    for n in range(8):
+        cpu.ymm[n][:16] = image[_FX_XMM + 16 * n : _FX_XMM + 16 * (n + 1)]
+
+
+def reset(cpu: CpuState) -> None:
+    """Set the state in which Linux starts a program."""
+    fresh = CpuState()
+    cpu.fcw, cpu.fsw, cpu.ftop, cpu.fvalid = fresh.fcw, fresh.fsw, fresh.ftop, fresh.fvalid
+    cpu.mxcsr, cpu.ymm, cpu.fpr = fresh.mxcsr, fresh.ymm, fresh.fpr
+    cpu.fip, cpu.fop, cpu.fdp = 0, 0, 0

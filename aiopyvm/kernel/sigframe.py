@@ -39,7 +39,8 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
     """
     rt = bool(action.flags & abi.SA_SIGINFO)
     top = _frame_top(t, action)
-    fpstate = _round_down(top, 64) - layouts.FREGS_SIZE
+    extended = _round_down(top - fpu.FXSAVE_SIZE, layouts.FXSR_ALIGNMENT)
+    fpstate = extended - layouts.FREGS_SIZE
     address = ((fpstate - (layouts.RT_FRAME_SIZE if rt else layouts.FRAME_SIZE) + 4) & 0xFFFFFFF0) - 4
     if not 0 <= address <= top or (_on_alt_stack(t, top, inclusive=True) and not _fits_alt_stack(t, address)):
         raise MemoryFault(address & 0xFFFFFFFF, "w")
@@ -48,9 +49,10 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
         frame = _rt_frame(t, address, info, action, context, old_mask)
     else:
         frame = _frame(t, address, info, action, context, old_mask)
-    image = fpu.fsave_image(t.core.cpu)
-    t.memory.probe(address, fpstate + layouts.FREGS_SIZE - address, True)
-    t.memory.write(fpstate, image + struct.pack("<HH", fpu.status_word(t.core.cpu), layouts.FREGS_MAGIC))
+    cpu = t.core.cpu
+    tail = struct.pack("<HH", fpu.status_word(cpu), layouts.FXSR_MAGIC)
+    t.memory.probe(address, extended + fpu.FXSAVE_SIZE - address, True)
+    t.memory.write(fpstate, fpu.fsave_image(cpu) + tail + fpu.fxsave_image(cpu))
     t.memory.write(address, frame)
     if rt and t.alt_flags & abi.SS_AUTODISARM:
         t.alt_sp, t.alt_size, t.alt_flags = 0, 0, abi.SS_DISABLE
@@ -209,7 +211,7 @@ def _enter_handler(t: Thread, address: int, signo: int, handler: int, rt: bool) 
 
 def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     cpu = t.core.cpu
-    image = t.memory.read(context.fpstate, fpu.FSAVE_SIZE) if context.fpstate else None
+    image = t.memory.read(context.fpstate, layouts.FREGS_SIZE + fpu.FXSAVE_SIZE) if context.fpstate else None
     t.set_mask(mask)
     t.attention = True
     for name in ("gs", "fs", "es", "ds"):
@@ -223,7 +225,8 @@ def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
         setattr(cpu, name, getattr(context, name))
     cpu.eflags = cpu.eflags & ~RESTORED_FLAGS | context.eflags & RESTORED_FLAGS
     if image is None:
-        cpu.fcw, cpu.fsw, cpu.ftop, cpu.fvalid = 0x37F, 0, 0, 0
+        fpu.reset(cpu)
     else:
         fpu.restore_fsave_image(cpu, image)
+        fpu.restore_sse(cpu, image[layouts.FREGS_SIZE :])
     return context.eax

@@ -10,6 +10,7 @@
 | #NP, #SS | SIGBUS, SI_KERNEL | |
 | #PF | SIGSEGV, SEGV_MAPERR or SEGV_ACCERR; SIGBUS, BUS_ADRERR past the end of a file | CR2 |
 | #MF | SIGFPE, by the status word | FPU's instruction pointer: EIP |
+| #XM | SIGFPE, by MXCSR | EIP |
 | #AC | SIGBUS, BUS_ADRALN | |
 """
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
-from aiopyvm.isa.vectors import AC, BP, DB, DE, MF, NP, PF, SS, UD
+from aiopyvm.isa.vectors import AC, BP, DB, DE, MF, NP, PF, SS, UD, XM
 from aiopyvm.kernel import lifecycle, send
 from aiopyvm.kernel.process import EndReason, Fault
 from aiopyvm.kernel.thread import Thread
@@ -60,7 +61,9 @@ def _fault(t: Thread, exit: Exit) -> None:
     elif vector == DB:
         info = SigInfo(SIGTRAP, abi.TRAP_TRACE if exit.stepped else abi.TRAP_BRKPT, address=cpu.eip)
     elif vector == MF:
-        info = SigInfo(SIGFPE, _x87_code(cpu.fsw & ~cpu.fcw), address=cpu.eip)
+        info = SigInfo(SIGFPE, _floating_code(cpu.fsw & ~cpu.fcw), address=cpu.eip)
+    elif vector == XM:
+        info = SigInfo(SIGFPE, _floating_code(cpu.mxcsr & ~(cpu.mxcsr >> 7)), address=cpu.eip)
     elif vector == AC:
         info = SigInfo(SIGBUS, abi.BUS_ADRALN)
     else:
@@ -100,8 +103,8 @@ def _page_error(t: Thread, exit: Exit) -> int:
     return exit.error_code & ~1 | there
 
 
-def _x87_code(status: int) -> int:
-    """si_code of the unmasked x87 exceptions in `status` (arch/x86/kernel/fpu/core.c, fpu__exception_code)."""
+def _floating_code(status: int) -> int:
+    """si_code of the unmasked x87 or SIMD exceptions in `status` (arch/x86/kernel/fpu/core.c, fpu__exception_code)."""
     for mask, code in (
         (0x01, abi.FPE_FLTINV),
         (0x04, abi.FPE_FLTDIV),

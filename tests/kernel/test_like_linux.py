@@ -17,7 +17,17 @@ _NICE = re.compile("priority|nice")
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "name",
-    ["memorycalls", "signalcalls", "processcalls", "filecalls2", "waitcalls", "lifecalls", "rawcalls", "busycalls"],
+    [
+        "memorycalls",
+        "signalcalls",
+        "processcalls",
+        "filecalls2",
+        "waitcalls",
+        "lifecalls",
+        "rawcalls",
+        "busycalls",
+        "vectorcalls",
+    ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
     path = glibc_path(name)
