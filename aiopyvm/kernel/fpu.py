@@ -15,6 +15,7 @@ _TOP: Final = 7 << 11
 FXSAVE_SIZE: Final = 512
 _FX_HEAD: Final = struct.Struct("<HHBxHQQII")  # control, status, tags, opcode, FIP, FDP, MXCSR, its mask
 _FX_XMM: Final = 160  # offset of XMM0
+FX_RESERVED: Final = 416  # offset of what FXSAVE does not write, to the end
 MXCSR_MASK: Final = 0xFFFF  # the bits that MXCSR has
 
 
@@ -75,6 +76,17 @@ def fxsave_image(cpu: CpuState) -> bytes:
     stack = b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10].ljust(16, b"\0") for i in range(8))
     vectors = b"".join(bytes(cpu.ymm[n])[:16] for n in range(8))
     return (head + stack + vectors).ljust(FXSAVE_SIZE, b"\0")
+
+
+def restore_fxsave_image(cpu: CpuState, image: bytes) -> None:
+    """Load x87, MXCSR and XMM from an FXSAVE image that a processor made."""
+    cpu.fcw, status, cpu.fvalid, cpu.fop, fip, fdp, _, _ = _FX_HEAD.unpack_from(image)
+    cpu.fsw, cpu.ftop = status & ~_TOP, status >> 11 & 7
+    cpu.fip, cpu.fdp = fip & 0xFFFFFFFF, fdp & 0xFFFFFFFF
+    for n in range(8):
+        at = _FX_HEAD.size + 16 * n
+        cpu.fpr[cpu.ftop + n & 7][:10] = image[at : at + 10]
+    restore_sse(cpu, image)
 
 
 def restore_sse(cpu: CpuState, image: bytes) -> None:

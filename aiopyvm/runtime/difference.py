@@ -19,6 +19,7 @@ NOT_COMPARED: Final = frozenset({"fip", "fcs", "fds", "fdp", "fop"})
 """Of the hardware: processors differ in when they update these."""
 _ARRAYS: Final = {"fpr": "r", "ymm": "ymm"}
 """Fields that are several registers, and what one of them is called."""
+_FP_BYTES: Final = 10
 MOST_CHANGES: Final = 12  # that a report lists of one side
 
 
@@ -120,7 +121,7 @@ def register_differences(
 
 def _number(value: Any, name: str) -> Any:
     if name in _ARRAYS:
-        size = 10 if name == "fpr" else None
+        size = _FP_BYTES if name == "fpr" else None
         return [int.from_bytes(bytes(register)[:size], "little") for register in value]
     return int.from_bytes(bytes(value), "little") if name == "tls" else value
 
@@ -132,8 +133,13 @@ def _registers(cpu: CpuState) -> Iterator[str]:
     yield f"  eip={cpu.eip:08x} eflags={cpu.eflags:08x} (set: {flags}) {segments}"
     if cpu.fvalid:
         yield f"  fcw={cpu.fcw:04x} fsw={cpu.fsw:04x} top={cpu.ftop} " + " ".join(
-            f"r{n}={int.from_bytes(bytes(cpu.fpr[n])[:10], 'little'):020x}" for n in range(8) if cpu.fvalid >> n & 1
+            f"r{n}={int.from_bytes(bytes(cpu.fpr[n])[:_FP_BYTES], 'little'):020x}"
+            for n in range(8)
+            if cpu.fvalid >> n & 1
         )
+    vectors = [(n, int.from_bytes(bytes(cpu.ymm[n]), "little")) for n in range(8)]
+    if used := " ".join(f"ymm{n}={value:x}" for n, value in vectors if value):
+        yield f"  mxcsr={cpu.mxcsr:04x} {used}"
 
 
 def _exit(exit_: Exit) -> str:

@@ -37,7 +37,8 @@ from aiopyvm.isa.state import (
     Descriptor,
 )
 from aiopyvm.isa.trace import holds_trap_back
-from aiopyvm.isa.vectors import AC, BP, BR, DB, DE, GP, MF, OF, SS, UD
+from aiopyvm.isa.vectors import AC, BP, BR, DB, DE, GP, MF, OF, SS, UD, XM
+from aiopyvm.kernel import fpu
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.runtime.mirror import Mirror
 
@@ -68,7 +69,6 @@ _NO_CALL: Final = (1 << 64) - 1
 _KERNEL_SENT, _MAPPING_ERROR, _ACCESS_ERROR = 0x80, 1, 2  # si_code: SI_KERNEL, SEGV_MAPERR, SEGV_ACCERR
 _BREAK: Final = 1  # TRAP_BRKPT: INT1
 _DIVIDE, _ALIGNMENT = 1, 1  # FPE_INTDIV, BUS_ADRALN
-_FP_HEAD: Final = struct.Struct("<HHBxHQQII")  # FCW, FSW, abridged FTW, FOP, RIP, RDP, MXCSR, MXCSR_MASK
 _USER_DESC: Final = struct.Struct("<IIII")
 _READ_ONLY, _NOT_PRESENT = 1 << 3, 1 << 5  # of its bit-fields
 _LIMIT_BITS: Final = 0xF0000  # of `descriptor`'s access word
@@ -235,7 +235,7 @@ class Body:
         if stop == SIGSEGV:
             return OF if trapped else BR if name == "bound" else GP
         if stop == SIGFPE:
-            return DE if code == _DIVIDE and name in ("div", "idiv", "aam") else MF
+            return _arithmetic_vector(insn, code)
         if stop == SIGBUS:
             return AC if code == _ALIGNMENT else SS
         if stop == SIGILL:
@@ -291,6 +291,15 @@ class Body:
             setattr(cpu, name + part, value)
 
 
+def _arithmetic_vector(insn: Insn | None, code: int) -> int:
+    """The vector of an instruction's SIGFPE."""
+    name = insn.row.name if insn is not None else ""
+    if code == _DIVIDE and name in ("div", "idiv", "aam"):
+        return DE
+    simd = insn is not None and any(isinstance(o, Register) and o.kind in ("xmm", "ymm") for o in insn.operands)
+    return XM if simd else MF
+
+
 def loads_segment(insn: Insn) -> bool:
     """Tell whether the instruction loads a data segment register."""
     first = insn.operands[0] if insn.operands else None
@@ -317,19 +326,10 @@ def user_descriptor(entry: int, segment: Descriptor) -> bytes:
 
 
 def fp_image(cpu: CpuState, image: bytes) -> bytes:
-    """The FXSAVE image `image` with the x87 registers of `cpu` in it (Intel SDM vol. 2A, FXSAVE)."""
-    mxcsr, mask = _FP_HEAD.unpack_from(image)[6:]
-    status = cpu.fsw | cpu.ftop << 11
-    head = _FP_HEAD.pack(cpu.fcw, status, cpu.fvalid, cpu.fop, cpu.fip, cpu.fdp, mxcsr, mask)
-    stack = b"".join(bytes(cpu.fpr[(cpu.ftop + n) & 7])[:10].ljust(16, b"\0") for n in range(8))
-    return head + stack + image[len(head) + len(stack) :]
+    """The FXSAVE image `image` with the registers of `cpu` in it: x87, MXCSR and XMM."""
+    return fpu.fxsave_image(cpu)[: fpu.FX_RESERVED] + image[fpu.FX_RESERVED :]
 
 
 def take_fp(cpu: CpuState, image: bytes) -> None:
-    """Set the x87 registers of `cpu` from an FXSAVE image."""
-    cpu.fcw, status, cpu.fvalid, cpu.fop, fip, fdp, _, _ = _FP_HEAD.unpack_from(image)
-    cpu.fsw, cpu.ftop = status & 0xC7FF, status >> 11 & 7
-    cpu.fip, cpu.fdp = fip & 0xFFFFFFFF, fdp & 0xFFFFFFFF
-    for n in range(8):
-        at = _FP_HEAD.size + 16 * n
-        cpu.fpr[(cpu.ftop + n) & 7][:10] = image[at : at + 10]
+    """Set the x87 registers, MXCSR and XMM of `cpu` from an FXSAVE image."""
+    fpu.restore_fxsave_image(cpu, image)
