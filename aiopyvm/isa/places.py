@@ -174,17 +174,20 @@ class StackPlace:
 class VectorPlace:
     """An XMM or YMM register. A store to XMM keeps the upper half of the YMM register."""
 
-    __slots__ = ("b", "name", "type", "width")
+    __slots__ = ("_value", "b", "name", "type", "width")
 
     def __init__(self, b: Tracer, number: int, width: int) -> None:
         self.b = b
         self.width = width
+        self._value: Value | None = None
         self.type = V128 if width == 128 else V256
         self.name = f"{'xmm' if width == 128 else 'ymm'}{number}"
 
     def load(self) -> Value:
-        """All of the register, as lanes of 64 bits."""
-        return self.b.get_vector(self.name, self.type)
+        """All of the register as it was at entry, as lanes of 64 bits."""
+        if self._value is None:
+            self._value = self.b.get_vector(self.name, self.type)
+        return self._value
 
     def store(self, value: Value) -> None:
         """Set the register."""

@@ -12,7 +12,7 @@ from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import F32, F64, Type, integer
 from aiopyvm.isa.places import VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, load, low, replace_low
+from aiopyvm.isa.sse import Source, load, low, with_low
 from aiopyvm.isa.trace import Tracer
 
 Binary = Callable[[Tracer, Value, Value], Value]
@@ -66,7 +66,7 @@ def scalar(name: str, encoding: str, type_: Type, meaning: Binary) -> None:
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := that of dst op src; the others stay."""
-        dst.store(replace_low(dst, meaning(b, low(b, dst, type_), low(b, src, type_))))
+        dst.store(with_low(dst.load(), meaning(b, low(b, dst, type_), low(b, src, type_))))
 
 
 def scalar_unary(name: str, encoding: str, type_: Type, meaning: Unary) -> None:
@@ -76,7 +76,7 @@ def scalar_unary(name: str, encoding: str, type_: Type, meaning: Unary) -> None:
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := op src; the others stay."""
-        dst.store(replace_low(dst, meaning(b, low(b, src, type_))))
+        dst.store(with_low(dst.load(), meaning(b, low(b, src, type_))))
 
 
 __all__ = [

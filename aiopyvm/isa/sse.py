@@ -43,9 +43,12 @@ def low(b: Tracer, place: Source, type_: Type) -> Value:
     return lane.cast(type_)
 
 
-def replace_low(place: VectorPlace, value: Value) -> Value:
-    """What a register holds when its low part becomes `value`."""
-    return place.load().lanes(value.bits).insert(0, value.cast(integer(value.bits)))
+def with_low(vector: Value, value: Value) -> Value:
+    """A vector whose low part becomes `value`.
+
+    Where it is the result of a SIMD operation, the vector is to be loaded before: the host keeps the other lanes then.
+    """
+    return vector.lanes(value.bits).insert(0, value.cast(integer(value.bits)))
 
 
 def numbers(value: Value, bits: int) -> Value:
@@ -66,4 +69,4 @@ def mask(truth: Value, size: int = 128) -> Value:
     return truth.sext(size // truth.type.lanes)
 
 
-__all__ = ["Source", "align", "compute", "load", "low", "mask", "numbers", "replace_low"]
+__all__ = ["Source", "align", "compute", "load", "low", "mask", "numbers", "with_low"]

@@ -63,7 +63,11 @@ def outcome(engine: Engine, slices: itertools.repeat[int]) -> tuple[bytes, bytes
 @pytest.mark.parametrize("budget", [1_000_000, 61, 7])
 def test_engines_agree(tier: str, budget: int) -> None:
     expected = outcome(PythonEngine("evaluator"), itertools.repeat(1_000_000))
-    assert outcome(engine_of(tier), itertools.repeat(budget)) == expected
+    engine = engine_of(tier)
+    assert outcome(engine, itertools.repeat(budget)) == expected
+    if tier in ("hot", "guarded"):
+        assert engine.statistics()["regions_failed"] == 0
+        assert engine.statistics()["instructions_hot"] or budget < 61
 
 
 @pytest.mark.parametrize("tier", ENGINES)

@@ -20,7 +20,7 @@ from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
 from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
 from aiopyvm.engine.native.lower_memory import CheckedMemory
-from aiopyvm.engine.native.lower_simd import read_mxcsr, simd_text, write_mxcsr
+from aiopyvm.engine.native.lower_simd import kept, low_results, read_mxcsr, simd_into, simd_text, write_mxcsr
 from aiopyvm.engine.native.lower_vector import constant_text, is_vector, llvm_type, pure_text
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
@@ -98,12 +98,18 @@ class Lowering:
     def run(self, ops: Sequence[Value]) -> None:
         """Write all operations."""
         skipped = 0  # guards that open where control cannot come
+        low = low_results(ops)
         for op in ops:
             if self.ended and (skipped or op.op != "end"):
                 skipped += {"when": 1, "end": -1}.get(op.op, 0)
                 continue
+            if op in self._names or (op.op == "bitcast" and op.args[0] in low):
+                continue  # a low lane that the operation itself has put into its vector
             if op.op in PURE or op.op in LANE_OPS:
                 self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
+            elif op in low:
+                insert, arguments = low[op], [self.name(arg) for arg in op.args[:-1]] + [""]
+                self._names[insert] = simd_into(self.text, op, insert, self.name(kept(insert)), arguments)
             elif op.op in SIMD_OPS:
                 self._names[op] = simd_text(self.text, op, [self.name(arg) for arg in op.args[:-1]] + [""])
             elif op.op in FLOAT_OPS:

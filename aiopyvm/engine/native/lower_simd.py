@@ -16,7 +16,8 @@ from aiopyvm.engine.native.layout import CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
 from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import Type
+from aiopyvm.ir.ops import SIMD_OPS
+from aiopyvm.ir.types import F32, F64, Type
 
 _WHOLE: Final = 128  # bits of the smallest vector register
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
@@ -74,6 +75,71 @@ def simd_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
         return _order(text, values, source, quiet=op.attr)
     found = _asm(text, _template(op, source, result), _host_type(result), values, _host_type(source))
     return _out(text, found, result)
+
+
+# -- results in the low lane of a vector -------------------------------------------------------------------------------
+
+
+def low_results(ops: Sequence[Value]) -> dict[Value, Value]:
+    """The operations on one number whose result becomes the low lane of a vector, each with that `insert`.
+
+    The host's instruction keeps the other lanes by itself, in its first operand.
+    """
+    found: dict[Value, Value] = {}
+    for op in ops:
+        if op.op == "insert" and op.attr == 0 and op.bits == _WHOLE:
+            operation = _behind_casts(op.args[1])
+            if operation not in found and _keeps_lanes(operation, kept(op)):
+                found[operation] = op
+    return found
+
+
+def _keeps_lanes(operation: Value, vector: Value) -> bool:
+    """Tell whether the host's instruction can have the other lanes of `vector` in its result."""
+    if operation.op not in SIMD_OPS or operation.op == "vcompare" or operation.type not in (F32, F64):
+        return False
+    return operation.op not in _BINARY or _is_low_lane(operation.args[0], vector)
+
+
+def kept(insert: Value) -> Value:
+    """The vector whose other lanes an `insert` keeps."""
+    return _behind_casts(insert.args[0])
+
+
+def _behind_casts(value: Value) -> Value:
+    while value.op == "bitcast":
+        value = value.args[0]
+    return value
+
+
+def _is_low_lane(value: Value, vector: Value) -> bool:
+    value = _behind_casts(value)
+    return value.op == "extract" and value.attr == 0 and _behind_casts(value.args[0]) is vector
+
+
+def simd_into(text: Text, op: Value, insert: Value, vector: str, arguments: Sequence[str]) -> str:
+    """Write one of `low_results`: the name of its `insert`. `vector`: that of `kept`. Raises Unlowerable."""
+    source, result, root = op.args[0].type, op.type, kept(insert).type
+    assert source is not None
+    assert result is not None
+    assert root is not None
+    if not HAS_X86:
+        raise Unlowerable(op.op)
+    code, constraints = _template(op, source, result)
+    if op.op not in _BINARY:
+        name = code.partition(" $1")[0]
+        integer = "r" if op.op == "vfromint" else "x"
+        code, constraints = (
+            (f"{name} $2, $1, $0", f"=x,x,{integer}") if has("avx") else (f"{name} $2, $0", f"=x,0,{integer}")
+        )
+    whole = f"<{_WHOLE // result.bits} x {_host_type(result)}>"
+    value = _in(text, arguments[len(arguments) - 2], source)
+    operands = f"{whole} {_as(text, vector, llvm_type(root), whole)}, {_host_type(source)} {value}"
+    found = text.fresh(f'call {whole} asm sideeffect "{code}", "{constraints},{_CLOBBERS}"({operands})')
+    return _as(text, found, whole, llvm_type(insert.type))
+
+
+# -- how the host's instructions are written ---------------------------------------------------------------------------
 
 
 def _template(op: Value, source: Type, result: Type) -> Template:
@@ -184,4 +250,4 @@ def leave(text: Text) -> None:
             text.line(f'call void asm sideeffect "vzeroupper", "{_CLOBBERS}"()')
 
 
-__all__ = ["enter", "leave", "read_mxcsr", "simd_text", "write_mxcsr"]
+__all__ = ["enter", "kept", "leave", "low_results", "read_mxcsr", "simd_into", "simd_text", "write_mxcsr"]

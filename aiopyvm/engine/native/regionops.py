@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS, MMU
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
-from aiopyvm.engine.native.lower_simd import simd_text
+from aiopyvm.engine.native.lower_simd import kept, low_results, simd_into, simd_text
 from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
@@ -45,6 +45,7 @@ class Operations:
         self._trapping = Trapping(draft, exits) if memory == MMU else None
         self._ops: Sequence[Value] = ()
         self._short = False
+        self._low: dict[Value, Value] = {}  # SIMD operations that are written into a vector
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
         self._host: Insn | None = None  # the instruction, if the host is to execute it as it is
@@ -61,6 +62,7 @@ class Operations:
         repeated instruction are left.
         """
         self._ops, self._short = ops, short
+        self._low = low_results(ops)
         self._draft.state.done -= 1
         for op in ops[:last]:
             self._one(op)
@@ -94,8 +96,7 @@ class Operations:
             case "fault":
                 self._fault(op)
             case name if name in SIMD_OPS:
-                arguments = [self._draft.name(arg) for arg in op.args[:-1]]
-                self._draft.state.names[op] = simd_text(self._text, op, [*arguments, ""])
+                self._simd(op)
             case "fcompare" | "fcompareq" if self._host is not None and self._host.row.name in TO_FLAGS:
                 assert self._draft.floats is not None
                 self._draft.state.names[op] = self._draft.floats.compare(self._host)
@@ -112,6 +113,16 @@ class Operations:
             return
         if not any(isinstance(operand, Memory) for operand in insn.operands):
             floats.execute(insn)
+
+    def _simd(self, op: Value) -> None:
+        draft = self._draft
+        arguments = [*(draft.name(arg) for arg in op.args[:-1]), ""]
+        insert = self._low.get(op)
+        if insert is not None:
+            vector = draft.name(kept(insert))
+            draft.state.names[insert] = simd_into(self._text, op, insert, vector, arguments)
+        else:
+            draft.state.names[op] = simd_text(self._text, op, arguments)
 
     def _get(self, name: str) -> str:
         text = self._text

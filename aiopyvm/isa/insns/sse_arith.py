@@ -9,7 +9,7 @@ from aiopyvm.ir.builder import Value
 from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.places import ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, compute, load, low, numbers, replace_low
+from aiopyvm.isa.sse import Source, compute, load, low, numbers, with_low
 from aiopyvm.isa.trace import Tracer
 
 Number = Callable[[Tracer, Value, Value], Value]
@@ -106,7 +106,7 @@ def _round_scalar(suffix: str, opcode: str, bits: int) -> None:
     def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
         """The low lane of dst := that of src rounded to an integral value."""
         result = compute(b, "vround", type_, low(b, src, type_), attr=int(mode) & 15)
-        dst.store(replace_low(dst, result))
+        dst.store(with_low(dst.load(), result))
 
 
 _round("ps", "08", 32)

@@ -6,7 +6,7 @@ from aiopyvm.ir.types import I8, Type, integer
 from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.places import ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, compute, load, low, numbers, replace_low
+from aiopyvm.isa.sse import Source, compute, load, low, numbers, with_low
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 from aiopyvm.isa.trace import Tracer
 
@@ -33,7 +33,7 @@ def _scalar(suffix: str, prefix: str, type_: Type) -> None:
         """The low lane of dst := all ones where the predicate holds, else zeros."""
         x, y = low(b, dst, type_), low(b, src, type_)
         result = compute(b, "vcompare", integer(type_.bits), x, y, attr=int(predicate) & _PREDICATES)
-        dst.store(replace_low(dst, result))
+        dst.store(with_low(dst.load(), result))
 
 
 def _order(name: str, prefix: str, opcode: str, type_: Type, *, quiet: bool) -> None:

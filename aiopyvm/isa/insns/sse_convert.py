@@ -7,7 +7,7 @@ from aiopyvm.ir.types import F32, F64, I32, V128, Type, floating, integer
 from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.places import Destination, VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, compute, load, low, replace_low
+from aiopyvm.isa.sse import Source, compute, load, low, with_low
 from aiopyvm.isa.trace import Tracer
 
 _SI = "r/m32"
@@ -52,7 +52,7 @@ def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
     @form(f"{encoding} /r", f"xmm1, xmm2/m{source.bits}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := that of src, converted."""
-        dst.store(replace_low(dst, compute(b, "vconvert", result, low(b, src, source))))
+        dst.store(with_low(dst.load(), compute(b, "vconvert", result, low(b, src, source))))
 
 
 def _from_integer(name: str, encoding: str, result: Type) -> None:
@@ -60,7 +60,7 @@ def _from_integer(name: str, encoding: str, result: Type) -> None:
     @form(f"o* {encoding} /r", f"xmm1, {_SI}")
     def operation(b: Tracer, dst: VectorPlace, src: Destination) -> None:
         """The low lane of dst := a signed integer, converted."""
-        dst.store(replace_low(dst, compute(b, "vfromint", result, src.load())))
+        dst.store(with_low(dst.load(), compute(b, "vfromint", result, src.load())))
 
 
 def _to_integer(name: str, encoding: str, source: Type, *, truncate: bool) -> None:

@@ -6,7 +6,7 @@ from aiopyvm.ir.types import F32, F64, I32, I64, V128, Type
 from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.places import Destination, MemoryPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, align, load, low, replace_low
+from aiopyvm.isa.sse import Source, align, load, low, with_low
 from aiopyvm.isa.trace import Tracer
 from aiopyvm.isa.vectors import GP
 
@@ -78,7 +78,7 @@ def _low_lane(name: str, prefix: str, type_: Type) -> None:
             value = src.load_as(type_)
             dst.store(b.const(0, V128).lanes(type_.bits).insert(0, value.lanes(type_.bits)))
         else:
-            dst.store(replace_low(dst, low(b, src, type_)))
+            dst.store(with_low(dst.load(), low(b, src, type_)))
 
     @insn(name, source=rows.source_of(name))
     @form(f"{prefix} 0F 11 /r", f"xmm2/m{type_.bits}, xmm1")
@@ -87,7 +87,7 @@ def _low_lane(name: str, prefix: str, type_: Type) -> None:
         if isinstance(dst, MemoryPlace):
             dst.store(low(b, src, type_))
         else:
-            dst.store(replace_low(dst, low(b, src, type_)))
+            dst.store(with_low(dst.load(), low(b, src, type_)))
 
 
 _low_lane("movss", "F3", F32)

@@ -1,4 +1,4 @@
-/* Handlers, masks, siginfo, an alternate stack, a fault caught and left by siglongjmp, alarm and pause. */
+/* Handlers, masks, siginfo, an alternate stack, a fault caught and left by siglongjmp, a timer and sigsuspend. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -50,8 +50,9 @@ int main(void) {
     printf("caught %d\n", caught);
     signal(SIGALRM, plain);
     struct itimerval soon = {.it_value = {.tv_usec = 10000}};
+    sigaddset(&set, SIGALRM), sigprocmask(SIG_BLOCK, &set, &pending);
     setitimer(ITIMER_REAL, &soon, NULL);
-    pause();
+    sigsuspend(&pending); /* pause could come too late for it */
     printf("woken %d\n", (int)count);
     fflush(stdout);
     signal(SIGTERM, SIG_DFL);
