@@ -55,4 +55,4 @@ def test_replay(name: str, tier: str) -> None:
         most = 10 if tier == "native" and name != "blocks" else 60
         assert machine.left < machine.cases * most // 100, machine.summary()
     if isinstance(machine, HotMachine):
-        assert (machine.executed > machine.cases // 2) == (name != "x87"), machine.summary()
+        assert (machine.executed > machine.cases // 2) == (not name.startswith("x87")), machine.summary()

@@ -17,7 +17,7 @@ from aiopyvm.isa.notation import Pattern
 
 _SELDOM: Final = ("privileged", "bcd", "system")  # families of rows; the first are #GP here
 _SELDOM_SHORT: Final = ("branch", "interrupt", "stack", "bits", "shift", "x87_arith", "x87_compare")  # of 16 bits
-_LONG: Final = ("frstor", "fldenv")  # their handlers are
+_LONG: Final = ("frstor", "fldenv", "fnsave", "fnstenv", "fxsave", "fxrstor")  # their handlers are
 _BASE_AND_INDEX: Final = b"\x8b\x08\x01\x00\x00"  # SIB and displacement: [ebx + ecx * 4 + 0x108]
 _HIGH: Final = 4  # the number of AH
 _THREAD_ROWS: Final = frozenset("mov movzx movsx cmp add sub xor or and inc dec test push pop call jmp".split())
