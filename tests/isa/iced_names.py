@@ -15,6 +15,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 # belongs into the table.
 GENERAL_PURPOSE_FEATURES: Final = frozenset(
     {
+        *("MMX", "SSSE3", "AES", "PCLMULQDQ", "SHA"),
         *("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486"),
         *("FPU", "FPU287", "FPU387", "CPUID", "CMOV", "CX8", "TSC", "MSR", "RDPMC", "MULTIBYTENOP", "PAUSE"),
         *(

@@ -10,7 +10,7 @@ from aiopyvm.isa.assemble import assemble
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.disasm import format_insn
 from aiopyvm.isa.insn import Insn, Relative
-from aiopyvm.isa.notation import Pattern
+from aiopyvm.isa.notation import Pattern, compile_row
 from tests.isa.random_code import patterns, random_bytes, shaped_bytes
 
 ADDRESS = 0x08049000
@@ -18,13 +18,15 @@ ADDRESS = 0x08049000
 
 def meaning(insn: Insn) -> object:
     """What the text must keep: all but the encoding (opcodes that mean the same, lengths of displacements)."""
+    pattern = compile_row(insn.row)
+    sizes = (0, 0) if pattern.mandatory > 0 and not pattern.operand_size else (insn.operand_size, insn.rep)
     operands = tuple(
         (insn.length + operand.displacement) & (0xFFFF if insn.operand_size == 16 else 0xFFFFFFFF)
         if isinstance(operand, Relative)
         else operand
         for operand in insn.operands
     )
-    return operands, insn.operand_size, insn.address_size, insn.segment, insn.rep, insn.lock
+    return operands, *sizes, insn.address_size, insn.segment, insn.lock
 
 
 def check(code: bytes) -> bool:

@@ -18,6 +18,7 @@ from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
+from aiopyvm.engine.native.lower_host import HOST
 from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.engine.native.lower_simd import kept, low_results, read_mxcsr, simd_into, simd_text, write_mxcsr
@@ -129,6 +130,8 @@ class Lowering:
         match op.attr.name:
             case "cpuid_registers":
                 self._names[op] = cpuid_text(self.text, self.name(op.args[0]))
+            case name if name in HOST:
+                self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
             case "segment_descriptor":
                 self._names[op] = self._descriptor(op)
             case _:

@@ -10,6 +10,7 @@ from typing import Final
 
 from aiopyvm.engine.native.hostcpu import has
 from aiopyvm.engine.native.llvmtext import Text
+from aiopyvm.engine.native.lower_host import host_text
 from aiopyvm.engine.native.lower_integer import SATURATING, constant, integer_text
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import Type
@@ -167,7 +168,9 @@ def is_vector(value: Value) -> bool:
 
 
 def pure_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
-    """Write a pure operation, or one that moves lanes, of those names; its value's name."""
+    """Write a pure operation, one that moves lanes, or a helper of the host, of those names; its value's name."""
+    if op.op == "helper":
+        return host_text(text, op, arguments)
     if is_vector(op) or any(map(is_vector, op.args)):
         return _of_vectors(text, op, arguments)
     return integer_text(text, op, arguments)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiopyvm.engine.native.layout import CHECKED
+from aiopyvm.engine.native.lower_host import is_host
 from aiopyvm.engine.native.regionx87 import FIELDS, Stack, Use, begun_with, is_x87, use
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
@@ -236,7 +237,7 @@ def _is_plain(op: Value) -> bool:
         return op.bits in _WIDTHS
     if op.op == "store":
         return op.args[1].bits in _WIDTHS
-    return op.op in _PLAIN
+    return op.op in _PLAIN or is_host(op)
 
 
 def _is_plain_x87(op: Value) -> bool:

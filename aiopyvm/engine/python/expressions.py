@@ -176,3 +176,8 @@ def srem(x: int, y: int, bits: int) -> int:
 def expression(op: Value, arguments: Sequence[str], bounds: Sequence[int]) -> Text:
     """The Python text of a pure operation, and an upper limit on its bit length."""
     return _RENDER[op.op](op, arguments, bounds)
+
+
+def is_vector(value: Value) -> bool:
+    """Tell whether a value is a vector."""
+    return value.type is not None and value.type.lanes > 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from aiopyvm.engine.python.expressions import PARITY, expression, sdiv, srem
+from aiopyvm.engine.python.expressions import PARITY, expression, is_vector, sdiv, srem
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.pure import PURE
 from aiopyvm.isa.state import FLAG_BITS
@@ -97,7 +97,7 @@ def _render(
         return known
     if value.op == "const":
         result = hex(value.attr), int(value.attr).bit_length()
-    elif value in kept or value.op not in PURE:
+    elif value in kept or value.op not in PURE or any(map(is_vector, value.args)):
         leaves[value] = f"a{len(leaves)}"
         result = leaves[value], value.bits
     else:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from aiopyvm.engine.python.expressions import is_vector
 from aiopyvm.engine.python.flagstate import ARITHMETIC, WITHOUT_CARRY, Thunks
 from aiopyvm.engine.python.plan import Group, guard_sets_flags, opening, sets_arithmetic_flag
-from aiopyvm.engine.python.values import Values, is_vector
+from aiopyvm.engine.python.values import Values
 from aiopyvm.engine.python.vectors import vector_function
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.float import direct

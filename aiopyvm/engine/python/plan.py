@@ -96,6 +96,10 @@ class Plan:
             if op.type is not None:
                 self.needed.add(op)
             stack.extend(op.args)
+        self._need(stack)
+
+    def _need(self, stack: list[Value]) -> None:
+        """Values are needed, and what they are computed from."""
         while stack:
             value = stack.pop()
             if value not in self.needed:
@@ -146,7 +150,7 @@ class Plan:
                 recipe = recipes[key] = self._thunks.make(flags, self.needed)
             self.flags[position] = (flags, recipe)
             for leaf in recipe.leaves:
-                self.needed.add(leaf)
+                self._need([leaf])
                 self._use(leaf, position)
         for position, op in enumerate(self.ops):
             if op.type is not None and op not in self.needed:

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 from aiopyvm.engine.python.blocks import ends_block, is_special
 from aiopyvm.engine.python.bulk import is_bulk
-from aiopyvm.engine.python.expressions import PARITY, sdiv, srem
+from aiopyvm.engine.python.expressions import PARITY, is_vector, sdiv, srem
 from aiopyvm.engine.python.flagstate import ARITHMETIC, Thunks, force, packed
 from aiopyvm.engine.python.fpregisters import read_fp, read_vector, write_fp, write_vector
 from aiopyvm.engine.python.lowering import Lowering
-from aiopyvm.engine.python.values import is_vector
 from aiopyvm.engine.shapes import SENTINELS, parameters, replace_sentinels, shape_key, trace_shape
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.evaluate import Leave

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiopyvm.engine.python.expressions import expression
+from aiopyvm.engine.python.expressions import expression, is_vector
 from aiopyvm.engine.python.flagstate import Thunk, Thunks
 from aiopyvm.engine.python.plan import Plan
 from aiopyvm.ir.builder import Value
@@ -40,11 +40,6 @@ class _Pending:
     text: str
     bound: int
     registers: frozenset[str]
-
-
-def is_vector(value: Value) -> bool:
-    """Tell whether a value is a vector."""
-    return value.type is not None and value.type.lanes > 1
 
 
 class Values:

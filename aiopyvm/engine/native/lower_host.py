@@ -1,0 +1,96 @@
+"""Helpers that are one instruction of the host: `host_text`. They have no native form on a host that lacks it.
+
+Operands and results are vector registers, but for the comparisons of strings, whose result is put together from XMM0,
+as a mask of bits, and the flags. A last operand that is a constant is the instruction's immediate. None of them has an
+effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiopyvm.engine.native.hostcpu import has
+from aiopyvm.engine.native.llvmtext import Text, Unlowerable
+from aiopyvm.ir.builder import Value
+
+_KIND: Final = "<2 x i64>"
+_CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
+_ZF, _SF = 14, 15  # bits of AX that LAHF sets
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`flag`: what the host must have, as Linux calls it; `vex`: there is a form with VEX; `unary`: one operand;
+    `immediate`: the bits of the immediate that it gets.
+    """
+
+    flag: str
+    vex: bool = False
+    unary: bool = False
+    immediate: int = 0xFF
+
+
+HOST: Final = {
+    **dict.fromkeys(("aesenc", "aesenclast", "aesdec", "aesdeclast"), Host("aes", vex=True)),
+    **dict.fromkeys(("aesimc", "aeskeygenassist"), Host("aes", vex=True, unary=True)),
+    "pclmulqdq": Host("pclmulqdq", vex=True),
+    **dict.fromkeys(
+        ("sha1rnds4", "sha1nexte", "sha1msg1", "sha1msg2", "sha256rnds2", "sha256msg1", "sha256msg2"), Host("sha_ni")
+    ),
+    **dict.fromkeys(("pcmpestr", "pcmpistr"), Host("sse4_2", vex=True, immediate=0x3F)),
+}
+
+
+def is_host(op: Value) -> bool:
+    """Tell whether an operation is a helper that has a native form on this host."""
+    host = HOST.get(op.attr.name) if op.op == "helper" else None
+    return host is not None and has(host.flag)
+
+
+def host_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
+    """Write a helper of those; its result's name. Raises Unlowerable."""
+    if not is_host(op):
+        raise Unlowerable(f"helper {op.attr.name}")
+    name, host = op.attr.name, HOST[op.attr.name]
+    operands, immediate = list(arguments), ""
+    if op.args[-1].type is not None and op.args[-1].bits == 8:
+        if op.args[-1].op != "const":
+            raise Unlowerable(f"{name} with an immediate that is not known")
+        immediate = f"$${op.args[-1].attr & host.immediate}, "
+        operands.pop()
+    vex = host.vex and has("avx")
+    if name.startswith("pcmp"):
+        return _strings(text, f"{'v' * vex}{name}m {immediate}$3, $2", operands)
+    template = f"{'v' * vex}{name} {immediate}"
+    if host.unary:
+        return _asm(text, f"{template}$1, $0", "=x,x", operands)
+    if vex:
+        return _asm(text, f"{template}$2, $1, $0", "=x,x,x", operands)
+    return _asm(text, f"{template}$2, $0", "=x,0,x" + ",{xmm0}" * (len(operands) - 2), operands)
+
+
+def _asm(text: Text, template: str, constraints: str, operands: Sequence[str]) -> str:
+    listed = ", ".join(f"{_KIND} {operand}" for operand in operands)
+    return text.value(f'call {_KIND} asm "{template}", "{constraints},{_CLOBBERS}"({listed})')
+
+
+def _strings(text: Text, template: str, operands: Sequence[str]) -> str:
+    """The 18 bits that the helpers return; operands behind the vectors are EAX and EDX."""
+    lengths = "".join(f", i32 {length}" for length in operands[2:])
+    constraints = "={xmm0},={ax},x,x" + (",{eax},{edx}" if lengths else "")
+    listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
+    result = f"{{{_KIND}, i16}}"
+    both = text.value(f'call {result} asm "{template}; lahf", "{constraints},{_CLOBBERS}"({listed})')
+    whole = text.value(f"extractvalue {result} {both}, 0")
+    bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
+    found = text.value(f"zext i16 {bits} to i18")
+    flags = text.value(f"zext i16 {text.value(f'extractvalue {result} {both}, 1')} to i18")
+    for source, target in ((_ZF, 16), (_SF, 17)):
+        flag = text.value(f"and i18 {text.value(f'lshr i18 {flags}, {source}')}, 1")
+        found = text.value(f"or i18 {found}, {text.value(f'shl i18 {flag}, {target}')}")
+    return found
+
+
+__all__ = ["HOST", "host_text", "is_host"]

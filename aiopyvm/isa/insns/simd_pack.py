@@ -1,0 +1,65 @@
+"""Packing with saturation, unpacking, and the widening moves of SSE4.1."""
+
+from __future__ import annotations
+
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.types import integer
+from aiopyvm.isa.packed import define, groups, shuffled
+from aiopyvm.isa.places import VectorPlace
+from aiopyvm.isa.spec import form, insn
+from aiopyvm.isa.sse import Source, low
+from aiopyvm.isa.trace import Tracer
+
+
+def _clamped(x: Value, unsigned: bool) -> Value:
+    """Signed lanes at half their width, saturated as signed or unsigned numbers."""
+    assert x.type is not None
+    b, half = x.builder, x.type.bits // 2
+    least, most = (0, (1 << half) - 1) if unsigned else (-(1 << half - 1), (1 << half - 1) - 1)
+    x = b.select(x.slt(least), least, x)
+    return b.select(b.lift(most, x.type).slt(x), most, x).trunc(half)
+
+
+def _pack(x: Value, y: Value, unsigned: bool) -> Value:
+    chunks, total = groups(x), x.type.lanes if x.type else 0
+    numbers = [n for own in chunks for n in (*own, *(lane + total for lane in own))]
+    return _clamped(x, unsigned).shuffle(numbers, _clamped(y, unsigned))
+
+
+def _interleaved(x: Value, y: Value, high: bool) -> Value:
+    """Lanes of x and y in turn, from the low or the high halves."""
+
+    def pick(own: range, other: range) -> list[int]:
+        half = slice(len(own) // 2, None) if high else slice(len(own) // 2)
+        return [n for pair in zip(own[half], other[half], strict=True) for n in pair]
+
+    return shuffled(x, y, pick)
+
+
+define("packsswb", "0F 63 /r", 16, lambda x, y: _pack(x, y, False), mm="mmx")
+define("packssdw", "0F 6B /r", 32, lambda x, y: _pack(x, y, False), mm="mmx")
+define("packuswb", "0F 67 /r", 16, lambda x, y: _pack(x, y, True), mm="mmx")
+define("packusdw", "0F 38 2B /r", 32, lambda x, y: _pack(x, y, True), xmm="sse4_1")
+
+for _pair, _low, _high, _bits in (("bw", 0x60, 0x68, 8), ("wd", 0x61, 0x69, 16), ("dq", 0x62, 0x6A, 32)):
+    define(f"punpckl{_pair}", f"0F {_low:02X} /r", _bits, lambda x, y: _interleaved(x, y, False), mm="mmx", memory=32)
+    define(f"punpckh{_pair}", f"0F {_high:02X} /r", _bits, lambda x, y: _interleaved(x, y, True), mm="mmx")
+define("punpcklqdq", "0F 6C /r", 64, lambda x, y: _interleaved(x, y, False))
+define("punpckhqdq", "0F 6D /r", 64, lambda x, y: _interleaved(x, y, True))
+
+
+def _widening(name: str, opcode: int, source: int, target: int, signed: bool) -> None:
+    type_ = integer(source, 128 // target)
+
+    @insn(name, source="Intel SDM vol. 2B, PMOVSX" if signed else "Intel SDM vol. 2B, PMOVZX", cpuid="sse4_1")
+    @form(f"66 0F 38 {opcode:02X} /r", f"xmm1, xmm2/m{type_.size}")
+    def widen(b: Tracer, dst: VectorPlace, src: Source) -> None:
+        """dst := the low lanes of src, each widened."""
+        lanes = low(b, src, type_)
+        dst.store(lanes.sext(target) if signed else lanes.zext(target))
+
+
+_WIDTHS = {"b": 8, "w": 16, "d": 32, "q": 64}
+for _n, _pair in enumerate(("bw", "bd", "bq", "wd", "wq", "dq")):
+    _widening(f"pmovsx{_pair}", 0x20 + _n, _WIDTHS[_pair[0]], _WIDTHS[_pair[1]], True)
+    _widening(f"pmovzx{_pair}", 0x30 + _n, _WIDTHS[_pair[0]], _WIDTHS[_pair[1]], False)

@@ -1,0 +1,77 @@
+"""The comparisons of PCMPESTRx and PCMPISTRx (Intel SDM vol. 1, "SSE4.2 Text and String Processing").
+
+A helper returns IntRes2 in bits 0-15 of 18, in bit 16 whether the second operand ends within the register (ZF), in bit
+17 whether the first does (SF). `control` is the instruction's immediate.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiopyvm.ir.helpers import helper
+from aiopyvm.ir.pure import signed
+from aiopyvm.ir.types import Type, integer
+
+_BYTES: Final = integer(8, 16)
+_WORDS: Final = integer(16, 8)
+
+
+def elements(control: int) -> Type:
+    """What the operands are: 16 bytes or 8 words."""
+    return _WORDS if control & 1 else _BYTES
+
+
+def _equal_any(x: list[int], y: list[int], count: int) -> int:
+    return sum(1 << j for j, element in enumerate(y) if element in x)
+
+
+def _ranges(x: list[int], y: list[int], count: int) -> int:
+    pairs = list(zip(x[::2], x[1::2], strict=False))
+    return sum(1 << j for j, element in enumerate(y) if any(low <= element <= high for low, high in pairs))
+
+
+def _equal_each(x: list[int], y: list[int], count: int) -> int:
+    ours, theirs = ([*values, *[None] * (count - len(values))] for values in (x, y))
+    return sum(1 << i for i in range(count) if ours[i] == theirs[i])
+
+
+def _equal_ordered(x: list[int], y: list[int], count: int) -> int:
+    return sum(1 << j for j in range(count) if x[: count - j] == y[j : j + len(x[: count - j])])
+
+
+_AGGREGATIONS: Final = (_equal_any, _ranges, _equal_each, _equal_ordered)
+
+
+def _compared(x: list[int], y: list[int], control: int) -> int:
+    """IntRes2 and the two flags, of the elements that are valid."""
+    type_ = elements(control)
+    count, ends = type_.lanes, (len(y) < type_.lanes) << 16 | (len(x) < type_.lanes) << 17
+    if control & 2:
+        x, y = ([signed(value, type_.bits) for value in values] for values in (x, y))
+    result = _AGGREGATIONS[control >> 2 & 3](x, y, count)
+    if control & 0x10:
+        result ^= (1 << (len(y) if control & 0x20 else count)) - 1
+    return result | ends
+
+
+@helper()
+def pcmpestr(x: int, y: int, eax: int, edx: int, control: int) -> int:
+    """Compare strings of |EAX| and |EDX| elements, at most as many as there are."""
+    type_ = elements(control)
+    lengths = (min(abs(signed(length, 32)), type_.lanes) for length in (eax, edx))
+    (ours, theirs) = (type_.split(value)[:length] for value, length in zip((x, y), lengths, strict=True))
+    return _compared(ours, theirs, control)
+
+
+@helper()
+def pcmpistr(x: int, y: int, control: int) -> int:
+    """Compare strings that end before their first 0."""
+    ours, theirs = (elements(control).split(value) for value in (x, y))
+    return _compared(_until_zero(ours), _until_zero(theirs), control)
+
+
+def _until_zero(values: list[int]) -> list[int]:
+    return values[: values.index(0)] if 0 in values else values
+
+
+__all__ = ["elements", "pcmpestr", "pcmpistr"]
