@@ -85,21 +85,27 @@ def clock_gettime64(t: Thread, clockid: ClockId, tp: Out[Timespec64]) -> int:
     return 0
 
 
+def _resolution(t: Thread, clockid: int) -> int:
+    """Nanoseconds. Raises Errno(EINVAL) for what is no clock."""
+    _now(t, clockid)
+    return COARSE_NS if clockid in _COARSE else 1
+
+
 @syscall(266, "clock_getres", man="clock_getres(2)")
 def clock_getres(t: Thread, clockid: ClockId, res: Out[Timespec32]) -> int:
     """A clock's resolution."""
-    _now(t, clockid)
+    resolution = _resolution(t, clockid)
     if res:
-        res.put(Timespec32(0, COARSE_NS if clockid in _COARSE else 1))
+        res.put(Timespec32(0, resolution))
     return 0
 
 
 @syscall(406, "clock_getres_time64", man="clock_getres(2)")
 def clock_getres_time64(t: Thread, clockid: ClockId, res: Out[Timespec64]) -> int:
     """A clock's resolution."""
-    _now(t, clockid)
+    resolution = _resolution(t, clockid)
     if res:
-        res.put(Timespec64(0, COARSE_NS if clockid in _COARSE else 1))
+        res.put(Timespec64(0, resolution))
     return 0
 
 
