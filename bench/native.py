@@ -83,42 +83,43 @@ def _measure(part: int, hot_after: str, name: str, memory: str = "") -> list[Row
     for program in LOADS:
         args, stdin = load(program, part)
         with _hot_after(hot_after, memory):
-            taken = [_aiopyvm("native", program, args, stdin) for _ in range(RUNS)]
+            taken = [ours("native", program, args, stdin) for _ in range(RUNS)]
         seconds = min(taken)[0]
         instructions, output = taken[0][1:]
         speeds.append(instructions / seconds / 1e6)
         note = f"{instructions:,} instructions in {seconds:.2f} s, {taken[0][0]:.2f} s the first time"
         rows.append(Row(program, f"aiopyvm {name}", speeds[-1], "MIPS", note))
         if not hot_after and not memory:
-            spent, done, _ = _aiopyvm("python", program, *load(program, 100))
-            speed = done / spent / 1e6
-            rows.append(Row(program, "aiopyvm python", speed, "MIPS", _times(speed / speeds[-1])))
-        for peer, theirs in _peers(program, args, stdin, output).items():
-            ratios.setdefault(peer, []).append(seconds / theirs)
-            rows.append(Row(program, peer, instructions / theirs / 1e6, "MIPS", _times(seconds / theirs)))
-    rows.append(Row("geometric mean", f"aiopyvm {name}", _mean(speeds), "MIPS", f"least {min(speeds):,.0f}"))
+            slowly, done, _ = ours("python", program, *load(program, 100))
+            speed = done / slowly / 1e6
+            rows.append(Row(program, "aiopyvm python", speed, "MIPS", times(speed / speeds[-1])))
+        for peer, spent in theirs(program, args, stdin, output).items():
+            ratios.setdefault(peer, []).append(seconds / spent)
+            rows.append(Row(program, peer, instructions / spent / 1e6, "MIPS", times(seconds / spent)))
+    rows.append(Row("geometric mean", f"aiopyvm {name}", mean(speeds), "MIPS", f"least {min(speeds):,.0f}"))
     for peer, found in ratios.items():
         note = f"as fast as the engine; {min(found):.2f} to {max(found):.2f}"
-        rows.append(Row("geometric mean", peer, _mean(found), "times", note))
+        rows.append(Row("geometric mean", peer, mean(found), "times", note))
     return rows
 
 
-def _peers(program: str, args: list[str], stdin: bytes, output: bytes) -> Mapping[str, float]:
+def theirs(program: str, args: list[str], stdin: bytes, output: bytes) -> Mapping[str, float]:
     """The least processor time of each peer, after it printed the same."""
     found = {}
     for name, command in peers().items():
         line = [*command, str(GUESTS / program), *args]
-        times = []
+        spent = []
         for _ in range(RUNS if name == "native" else 1):
             printed, taken = output_and_time(line, stdin)
             if printed != output:
                 raise RuntimeError(f"{program} {' '.join(args)} prints something else under {name}")
-            times.append(taken)
-        found[name] = max(min(times), 1e-3)
+            spent.append(taken)
+        found[name] = max(min(spent), 1e-3)
     return found
 
 
-def _aiopyvm(engine: str, program: str, args: list[str], stdin: bytes) -> tuple[float, int, bytes]:
+def ours(engine: str, program: str, args: list[str], stdin: bytes) -> tuple[float, int, bytes]:
+    """Processor time, instructions and output of a guest, by its name or its whole path."""
     before = time.process_time()
     result = anyio.run(_run, engine, program, args, stdin)
     return time.process_time() - before, result[0], result[1]
@@ -149,10 +150,10 @@ def _hot_after(passes: str, memory: str = "") -> Iterator[None]:
             machine._engines["native"] = kept
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
     """`ratio`: our time by theirs."""
     return f"{ratio:.2f} times as fast as the engine" if ratio >= 1 else f"the engine is {1 / ratio:.2f} times as fast"
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))

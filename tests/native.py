@@ -102,6 +102,12 @@ def glibc_path(name: str) -> Path | None:
 
 
 @functools.cache
+def c_program(source: Path) -> Path | None:
+    """Build a C file statically, as those are, and return the program; None where `gcc -m32` cannot."""
+    return _compiled(source.read_bytes(), source.stem) if _compiler_works() else None
+
+
+@functools.cache
 def _compiler_works() -> bool:
     try:
         _compiled(b'#include <stdio.h>\nint main(void) { return puts("") < 0; }\n', "probe")
