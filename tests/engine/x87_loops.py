@@ -79,7 +79,11 @@ class _Writer:
         return f"fcmov{self.rng.choice(_CONDITIONS)} st(0), st({other})"
 
     def _unary(self) -> str:
-        return self.rng.choice(("fchs", "fabs", "fsqrt", "frndint", "fnop"))
+        if self.depth < 7 and self.rng.random() < 0.1:
+            self.depth += 1
+            return "fxtract"
+        ways = ["fchs", "fabs", "fsqrt", "frndint", "fnop", "fxam; fnstsw ax; or edx, eax"]
+        return self.rng.choice([*ways, "fscale"] if self.depth > 1 else ways)
 
     def _compare(self) -> str:
         kind = self.rng.randrange(6)
@@ -105,9 +109,10 @@ class _Writer:
     def _store(self) -> str:
         if self.rng.random() < 0.4:
             self.depth -= 1
-            sizes = (("fstp", "dword"), ("fstp", "qword"), ("fstp", "tbyte"), ("fistp", "dword"), ("fistp", "qword"))
+            sizes = [("fstp", "dword"), ("fstp", "qword"), ("fstp", "tbyte"), ("fistp", "dword"), ("fistp", "qword")]
+            sizes.append(("fisttp", self.rng.choice(("word", "dword", "qword"))))
         else:
-            sizes = (("fst", "dword"), ("fst", "qword"), ("fist", "word"), ("fist", "dword"), ("fst", "qword"))
+            sizes = [("fst", "dword"), ("fst", "qword"), ("fist", "word"), ("fist", "dword"), ("fst", "qword")]
         name, size = self.rng.choice(sizes)
         return f"{name} {self._at(size, 'edi')}"
 

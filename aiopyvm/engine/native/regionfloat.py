@@ -39,11 +39,11 @@ _MEMORY: Final = {  # what GNU assemblers call the instructions with a memory op
     0xD8: "fadds fmuls fcoms fcomps fsubs fsubrs fdivs fdivrs",
     0xD9: "flds - fsts fstps - - - -",
     0xDA: "fiaddl fimull ficoml ficompl fisubl fisubrl fidivl fidivrl",
-    0xDB: "fildl - fistl fistpl - fldt - fstpt",
+    0xDB: "fildl fisttpl fistl fistpl - fldt - fstpt",
     0xDC: "faddl fmull fcoml fcompl fsubl fsubrl fdivl fdivrl",
-    0xDD: "fldl - fstl fstpl - - - -",
+    0xDD: "fldl fisttpll fstl fstpl - - - -",
     0xDE: "fiadds fimuls ficoms ficomps fisubs fisubrs fidivs fidivrs",
-    0xDF: "filds - fists fistps - fildll - fistpll",
+    0xDF: "filds fisttps fists fistps - fildll - fistpll",
 }
 
 

@@ -26,11 +26,15 @@ _ARITHMETIC: Final = ("add", "sub", "subr", "mul", "div", "divr")
 IN_REGIONS: Final = frozenset(
     "fld fild fst fstp fist fistp fxch fchs fabs fsqrt frndint fcom fcomp fcompp fucom fucomp fucompp ficom ficomp "
     "ftst fcomi fcomip fucomi fucomip fld1 fldl2t fldl2e fldpi fldlg2 fldln2 fldz fldcw fnstcw fnstsw fnop ffree "
-    "fincstp fdecstp fcmovb fcmove fcmovbe fcmovu fcmovnb fcmovne fcmovnbe fcmovnu".split()
+    "fincstp fdecstp fxam fscale fxtract fisttp fcmovb fcmove fcmovbe fcmovu fcmovnb fcmovne fcmovnbe fcmovnu".split()
 ) | {f"f{kind}{name}{end}" for name in _ARITHMETIC for kind, end in (("", ""), ("", "p"), ("i", ""))}  # fmt: skip
 BY_TRACE: Final = frozenset(("fldcw", "fnstcw", "fnstsw"))  # those that are lowered from their trace
 TO_FLAGS: Final = frozenset(("fcomi", "fcomip", "fucomi", "fucomip"))
-_HELPERS: Final = frozenset(f"f{name}_m{size}fp" for name in (*_ARITHMETIC, "com") for size in (32, 64))
+_HELPERS: Final = frozenset(f"f{name}_m{size}fp" for name in (*_ARITHMETIC, "com") for size in (32, 64)) | {
+    "fxam_class",
+    "fxtract_significand",
+    "fxtract_exponent",
+}
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 
 
@@ -87,7 +91,7 @@ def _is_known(op: Value) -> bool:
     if op.op == "set" and op.attr == "fsw":
         return not faults_on_stack(op.args[0])
     if op.op in FLOAT_OPS:
-        return op.op != "fscale" and all(arg.type is None or arg.type.lanes == 1 for arg in op.args)
+        return all(arg.type is None or arg.type.lanes == 1 for arg in op.args)
     return op.op not in ("when", "fault") and (op.op != "helper" or op.attr.name in _HELPERS)
 
 
