@@ -22,7 +22,7 @@ from aiopyvm.engine.native.commonshapes import SHAPES
 from aiopyvm.engine.native.handlers import Shape
 from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.native.llvmtext import Unlowerable, module
-from aiopyvm.engine.native.regions import Request
+from aiopyvm.engine.native.regionplan import Request
 from aiopyvm.engine.native.regiontext import object_text as region_text
 from aiopyvm.engine.native.runtime_ir import runtime_text
 from aiopyvm.isa.assemble import assemble

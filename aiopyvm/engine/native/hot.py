@@ -29,14 +29,13 @@ from aiopyvm.engine.native.layout import CHECKED, MMU
 from aiopyvm.engine.native.livecode import is_live
 from aiopyvm.engine.native.objectfile import BadObjectError, LoadedObject, load
 from aiopyvm.engine.native.regionfile import Covered, RegionFiles, name_in_image, name_of_request, read_covered
-from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.space import UNCOUNTED, Block, SpaceCode
 from aiopyvm.errors import AiopyvmError
 from aiopyvm.isa.state import CpuState
 
 if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
     from aiopyvm.engine.native.guards import Guards
-    from aiopyvm.engine.native.regionx87 import Stack
+    from aiopyvm.engine.native.regionplan import Stack
     from aiopyvm.engine.native.worker import Compiler
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
@@ -225,6 +224,8 @@ class Hot:
         """Have a region made; False where it may be tried again later."""
         if self._submitted >= AT_ONCE or self._bytes >= 2 * self._most_bytes:
             return False
+        from aiopyvm.engine.native.regionrequest import request_for
+
         request = request_for(code, eip, self._form(code), stack)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
@@ -298,11 +299,11 @@ class Hot:
         self._barred.add((wanted.root, wanted.request.blocks[0][1]))
 
     def _load(self, wanted: Wanted, data: bytes) -> Region:
-        from aiopyvm.engine.native.regions import Code
+        from aiopyvm.engine.native.regionplan import Blocks
 
         loaded = load(data, self._symbols)
         at, size = loaded.address("covered"), loaded.size - (loaded.symbols["covered"] - loaded.at)
-        covered = read_covered(ctypes.string_at(at, size), Code(wanted.request.blocks).read)
+        covered = read_covered(ctypes.string_at(at, size), Blocks(wanted.request.blocks).read)
         return self._add(wanted.root, loaded, covered, wanted.request.memory, wanted.request.stack)
 
     def _add(

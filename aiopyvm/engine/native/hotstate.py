@@ -12,9 +12,8 @@ from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.regionfile import Covered
 from aiopyvm.engine.native.space import SpaceCode
 
-if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
-    from aiopyvm.engine.native.regions import Request
-    from aiopyvm.engine.native.regionx87 import Stack
+if TYPE_CHECKING:  # programs that end before a region is made do without
+    from aiopyvm.engine.native.regionplan import Request, Stack
     from aiopyvm.engine.native.worker import Job
 
 

@@ -17,22 +17,22 @@ def is_live(code: SpaceCode, address: int, expected: bytes) -> bool:
         return False
     generation = code.generation
     while address < end:
-        blocks = code.blocks(address, address + 1) or _translated(code, address)
+        blocks = code.blocks_at(address) or _translated(code, address)
         if not blocks or generation != code.generation:
             return False
         address = max(block.end for block in blocks)
     return True
 
 
-def _translated(code: SpaceCode, address: int) -> set[Block]:
+def _translated(code: SpaceCode, address: int) -> list[Block]:
     """The new block at `address`; none where that would touch a page."""
     if not code.space.pages[address >> PAGE_SHIFT] & EXEC:
-        return set()
+        return []
     try:
         code.enter(address)
     except (MemoryFault, DecodeFault):
-        return set()
-    return code.blocks(address, address + 1)
+        return []
+    return code.blocks_at(address)
 
 
 __all__ = ["is_live"]

@@ -17,10 +17,11 @@ from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
 from aiopyvm.engine.native.regionfloat import memory_instruction
 from aiopyvm.engine.native.regionmemory import Span, SpanMemory
+from aiopyvm.engine.native.regionplan import is_x87
 from aiopyvm.engine.native.regionspans import Bases
 from aiopyvm.engine.native.regiontraps import Trapping
 from aiopyvm.engine.native.regionwords import FlagWords
-from aiopyvm.engine.native.regionx87 import BY_TRACE, FIELDS, TO_FLAGS, is_x87
+from aiopyvm.engine.native.regionx87 import BY_TRACE, FIELDS, TO_FLAGS
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import SIMD_OPS
 from aiopyvm.ir.registers import GENERAL, REGISTERS, TYPES, VECTORS

@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from aiopyvm.engine.native.regionplan import MOST_INSTRUCTIONS, Request, Stack, Table, is_x87
 from aiopyvm.engine.native.space import Block, SpaceCode
-from aiopyvm.isa.decode_faults import DecodeFault, NeedMore
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
-if TYPE_CHECKING:  # what makes regions is long to import, and most programs end before one is made
-    from aiopyvm.engine.native.regions import Request, Table
-    from aiopyvm.engine.native.regionx87 import Stack
-
 MOST_CASES: Final = 128  # words of a jump table
+_X87: Final = re.compile(rb"[\xd8-\xdf]")
+_JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
 
 
 def request_for(code: SpaceCode, root: int, memory: str, stack: Stack) -> Request:
     """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses; `stack`: the
     x87 stack with which it became hot.
     """
-    from aiopyvm.engine.native.regions import MOST_INSTRUCTIONS, Request
-    from aiopyvm.engine.native.regionx87 import is_x87
-
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
     queue, seen, count, x87 = deque([root]), {root}, 0, False
     while queue and count < 3 * MOST_INSTRUCTIONS:
         address = queue.popleft()
-        for block in code.blocks(address, address + 1):
+        for block in code.blocks_at(address):
             start = block.addresses[0]
             if start in found:
                 continue
             found[start] = bytes(code.space.view[start : block.end])
             count += len(block.addresses)
-            x87 = x87 or any(is_x87(bytes(code.space.view[at : min(at + 15, block.end)])) for at in block.addresses)
+            x87 = x87 or _has_x87(block, found[start])
             ways = [target for _, target, _ in block.branches] + [block.next]
-            for table, targets in _tables(code, block):
-                tables[table] = targets
-                ways += [target for _, target in targets]
+            last = block.addresses[-1] - start
+            if found[start].find(b"\xff", last) >= 0 and (jump := _JUMP.fullmatch(found[start], last)):
+                table = int.from_bytes(jump[1], "little")
+                tables[table] = tuple(_words(code, table))
+                ways += [target for _, target in tables[table]]
             for way in ways:
                 if way not in seen and code.record(way):
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
     return Request(root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None)
+
+
+def _has_x87(block: Block, code: bytes) -> bool:
+    """Whether an instruction of a block, whose bytes are `code`, is one of the x87's."""
+    start = block.addresses[0]
+    return _X87.search(code) is not None and any(is_x87(code[at - start :]) for at in block.addresses)
 
 
 def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterator[tuple[int, bytes]]:
@@ -64,24 +68,8 @@ def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterato
     yield from sorted(parted.items())
 
 
-def _tables(code: SpaceCode, block: Block) -> Iterator[tuple[int, Table]]:
-    """The jump table of an indirect jump at the end of a block: its address, and those of its words (number, target)
-    that were jumped to.
-    """
-    from aiopyvm.isa.decode import MAX_LENGTH, decode
-    from aiopyvm.isa.insn import Memory
-
-    last = block.addresses[-1]
-    try:
-        insn = decode(bytes(code.space.view[last : min(last + MAX_LENGTH, 1 << 32)]))
-    except (DecodeFault, NeedMore):
-        return
-    for operand in insn.operands:
-        if isinstance(operand, Memory) and insn.row.name == "jmp" and operand.base < 0 and operand.scale == 4:
-            yield operand.displacement, tuple(_words(code, operand.displacement))
-
-
 def _words(code: SpaceCode, table: int) -> Iterator[tuple[int, int]]:
+    """The words of the jump table at an address that were jumped to: number, target."""
     space = code.space
     if table & 3:
         return

@@ -13,16 +13,15 @@ Everything here is a function of plain data (`Request`), so that it can be done 
 from __future__ import annotations
 
 import enum
-import json
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from aiopyvm.engine.native.layout import CHECKED
 from aiopyvm.engine.native.lower_host import is_host
-from aiopyvm.engine.native.regionx87 import FIELDS, Stack, Use, begun_with, is_x87, use
+from aiopyvm.engine.native.regionplan import Blocks, Request, Stack, is_x87
+from aiopyvm.engine.native.regionx87 import FIELDS, Use, begun_with, use
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
@@ -32,7 +31,6 @@ from aiopyvm.isa.insn import Insn, Memory
 from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
 from aiopyvm.isa.trace import Tracer, trace
 
-MOST_INSTRUCTIONS: Final = 400  # after which a region takes no more nodes
 MOST_CALLS: Final = 4  # that a context has
 MOST_COPIES: Final = 8  # of a loop of one node
 UNROLLED: Final = 40  # instructions of all copies of a loop
@@ -45,37 +43,7 @@ _WIDTHS: Final = frozenset((8, 16, 32, 64, 128, 256))  # bits of an access
 _PLAIN_X87: Final = frozenset({*FLOAT_OPS, "fexc", "getfp", "setfp", "helper"})
 _WIDTHS_X87: Final = _WIDTHS | {80}
 
-Table = tuple[tuple[int, int], ...]  # words of a jump table: number, target
 Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a region is made from: `blocks` are runs of executed code, `tables` words of jump tables by address;
-    `stack` is the x87 stack it is entered with, where it may have x87 instructions.
-    """
-
-    root: int
-    blocks: tuple[tuple[int, bytes], ...]
-    tables: tuple[tuple[int, Table], ...] = ()
-    limit: int = MOST_INSTRUCTIONS
-    memory: str = CHECKED
-    stack: Stack | None = None
-
-    def to_text(self) -> str:
-        """The request as JSON."""
-        blocks = [[address, code.hex()] for address, code in self.blocks]
-        rest = {"tables": self.tables, "limit": self.limit, "memory": self.memory, "stack": self.stack}
-        return json.dumps({"root": self.root, "blocks": blocks, **rest})
-
-    @classmethod
-    def from_text(cls, text: str) -> Request:
-        """The request that `to_text` wrote."""
-        data = json.loads(text)
-        blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
-        tables = tuple((address, tuple((n, word) for n, word in words)) for address, words in data["tables"])
-        stack = (data["stack"][0], data["stack"][1]) if data["stack"] else None
-        return cls(data["root"], blocks, tables, data["limit"], data["memory"], stack)
 
 
 class Flow(enum.Enum):
@@ -134,32 +102,16 @@ class Node:
         return (way for way in ways if isinstance(way, Node))
 
 
-class Code:
-    """The bytes of a request, by address."""
-
-    def __init__(self, blocks: Iterable[tuple[int, bytes]]) -> None:
-        self._starts: list[int] = []
-        self._runs: list[bytes] = []
-        for start, code in sorted(blocks):
-            if self._starts and start <= (end := self._starts[-1] + len(self._runs[-1])):
-                self._runs[-1] += code[end - start :]
-            else:
-                self._starts.append(start)
-                self._runs.append(code)
-
-    def read(self, address: int, length: int) -> bytes:
-        """The bytes at `address`, as far as they are there in one run."""
-        index = bisect_right(self._starts, address) - 1
-        offset = address - self._starts[index]
-        return self._runs[index][offset : offset + length]
+class Code(Blocks):
+    """The bytes of a request, by address, and their instructions."""
 
     def insn(self, address: int) -> Insn | None:
         """The instruction at `address`, if all of it is there."""
-        index = bisect_right(self._starts, address) - 1
+        index = bisect_right(self.starts, address) - 1
         if index < 0:
             return None
-        offset = address - self._starts[index]
-        code = self._runs[index][offset : offset + MAX_LENGTH]
+        offset = address - self.starts[index]
+        code = self.runs[index][offset : offset + MAX_LENGTH]
         if not code:
             return None
         try:
@@ -503,4 +455,4 @@ class Graph:
             node.longest = len(node.insns) + max(ways, default=0)
 
 
-__all__ = ["MOST_INSTRUCTIONS", "Flow", "Graph", "Node", "Request", "nature", "repeated"]
+__all__ = ["Flow", "Graph", "Node", "nature", "repeated"]

@@ -22,9 +22,10 @@ from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionfile import table_of
 from aiopyvm.engine.native.regionfloat import Floats
 from aiopyvm.engine.native.regionops import Operations
-from aiopyvm.engine.native.regions import Flow, Graph, Node, Request, repeated
+from aiopyvm.engine.native.regionplan import Request, is_x87
+from aiopyvm.engine.native.regions import Flow, Graph, Node, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
-from aiopyvm.engine.native.regionx87 import begun_with, forget, is_x87
+from aiopyvm.engine.native.regionx87 import begun_with, forget
 from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.isa.state import GPR32

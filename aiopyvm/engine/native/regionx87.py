@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiopyvm.engine.native.lower_float import HAS_X87
+from aiopyvm.engine.native.regionplan import Stack
 from aiopyvm.engine.native.regionstatus import faults_on_stack
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.ir.ops import FLOAT_OPS
 from aiopyvm.ir.types import I8
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.trace import Tracer
-
-Stack = tuple[int, int]  # TOP, and the registers in use (`fvalid`)
 
 FIELDS: Final = frozenset(("fsw", "fip", "ftop", "fvalid"))  # what a region keeps, beside the registers
 _ARITHMETIC: Final = ("add", "sub", "subr", "mul", "div", "divr")
@@ -35,7 +34,6 @@ _HELPERS: Final = frozenset(f"f{name}_m{size}fp" for name in (*_ARITHMETIC, "com
     "fxtract_significand",
     "fxtract_exponent",
 }
-_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +43,6 @@ class Use:
     after: Stack
     read: frozenset[int]
     written: frozenset[int]
-
-
-def opcode_at(code: bytes) -> int:
-    """Where an instruction's opcode is, behind its prefixes."""
-    return next((at for at, byte in enumerate(code) if byte not in _PREFIXES), 0)
-
-
-def is_x87(code: bytes) -> bool:
-    """Whether an instruction's opcode is one of D8 to DF."""
-    return bool(code) and 0xD8 <= code[opcode_at(code)] <= 0xDF
 
 
 def forget(tracer: Tracer, insn: Insn) -> None:
@@ -95,4 +83,4 @@ def _is_known(op: Value) -> bool:
     return op.op not in ("when", "fault") and (op.op != "helper" or op.attr.name in _HELPERS)
 
 
-__all__ = ["FIELDS", "IN_REGIONS", "Stack", "Use", "begun_with", "forget", "is_x87", "opcode_at", "use"]
+__all__ = ["FIELDS", "IN_REGIONS", "Use", "begun_with", "forget", "use"]

@@ -265,6 +265,12 @@ class SpaceCode:
                 found.update(b for b in known.get(line, ()) if b.addresses[0] < end and address < b.end)
         return found
 
+    def blocks_at(self, address: int) -> list[Block]:
+        """The live blocks that have the byte at `address`."""
+        line = address >> LINE_SHIFT
+        found = (*self._lines.get(line, ()), *self._base.lines.get(line, ()))
+        return [block for block in found if block.addresses[0] <= address < block.end]
+
     def _track(self, block: Block) -> None:
         start = block.addresses[0]
         self.space.track_code(start, block.end - start)
