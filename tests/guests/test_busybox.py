@@ -120,7 +120,8 @@ def _applets() -> list[str]:
 
 
 async def _machine(program: bytes) -> VM:
-    vm = VM(root={"bin": {"busybox": program}, "work": FILES, "tmp": {}}, cwd="/work", env={"PATH": "/bin"})
+    root = {"bin": {"busybox": program}, "work": FILES, "tmp": {}}
+    vm = VM(root=root, cwd="/work", env={"PATH": "/bin"}, clock="virtual")  # a busy host ends no sleep too early
     for applet in _applets():
         await vm.path(f"/bin/{applet}").symlink_to("busybox")
     return vm
