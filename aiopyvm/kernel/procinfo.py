@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
+from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
 from aiopyvm.mem.layout import TASK_SIZE
 
@@ -54,10 +55,12 @@ def _meminfo(ctx: FsContext, _: Process | None) -> bytes:
 
 def _cpuinfo(ctx: FsContext, _: Process | None) -> bytes:
     return (
-        b"processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 5\nmodel name\t: Pentium II\n"
-        b"stepping\t: 2\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 2\nwp\t\t: yes\n"
-        b"flags\t\t: fpu tsc cx8 cmov\nclflush size\t: 32\n\n"
-    )
+        b"processor\t: 0\nvendor_id\t: %s\ncpu family\t: %d\nmodel\t\t: %d\nmodel name\t: %s\nstepping\t: %d\n"
+        b"fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %d\nwp\t\t: yes\nflags\t\t: %s\nclflush size\t: %d\n\n"
+    ) % (
+        cpuid.VENDOR, cpuid.FAMILY, cpuid.MODEL, cpuid.BRAND, cpuid.STEPPING, cpuid.LAST,
+        " ".join(cpuid.ANNOUNCED).encode(), cpuid.LINE,
+    )  # fmt: skip
 
 
 def _version(ctx: FsContext, _: Process | None) -> bytes:

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
+from aiopyvm.isa.cpuid import hwcap
 from aiopyvm.loader.image import Loaded
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
 from aiopyvm.mem.space import AddressSpace
 
 STACK_TOP: Final = TASK_SIZE
-HWCAP: Final = 1 << 0 | 1 << 4 | 1 << 8 | 1 << 15  # CPUID.1:EDX: FPU, TSC, CX8, CMOV
+HWCAP: Final = hwcap()
 _MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN, with its NUL
 _ARG_MAX: Final = 131072
 _STACK_LIMIT: Final = 8 << 20  # _STK_LIM

@@ -37,9 +37,10 @@ def both(code: bytes, prepare: object = None, **registers: int) -> int:
     return native.statistics()["instructions_evaluated"] + native.statistics()["instructions_python"]
 
 
-@pytest.mark.parametrize("leaf", [0, 1, 2, 3, 7, 0x80000000, 0xFFFFFFFF])
-def test_cpuid(leaf: int) -> None:
-    assert both(b"\x0f\xa2", eax=leaf) == 0
+@pytest.mark.parametrize("subleaf", [0, 1])
+@pytest.mark.parametrize("leaf", [*range(9), *range(0x80000000, 0x8000000A), 0xFFFFFFFF])
+def test_cpuid(leaf: int, subleaf: int) -> None:
+    assert both(b"\x0f\xa2", eax=leaf, ecx=subleaf) == 0
 
 
 @pytest.mark.parametrize("code", ["8ee8", "8ee0", "8ed8", "8ec0", "8ed0", "0f02d8", "0f03d8", "0f00e0", "0f00e8"])

@@ -80,14 +80,18 @@ def run(machine: Machine, code: str, **values: int) -> State:
 
 def test_cpuid_tells_what_there_is(machine: Machine) -> None:
     state = run(machine, "0fa2")
-    assert state.regs[0] == 2
+    assert state.regs[0] == 7
     assert struct.pack("<III", state.regs[3], state.regs[2], state.regs[1]) == b"GenuineIntel"
     state = run(machine, "0fa2", eax=1)
     assert state.regs[0] == 0x652
-    features = state.regs[2]
-    assert features == 1 << 0 | 1 << 4 | 1 << 8 | 1 << 15 | 1 << 19  # FPU TSC CX8 CMOV CLFSH
-    assert state.regs[1] == 0
-    assert run(machine, "0fa2", eax=0x80000000).regs[0] < 0x80000000  # no extended leaves
+    assert state.regs[2] == 1 << 0 | 1 << 4 | 1 << 8 | 1 << 15 | 1 << 19  # FPU TSC CX8 CMOV CLFSH
+    assert state.regs[1] == 1 << 22 | 1 << 23 | 1 << 30  # MOVBE POPCNT RDRAND
+    assert run(machine, "0fa2", eax=7).regs[3] == 0x18C0108  # BMI1 BMI2 RDSEED ADX CLFLUSHOPT CLWB
+    assert run(machine, "0fa2", eax=7, ecx=1).regs[3] == 0
+    assert run(machine, "0fa2", eax=0x80000000).regs[0] == 0x80000008
+    leaves = [run(machine, "0fa2", eax=0x80000002 + n).regs for n in range(3)]
+    name = b"".join(struct.pack("<IIII", leaf[0], leaf[3], leaf[1], leaf[2]) for leaf in leaves)
+    assert name.rstrip(b"\0") == b"aiopyvm IA-32 processor"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class Lowering:
     def _op_helper(self, op: Value) -> None:
         match op.attr.name:
             case "cpuid_registers":
-                self._names[op] = cpuid_text(self.text, self.name(op.args[0]))
+                self._names[op] = cpuid_text(self.text, self.name(op.args[0]), self.name(op.args[1]))
             case name if name in HOST:
                 self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
             case "segment_descriptor":

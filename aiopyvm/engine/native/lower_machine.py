@@ -11,20 +11,28 @@ from typing import Final
 
 from aiopyvm.engine.native.layout import CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text
-from aiopyvm.isa.insns.system import LAST_LEAF, cpuid_registers
+from aiopyvm.isa import cpuid
+from aiopyvm.isa.insns.system import cpuid_registers
 from aiopyvm.isa.segments import FIXED, GRANULAR, LIMIT_BITS, LOCAL, SHOWN
 from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, Descriptor
 
 _WHOLE: Final = 0xFFFFFFFF
 
 
-def cpuid_text(text: Text, leaf: str) -> str:
-    """`cpuid_registers` (i128) of a leaf (i32)."""
-    answer = str(cpuid_registers.function(LAST_LEAF))
-    for number in range(LAST_LEAF):
-        same = text.value(f"icmp eq i32 {leaf}, {number}")
-        answer = text.value(f"select i1 {same}, i128 {cpuid_registers.function(number)}, i128 {answer}")
+def cpuid_text(text: Text, leaf: str, subleaf: str) -> str:
+    """`cpuid_registers` (i128) of a leaf and a subleaf (i32)."""
+    shared = text.value(f"icmp eq i32 {subleaf}, 0")
+    last = text.value(f"select i1 {shared}, i128 {_registers(cpuid.LAST)}, i128 0")
+    answer = last
+    for number in cpuid.LEAVES:
+        if number != cpuid.LAST:
+            same = text.value(f"icmp eq i32 {leaf}, {number}")
+            answer = text.value(f"select i1 {same}, i128 {_registers(number)}, i128 {answer}")
     return answer
+
+
+def _registers(leaf: int) -> int:
+    return cpuid_registers.function(leaf, 0)
 
 
 def descriptor_text(text: Text, selector: str) -> str:

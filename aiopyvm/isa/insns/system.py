@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.ir.helpers import helper
 from aiopyvm.ir.types import I32, I64, I128
+from aiopyvm.isa import cpuid as leaves
 from aiopyvm.isa.places import Destination, MemoryPlace, RegisterPlace, Source
 from aiopyvm.isa.spec import form, forms, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 
 if TYPE_CHECKING:
     from aiopyvm.isa.trace import Tracer
-
-# CPUID leaf 1: EAX is type, family, model, stepping; EBX bits 8-15 the line that CLFLUSH flushes, in units of 8 bytes.
-_SIGNATURE: Final = 0x652
-_LINE: Final = 8 << 8
-_FPU, _TSC, _CX8, _CMOV, _CLFSH = 1 << 0, 1 << 4, 1 << 8, 1 << 15, 1 << 19
-_VENDOR: Final = b"GenuineIntel"
-_CACHES: Final = (0x03020101, 0, 0, 0x0C040843)  # leaf 2: TLBs, 16 + 16 KiB first-level, 512 KiB second-level cache
 
 # What Linux puts in place of the tables' addresses and of CR0 (arch/x86/kernel/umip.c).
 _GDT_BASE: Final = 0xFFFE0000
@@ -31,23 +25,10 @@ _CR0: Final = 0x80050033
 _TASK_REGISTER: Final = 0x40
 
 
-LAST_LEAF: Final = 2
-
-
-def cpuid_leaf(leaf: int) -> tuple[int, int, int, int]:
-    """EAX, EBX, ECX, EDX of a CPUID leaf; one above the last gives the last (Intel SDM vol. 2A, CPUID)."""
-    if leaf == 0:
-        b, d, c = (int.from_bytes(_VENDOR[at : at + 4], "little") for at in (0, 4, 8))
-        return LAST_LEAF, b, c, d
-    if leaf == 1:
-        return _SIGNATURE, _LINE, 0, _FPU | _TSC | _CX8 | _CMOV | _CLFSH
-    return _CACHES
-
-
 @helper()
-def cpuid_registers(leaf: int) -> int:
+def cpuid_registers(leaf: int, subleaf: int) -> int:
     """EAX, EBX, ECX, EDX of a CPUID leaf as one i128, lowest first."""
-    return sum(value << 32 * n for n, value in enumerate(cpuid_leaf(leaf)))
+    return sum(value << 32 * n for n, value in enumerate(leaves.cpuid(leaf, subleaf)))
 
 
 @helper(machine=True)
@@ -65,8 +46,8 @@ def time_stamp(core: Any) -> int:
 @insn("cpuid", source="Intel SDM vol. 2A, CPUID")
 @form("0F A2")
 def cpuid(b: Tracer) -> None:
-    """EAX EBX ECX EDX := what leaf EAX tells of the processor."""
-    answer = b.helper(cpuid_registers, I128, b.get("eax"))
+    """EAX EBX ECX EDX := what leaf EAX, subleaf ECX, tells of the processor."""
+    answer = b.helper(cpuid_registers, I128, b.get("eax"), b.get("ecx"))
     for n, name in enumerate(("eax", "ebx", "ecx", "edx")):
         b.set(name, (answer >> 32 * n).trunc(32) if n else answer.trunc(32))
 
