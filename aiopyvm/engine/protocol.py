@@ -91,6 +91,31 @@ class Engine(Protocol):
         ...
 
 
+class Seat(Protocol):
+    """One core, in generated code alone, as long as a guest does nothing but call the system.
+
+    Between `begin` and `end` only a kernel's code runs on this thread, and no other seat or run of the engine. The
+    state and the count are exact whenever `enter` has returned.
+    """
+
+    exit: Exit | None
+
+    def begin(self, *, again: bool) -> bool:
+        """Prepare for entries; False: `run` has to execute the core, and there is nothing to `end`.
+
+        `again`: nothing but Python code has run on this thread since a seat of this engine was prepared last."""
+        ...
+
+    def enter(self, budget: int) -> bool:
+        """Execute at most `budget` (>= 1) instructions; True: the last one was a system call. Else `exit` is what there
+        is to handle; None: `run` has to go on, or the budget is spent."""
+        ...
+
+    def end(self, done: int) -> None:
+        """No entries follow; `done` instructions were executed."""
+        ...
+
+
 class Launcher(Engine, Protocol):
     """An engine whose generated code runs without the GIL; see the module's docstring."""
 
@@ -119,4 +144,12 @@ class Launcher(Engine, Protocol):
         """After `enter` has returned for `core`: make its state and instruction count exact, and say why it came back.
 
         PAUSE: for a reason that is the engine's own. Does not enter generated code."""
+        ...
+
+
+class Seater(Launcher, Protocol):
+    """A launcher that also has seats."""
+
+    def seat(self, core: Core) -> Seat:
+        """Return a seat for `core`, to be kept as long as that is used."""
         ...

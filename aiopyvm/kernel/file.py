@@ -9,7 +9,7 @@ for each that goes; the last one closes it, once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.mem.backing import Backing
     from aiopyvm.mem.space import AddressSpace
+
+
+UNKNOWN: Final = -1  # of `pull` and `push`: nothing was done
+LATER: Final = -2  # nothing can be done yet
 
 
 class Unfinished(Errno):
@@ -147,16 +151,14 @@ class File:
     def pull(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `read`, into memory: store bytes at `address`, at most `n`; return how many (0: the end of file).
 
-        Where it returns -1, or raises Errno or MemoryFault, nothing was done, and `read` is to be asked.
+        Where it returns LATER, for EAGAIN, or UNKNOWN, or raises Errno or MemoryFault, nothing was done; after all but
+        the first `read` is to be asked.
         """
-        return -1
+        return UNKNOWN
 
     def push(self, memory: AddressSpace, address: int, n: int) -> int:
-        """As `write`, out of memory: take all `n` bytes at `address`, and return `n`.
-
-        Where it returns -1, or raises Errno or MemoryFault, nothing was done, and `write` is to be asked.
-        """
-        return -1
+        """As `write`, out of memory: take all `n` bytes at `address`, and return `n`; else as `pull`."""
+        return UNKNOWN
 
     def pread(self, n: int, offset: int) -> bytes:
         """Like `read` at `offset`; the position stays. Raises Errno(ESPIPE) where there is no position."""

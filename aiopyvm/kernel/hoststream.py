@@ -19,7 +19,7 @@ from aiopyvm.abi.errno import EAGAIN, EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFIFO, Stat
-from aiopyvm.kernel.file import File
+from aiopyvm.kernel.file import UNKNOWN, File
 from aiopyvm.kernel.pipe import PAGE, PIPE_BUF, Pipe, PipeEnd
 from aiopyvm.kernel.wait import WaitQueue
 
@@ -91,7 +91,7 @@ class BytesInput(Stream):
         if n:
             room = memory.room(address, n)
             if room is None:
-                return -1
+                return UNKNOWN
             room[:] = self._view[start : start + n]
             self._at = start + n
         return n
@@ -252,13 +252,13 @@ class MeteredEnd(PipeEnd):
         pipe, meter = self.pipe, self.meter
         if meter is None:
             return super().push(memory, address, n)
-        if not n or not pipe.readers or self.elastic is not None:
-            return -1
+        if not n or not pipe.readers or self.elastic is not None or meter.allow(n) < n:
+            return UNKNOWN
         data = memory.read(address, n)
-        if meter.allow(n) < n or pipe.put(data) < 0:
-            return -1
-        meter.wrote(data)
-        return n
+        taken = pipe.put(data)
+        if taken > 0:
+            meter.wrote(data)
+        return taken
 
     def write(self, data: bytes | memoryview) -> int:
         """Take bytes, as many as the meter allows. Raises Errno: EPIPE, EAGAIN, ENOMEM."""

@@ -198,9 +198,7 @@ class Kernel:
         """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data` (`whole`: with
         all of them); return how many, 0 where it does not, or it is stopped, or its memory cannot take them now."""
         wait = thread.wait
-        if wait is None or wait.room is None or not self.hands_over or self.away:
-            return 0
-        if self.strace is not None or thread.process.stop_signal:
+        if wait is None or wait.room is None or not self._serves(thread):
             return 0
         address, room = wait.room
         n = len(data)
@@ -212,13 +210,36 @@ class Kernel:
             thread.memory.write(address, data)
         except MemoryFault:
             return 0  # the call finds out again
-        self.syscalls.finish(thread, n)
-        thread.wait = None  # a wait for bytes alone has no deadline
+        self._finish(thread, wait, n)
+        return n
+
+    def take_over(self, thread: Thread) -> bool:
+        """Finish the call of `thread`, should it wait to write, and be able to write all now; False where it does not,
+        or cannot, or it is stopped."""
+        wait = thread.wait
+        if wait is None or (source := wait.source) is None or not self._serves(thread):
+            return False
+        file, address, n = source
+        try:
+            if not file.refs or file.push(thread.memory, address, n) < n:
+                return False
+        except (Errno, MemoryFault):
+            return False
+        self._finish(thread, wait, n)
+        return True
+
+    def _serves(self, thread: Thread) -> bool:
+        """Others may finish the calls of `thread`."""
+        return self.hands_over and not self.away and self.strace is None and not thread.process.stop_signal
+
+    def _finish(self, thread: Thread, wait: Wait, result: int) -> None:
+        """End the wait and the call of `thread`: it has neither a deadline nor anything to do."""
+        self.syscalls.finish(thread, result)
+        thread.wait = None
         for queue in wait.queues:
             del queue.threads[thread]
         thread.state = RUNNABLE
         self.on_runnable(thread)
-        return n
 
     def unpark(self, thread: Thread, cause: Cause) -> None:
         """End the wait of a parked thread; it is RUNNABLE, or STOPPED while its process is."""

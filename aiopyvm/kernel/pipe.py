@@ -16,7 +16,7 @@ from aiopyvm.abi.errno import EAGAIN, EBUSY, EINVAL, ENOMEM, ENXIO, EPERM, EPIPE
 from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFIFO, Stat
-from aiopyvm.kernel.file import File
+from aiopyvm.kernel.file import LATER, UNKNOWN, File
 from aiopyvm.kernel.ports import Budget
 from aiopyvm.kernel.wait import WaitQueue
 
@@ -165,7 +165,8 @@ class Pipe:
         return self._keep(data)
 
     def put(self, data: bytes | memoryview) -> int:
-        """Take all of `data`, and return how many bytes these are; -1, and nothing is taken, where it has no room.
+        """Take all of `data`, and return how many bytes these are; UNKNOWN, and nothing is taken, where it has no room
+        for all, LATER where it has none at all.
 
         Raises Errno(ENOMEM) when the budget refuses; nothing is taken then.
         """
@@ -174,8 +175,8 @@ class Pipe:
         if queue.threads and not self.size and queue.hand_over(data, whole=True):
             return n
         free = (self.slots - self._used) * PAGE
-        if n > free and n > free + self._mergeable(n):
-            return -1
+        if n > free and n > (free := free + self._mergeable(n)):
+            return UNKNOWN if free > 0 else LATER
         return self._keep(data)
 
     def take(self, room: memoryview) -> None:
@@ -193,7 +194,7 @@ class Pipe:
         self.size -= n
         if self._budget is not None:
             self._budget.charge(-n)
-        if was_full and not self.full:
+        if was_full and not self.full and not self.write_queue.take_over():
             self.write_queue.wake()
 
     def _keep_rest(self, data: bytes | memoryview) -> int:
@@ -297,6 +298,9 @@ class PipeEnd(File):
         self._reader = access in (O_RDONLY, O_RDWR)
         self._writer = access in (O_WRONLY, O_RDWR)
         self.name = b"pipe:[%d]" % pipe.number
+        self._queues: tuple[WaitQueue, ...] = (pipe.read_queue,) if self._reader else (pipe.write_queue,)
+        if self._reader and self._writer:
+            self._queues = (pipe.read_queue, pipe.write_queue)
         self._writers_at_open = -1 if pipe.writers else pipe.opened_writers
         if fifo is not None:
             fifo.opened()
@@ -327,11 +331,13 @@ class PipeEnd(File):
         """As `lend`, into memory."""
         pipe = self.pipe
         size = pipe.size
-        if not size or not n:
-            return -1
+        if not size:
+            return LATER if n and pipe.writers else 0
+        if not n:
+            return 0
         room = memory.room(address, n if n < size else size)
         if room is None:
-            return -1
+            return UNKNOWN
         pipe.take(room)
         return len(room)
 
@@ -342,7 +348,7 @@ class PipeEnd(File):
     def push(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `borrow`, out of memory."""
         pipe = self.pipe
-        return pipe.put(memory.glance(address, n)) if n and pipe.readers else -1
+        return pipe.put(memory.glance(address, n)) if n and pipe.readers else UNKNOWN
 
     def borrow(self, data: bytes | memoryview) -> int:
         """As `write`, which keeps none of it."""
@@ -362,10 +368,7 @@ class PipeEnd(File):
 
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """Return the queue of this end's side, or both."""
-        pipe = self.pipe
-        if self._reader and self._writer:
-            return (pipe.read_queue, pipe.write_queue)
-        return (pipe.read_queue,) if self._reader else (pipe.write_queue,)
+        return self._queues
 
     def available(self) -> int:
         """Return the bytes held."""

@@ -43,6 +43,7 @@ class Wait:
     """
 
     room: tuple[int, int] | None = None  # see FileWait
+    source: tuple[File, int, int] | None = None
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class FileWait(Wait):
     """What a thread waits for that cannot read or write `file` yet: the events of poll(2) that `queues` are woken for.
 
     `room` tells that the call does nothing more than to read up to so many bytes to an address, (address, bytes): who
-    has them may finish it (`WaitQueue.hand_over`).
+    has them may finish it (`WaitQueue.hand_over`). `source` tells that it does nothing more than to write all that is
+    in memory there, (file, address, bytes): who makes room may finish it (`WaitQueue.take_over`).
     """
 
     deadline = None
@@ -78,11 +80,19 @@ class FileWait(Wait):
     signals = 0
     uninterruptible = False
 
-    def __init__(self, file: File, events: int, reason: str, room: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        file: File,
+        events: int,
+        reason: str,
+        room: tuple[int, int] | None = None,
+        source: tuple[File, int, int] | None = None,
+    ) -> None:
         self.file = file
         self.queues = file.queues(events)
         self.reason = reason
         self.room = room
+        self.source = source
 
     @property
     def words(self) -> str:
@@ -175,3 +185,10 @@ class WaitQueue:
             return 0
         (thread,) = self.threads
         return thread.kernel.hand_over(thread, data, whole)
+
+    def take_over(self) -> bool:
+        """Finish the write(2) for whose room the only one that waits here waits; False where there is no such one."""
+        if len(self.threads) != 1 or self.listeners:
+            return False
+        (thread,) = self.threads
+        return thread.kernel.take_over(thread)

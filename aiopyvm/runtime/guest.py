@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
@@ -25,7 +25,7 @@ from aiopyvm.runtime.passage import Passage
 from aiopyvm.runtime.slices import LONGEST_METERED, rest_of_quantum, shorten, slice_length
 
 if TYPE_CHECKING:
-    from aiopyvm.engine.protocol import Core, Exit
+    from aiopyvm.engine.protocol import Core, Engine, Exit, Seater
     from aiopyvm.runtime.flights import Flight
     from aiopyvm.runtime.run import Run
 
@@ -62,6 +62,7 @@ class Guest:
         "reach",
         "rest",
         "run",
+        "seat",
         "send",
         "thread",
         "until_ns",
@@ -79,6 +80,8 @@ class Guest:
         self.away = False  # it flies or waits for a worker
         self.until_ns = 0  # the present step's
         self.rest: int | None = None  # what is left of a slice that has begun without the coroutine (brief.py)
+        launcher = run.launcher
+        self.seat = launcher.seat(thread.core) if launcher is not None and has_seats(launcher) else None
         self.passage = None if run.ordered else Passage(self)
         self._coroutine = run_thread(self)
         next(self._coroutine)  # up to the first step
@@ -92,6 +95,11 @@ class Guest:
         """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold."""
         fitting = instructions * CHUNK_NS // (ns or 1)
         self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, most))
+
+
+def has_seats(engine: Engine) -> TypeGuard[Seater]:
+    """The engine has seats (engine/protocol.py)."""
+    return hasattr(engine, "seat")
 
 
 def run_thread(guest: Guest) -> Generator[int, int, None]:

@@ -20,6 +20,7 @@ from aiopyvm.runtime import guest as guests
 from aiopyvm.runtime.guest import Guest
 from aiopyvm.runtime.limits import SECOND_NS, Account, Limits
 from aiopyvm.runtime.result import Reason, Result
+from aiopyvm.runtime.slices import longest_slice
 from aiopyvm.runtime.verdict import result_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Run:
         self.guest_time = guest_time  # ns
         self.engine = engine
         self.quantum = quantum
+        self.longest_slice = longest_slice(quantum)
         self.weight = weight
         self.clock = clock
         self.bounded = any(account.limit is not None for account in instructions.chain())
@@ -83,6 +85,7 @@ class Run:
         self.virtual_time = 0.0
         self.cost = 0  # virtual instructions: executed ones, and what system calls cost
         self.executed_instructions = 0
+        self._unspent = 0  # of them, what `instructions`, on which there is no limit, does not show yet
         self.busy_ns = 0  # host time spent on its slices that its guest time does not show yet
         self.step_ns = 0  # of it, in the last step
         self.going = True  # its threads may run; False: condemned, ended, or stopped by a debugger
@@ -252,7 +255,7 @@ class Run:
             return None
         guest, advance = self.waiting[0], self.advance
         thread = guest.thread
-        if thread.call is not None or thread.attention or thread.state is not RUNNABLE or guest.flies:
+        if thread.attention or thread.state is not RUNNABLE or guest.flies:
             return None
         if thread.process.metered or (advance is not flights.advance and advance is not guests.advance):
             return None
@@ -338,7 +341,10 @@ class Run:
         """`n` instructions were executed."""
         self.executed_instructions += n
         self.cost += n
-        self.instructions.spend(n)
+        if self.bounded:
+            self.instructions.spend(n)
+        else:
+            self._unspent += n
 
     @property
     def unclocked(self) -> int:
@@ -347,6 +353,9 @@ class Run:
 
     def tick(self) -> None:
         """Let the clock show the cost so far."""
+        if self._unspent:
+            self.instructions.spend(self._unspent)
+            self._unspent = 0
         ns = self.cost - self._clocked
         self._clocked = self.cost
         clock = self.clock

@@ -96,12 +96,13 @@ class Scheduler:
     def _next_lane(self, until_ns: int) -> Lane | None:
         """Run brief slices as long as they are next, and return the lane that comes then; None: there is none, or there
         is something else to see to."""
-        lanes = self._lanes
+        lanes, again = self._lanes, False
         while lanes.heap:
             lane = lanes.pop()
             assert lane is not None
-            if not brief_slice(lane, until_ns):
+            if not brief_slice(lane, until_ns, again=again):
                 return lane
+            again = True
             lane.queued = False
             if lane.queue.heap:
                 self._queue(lane)

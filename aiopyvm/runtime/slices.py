@@ -29,6 +29,11 @@ def slice_length(run: Run, process: Process) -> int:
     return longest if real and not run.has_company else shorten(run, longest)
 
 
+def longest_slice(quantum: int) -> int:
+    """The cost of a slice on the host's clock where no CPU time is metered and nobody else could be chosen."""
+    return max(quantum, LONGEST // quantum * quantum)
+
+
 def shorten(run: Run, left: int) -> int:
     """How much of `left`, which is more than a quantum, is left of the present slice.
 

@@ -18,7 +18,7 @@ from aiopyvm.isa.state import CpuState
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
-from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
+from aiopyvm.kernel.wait import Call, Cause, FileWait, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.index import FAMILY
 from aiopyvm.syscalls.spec import TABLE, Syscall
@@ -64,6 +64,8 @@ class Dispatcher:
             except Exception as error:
                 self._failed(t, Call(number, args, row.name), row, error)
                 return CALL_COST
+            if isinstance(n, FileWait):
+                return self._begin_to_wait(t, Call(number, args, row.name), row, n)
             if n >= 0:
                 cpu.eax = n
                 t.system_ns += (cost := CALL_COST + (n >> MOVED_SHIFT))
@@ -85,6 +87,18 @@ class Dispatcher:
             t.set_mask(call.saved_mask)
         t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
         return cost
+
+    def _begin_to_wait(self, t: Thread, call: Call, row: Syscall, wait: FileWait) -> int:
+        """As `enter`, of a call that waits and has not been to its handler."""
+        t.call = call
+        t.moved = 0
+        call.values = row.decode(t, call.args)
+        call.files = {call.values[0]: wait.file}
+        if t.pending_bits():
+            return self._go_on(t, call, row, wait)
+        t.kernel.park(t, wait)
+        t.system_ns += CALL_COST
+        return CALL_COST
 
     def _traced(self, t: Thread, call: Call, row: Syscall, show: Callable[[Thread, str], None]) -> int | Wait:
         """Call the handler for the first time; before, keep what its arguments point to, for the line at its end."""

@@ -11,9 +11,10 @@ from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
+from aiopyvm.syscalls.atonce import PIECE, READABLE, WRITABLE
 from aiopyvm.syscalls.spec import I32, I64, U32, Fd, InOut, Size, syscall
 from aiopyvm.syscalls.steps import call_of
-from aiopyvm.syscalls.transfer import PIECE, READABLE, WRITABLE, open_file, pass_on, writer
+from aiopyvm.syscalls.transfer import open_file, pass_on, writer
 
 
 def _transfer(t: Thread, source: File, start: int, target: File, put: Callable[[bytes], int], count: int) -> int | Wait:

@@ -15,9 +15,6 @@ from aiopyvm.abi.fcntl import (
     O_ACCMODE,
     O_APPEND,
     O_NONBLOCK,
-    O_RDONLY,
-    O_RDWR,
-    O_WRONLY,
 )
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
@@ -28,6 +25,7 @@ from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import FileWait, Wait
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.syscalls.atonce import PIECE, READABLE, WRITABLE, read_at_once, write_at_once
 from aiopyvm.syscalls.spec import (
     I32,
     I64,
@@ -43,13 +41,10 @@ from aiopyvm.syscalls.spec import (
 )
 from aiopyvm.syscalls.steps import PIECE_COST, again, call_of
 
-PIECE = 1 << 16  # bytes copied at once
 STEP = 1 << 20  # bytes moved before others get their turn
 
 Segments = Sequence[tuple[int, int]]  # (address, length)
 
-READABLE = frozenset((O_RDONLY, O_RDWR))
-WRITABLE = frozenset((O_WRONLY, O_RDWR))
 _ANY = frozenset(range(O_ACCMODE + 1))
 
 
@@ -329,25 +324,6 @@ def _need_offset(file: File, offset: int) -> None:
         raise Errno(EINVAL)
     if not file.seekable and type(file).pread is File.pread:
         raise Errno(ESPIPE)
-
-
-# --- at once: what moves from file to memory, or back, as one piece ---------------------------------------------------
-
-
-def read_at_once(t: Thread, fd: int, address: int, count: int) -> int:
-    """read(2) of what is there already; see `Syscall`."""
-    file = t.process.fds.find(fd)
-    if file is None or count > PIECE or file.flags & O_ACCMODE not in READABLE:
-        return -1
-    return file.pull(t.memory, address, count)
-
-
-def write_at_once(t: Thread, fd: int, address: int, count: int) -> int:
-    """write(2) of what there is room for; see `Syscall`."""
-    file = t.process.fds.find(fd)
-    if file is None or count > PIECE or file.flags & O_ACCMODE not in WRITABLE:
-        return -1
-    return file.push(t.memory, address, count)
 
 
 # --- the calls --------------------------------------------------------------------------------------------------------

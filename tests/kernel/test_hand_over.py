@@ -165,3 +165,56 @@ def test_within_one_machine() -> None:
     assert m.call(child, "write", 1, SCRATCH, 5) == 5
     assert m.result(t) == 5
     assert t.memory.read(SCRATCH, 6) == b"\0hello"
+
+
+def _full() -> tuple[Machine, Machine, Thread]:
+    """A pipe that is full, with who reads it and who waits to write 8192 bytes more."""
+    read_end, write_end = make_pipe()
+    reader, writer = Machine(files=(read_end,)), Machine(files=(write_end,))
+    t = writer.thread
+    writer.put(bytes(65536))
+    assert writer.call(t, "write", 0, SCRATCH, 65536) == 65536
+    writer.put(b"more" * 2048)
+    assert writer.call(t, "write", 0, SCRATCH, 8192) is None
+    return reader, writer, t
+
+
+def test_who_makes_room_finishes_the_write_that_waits_for_it() -> None:
+    reader, writer, t = _full()
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 8192) == 8192
+    assert (t.call, t.wait, t.state) == (None, None, RunState.RUNNABLE)
+    assert writer.result(t) == 8192
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 65536) == 65536
+    assert reader.thread.memory.read(SCRATCH + 65536 - 8192, 8192) == b"more" * 2048
+
+
+def test_a_write_that_has_not_room_for_all_goes_on_itself() -> None:
+    reader, writer, t = _full()
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 4096) == 4096
+    assert t.call is not None
+    assert writer.result(t) is None
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 4096) == 4096
+    assert writer.result(t) == 8192
+
+
+@pytest.mark.parametrize("away", ["stopped", "flying", "traced", "of one order"])
+def test_who_is_away_finds_the_room_itself(away: str) -> None:
+    reader, writer, t = _full()
+    kernel = writer.kernel
+    if away == "stopped":
+        writer.process.stop_signal = SIGSTOP
+    kernel.away, kernel.hands_over = away == "flying", away != "of one order"
+    kernel.strace = (lambda thread, line: None) if away == "traced" else None
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 65536) == 65536
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 0) == 0
+    assert t.call is not None
+    writer.process.stop_signal = 0
+    t.state = RunState.RUNNABLE
+    assert writer.result(t) == 8192
+
+
+def test_a_writer_whose_memory_is_gone_finds_out_itself() -> None:
+    reader, writer, t = _full()
+    t.memory.unmap(SCRATCH, SCRATCH_SIZE)
+    assert reader.call(reader.thread, "read", 0, SCRATCH, 65536) == 65536
+    assert writer.result(t) == -errno.EFAULT

@@ -9,6 +9,7 @@ import pytest
 
 from aiopyvm import DEVNULL, VM, Limits, Reason, Runtime, pipe
 from aiopyvm.runtime import brief
+from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.run import Run
 from tests.conftest import GuestPaths
 from tests.runtime.flying import fly
@@ -53,9 +54,9 @@ async def test_coroutines_are_left_alone(guest: GuestPaths, monkeypatch: pytest.
     brief_ones = 0
     slice_ = brief.brief_slice
 
-    def count(*arguments: object) -> bool:
+    def count(lane: Lane, until_ns: int, *, again: bool) -> bool:
         nonlocal brief_ones
-        done = slice_(*arguments)  # type: ignore[arg-type]
+        done = slice_(lane, until_ns, again=again)
         brief_ones += done
         return done
 

@@ -19,8 +19,23 @@ from aiopyvm.engine.native.handlertable import HandlerTable
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
+from aiopyvm.engine.native.seat import Seat
 from aiopyvm.engine.native.snapshot import Snapshots, Store
 from aiopyvm.engine.native.space import SpaceCode
+from aiopyvm.engine.native.transit import (
+    BEGIN,
+    BUDGET,
+    END,
+    HOT,
+    JUMP,
+    LINK,
+    PAUSED,
+    SPENT,
+    STEP,
+    SYSCALL,
+    exit_of,
+    put_off,
+)
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.isa.decode_faults import DecodeFault
@@ -34,8 +49,6 @@ if TYPE_CHECKING:
     from aiopyvm.engine.python.rare import RareModes
     from aiopyvm.mem.space import AddressSpace
 
-_BEGIN: Final = struct.Struct("<Qqq").pack_into  # rec, budget, no access
-_END: Final = struct.Struct("<Qq8x3I").unpack_from  # rec, budget, reason, vector, error_code
 _ACCESS: Final = struct.Struct("<II").unpack_from  # address, access
 _ADDRESS: Final = CONTEXT_OFFSETS["address"]
 UNBOUNDED: Final = 1 << 62
@@ -44,14 +57,6 @@ _CLOSE: Final = 32  # instructions between two that are left to Python: generate
 _DENSE: Final = 64  # so many in a row, and the Python engine goes on for a while: it is long to import and to warm up
 _STRETCH: Final = 1024  # instructions, that while; twice as many each time, up to
 _STRETCHES: Final = 6  # doublings
-_LAYOUT: Final = ("rec", "budget", "address", "access", "reason", "vector", "error_code")
-assert [CONTEXT_OFFSETS[name] for name in _LAYOUT] == [0, 8, 16, 20, 24, 28, 32]
-
-_SPENT: Final = Exit(ExitReason.BUDGET)
-_CALLED: Final = Exit(ExitReason.SYSCALL)
-_PAUSED: Final = Exit(ExitReason.PAUSE)
-_ENDED: Final = Exit(ExitReason.END_OF_CODE)
-_BUDGET, _SYSCALL, _TRAP, _FAULT, _STEP, _LINK, _JUMP, _HOT, _END_OF_CODE = map(int, Left)
 
 
 class NativeEngine:
@@ -119,10 +124,10 @@ class NativeEngine:
         outcome: Exit | int = budget
         while isinstance(outcome, int):
             if outcome <= 0:
-                outcome = _SPENT
+                outcome = SPENT
             elif patience <= 0:
-                outcome = _PAUSED
-            elif core.breakpoints or cpu.mode or (code := self._code(core)) is None:
+                outcome = PAUSED
+            elif core.breakpoints or cpu.mode or (code := self.code_of(core)) is None:
                 outcome = self._elsewhere(core, outcome, patience, first=cpu.instructions == before)
             elif code.stay:
                 mark: int = cpu.instructions
@@ -134,10 +139,19 @@ class NativeEngine:
         self._exits[outcome.reason] += 1
         return outcome
 
+    def seat(self, core: Core) -> Seat:
+        """For guests that make one system call after the other; see `engine.protocol.Seat`."""
+        return Seat(self, core)
+
+    def sat(self, done: int, calls: int) -> None:
+        """Count the instructions that a seat has executed, and its system calls."""
+        self._instructions += done
+        self._left[SYSCALL] += calls
+
     def launch(self, core: Core, budget: int) -> int:
         """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
         generated code cannot go on."""
-        if core.cpu.mode or core.breakpoints or (code := self._code(core)) is None or code.stay:
+        if core.cpu.mode or core.breakpoints or (code := self.code_of(core)) is None or code.stay:
             return 0
         hot = self.hot
         assert hot is not None
@@ -147,10 +161,10 @@ class NativeEngine:
         except (MemoryFault, DecodeFault):
             return 0  # `run` finds out again
         if (protection := core.memory.protection) is not None:
-            self._guard(core.memory)
+            self.guard(core.memory)
             protection.ready()
         code.context.cpu = ctypes.addressof(core.cpu)
-        _BEGIN(code.context, 0, code.arena.base + offset, budget, 0)
+        BEGIN(code.context, 0, code.arena.base + offset, budget, 0)
         self._launched[id(core)] = code, budget, code.generation + code.invalidations, hot.epochs.begin()
         return ctypes.addressof(code.context)
 
@@ -170,29 +184,29 @@ class NativeEngine:
         code, budget, version, token = self._launched.pop(id(core))
         assert self.hot is not None
         self.hot.epochs.end(token)
-        rec, left, reason, vector, error_code = _END(code.context)
+        rec, left, reason, vector, error_code = END(code.context)
         core.cpu.instructions += budget - left
         self._instructions += budget - left
         self._left[reason] += 1
-        exit_ = _exit_of(reason, vector, error_code)
+        exit_ = exit_of(reason, vector, error_code)
         if exit_ is None:
             same = version == code.generation + code.invalidations  # else its record may be another's now
             if left <= 0:
-                exit_ = _SPENT
-                if reason == _HOT and same:
-                    _put_off(code, rec)
+                exit_ = SPENT
+                if reason == HOT and same:
+                    put_off(code, rec)
             else:
-                exit_ = self._landed(core, code, rec, reason) if same else _PAUSED
+                exit_ = self._landed(core, code, rec, reason) if same else PAUSED
         self._exits[exit_.reason] += 1
         return exit_
 
     def _landed(self, core: Core, code: SpaceCode, rec: int, reason: int) -> Exit:
         """Do what generated code lacks; an instruction that is for Python to execute is left to `run`."""
         try:
-            self._supply(core, code, rec, reason)
+            self.supply(core, code, rec, reason)
         except (MemoryFault, DecodeFault) as fault:
             return _fault_exit(fault)
-        return _PAUSED
+        return PAUSED
 
     def _elsewhere(self, core: Core, left: int, patience: int, *, first: bool) -> Exit | int:
         """Let the Python engine execute at most `left` instructions; how many are left where the caller goes on."""
@@ -202,15 +216,15 @@ class NativeEngine:
         self._in_python += done
         if exit_ is not None:
             return exit_
-        return _PAUSED if done >= patience * _WHILE else left - done
+        return PAUSED if done >= patience * _WHILE else left - done
 
     # -- code ----------------------------------------------------------------------------------------------------------
 
-    def _code(self, core: Core) -> SpaceCode | None:
+    def code_of(self, core: Core) -> SpaceCode | None:
         """The code of the core's space; None where the Python engine is to run it, at least for now."""
         key = (self, core.end_of_code)
         code = core.memory.translations.get(key)
-        if code is None:
+        if not isinstance(code, SpaceCode):
             table = self._table or self._ready()
             if table is None or self._runs is None:
                 return None
@@ -226,7 +240,6 @@ class NativeEngine:
             if self.hot is not None:
                 self.hot.attend(code)
             core.memory.translations[key] = code
-        assert isinstance(code, SpaceCode)
         return code
 
     def _ready(self) -> HandlerTable | None:
@@ -278,7 +291,7 @@ class NativeEngine:
         place = ctypes.addressof(context)
         hot.collect(code)
         space = core.memory
-        self._guard(space)
+        self.guard(space)
         token = hot.epochs.begin()
         done: int = cpu.instructions
         try:
@@ -287,33 +300,33 @@ class NativeEngine:
                 patience -= 1
                 if (protection := space.protection) is not None:
                     protection.ready()
-                _BEGIN(context, 0, base + offset, left, 0)
+                BEGIN(context, 0, base + offset, left, 0)
                 run(place)
-                rec, after, reason, vector, error_code = _END(context)
+                rec, after, reason, vector, error_code = END(context)
                 done += left - after
                 cpu.instructions = done
                 left = after
                 counts[reason] += 1
-                if reason == _SYSCALL and on_call is not None:
+                if reason == SYSCALL and on_call is not None:
                     left = on_call()
                     if left <= 0:
-                        return _PAUSED
+                        return PAUSED
                     if core.breakpoints:
                         return left
                     if space.protection is not None:
-                        self._guard(space, python=True)
+                        self.guard(space, python=True)
                     offset = code.enter(cpu.eip)
                     continue
-                if reason == _BUDGET:
+                if reason == BUDGET:
                     return 0
-                exit_ = _exit_of(reason, vector, error_code)
+                exit_ = exit_of(reason, vector, error_code)
                 if exit_ is not None:
                     return exit_
                 if left <= 0:
-                    if reason == _HOT:
-                        _put_off(code, rec)
+                    if reason == HOT:
+                        put_off(code, rec)
                     return 0
-                offset = self._supply(core, code, rec, reason) or self._want_handler(core, code, rec)
+                offset = self.supply(core, code, rec, reason) or self._want_handler(core, code, rec)
                 if not offset:
                     exit_ = self._step(core, code)
                     left -= cpu.instructions - done
@@ -323,24 +336,24 @@ class NativeEngine:
                         return left
                     done = cpu.instructions
                     offset = code.enter(cpu.eip)
-            return _PAUSED
+            return PAUSED
         except (MemoryFault, DecodeFault) as fault:
             return _fault_exit(fault)
         finally:
             hot.epochs.end(token)
 
-    def _supply(self, core: Core, code: SpaceCode, rec: int, reason: int) -> int:
+    def supply(self, core: Core, code: SpaceCode, rec: int, reason: int) -> int:
         """Do what generated code lacks at the record at address `rec`; the offset to go on at, 0 where the instruction
         is for Python to execute. Raises MemoryFault and DecodeFault of the instruction."""
         offset = rec - code.arena.base
-        if reason == _LINK:
+        if reason == LINK:
             return code.follow(offset)
-        if reason == _JUMP:
+        if reason == JUMP:
             return code.jump(core.cpu.eip)
-        if reason == _HOT:
+        if reason == HOT:
             assert self.hot is not None
             return self.hot.promote(code, offset)
-        if reason != _STEP:
+        if reason != STEP:
             raise InternalError(f"generated code came back for reason {reason}")
         if not self._touch(core, code):
             return 0
@@ -358,7 +371,7 @@ class NativeEngine:
                 return rec - code.arena.base
         return 0
 
-    def _guard(self, space: AddressSpace, *, python: bool = False) -> None:
+    def guard(self, space: AddressSpace, *, python: bool = False) -> None:
         """Others have run (`python`: Python code alone): see that the faults of an armed space still come to us."""
         if space.protection is not None and self.hot is not None and self.hot.guards is not None:
             self.hot.guards.ready(space, python=python)
@@ -412,22 +425,6 @@ class NativeEngine:
         code.stay = max(0, code.stay - (core.cpu.instructions - before))
         code.stepped_at = core.cpu.instructions
         return left - stay + outcome if isinstance(outcome, int) else outcome
-
-
-def _exit_of(reason: int, vector: int, error_code: int) -> Exit | None:
-    """The exit that generated code came back for; None where it lacks something."""
-    if reason == _SYSCALL:
-        return _CALLED
-    if reason == _FAULT:
-        return Exit(ExitReason.FAULT, vector, error_code)
-    if reason == _TRAP:
-        return Exit(ExitReason.FAULT, vector, 0)
-    return _ENDED if reason == _END_OF_CODE else None
-
-
-def _put_off(code: SpaceCode, rec: int) -> None:
-    """The counter at address `rec` ran out with the budget: it is at the next pass that this is seen to."""
-    code.arena.set_value(rec - code.arena.base, 1)
 
 
 def _fault_exit(fault: MemoryFault | DecodeFault) -> Exit:

@@ -1,0 +1,39 @@
+"""read(2) and write(2) as one copy between memory and file, tried before their handlers (`Syscall.at_once`).
+
+What always holds: the call is over, with the bytes moved as its result; or it waits, having done nothing; or nothing
+was done, and its handler finds out what there is to do.
+"""
+
+from __future__ import annotations
+
+from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
+from aiopyvm.abi.poll import POLLIN, POLLOUT
+from aiopyvm.kernel.file import LATER, UNKNOWN
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.wait import FileWait
+
+PIECE = 1 << 16  # bytes copied at once
+READABLE = frozenset((O_RDONLY, O_RDWR))
+WRITABLE = frozenset((O_WRONLY, O_RDWR))
+
+
+def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
+    """read(2) of what is there already; see `Syscall`."""
+    file = t.process.fds.find(fd)
+    if file is None or count > PIECE or (flags := file.flags) & O_ACCMODE not in READABLE:
+        return UNKNOWN
+    n = file.pull(t.memory, address, count)
+    if n == LATER and not flags & O_NONBLOCK:
+        return FileWait(file, POLLIN, "to read", (address, count))
+    return n
+
+
+def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
+    """write(2) of what there is room for; see `Syscall`."""
+    file = t.process.fds.find(fd)
+    if file is None or count > PIECE or (flags := file.flags) & O_ACCMODE not in WRITABLE:
+        return UNKNOWN
+    n = file.push(t.memory, address, count)
+    if n == LATER and not flags & O_NONBLOCK:
+        return FileWait(file, POLLOUT, "to write", source=(file, address, count))
+    return n
