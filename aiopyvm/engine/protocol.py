@@ -106,9 +106,9 @@ class Seat(Protocol):
         `again`: nothing but Python code has run on this thread since a seat of this engine was prepared last."""
         ...
 
-    def enter(self, budget: int) -> bool:
-        """Execute at most `budget` (>= 1) instructions; True: the last one was a system call. Else `exit` is what there
-        is to handle; None: `run` has to go on, or the budget is spent."""
+    def enter(self, budget: int) -> int:
+        """Execute at most `budget` (>= 1) instructions; return how many are left behind a system call. Where there was
+        none it is negative, and `exit` is what there is to handle; None: `run` has to go on, or the budget is spent."""
         ...
 
     def end(self, done: int) -> None:

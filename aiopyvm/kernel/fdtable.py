@@ -19,10 +19,10 @@ DEFAULT_LIMIT = 1024
 class FdTable:
     """Descriptors of one process. `limit` is RLIMIT_NOFILE: the first number that cannot be given out."""
 
-    __slots__ = ("_cloexec", "_files", "_free", "limit", "refs", "refused")
+    __slots__ = ("_cloexec", "_free", "files", "limit", "refs", "refused")
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
-        self._files: list[File | None] = []
+        self.files: list[File | None] = []  # by descriptor
         self._cloexec: set[int] = set()
         self._free = 0  # no descriptor below this one is free
         self.limit = limit
@@ -30,23 +30,23 @@ class FdTable:
         self.refused = 0  # how often EMFILE was given
 
     def __len__(self) -> int:
-        return sum(file is not None for file in self._files)
+        return sum(file is not None for file in self.files)
 
     def __iter__(self) -> Iterator[tuple[int, File]]:
-        return iter([(fd, file) for fd, file in enumerate(self._files) if file is not None])
+        return iter([(fd, file) for fd, file in enumerate(self.files) if file is not None])
 
     @property
     def capacity(self) -> int:
         """How many descriptors have room, as Linux's tables grow: 64 or a power of two."""
-        return max(64, 1 << (len(self._files) - 1).bit_length() if self._files else 0)
+        return max(64, 1 << (len(self.files) - 1).bit_length() if self.files else 0)
 
     def find(self, fd: int) -> File | None:
         """Return the open file description of `fd`, None when it is closed."""
-        return self._files[fd] if 0 <= fd < len(self._files) else None
+        return self.files[fd] if 0 <= fd < len(self.files) else None
 
     def get(self, fd: int) -> File:
         """Return the open file description of `fd`. Raises Errno(EBADF), also for O_PATH ones."""
-        file = self._files[fd] if 0 <= fd < len(self._files) else None
+        file = self.files[fd] if 0 <= fd < len(self.files) else None
         if file is None or file.flags & O_PATH:
             raise Errno(EBADF)
         return file
@@ -94,7 +94,7 @@ class FdTable:
         file = self.find(fd)
         if file is None:
             raise Errno(EBADF)
-        self._files[fd] = None
+        self.files[fd] = None
         self._cloexec.discard(fd)
         self._free = min(self._free, fd)
         if file.inode is not None and file.inode.locks is not None:
@@ -124,10 +124,10 @@ class FdTable:
     def fork(self) -> FdTable:
         """Return a copy that shares the open file descriptions (fork(2))."""
         child = FdTable(self.limit)
-        child._files = list(self._files)
+        child.files = list(self.files)
         child._cloexec = set(self._cloexec)
         child._free = self._free
-        for file in child._files:
+        for file in child.files:
             if file is not None:
                 file.refs += 1
         return child
@@ -144,7 +144,7 @@ class FdTable:
             self.close_all()
 
     def _put(self, fd: int, file: File, cloexec: bool) -> None:
-        files = self._files
+        files = self.files
         if fd >= len(files):
             files.extend([None] * (fd + 1 - len(files)))
         files[fd] = file
@@ -155,7 +155,7 @@ class FdTable:
             self._free = fd + 1
 
     def _lowest_free(self, minimum: int) -> int:
-        files = self._files
+        files = self.files
         fd = max(minimum, self._free)
         while fd < len(files) and files[fd] is not None:
             fd += 1

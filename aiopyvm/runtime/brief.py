@@ -110,20 +110,21 @@ def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
     before: int = cpu.instructions
     spent = 0
     left_by: Exit | None = None
-    budget = left if left < chunk else chunk
+    enter, waiting = seat.enter, run.waiting
     try:
         while True:
-            if not seat.enter(budget):
+            budget = left if left < chunk else chunk
+            unused = enter(budget)
+            if unused < 0:
                 left_by = seat.exit
                 break
-            spent += call(thread)
+            cost = call(thread)
+            spent += cost
+            left -= budget - unused + cost
             if thread.call is not None or thread.attention or thread.state is not RUNNABLE:
                 break
-            budget = left - spent - (cpu.instructions - before)
-            if budget <= 0 or run.waiting or not run.going or run.held or monotonic_ns() >= until_ns:
+            if left <= 0 or waiting or not run.going or run.held or monotonic_ns() >= until_ns:
                 break
-            if budget > chunk:
-                budget = chunk
     finally:
         done: int = cpu.instructions - before
         seat.end(done)

@@ -7,7 +7,7 @@ depends on nothing but the sequence of calls.
 
 from __future__ import annotations
 
-import heapq
+from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 
@@ -43,19 +43,19 @@ class FairQueue(Generic[W]):
         at = entry.virtual_time
         if at < self._time:
             at = entry.virtual_time = self._time
-        self._arrivals += 1
-        heapq.heappush(self.heap, (at, self._arrivals, entry))
+        self._arrivals = n = self._arrivals + 1
+        heappush(self.heap, (at, n, entry))
 
     def pop(self) -> W | None:
         """Take out the entry with the least virtual time; None when empty."""
         if not self.heap:
             return None
-        self._time, _, entry = heapq.heappop(self.heap)
+        self._time, _, entry = heappop(self.heap)
         return entry
 
     def remove(self, entry: W) -> None:
         """Take out `entry` if it is there; linear in the queue's length."""
         kept = [item for item in self.heap if item[2] is not entry]
         if len(kept) != len(self.heap):
-            heapq.heapify(kept)
+            heapify(kept)
             self.heap = kept

@@ -1,4 +1,4 @@
-"""read(2) and write(2) as one copy between memory and file, tried before their handlers (`Syscall.at_once`).
+"""read(2) and write(2) as one copy between memory and file, tried before their handlers (`spec.AT_ONCE`).
 
 What always holds: the call is over, with the bytes moved as its result; or it waits, having done nothing; or nothing
 was done, and its handler finds out what there is to do.
@@ -18,9 +18,11 @@ WRITABLE = frozenset((O_WRONLY, O_RDWR))
 
 
 def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
-    """read(2) of what is there already; see `Syscall`."""
-    file = t.process.fds.find(fd)
-    if file is None or count > PIECE or (flags := file.flags) & O_ACCMODE not in READABLE:
+    """read(2) of what is there already; see `spec.syscall`."""
+    files = t.process.fds.files
+    if fd >= len(files) or (file := files[fd]) is None or count > PIECE:
+        return UNKNOWN
+    if (flags := file.flags) & O_ACCMODE not in READABLE:
         return UNKNOWN
     n = file.pull(t.memory, address, count)
     if n == LATER and not flags & O_NONBLOCK:
@@ -29,9 +31,11 @@ def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait
 
 
 def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
-    """write(2) of what there is room for; see `Syscall`."""
-    file = t.process.fds.find(fd)
-    if file is None or count > PIECE or (flags := file.flags) & O_ACCMODE not in WRITABLE:
+    """write(2) of what there is room for; see `spec.syscall`."""
+    files = t.process.fds.files
+    if fd >= len(files) or (file := files[fd]) is None or count > PIECE:
+        return UNKNOWN
+    if (flags := file.flags) & O_ACCMODE not in WRITABLE:
         return UNKNOWN
     n = file.push(t.memory, address, count)
     if n == LATER and not flags & O_NONBLOCK:

@@ -21,7 +21,7 @@ from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Call, Cause, FileWait, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.index import FAMILY
-from aiopyvm.syscalls.spec import TABLE, Syscall
+from aiopyvm.syscalls.spec import AT_ONCE, TABLE, Syscall
 
 CALL_COST: Final = 200  # virtual instructions that a call costs
 MOVED_SHIFT: Final = 4  # and one for each 16 bytes that it moves
@@ -32,6 +32,7 @@ OTHER_UNKNOWN: Final = -1  # and all others together
 INT80_SIZE: Final = 2
 
 _registers: Final = struct.Struct("<4I4x3I").unpack_from  # EAX ECX EDX EBX EBP ESI EDI of a CpuState
+_first_registers: Final = struct.Struct("<4I").unpack_from  # EAX ECX EDX EBX
 assert [name for name, *_ in CpuState._fields_[:8]] == ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"]
 
 
@@ -48,6 +49,29 @@ class Dispatcher:
 
     def enter(self, t: Thread) -> int:
         """Begin the call that EAX names, in the registers' state; return its cost."""
+        cpu = t.core.cpu
+        number, ecx, edx, ebx = _first_registers(cpu)
+        at_once = AT_ONCE.get(number)
+        if at_once is None or (kernel := t.kernel).strace is not None:
+            return self._enter(t)
+        try:
+            n = at_once(t, ebx, ecx, edx)
+        except (Errno, MemoryFault):
+            return self._enter(t)  # the handler finds out again
+        except Exception as error:
+            self._failed(t, Call(number, (), TABLE[number].name), TABLE[number], error)
+            return CALL_COST
+        if isinstance(n, FileWait):
+            return self._begin_to_wait(t, n)
+        if n < 0:
+            return self._enter(t)
+        kernel.calls[number] += 1
+        cpu.eax = n
+        t.system_ns += (cost := CALL_COST + (n >> MOVED_SHIFT))
+        return cost
+
+    def _enter(self, t: Thread) -> int:
+        """As `enter`, by the call's handler."""
         cpu, kernel = t.core.cpu, t.kernel
         number, ecx, edx, ebx, ebp, esi, edi = _registers(cpu)
         row = TABLE.get(number) or _find(number)
@@ -56,20 +80,6 @@ class Dispatcher:
             self._unknown(t, number, args)
             return CALL_COST
         kernel.calls[number] += 1
-        if row.at_once is not None and kernel.strace is None:
-            try:
-                n = row.at_once(t, ebx, ecx, edx)
-            except (Errno, MemoryFault):
-                n = -1  # the handler finds out again
-            except Exception as error:
-                self._failed(t, Call(number, args, row.name), row, error)
-                return CALL_COST
-            if isinstance(n, FileWait):
-                return self._begin_to_wait(t, Call(number, args, row.name), row, n)
-            if n >= 0:
-                cpu.eax = n
-                t.system_ns += (cost := CALL_COST + (n >> MOVED_SHIFT))
-                return cost
         t.call = call = Call(number, args, row.name)
         t.moved = 0
         if kernel.strace is not None:
@@ -88,15 +98,18 @@ class Dispatcher:
         t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
         return cost
 
-    def _begin_to_wait(self, t: Thread, call: Call, row: Syscall, wait: FileWait) -> int:
+    def _begin_to_wait(self, t: Thread, wait: FileWait) -> int:
         """As `enter`, of a call that waits and has not been to its handler."""
-        t.call = call
+        number, ecx, edx, ebx, ebp, esi, edi = _registers(t.core.cpu)
+        row, kernel = TABLE[number], t.kernel
+        kernel.calls[number] += 1
+        t.call = call = Call(number, (ebx, ecx, edx, esi, edi, ebp), row.name)
         t.moved = 0
         call.values = row.decode(t, call.args)
         call.files = {call.values[0]: wait.file}
         if t.pending_bits():
             return self._go_on(t, call, row, wait)
-        t.kernel.park(t, wait)
+        kernel.park(t, wait)
         t.system_ns += CALL_COST
         return CALL_COST
 

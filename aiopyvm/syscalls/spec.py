@@ -305,17 +305,14 @@ def read_string(t: Thread, address: int, limit: int, too_long: int) -> bytes:
 class Syscall:
     """One row: number, name, manual page and handler; `decode` and `kinds` are compiled when first needed."""
 
-    __slots__ = ("_kinds", "at_once", "decode", "handler", "hex_result", "man", "name", "number")
+    __slots__ = ("_kinds", "decode", "handler", "hex_result", "man", "name", "number")
 
-    def __init__(
-        self, number: int, name: str, man: str, handler: Handler, hex_result: bool, at_once: AtOnce | None = None
-    ) -> None:
+    def __init__(self, number: int, name: str, man: str, handler: Handler, hex_result: bool) -> None:
         self.number = number
         self.name = name
         self.man = man
         self.handler = handler
         self.hex_result = hex_result
-        self.at_once = at_once
         self._kinds: tuple[Kind, ...] | None = None
         # Turns (thread, argument registers) into the handler's arguments. Raises Errno and MemoryFault.
         self.decode: Callable[[Thread, tuple[int, ...]], tuple[Any, ...]] = self._compile_and_decode
@@ -350,6 +347,7 @@ class Syscall:
 
 
 TABLE: Final[dict[int, Syscall]] = {}
+AT_ONCE: Final[dict[int, AtOnce]] = {}  # by number; see `syscall`
 
 
 def syscall(
@@ -364,7 +362,9 @@ def syscall(
     def register(handler: H) -> H:
         if number in TABLE:
             raise ValueError(f"system call {number} is {TABLE[number].name} already, not {name}")
-        TABLE[number] = Syscall(number, name, man, handler, hex_result, at_once)
+        TABLE[number] = Syscall(number, name, man, handler, hex_result)
+        if at_once is not None:
+            AT_ONCE[number] = at_once
         return handler
 
     return register

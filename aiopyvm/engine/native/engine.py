@@ -143,6 +143,10 @@ class NativeEngine:
         """For guests that make one system call after the other; see `engine.protocol.Seat`."""
         return Seat(self, core)
 
+    def came_back(self, reason: int) -> None:
+        """Count why generated code came back to a seat, but for system calls."""
+        self._left[reason] += 1
+
     def sat(self, done: int, calls: int) -> None:
         """Count the instructions that a seat has executed, and its system calls."""
         self._instructions += done

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.native.space import SpaceCode
 
 SUPPLIED: Final = (LINK, JUMP, HOT)
+PATIENCE: Final = range(16)  # returns of generated code for these in one entry, each of which takes a bounded time
 
 
 class Seat:
@@ -79,25 +80,26 @@ class Seat:
         assert engine.hot is not None
         engine.hot.epochs.end(self._token)
 
-    def enter(self, budget: int) -> bool:
-        """Execute at most `budget` instructions (>= 1); True: the last was a system call. Else `exit` is what is to be
-        handled, or None."""
+    def enter(self, budget: int) -> int:
+        """Execute at most `budget` instructions (>= 1); how many are left behind a system call. Where there was none it
+        is negative, and `exit` is what is to be handled, or None."""
         code, cpu = self._code, self._cpu
         if (protection := self._core.memory.protection) is not None:
             protection.ready()
         record = code.record(cpu.eip)
         if not record:
             self.exit = None
-            return False
+            return -1
         context, place = self._context, code.arena.base + record
-        while True:
+        for _ in PATIENCE:
             BEGIN(context, 0, place, budget, 0)
             self._run(self._place)
             rec, left, reason, vector, error_code = END(context)
             cpu.instructions += budget - left
             if reason == SYSCALL:
                 self._calls += 1
-                return True
+                return int(left)
+            self._engine.came_back(reason)
             if left <= 0 or reason not in SUPPLIED:
                 break
             budget = left
@@ -107,7 +109,7 @@ class Seat:
         self.exit = exit_of(reason, vector, error_code) if reason == TRAP else None
         if left <= 0 and reason == HOT:
             put_off(code, rec)
-        return False
+        return -1
 
     def _supply(self, code: SpaceCode, rec: int, reason: int) -> int:
         """Give generated code what it lacks; the address of the record to go on at, 0 where `run` has to."""
