@@ -16,7 +16,18 @@ from pathlib import Path
 import pytest
 
 from aiopyvm import VM
-from aiopyvm.engine.native import aot, bulk, codearena, guards, loading, lower_float, runtime_ir
+from aiopyvm.engine.native import (
+    aot,
+    bulk,
+    codearena,
+    guards,
+    hostcpu,
+    loading,
+    lower_float,
+    lower_simd,
+    regionx87,
+    runtime_ir,
+)
 from aiopyvm.engine.native.cache import object_cache
 from aiopyvm.engine.native.commonshapes import SHAPES
 from aiopyvm.engine.native.handlers import Shape
@@ -53,10 +64,11 @@ _REGION = "again: add eax, [esi]; adc edx, 0; mov [edi], eax; call f; dec ecx; j
 
 @pytest.fixture
 def portable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host without x87, without string instructions, and without a handler of faults."""
-    monkeypatch.setattr(lower_float, "HAS_X87", False)
-    monkeypatch.setattr(bulk, "HAS_X87", False)
-    monkeypatch.setattr(runtime_ir, "HAS_X87", False)
+    """A host without x87 and SSE, without string instructions, and without a handler of faults."""
+    for place in (lower_float, bulk, runtime_ir, regionx87):
+        monkeypatch.setattr(place, "HAS_X87", False)
+    for place in (hostcpu, lower_simd):
+        monkeypatch.setattr(place, "HAS_X86", False)
 
 
 def handlers(codes: list[bytes]) -> str:

@@ -14,15 +14,15 @@ always the operation's own.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from typing import Final
 
+from aiopyvm.engine.native.hostcpu import HAS_X86
 from aiopyvm.engine.native.layout import CONTEXT_OFFSETS
 from aiopyvm.engine.native.llvmtext import LIKELY, Text, Unlowerable
 from aiopyvm.ir.builder import Value
 
-HAS_X87: Final = platform.machine().lower() in ("x86_64", "amd64")
+HAS_X87: Final = HAS_X86
 HOST_CONTROL: Final = 0x37F
 _MASKED: Final = 0x3F
 _EXCEPTIONS: Final = 0x3F
