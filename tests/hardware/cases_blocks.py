@@ -18,7 +18,7 @@ from aiopyvm.isa.notation import Pattern, compile_row
 from aiopyvm.isa.spec import table
 from tests.hardware import cases_x87, x87_values
 from tests.hardware.cases import NOT_RUN, value
-from tests.hardware.cases_vector import mxcsr, registers
+from tests.hardware.cases_vector import is_gather, mxcsr, registers
 from tests.hardware.encode import NUMBERS, Encoder, Keeper
 from tests.hardware.families import family
 from tests.hardware.wire import (
@@ -80,7 +80,7 @@ def patterns() -> dict[str, list[Pattern]]:
     for row in table():
         conditional = row.name.startswith("j") or _RELATIVE & set(row.operands)
         segment = {"Sreg", "CR0-CR7", "DR0-DR7", "es", "ss", "ds", "fs", "gs", "cs"} & set(row.operands)
-        if row.name not in _OWN and not conditional and not segment:
+        if row.name not in _OWN and not conditional and not segment and not is_gather(row):
             found[family(row)].append(compile_row(row))
     return {name: listed for name, listed in found.items() if listed}
 

@@ -82,7 +82,9 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
     modrm = rng.choice(tuple(pattern.modrm)) if pattern.modrm else -1
     patches: tuple[tuple[int, bytes], ...] = ()
     operand = bytes((modrm,)) if modrm >= 0 else b""
-    if 0 <= modrm < 0xC0:
+    if is_gather(row):
+        ymm, operand = _gather(rng, row, modrm >> 3 & 7, ymm, regs)
+    elif 0 <= modrm < 0xC0:
         size = memory_size(pattern)
         address = _address(rng, size)
         patches = _patches(address, _content(rng, row, size, kind, ymm))
@@ -102,6 +104,27 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
         patches=patches,
         mxcsr=mxcsr(rng),
         ymm=ymm,
+    )
+
+
+def is_gather(row: Row) -> bool:
+    """Whether the row has elements of memory whose indexes are in a vector register (VSIB)."""
+    return any(name.startswith(_VSIB) for name in row.operands)
+
+
+def _gather(
+    rng: random.Random, row: Row, reg: int, ymm: tuple[bytes, ...], regs: list[int]
+) -> tuple[tuple[bytes, ...], bytes]:
+    """The registers with indexes in one, and ModRM, SIB and displacement: most elements are inside DATA."""
+    wide = 8 if any(name.startswith("vm64") for name in row.operands) else 4
+    index, scale, shift = rng.randrange(8), rng.randrange(4), rng.randint(-128, 127)
+    base = rng.choice((0, 1, 2, 3, 5, 6, 7))
+    regs[base] = DATA + PAGE // 2 - shift
+    reach = PAGE // 2 >> scale
+    offsets = [rng.randint(-reach, reach - 8) if rng.randrange(40) else rng.getrandbits(31) for _ in range(32 // wide)]
+    indexes = b"".join(offset.to_bytes(wide, "little", signed=True) for offset in offsets)
+    return (*ymm[:index], indexes, *ymm[index + 1 :]), bytes(
+        (0x44 | reg << 3, scale << 6 | index << 3 | base, shift & 0xFF)
     )
 
 

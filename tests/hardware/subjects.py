@@ -27,7 +27,7 @@ from tests.hardware.wire import DATA, PAGE, READ_ONLY, STACK, Case
 
 # "plain": of the tests, no engine around it; "general": native, and general shapes where there are such.
 ENGINES: Final = ("plain", "evaluator", "cold", "warm", "native", "general", "hot", "guarded")
-_JUMPER: Final = 0x00700000  # r-x, one page: JMP [here + _POINTER]
+_JUMPER: Final = 0x70000000  # r-x, one page, where the hardware has the harness: JMP [here + _POINTER]
 _POINTER: Final = 16
 _FAR: Final = 1 << 20  # instructions, between two cases
 _FRESH: Final = 500  # cases on one engine that makes regions

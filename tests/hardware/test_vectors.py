@@ -55,4 +55,5 @@ def test_replay(name: str, tier: str) -> None:
         most = 10 if tier == "native" and name != "blocks" else 60
         assert machine.left < machine.cases * most // 100, machine.summary()
     if isinstance(machine, HotMachine):
-        assert (machine.executed > machine.cases // 2) == (not name.startswith("x87")), machine.summary()
+        # Transcendental functions are left to handlers.
+        assert name == "x87functions" or machine.executed > machine.cases // 3, machine.summary()
