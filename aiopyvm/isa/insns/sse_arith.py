@@ -126,7 +126,9 @@ def _dot_product(suffix: str, opcode: str, bits: int) -> None:
         type_, chosen, kept = rows.type_of(x), int(mask) >> 4, int(mask) & 15
         factors = [number + lanes * (not chosen >> number & 1) for number in range(lanes)]
         product = b.simd("vmul", type_, x.shuffle(factors, zero), y.shuffle(factors, zero))
-        pairs = b.simd("vadd", type_, product, product.shuffle([number ^ 1 for number in range(lanes)]))
+        beside = product.shuffle([number ^ 1 for number in range(lanes)])
+        # Of two NaNs the first operand's is the result: which one is first was observed on the hardware.
+        pairs = b.simd("vadd", type_, *((beside, product) if lanes > 2 else (product, beside)))
         steps = [product, pairs]
         if lanes > 2:
             steps.append(b.simd("vadd", type_, pairs, pairs.shuffle([number ^ 2 for number in range(lanes)])))
