@@ -110,8 +110,10 @@ class NativeSteps:
 def fill(record: Record, shape: Shape, values: tuple[int, ...]) -> None:
     """Put an instruction's parameters where its shape expects them."""
     fields = shape.fields
-    for at, index in enumerate(fields.registers):
-        record.registers[at] = 4 * values[index]
+    registers, more = fields.pack(values)
+    record.registers[:] = registers
+    if more:
+        record.link = ctypes.c_int32(more).value
     for at, index in enumerate(fields.values):
         if at < 2:
             record.values[at] = values[index]

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from aiopyvm.engine.native import demand as module
 from aiopyvm.engine.native import worker
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.handlers import Shape
@@ -21,7 +20,7 @@ def test_a_child_of_fork_has_made_what_the_parent_waits_for(monkeypatch: pytest.
     demand = Demand(native_handlers().loaded.symbols)
     demand.enough = 1
     compiler = worker.compiler
-    monkeypatch.setattr(module, "compiler", lambda: SimpleNamespace(submit_job=lambda job: job))  # it never ends
+    monkeypatch.setattr(worker, "compiler", lambda: SimpleNamespace(submit_job=lambda job: job))  # it never ends
     assert demand.want(SHAPE)
     demand.use(SHAPE.name)
     waited_for = demand._job
@@ -31,7 +30,7 @@ def test_a_child_of_fork_has_made_what_the_parent_waits_for(monkeypatch: pytest.
         if not child:
             status = 1
             try:
-                monkeypatch.setattr(module, "compiler", compiler)
+                monkeypatch.setattr(worker, "compiler", compiler)
                 assert not demand.made
                 demand.use(SHAPE.name)
                 (symbols,) = demand.collect(60)

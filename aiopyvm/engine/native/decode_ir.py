@@ -259,7 +259,7 @@ class _Decoder:
         """Where the opcode is a VEX prefix, read it and the opcode behind it (see `isa/vex.py`)."""
         t = self.t
         code, opcode = self._input("code", "ptr"), self.get("opcode")
-        either = self._is(t.fresh(f"and i32 {opcode}, 254"), vex.THREE_BYTES)
+        either = self._is(t.fresh(f"and i32 {opcode}, -2"), vex.THREE_BYTES)
         registers = self._is(self._load(code, self.get("at"), 8), 0xC0, "uge")
         with self._when(t.fresh(f"and i1 {either}, {registers}")):
             before = t.fresh(f"or i32 {self.get('context')}, {self.get('lock')}")

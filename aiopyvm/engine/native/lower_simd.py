@@ -86,10 +86,13 @@ def low_results(ops: Sequence[Value]) -> dict[Value, Value]:
     The host's instruction keeps the other lanes by itself, in its first operand.
     """
     found: dict[Value, Value] = {}
+    place = {op: number for number, op in enumerate(ops)}
     for op in ops:
         if op.op == "insert" and op.attr == 0 and op.bits == _WHOLE:
             operation = _behind_casts(op.args[1])
-            if operation not in found and _keeps_lanes(operation, kept(op)):
+            vector = kept(op)
+            before = place.get(vector, -1) < place.get(operation, -1)  # the vector is there when it is wanted
+            if operation not in found and before and _keeps_lanes(operation, vector):
                 found[operation] = op
     return found
 

@@ -105,8 +105,8 @@ def _round_scalar(suffix: str, opcode: str, bits: int) -> None:
     @form(f"66 0F 3A {opcode} /r ib", f"xmm1, xmm2/m{bits}, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
         """The low lane of dst := that of src rounded to an integral value."""
-        result = compute(b, "vround", type_, low(b, src, type_), attr=int(mode) & 15)
-        dst.store(with_low(dst.load(), result))
+        kept = dst.load()
+        dst.store(with_low(kept, compute(b, "vround", type_, low(b, src, type_), attr=int(mode) & 15)))
 
 
 _round("ps", "08", 32)
