@@ -28,7 +28,7 @@ LOADS = {  # and the argument with which it takes longer than we look
     "write": "",
     "ping": "100000000",
     "sha256": "1000000",
-    "sieve": "4000000",
+    "sieve": "40000000",
     "quicksort": "500000",
     "fib": "40",
     "bytecode": "1000000",

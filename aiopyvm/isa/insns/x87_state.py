@@ -19,10 +19,10 @@ _STEP = 16
 _OPCODE = 0x7FF
 
 
-def _align(b: Tracer, place: MemoryPlace, *, write: bool) -> None:
+def _align(b: Tracer, place: MemoryPlace) -> None:
     """#AC where it is checked and the operand is not aligned to 4; #GP where it is not aligned to 16."""
     if b.mode & MODE_ALIGNMENT_CHECK:
-        b.linear(place.segment, place.offset, 4, write=write)
+        b.linear(place.segment, place.offset, 4, write=False)
     b.fault(GP, (place.linear() & (_STEP - 1)).ne(0))
 
 
@@ -39,7 +39,7 @@ def _concatenated(*parts: Value) -> Value:
 @form("NP 0F AE /0", "m512byte")
 def fxsave(b: Tracer, dst: MemoryPlace) -> None:
     """dst := x87, XMM and MXCSR; #GP unless it is aligned to 16. What is behind XMM7 stays."""
-    _align(b, dst, write=True)
+    _align(b, dst)
     status = b.get("fsw") | b.get("ftop").zext(16) << 11
     tags, zero = b.get("fvalid").zext(16), b.const(0, I32)
     first = _concatenated(b.get("fcw"), status, tags, b.get("fop"), b.get("fip"), zero)
@@ -58,7 +58,7 @@ def fxsave(b: Tracer, dst: MemoryPlace) -> None:
 @form("NP 0F AE /1", "m512byte")
 def fxrstor(b: Tracer, src: MemoryPlace) -> None:
     """x87, XMM and MXCSR := src; #GP unless it is aligned to 16, and for a bit that MXCSR has not."""
-    _align(b, src, write=False)
+    _align(b, src)
     src.load_as(I8, SIZE - 1)
     words = [src.load_as(I64, 8 * n) for n in range(_STACK // 8)]
     mxcsr = words[3].trunc(32)
