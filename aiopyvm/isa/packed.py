@@ -1,9 +1,8 @@
 """Integer operations on the lanes of vector registers, apart from how they are encoded.
 
-A `Packed` says what an instruction computes from whole registers; `define` makes its rows for MM and XMM registers and
-keeps it in `PACKED`, from which the forms with VEX can be made. The function gets and gives values of lanes of `bits`
-(one scalar where that is all of the register), of 64, 128 or 256 bits: what crosses lanes does so within each 128 bits
-(`shuffled`, `groups`), as the wider forms of the manual do.
+A `Packed` says what an instruction computes from whole registers; `define` makes its rows for MM and XMM registers. The
+function gets and gives values of lanes of `bits` (one scalar where that is all of the register), of 64, 128 or 256
+bits: what crosses lanes does so within each 128 bits (`shuffled`, `groups`), as the wider forms of the manual do.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from aiopyvm.ir.types import integer
 from aiopyvm.isa import mmx, sse
 from aiopyvm.isa.spec import form, insn
 
@@ -47,9 +47,6 @@ class Packed:
         return self.operation(*values, *map(int, immediate))
 
 
-PACKED: Final[list[Packed]] = []
-
-
 def define(
     name: str,
     encoding: str,
@@ -65,7 +62,6 @@ def define(
 ) -> None:
     """Make the rows of one instruction. `prefix` is the mandatory one of the XMM form; see `Packed`."""
     packed = Packed(name, encoding, bits, operation, xmm, mm, sources, immediate, memory)
-    PACKED.append(packed)
     behind, static = (", imm8", (2,)) if immediate else ("", ())
     source = f"Intel SDM vol. 2B, {name.upper()}"
     if mm:
@@ -108,10 +104,26 @@ def shuffled(x: Value, y: Value, pick: Callable[[range, range], Iterable[int]]) 
     return x.shuffle((n for own in groups(x) for n in pick(own, range(own.start + total, own.stop + total))), y)
 
 
+def interleaved(x: Value, y: Value, *, high: bool) -> Value:
+    """Lanes of x and y in turn, from the low or the high half of each 128 bits."""
+
+    def pick(own: range, other: range) -> list[int]:
+        half = slice(len(own) // 2, None) if high else slice(len(own) // 2)
+        return [n for pair in zip(own[half], other[half], strict=True) for n in pair]
+
+    return shuffled(x, y, pick)
+
+
+def signs(x: Value) -> Value:
+    """The highest bits of the lanes, as one integer of as many bits."""
+    assert x.type is not None
+    return x.slt(0).cast(integer(x.type.lanes))
+
+
 def each(x: Value, truth: Value) -> Value:
     """All ones in the lanes of x's type where a comparison holds, zeros in the others."""
     assert x.type is not None
     return truth.sext(x.type.bits)
 
 
-__all__ = ["GROUP", "PACKED", "Packed", "define", "each", "groups", "shuffled"]
+__all__ = ["GROUP", "Packed", "define", "each", "groups", "interleaved", "shuffled", "signs"]

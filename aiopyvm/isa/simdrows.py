@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import F32, F64, Type, integer
+from aiopyvm.ir.types import F32, F64, Type
 from aiopyvm.isa.places import VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load, low, with_low
@@ -27,11 +27,6 @@ def type_of(value: Value) -> Type:
     """The type of a value."""
     assert value.type is not None
     return value.type
-
-
-def signs(value: Value, bits: int) -> Value:
-    """The sign bits of a vector's lanes of `bits`, as an integer of as many bits."""
-    return value.lanes(bits).slt(0).cast(integer(value.bits // bits))
 
 
 def source_of(name: str) -> str:

@@ -63,10 +63,4 @@ def compute(b: Tracer, op: str, type_: Type, *values: Value, attr: Any = None) -
     return result
 
 
-def mask(truth: Value, size: int = 128) -> Value:
-    """All ones in the lanes that are true, and zeros in the others, of a vector of `size` bits."""
-    assert truth.type is not None
-    return truth.sext(size // truth.type.lanes)
-
-
-__all__ = ["Source", "align", "compute", "load", "low", "mask", "numbers", "with_low"]
+__all__ = ["Source", "align", "compute", "load", "low", "numbers", "with_low"]

@@ -154,6 +154,28 @@ def complete(
     b.set("fip", b.eip)
 
 
+def finish(b: Tracer, i: int, result: Value, exceptions: Value, operand: object = None, pops: int = 0) -> None:
+    """Finish an instruction that writes `result` (f80) to ST(i), raises `exceptions` (i8) and pops `pops` times."""
+    with complete(b, exceptions, operand):
+        write(b, i, result)
+        pop(b, pops)
+
+
+def has_room(b: Tracer, exceptions: Value) -> tuple[Value, Value]:
+    """For an instruction that replaces ST(0) and pushes: whether the stack lets it (i1), and the exceptions: those
+    given, or the stack's.
+    """
+    occupied, free = is_occupied(b, 0), ~is_occupied(b, 7)
+    return occupied & free, b.select(occupied, b.select(free, exceptions, OVERFLOW), UNDERFLOW)
+
+
+def replace_and_push(b: Tracer, fine: Value, replaced: Value, pushed: Value) -> None:
+    """ST(0) := `replaced`; push `pushed` (both f80); the indefinite for both where not `fine`."""
+    write(b, 0, b.select(fine, replaced, INDEFINITE))
+    b.set("ftop", register(b, 7))
+    write(b, 0, b.select(fine, pushed, INDEFINITE))
+
+
 def _settle(b: Tracer, exceptions: Value, early: int, late: int) -> tuple[Value, Value]:
     """The exceptions that are reported, and whether the instruction's effects are suppressed (i1)."""
     unmasked = exceptions & ~b.get("fcw").trunc(8)

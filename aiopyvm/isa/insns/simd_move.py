@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import I32, I64, V128, integer
+from aiopyvm.ir.types import I32, I64, V128
 from aiopyvm.isa import mmx
+from aiopyvm.isa.packed import signs
 from aiopyvm.isa.places import Destination, ImmediatePlace, MemoryPlace, MmxPlace, RegisterPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load, low
@@ -179,12 +180,6 @@ _extraction("pextrd", "66 0F 3A 16 /r ib", "r/m32", 32, "sse4_1")
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------
-
-
-def signs(value: Value) -> Value:
-    """The highest bits of the lanes of a vector, as one integer."""
-    assert value.type is not None
-    return value.slt(0).cast(integer(value.type.lanes))
 
 
 @insn("pmovmskb", source="Intel SDM vol. 2B, PMOVMSKB", cpuid="sse")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import integer
-from aiopyvm.isa.packed import define, groups, shuffled
+from aiopyvm.isa.packed import define, groups, interleaved
 from aiopyvm.isa.places import VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, low
@@ -26,26 +26,21 @@ def _pack(x: Value, y: Value, unsigned: bool) -> Value:
     return _clamped(x, unsigned).shuffle(numbers, _clamped(y, unsigned))
 
 
-def _interleaved(x: Value, y: Value, high: bool) -> Value:
-    """Lanes of x and y in turn, from the low or the high halves."""
-
-    def pick(own: range, other: range) -> list[int]:
-        half = slice(len(own) // 2, None) if high else slice(len(own) // 2)
-        return [n for pair in zip(own[half], other[half], strict=True) for n in pair]
-
-    return shuffled(x, y, pick)
-
-
 define("packsswb", "0F 63 /r", 16, lambda x, y: _pack(x, y, False), mm="mmx")
 define("packssdw", "0F 6B /r", 32, lambda x, y: _pack(x, y, False), mm="mmx")
 define("packuswb", "0F 67 /r", 16, lambda x, y: _pack(x, y, True), mm="mmx")
 define("packusdw", "0F 38 2B /r", 32, lambda x, y: _pack(x, y, True), xmm="sse4_1")
 
+
+def _unpack(name: str, opcode: int, bits: int, *, high: bool, mm: str = "", memory: int = 64) -> None:
+    define(name, f"0F {opcode:02X} /r", bits, lambda x, y: interleaved(x, y, high=high), mm=mm, memory=memory)
+
+
 for _pair, _low, _high, _bits in (("bw", 0x60, 0x68, 8), ("wd", 0x61, 0x69, 16), ("dq", 0x62, 0x6A, 32)):
-    define(f"punpckl{_pair}", f"0F {_low:02X} /r", _bits, lambda x, y: _interleaved(x, y, False), mm="mmx", memory=32)
-    define(f"punpckh{_pair}", f"0F {_high:02X} /r", _bits, lambda x, y: _interleaved(x, y, True), mm="mmx")
-define("punpcklqdq", "0F 6C /r", 64, lambda x, y: _interleaved(x, y, False))
-define("punpckhqdq", "0F 6D /r", 64, lambda x, y: _interleaved(x, y, True))
+    _unpack(f"punpckl{_pair}", _low, _bits, high=False, mm="mmx", memory=32)
+    _unpack(f"punpckh{_pair}", _high, _bits, high=True, mm="mmx")
+_unpack("punpcklqdq", 0x6C, 64, high=False)
+_unpack("punpckhqdq", 0x6D, 64, high=True)
 
 
 def _widening(name: str, opcode: int, source: int, target: int, signed: bool) -> None:

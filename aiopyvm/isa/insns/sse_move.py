@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiopyvm.ir.types import F32, F64, I32, I64, V128, Type
 from aiopyvm.isa import simdrows as rows
+from aiopyvm.isa.packed import signs
 from aiopyvm.isa.places import Destination, MemoryPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, align, load, low, with_low
@@ -142,7 +143,7 @@ def _mask(suffix: str, prefix: str, bits: int) -> None:
     @form(f"o* {prefix} 0F 50 /r", "r32, xmm")
     def movmsk(b: Tracer, dst: Destination, src: VectorPlace) -> None:
         """dst := the sign bits of the lanes."""
-        dst.store(rows.signs(src.load(), bits).zext(32))
+        dst.store(signs(src.load().lanes(bits)).zext(32))
 
 
 for _suffix, _prefix, _bits in rows.PACKED:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import I32, I64, V128, integer
 from aiopyvm.isa import simdrows as rows
+from aiopyvm.isa.packed import interleaved
 from aiopyvm.isa.places import Destination, ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load, low
@@ -44,20 +44,13 @@ _by_immediate("blendps", "66 0F 3A 0C", 32, _blend)
 _by_immediate("blendpd", "66 0F 3A 0D", 64, _blend)
 
 
-def _interleaved(bits: int, first: int) -> rows.Binary:
-    """Lanes `first`, `first` + 1, ... of both, one after the other."""
-
-    def meaning(b: Tracer, x: Value, y: Value) -> Value:
-        lanes = 128 // bits
-        numbers = [n + lanes * which for n in range(first, first + lanes // 2) for which in range(2)]
-        return x.lanes(bits).shuffle(numbers, y.lanes(bits))
-
-    return meaning
+def _unpack(bits: int, *, high: bool) -> rows.Binary:
+    return lambda b, x, y: interleaved(x.lanes(bits), y.lanes(bits), high=high)
 
 
 for _suffix, _prefix, _bits in rows.PACKED:
-    rows.packed(f"unpckl{_suffix}", f"{_prefix} 0F 14", _interleaved(_bits, 0))
-    rows.packed(f"unpckh{_suffix}", f"{_prefix} 0F 15", _interleaved(_bits, 64 // _bits))
+    rows.packed(f"unpckl{_suffix}", f"{_prefix} 0F 14", _unpack(_bits, high=False))
+    rows.packed(f"unpckh{_suffix}", f"{_prefix} 0F 15", _unpack(_bits, high=True))
 
 
 def _repeated(first: int) -> rows.Unary:

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.floatformat import INDEFINITE
 from aiopyvm.ir.types import F80, I80, integer
-from aiopyvm.isa.places import MemoryPlace, Place, StackPlace
+from aiopyvm.isa.places import MemoryPlace, StackPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.trace import Tracer
 from aiopyvm.isa.x87 import (
     C0,
     C3,
     CONDITIONS,
-    OVERFLOW,
     PACKED,
-    UNDERFLOW,
     checked,
     complete,
+    finish,
+    has_room,
     is_occupied,
     nothing,
-    pop,
     read,
-    register,
+    replace_and_push,
     unpack,
     wait,
     write,
@@ -41,19 +39,13 @@ def _compute(b: Tracer, op: str, x: Value, y: Value) -> tuple[Value, Value]:
     return result, b.fexc(result)
 
 
-def _finish(b: Tracer, i: int, result: Value, exceptions: Value, operand: Place | None = None, pops: int = 0) -> None:
-    with complete(b, exceptions, operand):
-        write(b, i, result)
-        pop(b, pops)
-
-
 def _with_memory(b: Tracer, op: str, operand: MemoryPlace) -> None:
     """ST(0) := ST(0) op m32fp or m64fp."""
     wait(b)
     value = operand.load()
     packed = b.helper(ARITHMETIC[op, operand.width], PACKED, read(b, 0), value, b.get("fcw"))
     result, exceptions = checked(b, is_occupied(b, 0), *unpack(packed))
-    _finish(b, 0, result, exceptions, operand)
+    finish(b, 0, result, exceptions, operand)
 
 
 def _with_integer(b: Tracer, op: str, operand: MemoryPlace) -> None:
@@ -61,14 +53,14 @@ def _with_integer(b: Tracer, op: str, operand: MemoryPlace) -> None:
     wait(b)
     value = b.floating("fromint", F80, operand.load(), b.get("fcw"))
     result, exceptions = checked(b, is_occupied(b, 0), *_compute(b, op, read(b, 0), value))
-    _finish(b, 0, result, exceptions, operand)
+    finish(b, 0, result, exceptions, operand)
 
 
 def _with_register(b: Tracer, op: str, dst: int, src: int, pops: int = 0) -> None:
     """ST(dst) := ST(dst) op ST(src), then pop."""
     wait(b)
     result, exceptions = checked(b, is_occupied(b, dst, src), *_compute(b, op, read(b, dst), read(b, src)))
-    _finish(b, dst, result, exceptions, pops=pops)
+    finish(b, dst, result, exceptions, pops=pops)
 
 
 def _define(op: str, integer_op: str, source: str, digit: int, forward: int, backward: int) -> None:
@@ -114,7 +106,7 @@ _define("fdivr", "fidivr", "FDIVR/FDIVRP/FIDIVR", 7, 0xF8, 0xF0)
 def _unary(b: Tracer, op: str) -> None:
     wait(b)
     value = b.floating(op, F80, read(b, 0), b.get("fcw"))
-    _finish(b, 0, *checked(b, is_occupied(b, 0), value, b.fexc(value)))
+    finish(b, 0, *checked(b, is_occupied(b, 0), value, b.fexc(value)))
 
 
 @insn("fsqrt", source="Intel SDM vol. 2A, FSQRT")
@@ -165,7 +157,7 @@ def fprem1(b: Tracer) -> None:
 def _sign(b: Tracer, change: Callable[[Value], Value]) -> None:
     wait(b)
     changed = change(read(b, 0).cast(I80)).cast(F80)
-    _finish(b, 0, *checked(b, is_occupied(b, 0), changed, nothing(b)))
+    finish(b, 0, *checked(b, is_occupied(b, 0), changed, nothing(b)))
 
 
 @insn("fchs", source="Intel SDM vol. 2A, FCHS")
@@ -190,10 +182,6 @@ def fxtract(b: Tracer) -> None:
     value = read(b, 0)
     significand, exceptions = unpack(b.helper(fxtract_significand, PACKED, value))
     exponent = b.helper(fxtract_exponent, F80, value)
-    occupied, free = is_occupied(b, 0), ~is_occupied(b, 7)
-    fine = occupied & free
-    exceptions = b.select(occupied, b.select(free, exceptions, OVERFLOW), UNDERFLOW)
+    fine, exceptions = has_room(b, exceptions)
     with complete(b, exceptions):
-        write(b, 0, b.select(fine, exponent, INDEFINITE))
-        b.set("ftop", register(b, 7))
-        write(b, 0, b.select(fine, significand, INDEFINITE))
+        replace_and_push(b, fine, exponent, significand)

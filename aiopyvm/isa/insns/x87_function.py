@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.floatformat import INDEFINITE
 from aiopyvm.ir.types import F80, integer
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.trace import Tracer
 from aiopyvm.isa.x87 import (
     C1,
     C2,
-    OVERFLOW,
-    UNDERFLOW,
     checked,
     complete,
+    finish,
+    has_room,
     is_occupied,
-    pop,
     read,
-    register,
+    replace_and_push,
     unpack,
     wait,
     write,
@@ -65,24 +63,18 @@ def _in_place(b: Tracer, name: str) -> None:
 def f2xm1(b: Tracer) -> None:
     """ST(0) := 2**ST(0) - 1, for -1 <= ST(0) <= 1."""
     wait(b)
-    value, exceptions = checked(b, is_occupied(b, 0), *unpack(_compute(b, "f2xm1", 0)))
-    with complete(b, exceptions):
-        write(b, 0, value)
+    finish(b, 0, *checked(b, is_occupied(b, 0), *unpack(_compute(b, "f2xm1", 0))))
 
 
 def _pushing(b: Tracer, name: str) -> None:
     """Replace ST(0) and push, unless the operand is out of range."""
     wait(b)
     results = _compute(b, name, 0)
-    occupied, free = is_occupied(b, 0), ~is_occupied(b, 7)
-    fine = occupied & free
     first, exceptions = unpack(results)
-    exceptions = b.select(occupied, b.select(free, exceptions, OVERFLOW), UNDERFLOW)
+    fine, exceptions = has_room(b, exceptions)
     codes = _conditions(b, fine, results)
     with complete(b, exceptions, conditions=codes, cleared=C1 | C2), b.when(codes.eq(0)):
-        write(b, 0, b.select(fine, first, INDEFINITE))
-        b.set("ftop", register(b, 7))
-        write(b, 0, b.select(fine, (results >> 104).trunc(80).cast(F80), INDEFINITE))
+        replace_and_push(b, fine, first, (results >> 104).trunc(80).cast(F80))
 
 
 @insn("fsincos", source="Intel SDM vol. 2A, FSINCOS")
@@ -102,10 +94,7 @@ def fptan(b: Tracer) -> None:
 def _popping(b: Tracer, name: str) -> None:
     """Replace ST(1), and pop."""
     wait(b)
-    value, exceptions = checked(b, is_occupied(b, 0, 1), *unpack(_compute(b, name, 0, 1)))
-    with complete(b, exceptions):
-        write(b, 1, value)
-        pop(b)
+    finish(b, 1, *checked(b, is_occupied(b, 0, 1), *unpack(_compute(b, name, 0, 1))), pops=1)
 
 
 @insn("fpatan", source="Intel SDM vol. 2A, FPATAN")
