@@ -14,8 +14,8 @@ FEATURES: Final = {
     **{
         name: (1, EDX, bit)
         for name, bit in {
-            "fpu": 0, "tsc": 4, "cx8": 8, "sep": 11, "cmov": 15, "clflush": 19, "mmx": 23, "fxsr": 24, "sse": 25,
-            "sse2": 26,
+            "fpu": 0, "tsc": 4, "msr": 5, "cx8": 8, "sep": 11, "cmov": 15, "clflush": 19, "mmx": 23, "fxsr": 24,
+            "sse": 25, "sse2": 26,
         }.items()
     },
     **{
@@ -40,6 +40,7 @@ FEATURES: Final = {
     "rdtscp": (0x80000001, EDX, 27),
     "xsaveopt": (0xD, EAX, 0),
 }  # fmt: skip
+WITHOUT_BIT: Final = ("nopl",)  # NOP with an operand (0F 18 to 0F 1F): Linux finds it out by trying
 ANNOUNCED: Final = (
     "fpu", "tsc", "cx8", "cmov", "clflush", "movbe", "popcnt", "rdrand", "bmi1", "bmi2", "rdseed", "adx", "clflushopt",
     "clwb", "rdpid", "movdiri", "abm", "3dnowprefetch", "rdtscp",

@@ -34,20 +34,25 @@ def source_of(name: str) -> str:
     return f"Intel SDM vol. 2, {name.upper()}"
 
 
-def packed(name: str, encoding: str, meaning: Binary) -> None:
+def feature_of(name: str) -> str:
+    """The feature that an instruction of SSE or SSE2 needs, which its suffix (ss, ps, sd, pd) tells."""
+    return "sse2" if name.endswith("d") else "sse"
+
+
+def packed(name: str, encoding: str, meaning: Binary, *, feature: str = "") -> None:
     """dst := meaning(dst, src), of whole registers."""
 
-    @insn(name, source=source_of(name))
+    @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := dst op src."""
         dst.store(meaning(b, dst.load(), load(b, src)))
 
 
-def packed_unary(name: str, encoding: str, meaning: Unary) -> None:
+def packed_unary(name: str, encoding: str, meaning: Unary, *, feature: str = "") -> None:
     """dst := meaning(src), of whole registers."""
 
-    @insn(name, source=source_of(name))
+    @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := op src."""
@@ -57,7 +62,7 @@ def packed_unary(name: str, encoding: str, meaning: Unary) -> None:
 def scalar(name: str, encoding: str, type_: Type, meaning: Binary) -> None:
     """The low part of dst := meaning(low part of dst, src); the rest stays."""
 
-    @insn(name, source=source_of(name))
+    @insn(name, source=source_of(name), cpuid=feature_of(name))
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := that of dst op src; the others stay."""
@@ -67,7 +72,7 @@ def scalar(name: str, encoding: str, type_: Type, meaning: Binary) -> None:
 def scalar_unary(name: str, encoding: str, type_: Type, meaning: Unary) -> None:
     """The low part of dst := meaning(src); the rest stays."""
 
-    @insn(name, source=source_of(name))
+    @insn(name, source=source_of(name), cpuid=feature_of(name))
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := op src; the others stay."""
@@ -79,6 +84,7 @@ __all__ = [
     "SCALARS",
     "Binary",
     "Unary",
+    "feature_of",
     "packed",
     "packed_unary",
     "scalar",

@@ -51,8 +51,8 @@ class Row:
     `undefined` flags get a value, the same on every engine, but no meaning. `lock` allows the LOCK prefix (with a
     memory destination). `rep` is "" (a rep prefix has no meaning), "rep" or "repe" (both REPE and REPNE, as for
     CMPS). `restartable` excuses the row from the rule that nothing faults after an effect. `aliases` are further
-    mnemonics; `static`, `zero_extend` and `attributes` are told above. `cpuid` names the feature without which the
-    row is no instruction, as /proc/cpuinfo calls it ("": every processor has it).
+    mnemonics; `static`, `zero_extend` and `attributes` are told above. `cpuid` names the features without which the
+    row is no instruction, as /proc/cpuinfo calls them, sorted, a space between them ("": an i486 has it).
     """
 
     name: str

@@ -143,7 +143,7 @@ def _exchange(b: Tracer, dst: Destination, equal: Value, old: Value, new: Value)
             dst.store(new)
 
 
-@insn("cmpxchg8b", source="Intel SDM vol. 2A, CMPXCHG8B/CMPXCHG16B", writes=ZF, lock=True)
+@insn("cmpxchg8b", source="Intel SDM vol. 2A, CMPXCHG8B/CMPXCHG16B", writes=ZF, lock=True, cpuid="cx8")
 @form("0F C7 /1", "m64")
 def cmpxchg8b(b: Tracer, dst: MemoryPlace) -> None:
     """If EDX:EAX = dst then dst := ECX:EBX else EDX:EAX := dst; dst is written in either case."""

@@ -82,12 +82,12 @@ def _define_conditional(number: int, names: tuple[str, ...], reads: int) -> None
         """dst := 1 where the condition holds, else 0."""
         dst.store(condition(b, number).zext(8))
 
-    def add(prefix: str, source: str, function: Semantics) -> None:
+    def add(prefix: str, source: str, function: Semantics, feature: str = "") -> None:
         aliases = tuple(prefix + name for name in names[1:])
-        insn(prefix + names[0], source=source, reads=reads, aliases=aliases)(function)
+        insn(prefix + names[0], source=source, reads=reads, aliases=aliases, cpuid=feature)(function)
 
     cmov_form = f"0F {0x40 + number:02X} /r"
-    add("cmov", "Intel SDM vol. 2A, CMOVcc", form(cmov_form, "r16, r/m16")(form(cmov_form, "r32, r/m32")(cmov)))
+    add("cmov", "Intel SDM vol. 2A, CMOVcc", form(cmov_form, "r16, r/m16")(form(cmov_form, "r32, r/m32")(cmov)), "cmov")
     add("set", "Intel SDM vol. 2B, SETcc", form(f"0F {0x90 + number:02X} /r", "r/m8")(set_))
 
 

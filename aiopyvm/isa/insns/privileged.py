@@ -63,6 +63,9 @@ def undefined(b: Tracer, *operands: Any) -> None:
 
 for _name, _heading, _rows in _PRIVILEGED:
     _rep = "rep" if _name[:-1] in ("ins", "outs") else ""
-    insn(_name, source=f"Intel SDM vol. {_heading}", rep=_rep)(forms(*_rows, zero_extend=True)(privileged))
+    _feature = "msr" if _name in ("rdmsr", "wrmsr") else ""
+    insn(_name, source=f"Intel SDM vol. {_heading}", rep=_rep, cpuid=_feature)(
+        forms(*_rows, zero_extend=True)(privileged)
+    )
 for _name, _heading, _rows in _UNDEFINED:
-    insn(_name, source=f"Intel SDM vol. {_heading}")(forms(*_rows)(undefined))
+    insn(_name, source=f"Intel SDM vol. {_heading}", cpuid="sep" if _name != "rsm" else "")(forms(*_rows)(undefined))

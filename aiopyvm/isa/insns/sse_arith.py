@@ -79,9 +79,9 @@ def _horizontal(op: str, b: Tracer, x: Value, y: Value) -> Value:
 
 
 for _suffix, _prefix, _bits in (("pd", "66", 64), ("ps", "F2", 32)):
-    rows.packed(f"addsub{_suffix}", f"{_prefix} 0F D0", _packed(partial(_binary, "vaddsub"), _bits))
-    rows.packed(f"hadd{_suffix}", f"{_prefix} 0F 7C", _packed(partial(_horizontal, "vadd"), _bits))
-    rows.packed(f"hsub{_suffix}", f"{_prefix} 0F 7D", _packed(partial(_horizontal, "vsub"), _bits))
+    rows.packed(f"addsub{_suffix}", f"{_prefix} 0F D0", _packed(partial(_binary, "vaddsub"), _bits), feature="pni")
+    rows.packed(f"hadd{_suffix}", f"{_prefix} 0F 7C", _packed(partial(_horizontal, "vadd"), _bits), feature="pni")
+    rows.packed(f"hsub{_suffix}", f"{_prefix} 0F 7D", _packed(partial(_horizontal, "vsub"), _bits), feature="pni")
 
 
 # -- SSE4.1 ------------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ for _suffix, _prefix, _bits in (("pd", "66", 64), ("ps", "F2", 32)):
 def _round(suffix: str, opcode: str, bits: int) -> None:
     name = f"round{suffix}"
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
     @form(f"66 0F 3A {opcode} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
         """dst := src rounded to integral values."""
@@ -101,7 +101,7 @@ def _round(suffix: str, opcode: str, bits: int) -> None:
 def _round_scalar(suffix: str, opcode: str, bits: int) -> None:
     name, type_ = f"round{suffix}", {kind: type_ for kind, _, type_ in rows.SCALARS}[suffix]
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
     @form(f"66 0F 3A {opcode} /r ib", f"xmm1, xmm2/m{bits}, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
         """The low lane of dst := that of src rounded to an integral value."""
@@ -118,7 +118,7 @@ _round_scalar("sd", "0B", 64)
 def _dot_product(suffix: str, opcode: str, bits: int) -> None:
     name, lanes = f"dp{suffix}", 128 // bits
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
     @form(f"66 0F 3A {opcode} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, mask: ImmediatePlace) -> None:
         """The sum of products of the lanes that bits 4.. of the immediate name, in those that bits 0.. name."""

@@ -16,7 +16,7 @@ _PREDICATES = 7  # bits of the immediate that count
 def _packed(suffix: str, prefix: str, bits: int) -> None:
     name = f"cmp{suffix}"
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F C2 /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, predicate: ImmediatePlace) -> None:
         """dst := all ones in the lanes where the predicate holds of dst and src, else zeros."""
@@ -27,7 +27,7 @@ def _packed(suffix: str, prefix: str, bits: int) -> None:
 def _scalar(suffix: str, prefix: str, type_: Type) -> None:
     name = f"cmp{suffix}"
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F C2 /r ib", f"xmm1, xmm2/m{type_.bits}, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, predicate: ImmediatePlace) -> None:
         """The low lane of dst := all ones where the predicate holds, else zeros."""
@@ -37,7 +37,7 @@ def _scalar(suffix: str, prefix: str, type_: Type) -> None:
 
 
 def _order(name: str, prefix: str, opcode: str, type_: Type, *, quiet: bool) -> None:
-    @insn(name, source=rows.source_of(name), writes=OSZAPC)
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name), writes=OSZAPC)
     @form(f"{prefix} 0F {opcode} /r", f"xmm1, xmm2/m{type_.bits}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """ZF PF CF := 111 unordered, 000 greater, 001 less, 100 equal."""

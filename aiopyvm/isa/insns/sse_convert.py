@@ -16,7 +16,7 @@ _SI = "r/m32"
 def _whole(name: str, encoding: str, op: str, source: Type, result: Type, *, truncate: bool = False) -> None:
     """dst := src, as many lanes of another type."""
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := src, converted."""
@@ -26,7 +26,7 @@ def _whole(name: str, encoding: str, op: str, source: Type, result: Type, *, tru
 def _widening(name: str, encoding: str, op: str, source: Type) -> None:
     """dst := the two low lanes of src, of 32 bits, as f64."""
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m64")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := the low half of src, converted."""
@@ -36,7 +36,7 @@ def _widening(name: str, encoding: str, op: str, source: Type) -> None:
 def _narrowing(name: str, encoding: str, op: str, result: Type, *, truncate: bool = False) -> None:
     """The low half of dst := src, two f64, as lanes of 32 bits; the upper half := 0."""
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low half of dst := src, converted; the upper half := 0."""
@@ -48,7 +48,7 @@ def _in_zeros(b: Tracer, half: Value) -> Value:
 
 
 def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", f"xmm1, xmm2/m{source.bits}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := that of src, converted."""
@@ -56,7 +56,7 @@ def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
 
 
 def _from_integer(name: str, encoding: str, result: Type) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"o* {encoding} /r", f"xmm1, {_SI}")
     def operation(b: Tracer, dst: VectorPlace, src: Destination) -> None:
         """The low lane of dst := a signed integer, converted."""
@@ -64,7 +64,7 @@ def _from_integer(name: str, encoding: str, result: Type) -> None:
 
 
 def _to_integer(name: str, encoding: str, source: Type, *, truncate: bool) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse" if source == F32 else "sse2")
     @form(f"o* {encoding} /r", f"r32, xmm2/m{source.bits}")
     def operation(b: Tracer, dst: Destination, src: Source) -> None:
         """dst := the low lane of src as a signed integer."""

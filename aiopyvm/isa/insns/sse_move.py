@@ -14,8 +14,13 @@ from aiopyvm.isa.vectors import GP
 _MXCSR_BITS = 0xFFFF  # that MXCSR has
 
 
+def _feature(prefix: str) -> str:
+    """What a move of a whole register needs, which its mandatory prefix tells."""
+    return "sse" if prefix == "NP" else "sse2"
+
+
 def _aligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {load_opcode:02X} /r", "xmm1, xmm2/m128")
     @form(f"{prefix} 0F {store_opcode:02X} /r", "xmm2/m128, xmm1")
     def move(b: Tracer, dst: Source, src: Source) -> None:
@@ -25,7 +30,7 @@ def _aligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> Non
 
 
 def _unaligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {load_opcode:02X} /r", "xmm1, xmm2/m128")
     @form(f"{prefix} 0F {store_opcode:02X} /r", "xmm2/m128, xmm1")
     def move(b: Tracer, dst: Source, src: Source) -> None:
@@ -34,7 +39,7 @@ def _unaligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> N
 
 
 def _streaming(name: str, prefix: str, opcode: str) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {opcode} /r", "m128, xmm1")
     def move(b: Tracer, dst: MemoryPlace, src: VectorPlace) -> None:
         """dst := src, aligned; the hint means nothing here."""
@@ -53,14 +58,14 @@ _streaming("movntpd", "66", "2B")
 _streaming("movntdq", "66", "E7")
 
 
-@insn("lddqu", source=rows.source_of("lddqu"))
+@insn("lddqu", source=rows.source_of("lddqu"), cpuid="pni")
 @form("F2 0F F0 /r", "xmm1, m128")
 def lddqu(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
     """dst := src, which need not be aligned."""
     dst.store(src.load_as(V128))
 
 
-@insn("movntdqa", source=rows.source_of("movntdqa"))
+@insn("movntdqa", source=rows.source_of("movntdqa"), cpuid="sse4_1")
 @form("66 0F 38 2A /r", "xmm1, m128")
 def movntdqa(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
     """dst := src, aligned; the hint means nothing here."""
@@ -71,7 +76,7 @@ def movntdqa(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
 
 
 def _low_lane(name: str, prefix: str, type_: Type) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F 10 /r", f"xmm1, xmm2/m{type_.bits}")
     def move(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """The low lane of dst := that of src; the others stay, or, with memory, become 0."""
@@ -81,7 +86,7 @@ def _low_lane(name: str, prefix: str, type_: Type) -> None:
         else:
             dst.store(with_low(dst.load(), low(b, src, type_)))
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F 11 /r", f"xmm2/m{type_.bits}, xmm1")
     def store(b: Tracer, dst: Source, src: VectorPlace) -> None:
         """The low lane of dst := that of src; the others stay."""
@@ -101,13 +106,13 @@ _low_lane("movsd", "F2", F64)
 def _halves(name: str, prefix: str, opcode: int, half: int) -> None:
     """Loads and stores of one half of a register."""
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F {opcode:02X} /r", "xmm1, m64")
     def move(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
         """One half of dst := src; the other stays."""
         dst.store(dst.load().insert(half, src.load_as(I64)))
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F {opcode + 1:02X} /r", "m64, xmm1")
     def store(b: Tracer, dst: MemoryPlace, src: VectorPlace) -> None:
         """dst := one half of src."""
@@ -119,14 +124,14 @@ for _suffix, _prefix, _ in rows.PACKED:
     _halves(f"movh{_suffix}", _prefix, 0x16, 1)
 
 
-@insn("movhlps", source=rows.source_of("movhlps"))
+@insn("movhlps", source=rows.source_of("movhlps"), cpuid="sse")
 @form("NP 0F 12 /r", "xmm1, xmm2")
 def movhlps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
     """The low half of dst := the high half of src."""
     dst.store(dst.load().shuffle((3, 1), src.load()))
 
 
-@insn("movlhps", source=rows.source_of("movlhps"))
+@insn("movlhps", source=rows.source_of("movlhps"), cpuid="sse")
 @form("NP 0F 16 /r", "xmm1, xmm2")
 def movlhps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
     """The high half of dst := the low half of src."""
@@ -139,7 +144,7 @@ def movlhps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
 def _mask(suffix: str, prefix: str, bits: int) -> None:
     name = f"movmsk{suffix}"
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"o* {prefix} 0F 50 /r", "r32, xmm")
     def movmsk(b: Tracer, dst: Destination, src: VectorPlace) -> None:
         """dst := the sign bits of the lanes."""
@@ -150,7 +155,7 @@ for _suffix, _prefix, _bits in rows.PACKED:
     _mask(_suffix, _prefix, _bits)
 
 
-@insn("ldmxcsr", source=rows.source_of("ldmxcsr"))
+@insn("ldmxcsr", source=rows.source_of("ldmxcsr"), cpuid="sse")
 @form("NP 0F AE /2", "m32")
 def ldmxcsr(b: Tracer, src: MemoryPlace) -> None:
     """MXCSR := src; #GP for bits that it does not have."""
@@ -159,7 +164,7 @@ def ldmxcsr(b: Tracer, src: MemoryPlace) -> None:
     b.set("mxcsr", value)
 
 
-@insn("stmxcsr", source=rows.source_of("stmxcsr"))
+@insn("stmxcsr", source=rows.source_of("stmxcsr"), cpuid="sse")
 @form("NP 0F AE /3", "m32")
 def stmxcsr(b: Tracer, dst: MemoryPlace) -> None:
     """dst := MXCSR."""

@@ -15,10 +15,10 @@ from aiopyvm.isa.trace import Tracer
 Lanes = Callable[[int, int], Iterable[int]]  # of the immediate and the number of lanes
 
 
-def _by_immediate(name: str, encoding: str, bits: int, lanes: Lanes) -> None:
+def _by_immediate(name: str, encoding: str, bits: int, lanes: Lanes, *, feature: str = "") -> None:
     """dst := lanes of dst and, numbered behind them, of src, that the immediate tells."""
 
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid=feature or rows.feature_of(name))
     @form(f"{encoding} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def operation(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
         """dst := lanes of dst and src."""
@@ -40,8 +40,8 @@ def _blend(control: int, lanes: int) -> Iterable[int]:
 
 _by_immediate("shufps", "NP 0F C6", 32, _shufps)
 _by_immediate("shufpd", "66 0F C6", 64, _shufpd)
-_by_immediate("blendps", "66 0F 3A 0C", 32, _blend)
-_by_immediate("blendpd", "66 0F 3A 0D", 64, _blend)
+_by_immediate("blendps", "66 0F 3A 0C", 32, _blend, feature="sse4_1")
+_by_immediate("blendpd", "66 0F 3A 0D", 64, _blend, feature="sse4_1")
 
 
 def _unpack(bits: int, *, high: bool) -> rows.Binary:
@@ -57,11 +57,11 @@ def _repeated(first: int) -> rows.Unary:
     return lambda b, x: x.lanes(32).shuffle((first, first, first + 2, first + 2))
 
 
-rows.packed_unary("movsldup", "F3 0F 12", _repeated(0))
-rows.packed_unary("movshdup", "F3 0F 16", _repeated(1))
+rows.packed_unary("movsldup", "F3 0F 12", _repeated(0), feature="pni")
+rows.packed_unary("movshdup", "F3 0F 16", _repeated(1), feature="pni")
 
 
-@insn("movddup", source=rows.source_of("movddup"))
+@insn("movddup", source=rows.source_of("movddup"), cpuid="pni")
 @form("F2 0F 12 /r", "xmm1, xmm2/m64")
 def movddup(b: Tracer, dst: VectorPlace, src: Source) -> None:
     """Both halves of dst := the low half of src."""
@@ -69,7 +69,7 @@ def movddup(b: Tracer, dst: VectorPlace, src: Source) -> None:
 
 
 def _variable_blend(name: str, opcode: str, bits: int) -> None:
-    @insn(name, source=rows.source_of(name))
+    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
     @form(f"66 0F 38 {opcode} /r", "xmm1, xmm2/m128, <XMM0>")
     def operation(b: Tracer, dst: VectorPlace, src: Source, mask: VectorPlace) -> None:
         """dst := src in the lanes whose sign bit is set in XMM0."""
@@ -81,14 +81,14 @@ _variable_blend("blendvps", "14", 32)
 _variable_blend("blendvpd", "15", 64)
 
 
-@insn("extractps", source=rows.source_of("extractps"))
+@insn("extractps", source=rows.source_of("extractps"), cpuid="sse4_1")
 @form("66 0F 3A 17 /r ib", "r/m32, xmm1, imm8", static=(2,))
 def extractps(b: Tracer, dst: Destination, src: VectorPlace, lane: ImmediatePlace) -> None:
     """dst := a lane of src."""
     dst.store(src.load().lanes(32).extract(int(lane) & 3))
 
 
-@insn("insertps", source=rows.source_of("insertps"))
+@insn("insertps", source=rows.source_of("insertps"), cpuid="sse4_1")
 @form("66 0F 3A 21 /r ib", "xmm1, xmm2/m32, imm8", static=(2,))
 def insertps(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
     """A lane of dst (bits 4-5) := a lane of src (bits 6-7; memory has one); then the lanes of bits 0-3 := 0."""

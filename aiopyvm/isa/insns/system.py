@@ -1,7 +1,7 @@
 """What a program may ask of the processor: NOP and hints, CPUID, RDTSC, RDRAND, caches, fences, SGDT and its like.
 
-The processor is a Pentium II with what is implemented and no more: an FPU, RDTSC, CMPXCHG8B, CMOVcc, CLFLUSH. SGDT
-and its like give what Linux gives where the processor forbids them to programs (UMIP): constants.
+Which processor it is, `isa/cpuid.py` says. SGDT and its like give what Linux gives where the processor forbids them to
+programs (UMIP): constants.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def cpuid(b: Tracer) -> None:
         b.set(name, (answer >> 32 * n).trunc(32) if n else answer.trunc(32))
 
 
-@insn("rdtsc", source="Intel SDM vol. 2B, RDTSC")
+@insn("rdtsc", source="Intel SDM vol. 2B, RDTSC", cpuid="tsc")
 @form("0F 31")
 def rdtsc(b: Tracer) -> None:
     """EDX:EAX := the time-stamp counter."""
@@ -154,7 +154,7 @@ def _hint_forms() -> list[tuple[str, str]]:
     return rows
 
 
-@insn("nop", source="Intel SDM vol. 2B, NOP")
+@insn("nop", source="Intel SDM vol. 2B, NOP", cpuid="nopl")
 @form("0F 1F /0", "r/m16")
 @form("0F 1F /0", "r/m32")
 @forms(*_hint_forms(), attributes="alias")
@@ -167,29 +167,29 @@ def _prefetch(b: Tracer, hint: MemoryPlace) -> None:
 
 
 for _digit, _name in enumerate(("prefetchnta", "prefetcht0", "prefetcht1", "prefetcht2")):
-    insn(_name, source="Intel SDM vol. 2B, PREFETCHh")(form(f"0F 18 /{_digit}", "m8")(_prefetch))
+    insn(_name, source="Intel SDM vol. 2B, PREFETCHh", cpuid="sse")(form(f"0F 18 /{_digit}", "m8")(_prefetch))
 
 
-@insn("prefetchw", source="Intel SDM vol. 2B, PREFETCHW")
+@insn("prefetchw", source="Intel SDM vol. 2B, PREFETCHW", cpuid="3dnowprefetch")
 @form("0F 0D /1", "m8")
 @forms(*((f"0F 0D /{digit}", "m8") for digit in range(8) if digit != 1), attributes="alias")
 def prefetchw(b: Tracer, hint: MemoryPlace) -> None:
     """Nothing: a hint, whose operand is not accessed."""
 
 
-@insn("nop", source="Intel SDM vol. 2B, PREFETCHW")
+@insn("nop", source="Intel SDM vol. 2B, PREFETCHW", cpuid="3dnowprefetch")
 @forms(*((f"0F 0D /{digit}", size) for digit in range(8) for size in ("r16", "r32")), attributes="alias")
 def nop_register_hint(b: Tracer, hint: Source) -> None:
     """Nothing: PREFETCHW with a register."""
 
 
-@insn("endbr32", source="Intel SDM vol. 2A, ENDBR32")
+@insn("endbr32", source="Intel SDM vol. 2A, ENDBR32", cpuid="nopl")
 @form("F3 0F 1E FB")
 def endbr32(b: Tracer) -> None:
     """Nothing: CPUID does not tell of control-flow enforcement."""
 
 
-@insn("endbr64", source="Intel SDM vol. 2A, ENDBR64")
+@insn("endbr64", source="Intel SDM vol. 2A, ENDBR64", cpuid="nopl")
 @form("F3 0F 1E FA")
 def endbr64(b: Tracer) -> None:
     """Nothing."""

@@ -67,27 +67,27 @@ def _define(op: str, integer_op: str, source: str, digit: int, forward: int, bac
     """The rows of one operation; `forward` is the byte of its ST(0) forms, `backward` that of its ST(i) forms."""
     name = f"Intel SDM vol. 2A, {source}"
 
-    @insn(op, source=name)
+    @insn(op, source=name, cpuid="fpu")
     @form(f"D8 /{digit}", "m32fp")
     @form(f"DC /{digit}", "m64fp")
     def memory(b: Tracer, src: MemoryPlace) -> None:
         """ST(0) := ST(0) op src (the reversed forms: src op ST(0))."""
         _with_memory(b, op, src)
 
-    @insn(op, source=name)
+    @insn(op, source=name, cpuid="fpu")
     @form(f"D8 {forward:02X}+i", "ST(0), ST(i)", static=(1,))
     @form(f"DC {backward:02X}+i", "ST(i), ST(0)", static=(0,))
     def registers(b: Tracer, dst: StackPlace, src: StackPlace) -> None:
         """dst := dst op src (the reversed forms: src op dst)."""
         _with_register(b, op, dst.number, src.number)
 
-    @insn(f"{op}p", source=name)
+    @insn(f"{op}p", source=name, cpuid="fpu")
     @form(f"DE {backward:02X}+i", "ST(i), ST(0)", static=(0,))
     def popping(b: Tracer, dst: StackPlace, src: StackPlace) -> None:
         """dst := dst op ST(0) (the reversed forms: ST(0) op dst); pop."""
         _with_register(b, op, dst.number, src.number, pops=1)
 
-    @insn(integer_op, source=name)
+    @insn(integer_op, source=name, cpuid="fpu")
     @form(f"DE /{digit}", "m16int")
     @form(f"DA /{digit}", "m32int")
     def integers(b: Tracer, src: MemoryPlace) -> None:
@@ -109,21 +109,21 @@ def _unary(b: Tracer, op: str) -> None:
     finish(b, 0, *checked(b, is_occupied(b, 0), value, b.fexc(value)))
 
 
-@insn("fsqrt", source="Intel SDM vol. 2A, FSQRT")
+@insn("fsqrt", source="Intel SDM vol. 2A, FSQRT", cpuid="fpu")
 @form("D9 FA")
 def fsqrt(b: Tracer) -> None:
     """ST(0) := square root of ST(0)."""
     _unary(b, "fsqrt")
 
 
-@insn("frndint", source="Intel SDM vol. 2A, FRNDINT")
+@insn("frndint", source="Intel SDM vol. 2A, FRNDINT", cpuid="fpu")
 @form("D9 FC")
 def frndint(b: Tracer) -> None:
     """ST(0) := ST(0) rounded to an integral value."""
     _unary(b, "frint")
 
 
-@insn("fscale", source="Intel SDM vol. 2A, FSCALE")
+@insn("fscale", source="Intel SDM vol. 2A, FSCALE", cpuid="fpu")
 @form("D9 FD")
 def fscale(b: Tracer) -> None:
     """ST(0) := ST(0) * 2**trunc(ST(1))."""
@@ -138,7 +138,7 @@ def _remainder(b: Tracer, packed: Value) -> None:
         write(b, 0, result)
 
 
-@insn("fprem", source="Intel SDM vol. 2A, FPREM")
+@insn("fprem", source="Intel SDM vol. 2A, FPREM", cpuid="fpu")
 @form("D9 F8")
 def fprem(b: Tracer) -> None:
     """ST(0) := ST(0) - trunc(ST(0) / ST(1)) * ST(1), or a step towards it (C2); C0 C3 C1: the quotient's low bits."""
@@ -146,7 +146,7 @@ def fprem(b: Tracer) -> None:
     _remainder(b, b.helper(fprem_packed, WITH_CONDITIONS, read(b, 0), read(b, 1), b.get("fcw")))
 
 
-@insn("fprem1", source="Intel SDM vol. 2A, FPREM1")
+@insn("fprem1", source="Intel SDM vol. 2A, FPREM1", cpuid="fpu")
 @form("D9 F5")
 def fprem1(b: Tracer) -> None:
     """ST(0) := the IEEE remainder of ST(0) / ST(1), or a step towards it (C2); C0 C3 C1: the quotient's low bits."""
@@ -160,21 +160,21 @@ def _sign(b: Tracer, change: Callable[[Value], Value]) -> None:
     finish(b, 0, *checked(b, is_occupied(b, 0), changed, nothing(b)))
 
 
-@insn("fchs", source="Intel SDM vol. 2A, FCHS")
+@insn("fchs", source="Intel SDM vol. 2A, FCHS", cpuid="fpu")
 @form("D9 E0")
 def fchs(b: Tracer) -> None:
     """ST(0) := -ST(0)."""
     _sign(b, lambda value: value ^ (1 << 79))
 
 
-@insn("fabs", source="Intel SDM vol. 2A, FABS")
+@insn("fabs", source="Intel SDM vol. 2A, FABS", cpuid="fpu")
 @form("D9 E1")
 def fabs(b: Tracer) -> None:
     """ST(0) := |ST(0)|."""
     _sign(b, lambda value: value & ((1 << 79) - 1))
 
 
-@insn("fxtract", source="Intel SDM vol. 2A, FXTRACT")
+@insn("fxtract", source="Intel SDM vol. 2A, FXTRACT", cpuid="fpu")
 @form("D9 F4")
 def fxtract(b: Tracer) -> None:
     """ST(0) := exponent of ST(0); push its significand."""

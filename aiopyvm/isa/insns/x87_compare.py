@@ -51,7 +51,7 @@ def _integer(b: Tracer, src: MemoryPlace, pops: int) -> None:
     _finish(b, is_occupied(b, 0), *_relation(b, "fcompare", value), pops, src)
 
 
-@insn("fcom", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP")
+@insn("fcom", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP", cpuid="fpu")
 @form("D8 /2", "m32fp")
 @form("DC /2", "m64fp")
 def fcom(b: Tracer, src: MemoryPlace) -> None:
@@ -59,7 +59,7 @@ def fcom(b: Tracer, src: MemoryPlace) -> None:
     _memory(b, src, 0)
 
 
-@insn("fcomp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP")
+@insn("fcomp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP", cpuid="fpu")
 @form("D8 /3", "m32fp")
 @form("DC /3", "m64fp")
 def fcomp(b: Tracer, src: MemoryPlace) -> None:
@@ -67,7 +67,7 @@ def fcomp(b: Tracer, src: MemoryPlace) -> None:
     _memory(b, src, 1)
 
 
-@insn("fcom", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP")
+@insn("fcom", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP", cpuid="fpu")
 @form("D8 D0+i", "ST(i)", static=(0,))
 @form("DC D0+i", "ST(i)", static=(0,), attributes="alias")
 def fcom_register(b: Tracer, src: StackPlace) -> None:
@@ -75,7 +75,7 @@ def fcom_register(b: Tracer, src: StackPlace) -> None:
     _registers(b, "fcompare", src.number, 0)
 
 
-@insn("fcomp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP")
+@insn("fcomp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP", cpuid="fpu")
 @form("D8 D8+i", "ST(i)", static=(0,))
 @form("DC D8+i", "ST(i)", static=(0,), attributes="alias")
 @form("DE D0+i", "ST(i)", static=(0,), attributes="alias")
@@ -84,35 +84,35 @@ def fcomp_register(b: Tracer, src: StackPlace) -> None:
     _registers(b, "fcompare", src.number, 1)
 
 
-@insn("fcompp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP")
+@insn("fcompp", source="Intel SDM vol. 2A, FCOM/FCOMP/FCOMPP", cpuid="fpu")
 @form("DE D9")
 def fcompp(b: Tracer) -> None:
     """Compare ST(0) with ST(1); pop both."""
     _registers(b, "fcompare", 1, 2)
 
 
-@insn("fucom", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP")
+@insn("fucom", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP", cpuid="fpu")
 @form("DD E0+i", "ST(i)", static=(0,))
 def fucom(b: Tracer, src: StackPlace) -> None:
     """Compare ST(0) with ST(i); quiet NaNs are no invalid operation."""
     _registers(b, "fcompareq", src.number, 0)
 
 
-@insn("fucomp", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP")
+@insn("fucomp", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP", cpuid="fpu")
 @form("DD E8+i", "ST(i)", static=(0,))
 def fucomp(b: Tracer, src: StackPlace) -> None:
     """Compare ST(0) with ST(i), quietly; pop."""
     _registers(b, "fcompareq", src.number, 1)
 
 
-@insn("fucompp", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP")
+@insn("fucompp", source="Intel SDM vol. 2A, FUCOM/FUCOMP/FUCOMPP", cpuid="fpu")
 @form("DA E9")
 def fucompp(b: Tracer) -> None:
     """Compare ST(0) with ST(1), quietly; pop both."""
     _registers(b, "fcompareq", 1, 2)
 
 
-@insn("ficom", source="Intel SDM vol. 2A, FICOM/FICOMP")
+@insn("ficom", source="Intel SDM vol. 2A, FICOM/FICOMP", cpuid="fpu")
 @form("DE /2", "m16int")
 @form("DA /2", "m32int")
 def ficom(b: Tracer, src: MemoryPlace) -> None:
@@ -120,7 +120,7 @@ def ficom(b: Tracer, src: MemoryPlace) -> None:
     _integer(b, src, 0)
 
 
-@insn("ficomp", source="Intel SDM vol. 2A, FICOM/FICOMP")
+@insn("ficomp", source="Intel SDM vol. 2A, FICOM/FICOMP", cpuid="fpu")
 @form("DE /3", "m16int")
 @form("DA /3", "m32int")
 def ficomp(b: Tracer, src: MemoryPlace) -> None:
@@ -128,7 +128,7 @@ def ficomp(b: Tracer, src: MemoryPlace) -> None:
     _integer(b, src, 1)
 
 
-@insn("ftst", source="Intel SDM vol. 2A, FTST")
+@insn("ftst", source="Intel SDM vol. 2A, FTST", cpuid="fpu")
 @form("D9 E4")
 def ftst(b: Tracer) -> None:
     """Compare ST(0) with +0.0."""
@@ -136,7 +136,7 @@ def ftst(b: Tracer) -> None:
     _finish(b, is_occupied(b, 0), *_relation(b, "fcompare", b.const(0, F80)), 0)
 
 
-@insn("fxam", source="Intel SDM vol. 2A, FXAM")
+@insn("fxam", source="Intel SDM vol. 2A, FXAM", cpuid="fpu")
 @form("D9 E5")
 def fxam(b: Tracer) -> None:
     """C3 C2 C0 := the class of ST(0), C1 := its sign, empty or not."""
@@ -162,7 +162,7 @@ def _to_flags(b: Tracer, op: str, i: int, pops: int) -> None:
 
 
 def _define_to_flags(name: str, op: str, encoding: str, pops: int) -> None:
-    @insn(name, source="Intel SDM vol. 2A, FCOMI/FCOMIP/FUCOMI/FUCOMIP", writes=OSZAPC)
+    @insn(name, source="Intel SDM vol. 2A, FCOMI/FCOMIP/FUCOMI/FUCOMIP", writes=OSZAPC, cpuid="cmov fpu")
     @form(encoding, "ST(0), ST(i)", static=(1,))
     def fcomi(b: Tracer, dst: StackPlace, src: StackPlace) -> None:
         """ZF PF CF := the relation of ST(0) to ST(i); OF SF AF := 0; the forms with P pop."""

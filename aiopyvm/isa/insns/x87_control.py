@@ -52,7 +52,7 @@ def _initialise(b: Tracer) -> None:
 # -- control and status word -------------------------------------------------------------------------------------------
 
 
-@insn("fldcw", source="Intel SDM vol. 2A, FLDCW")
+@insn("fldcw", source="Intel SDM vol. 2A, FLDCW", cpuid="fpu")
 @form("D9 /5", "m2byte")
 def fldcw(b: Tracer, src: MemoryPlace) -> None:
     """Control word := src; exceptions that it unmasks become pending."""
@@ -61,14 +61,14 @@ def fldcw(b: Tracer, src: MemoryPlace) -> None:
     b.set("fsw", summary(b, b.get("fsw"), control))
 
 
-@insn("fnstcw", source="Intel SDM vol. 2A, FSTCW/FNSTCW")
+@insn("fnstcw", source="Intel SDM vol. 2A, FSTCW/FNSTCW", cpuid="fpu")
 @form("D9 /7", "m2byte")
 def fnstcw(b: Tracer, dst: MemoryPlace) -> None:
     """dst := control word."""
     dst.store(b.get("fcw"))
 
 
-@insn("fnstsw", source="Intel SDM vol. 2A, FSTSW/FNSTSW")
+@insn("fnstsw", source="Intel SDM vol. 2A, FSTSW/FNSTSW", cpuid="fpu")
 @form("DD /7", "m2byte")
 @form("o* DF E0", "ax")
 def fnstsw(b: Tracer, dst: MemoryPlace | RegisterPlace) -> None:
@@ -76,21 +76,21 @@ def fnstsw(b: Tracer, dst: MemoryPlace | RegisterPlace) -> None:
     dst.store(_status(b))
 
 
-@insn("fnclex", source="Intel SDM vol. 2A, FCLEX/FNCLEX")
+@insn("fnclex", source="Intel SDM vol. 2A, FCLEX/FNCLEX", cpuid="fpu")
 @form("DB E2")
 def fnclex(b: Tracer) -> None:
     """Clear the exception flags, SF, ES and B."""
     b.set("fsw", b.get("fsw") & CONDITIONS)
 
 
-@insn("fninit", source="Intel SDM vol. 2A, FINIT/FNINIT")
+@insn("fninit", source="Intel SDM vol. 2A, FINIT/FNINIT", cpuid="fpu")
 @form("DB E3")
 def fninit(b: Tracer) -> None:
     """Set the initial state: control word 37FH, status 0, all registers empty."""
     _initialise(b)
 
 
-@insn("fwait", source="Intel SDM vol. 2D, WAIT/FWAIT", aliases=("wait",))
+@insn("fwait", source="Intel SDM vol. 2D, WAIT/FWAIT", aliases=("wait",), cpuid="fpu")
 @form("9B")
 def fwait(b: Tracer) -> None:
     """#MF if an unmasked exception is pending."""
@@ -100,7 +100,7 @@ def fwait(b: Tracer) -> None:
 # -- the stack ---------------------------------------------------------------------------------------------------------
 
 
-@insn("fnop", source="Intel SDM vol. 2A, FNOP")
+@insn("fnop", source="Intel SDM vol. 2A, FNOP", cpuid="fpu")
 @form("D9 D0")
 def fnop(b: Tracer) -> None:
     """No operation."""
@@ -114,14 +114,14 @@ def _move_top(b: Tracer, by: int) -> None:
     retire(b)
 
 
-@insn("fincstp", source="Intel SDM vol. 2A, FINCSTP")
+@insn("fincstp", source="Intel SDM vol. 2A, FINCSTP", cpuid="fpu")
 @form("D9 F7")
 def fincstp(b: Tracer) -> None:
     """Increment TOP."""
     _move_top(b, 1)
 
 
-@insn("fdecstp", source="Intel SDM vol. 2A, FDECSTP")
+@insn("fdecstp", source="Intel SDM vol. 2A, FDECSTP", cpuid="fpu")
 @form("D9 F6")
 def fdecstp(b: Tracer) -> None:
     """Decrement TOP."""
@@ -132,7 +132,7 @@ def _free(b: Tracer, i: int) -> None:
     b.set("fvalid", b.get("fvalid") & ~bit_of(b, register(b, i)))
 
 
-@insn("ffree", source="Intel SDM vol. 2A, FFREE")
+@insn("ffree", source="Intel SDM vol. 2A, FFREE", cpuid="fpu")
 @form("DD C0+i", "ST(i)", static=(0,))
 def ffree(b: Tracer, dst: StackPlace) -> None:
     """Mark ST(i) empty."""
@@ -141,7 +141,7 @@ def ffree(b: Tracer, dst: StackPlace) -> None:
     retire(b)
 
 
-@insn("ffreep", source="the hardware: FFREE that pops")
+@insn("ffreep", source="the hardware: FFREE that pops", cpuid="fpu")
 @form("DF C0+i", "ST(i)", static=(0,))
 def ffreep(b: Tracer, dst: StackPlace) -> None:
     """Mark ST(i) empty; pop."""
@@ -213,7 +213,7 @@ def _valid(b: Tracer, tags: Value) -> Value:
     return valid
 
 
-@insn("fnstenv", source="Intel SDM vol. 2A, FSTENV/FNSTENV")
+@insn("fnstenv", source="Intel SDM vol. 2A, FSTENV/FNSTENV", cpuid="fpu")
 @form("D9 /6", "m14/28byte")
 def fnstenv(b: Tracer, dst: MemoryPlace) -> None:
     """dst := environment; then mask all exceptions."""
@@ -222,7 +222,7 @@ def fnstenv(b: Tracer, dst: MemoryPlace) -> None:
     b.set("fsw", b.get("fsw") & ~PENDING & 0xFFFF)
 
 
-@insn("fldenv", source="Intel SDM vol. 2A, FLDENV")
+@insn("fldenv", source="Intel SDM vol. 2A, FLDENV", cpuid="fpu")
 @form("D9 /4", "m14/28byte")
 def fldenv(b: Tracer, src: MemoryPlace) -> None:
     """Environment := src."""
@@ -230,7 +230,7 @@ def fldenv(b: Tracer, src: MemoryPlace) -> None:
     _load_environment(b, src, 7 * b.insn.operand_size // 8)()
 
 
-@insn("fnsave", source="Intel SDM vol. 2A, FSAVE/FNSAVE")
+@insn("fnsave", source="Intel SDM vol. 2A, FSAVE/FNSAVE", cpuid="fpu")
 @form("DD /6", "m94/108byte")
 def fnsave(b: Tracer, dst: MemoryPlace) -> None:
     """dst := environment and ST(0) to ST(7); then as FNINIT."""
@@ -238,7 +238,7 @@ def fnsave(b: Tracer, dst: MemoryPlace) -> None:
     _initialise(b)
 
 
-@insn("frstor", source="Intel SDM vol. 2A, FRSTOR")
+@insn("frstor", source="Intel SDM vol. 2A, FRSTOR", cpuid="fpu")
 @form("DD /4", "m94/108byte")
 def frstor(b: Tracer, src: MemoryPlace) -> None:
     """Environment and ST(0) to ST(7) := src."""
@@ -252,7 +252,11 @@ def frstor(b: Tracer, src: MemoryPlace) -> None:
 
 
 def _obsolete(name: str, byte: int) -> None:
-    @insn(name, source="Intel SDM vol. 3B, x87 FPU instructions of the 8087 and 80287 that later processors ignore")
+    @insn(
+        name,
+        source="Intel SDM vol. 3B, x87 FPU instructions of the 8087 and 80287 that later processors ignore",
+        cpuid="fpu",
+    )
     @form(f"DB {byte:02X}")
     def ignored(b: Tracer) -> None:
         """No operation."""

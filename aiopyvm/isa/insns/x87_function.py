@@ -36,14 +36,14 @@ def _conditions(b: Tracer, fine: Value, results: Value) -> Value:
     return b.select(fine, (results >> 88).trunc(16), 0)
 
 
-@insn("fsin", source="Intel SDM vol. 2A, FSIN")
+@insn("fsin", source="Intel SDM vol. 2A, FSIN", cpuid="fpu")
 @form("D9 FE")
 def fsin(b: Tracer) -> None:
     """ST(0) := sine of ST(0); C2 := 1 and nothing else where |ST(0)| >= 2**63."""
     _in_place(b, "fsin")
 
 
-@insn("fcos", source="Intel SDM vol. 2A, FCOS")
+@insn("fcos", source="Intel SDM vol. 2A, FCOS", cpuid="fpu")
 @form("D9 FF")
 def fcos(b: Tracer) -> None:
     """ST(0) := cosine of ST(0); C2 := 1 and nothing else where |ST(0)| >= 2**63."""
@@ -58,7 +58,7 @@ def _in_place(b: Tracer, name: str) -> None:
         write(b, 0, value)
 
 
-@insn("f2xm1", source="Intel SDM vol. 2A, F2XM1")
+@insn("f2xm1", source="Intel SDM vol. 2A, F2XM1", cpuid="fpu")
 @form("D9 F0")
 def f2xm1(b: Tracer) -> None:
     """ST(0) := 2**ST(0) - 1, for -1 <= ST(0) <= 1."""
@@ -77,14 +77,14 @@ def _pushing(b: Tracer, name: str) -> None:
         replace_and_push(b, fine, first, (results >> 104).trunc(80).cast(F80))
 
 
-@insn("fsincos", source="Intel SDM vol. 2A, FSINCOS")
+@insn("fsincos", source="Intel SDM vol. 2A, FSINCOS", cpuid="fpu")
 @form("D9 FB")
 def fsincos(b: Tracer) -> None:
     """ST(0) := sine of ST(0); push its cosine; C2 := 1 and nothing else where |ST(0)| >= 2**63."""
     _pushing(b, "fsincos")
 
 
-@insn("fptan", source="Intel SDM vol. 2A, FPTAN")
+@insn("fptan", source="Intel SDM vol. 2A, FPTAN", cpuid="fpu")
 @form("D9 F2")
 def fptan(b: Tracer) -> None:
     """ST(0) := tangent of ST(0); push 1.0; C2 := 1 and nothing else where |ST(0)| >= 2**63."""
@@ -97,21 +97,21 @@ def _popping(b: Tracer, name: str) -> None:
     finish(b, 1, *checked(b, is_occupied(b, 0, 1), *unpack(_compute(b, name, 0, 1))), pops=1)
 
 
-@insn("fpatan", source="Intel SDM vol. 2A, FPATAN")
+@insn("fpatan", source="Intel SDM vol. 2A, FPATAN", cpuid="fpu")
 @form("D9 F3")
 def fpatan(b: Tracer) -> None:
     """ST(1) := the angle whose tangent is ST(1) / ST(0), in the quadrant of (ST(0), ST(1)); pop."""
     _popping(b, "fpatan")
 
 
-@insn("fyl2x", source="Intel SDM vol. 2A, FYL2X")
+@insn("fyl2x", source="Intel SDM vol. 2A, FYL2X", cpuid="fpu")
 @form("D9 F1")
 def fyl2x(b: Tracer) -> None:
     """ST(1) := ST(1) * log2(ST(0)); pop."""
     _popping(b, "fyl2x")
 
 
-@insn("fyl2xp1", source="Intel SDM vol. 2A, FYL2XP1")
+@insn("fyl2xp1", source="Intel SDM vol. 2A, FYL2XP1", cpuid="fpu")
 @form("D9 F9")
 def fyl2xp1(b: Tracer) -> None:
     """ST(1) := ST(1) * log2(ST(0) + 1), for |ST(0)| < 1 - sqrt(1/2); pop."""

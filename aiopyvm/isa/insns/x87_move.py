@@ -34,7 +34,7 @@ BCD_INDEFINITE = 0xFFFFC << 60
 # -- loads -------------------------------------------------------------------------------------------------------------
 
 
-@insn("fld", source="Intel SDM vol. 2A, FLD")
+@insn("fld", source="Intel SDM vol. 2A, FLD", cpuid="fpu")
 @form("D9 /0", "m32fp")
 @form("DD /0", "m64fp")
 def fld(b: Tracer, src: MemoryPlace) -> None:
@@ -44,7 +44,7 @@ def fld(b: Tracer, src: MemoryPlace) -> None:
     push(b, value, b.fexc(value), src)
 
 
-@insn("fld", source="Intel SDM vol. 2A, FLD")
+@insn("fld", source="Intel SDM vol. 2A, FLD", cpuid="fpu")
 @form("DB /5", "m80fp")
 def fld_m80fp(b: Tracer, src: MemoryPlace) -> None:
     """Push src, whatever its encoding."""
@@ -53,7 +53,7 @@ def fld_m80fp(b: Tracer, src: MemoryPlace) -> None:
     push(b, src.load_as(F80), nothing(b), src)
 
 
-@insn("fld", source="Intel SDM vol. 2A, FLD")
+@insn("fld", source="Intel SDM vol. 2A, FLD", cpuid="fpu")
 @form("D9 C0+i", "ST(i)", static=(0,))
 def fld_register(b: Tracer, src: StackPlace) -> None:
     """Push ST(i)."""
@@ -61,7 +61,7 @@ def fld_register(b: Tracer, src: StackPlace) -> None:
     push(b, read(b, src.number), nothing(b), occupied=is_occupied(b, src.number))
 
 
-@insn("fild", source="Intel SDM vol. 2A, FILD")
+@insn("fild", source="Intel SDM vol. 2A, FILD", cpuid="fpu")
 @form("DF /0", "m16int")
 @form("DB /0", "m32int")
 @form("DF /5", "m64int")
@@ -71,7 +71,7 @@ def fild(b: Tracer, src: MemoryPlace) -> None:
     push(b, b.floating("fromint", F80, src.load(), b.get("fcw")), nothing(b), src)
 
 
-@insn("fbld", source="Intel SDM vol. 2A, FBLD")
+@insn("fbld", source="Intel SDM vol. 2A, FBLD", cpuid="fpu")
 @form("DF /4", "m80dec")
 def fbld(b: Tracer, src: MemoryPlace) -> None:
     """Push the packed BCD integer src."""
@@ -83,7 +83,7 @@ def fbld(b: Tracer, src: MemoryPlace) -> None:
 def _constant(name: str, byte: int, nearest: int, rounding: int) -> None:
     """FLD1, FLDPI..: `nearest`, and where the true value lies: below it (-1), above it (1), or there (0)."""
 
-    @insn(name, source="Intel SDM vol. 2A, FLD1/FLDL2T/FLDL2E/FLDPI/FLDLG2/FLDLN2/FLDZ")
+    @insn(name, source="Intel SDM vol. 2A, FLD1/FLDL2T/FLDL2E/FLDPI/FLDLG2/FLDLN2/FLDZ", cpuid="fpu")
     @form(f"D9 {byte:02X}")
     def load_constant(b: Tracer) -> None:
         """Push the constant, rounded as the control word says."""
@@ -125,7 +125,7 @@ def _store_float(b: Tracer, dst: MemoryPlace, pops: int) -> None:
     _store(b, dst, *checked(b, is_occupied(b, 0), value, b.fexc(value), invalid), pops)
 
 
-@insn("fst", source="Intel SDM vol. 2A, FST/FSTP")
+@insn("fst", source="Intel SDM vol. 2A, FST/FSTP", cpuid="fpu")
 @form("D9 /2", "m32fp")
 @form("DD /2", "m64fp")
 def fst(b: Tracer, dst: MemoryPlace) -> None:
@@ -133,7 +133,7 @@ def fst(b: Tracer, dst: MemoryPlace) -> None:
     _store_float(b, dst, 0)
 
 
-@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP")
+@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP", cpuid="fpu")
 @form("D9 /3", "m32fp")
 @form("DD /3", "m64fp")
 def fstp(b: Tracer, dst: MemoryPlace) -> None:
@@ -141,7 +141,7 @@ def fstp(b: Tracer, dst: MemoryPlace) -> None:
     _store_float(b, dst, 1)
 
 
-@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP")
+@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP", cpuid="fpu")
 @form("DB /7", "m80fp")
 def fstp_m80fp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as it is; pop."""
@@ -157,14 +157,14 @@ def _store_register(b: Tracer, dst: StackPlace, pops: int) -> None:
         pop(b, pops)
 
 
-@insn("fst", source="Intel SDM vol. 2A, FST/FSTP")
+@insn("fst", source="Intel SDM vol. 2A, FST/FSTP", cpuid="fpu")
 @form("DD D0+i", "ST(i)", static=(0,))
 def fst_register(b: Tracer, dst: StackPlace) -> None:
     """ST(i) := ST(0)."""
     _store_register(b, dst, 0)
 
 
-@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP")
+@insn("fstp", source="Intel SDM vol. 2A, FST/FSTP", cpuid="fpu")
 @form("DD D8+i", "ST(i)", static=(0,))
 @form("DF D0+i", "ST(i)", static=(0,), attributes="alias")
 @form("DF D8+i", "ST(i)", static=(0,), attributes="alias")
@@ -173,7 +173,7 @@ def fstp_register(b: Tracer, dst: StackPlace) -> None:
     _store_register(b, dst, 1)
 
 
-@insn("fstpnce", source="the hardware: FSTP that raises no stack underflow")
+@insn("fstpnce", source="the hardware: FSTP that raises no stack underflow", cpuid="fpu")
 @form("D9 D8+i", "ST(i)", static=(0,), attributes="alias")
 def fstpnce(b: Tracer, dst: StackPlace) -> None:
     """ST(i) := ST(0), unless that is empty; pop."""
@@ -190,7 +190,7 @@ def _store_integer(b: Tracer, dst: MemoryPlace, control: Value, pops: int) -> No
     _store(b, dst, *checked(b, is_occupied(b, 0), value, b.fexc(value), 1 << (dst.width - 1)), pops)
 
 
-@insn("fist", source="Intel SDM vol. 2A, FIST/FISTP")
+@insn("fist", source="Intel SDM vol. 2A, FIST/FISTP", cpuid="fpu")
 @form("DF /2", "m16int")
 @form("DB /2", "m32int")
 def fist(b: Tracer, dst: MemoryPlace) -> None:
@@ -199,7 +199,7 @@ def fist(b: Tracer, dst: MemoryPlace) -> None:
     _store_integer(b, dst, b.get("fcw"), 0)
 
 
-@insn("fistp", source="Intel SDM vol. 2A, FIST/FISTP")
+@insn("fistp", source="Intel SDM vol. 2A, FIST/FISTP", cpuid="fpu")
 @form("DF /3", "m16int")
 @form("DB /3", "m32int")
 @form("DF /7", "m64int")
@@ -209,7 +209,7 @@ def fistp(b: Tracer, dst: MemoryPlace) -> None:
     _store_integer(b, dst, b.get("fcw"), 1)
 
 
-@insn("fisttp", source="Intel SDM vol. 2A, FISTTP")
+@insn("fisttp", source="Intel SDM vol. 2A, FISTTP", cpuid="fpu pni")
 @form("DF /1", "m16int")
 @form("DB /1", "m32int")
 @form("DD /1", "m64int")
@@ -219,7 +219,7 @@ def fisttp(b: Tracer, dst: MemoryPlace) -> None:
     _store_integer(b, dst, b.get("fcw") | TRUNCATE << 10, 1)
 
 
-@insn("fbstp", source="Intel SDM vol. 2A, FBSTP")
+@insn("fbstp", source="Intel SDM vol. 2A, FBSTP", cpuid="fpu")
 @form("DF /6", "m80dec")
 def fbstp(b: Tracer, dst: MemoryPlace) -> None:
     """dst := ST(0) as a packed BCD integer; pop."""
@@ -232,7 +232,7 @@ def fbstp(b: Tracer, dst: MemoryPlace) -> None:
 # -- moves between registers -------------------------------------------------------------------------------------------
 
 
-@insn("fxch", source="Intel SDM vol. 2A, FXCH")
+@insn("fxch", source="Intel SDM vol. 2A, FXCH", cpuid="fpu")
 @form("D9 C8+i", "ST(i)", static=(0,))
 @form("DD C8+i", "ST(i)", static=(0,), attributes="alias")
 @form("DF C8+i", "ST(i)", static=(0,), attributes="alias")
@@ -264,7 +264,7 @@ _READS = {"b": CF, "e": ZF, "be": CF | ZF, "u": PF}
 def _conditional(name: str) -> None:
     encoding, holds = _CONDITIONS[name]
 
-    @insn(f"fcmov{name}", source="Intel SDM vol. 2A, FCMOVcc", reads=_READS[name.removeprefix("n")])
+    @insn(f"fcmov{name}", source="Intel SDM vol. 2A, FCMOVcc", reads=_READS[name.removeprefix("n")], cpuid="cmov fpu")
     @form(f"{encoding}+i", "ST(0), ST(i)", static=(1,))
     def fcmov(b: Tracer, dst: StackPlace, src: StackPlace) -> None:
         """ST(0) := ST(i) if the condition holds."""
