@@ -39,6 +39,9 @@ FEATURES: Final = {
     **{name: (0x80000001, ECX, bit) for name, bit in {"lahf_lm": 0, "abm": 5, "3dnowprefetch": 8}.items()},
     "rdtscp": (0x80000001, EDX, 27),
     "xsaveopt": (0xD, EAX, 0),
+    "xsavec": (0xD, EAX, 1),
+    "xgetbv1": (0xD, EAX, 2),
+    "xsaves": (0xD, EAX, 3),
 }  # fmt: skip
 WITHOUT_BIT: Final = ("nopl",)  # NOP with an operand (0F 18 to 0F 1F): Linux finds it out by trying
 ANNOUNCED: Final = (

@@ -34,7 +34,7 @@ MEMORY: Final = {
     "m": 0, "m8": 8, "m16": 16, "m32": 32, "m64": 64, "m80": 80, "m128": 128,
     "m32fp": 32, "m64fp": 64, "m80fp": 80, "m16int": 16, "m32int": 32, "m64int": 64, "m80dec": 80, "m80bcd": 80,
     "m256": 256, "m16:16": 32, "m16:32": 48, "m16&16": 32, "m32&32": 64, "m16&32": 48,
-    "m2byte": 16, "m14/28byte": 0, "m94/108byte": 0, "m512byte": 0,
+    "m2byte": 16, "m14/28byte": 0, "m94/108byte": 0, "m512byte": 0, "mem": 0,
 }  # fmt: skip
 # Registers that are part of the mnemonic's row: kind, number, width.
 FIXED: Final[dict[str, tuple[str, int, int]]] = {

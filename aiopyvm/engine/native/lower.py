@@ -53,6 +53,7 @@ class Lowering:
         self._exceptions: dict[Value, str] = {}  # of floating-point operations
         self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
         self._effects = False
+        self._modes: dict[Value, list[Value]] = {}  # of the trace: see `_mode_sets`
         self._unlimited = False  # the descriptor that the instruction has looked at keeps the mode, in FS or GS
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
@@ -100,6 +101,7 @@ class Lowering:
         """Write all operations."""
         skipped = 0  # guards that open where control cannot come
         low = low_results(ops)
+        self._modes = _mode_sets(ops)
         for op in ops:
             if self.ended and (skipped or op.op != "end"):
                 skipped += {"when": 1, "end": -1}.get(op.op, 0)
@@ -204,7 +206,8 @@ class Lowering:
     def _op_set(self, op: Value) -> None:
         name, value = op.attr, op.args[0]
         if name in _KEYED and not (self._unlimited and name.partition("_")[0] in _BASED):
-            self._keep_mode(op)
+            for each in self._modes.get(op, (op,)):
+                self._keep_mode(each)
         self._effects = True
         if name in GENERAL or (name[0] == "$" and not is_vector(value)):
             self.write_register(name, self.name(value))
@@ -359,6 +362,21 @@ class Lowering:
     def _op_exit(self, op: Value) -> None:
         self.leave(*op.attr)
         self.ended = True
+
+
+def _mode_sets(ops: Sequence[Value]) -> dict[Value, list[Value]]:
+    """For each `set` that may change the mode: those right behind it that may, too, so that all are looked at before
+    the first has its effect; none for one that was looked at with others.
+    """
+    found: dict[Value, list[Value]] = {}
+    together: list[Value] = []
+    for op in ops:
+        if op.op != "set" or op.attr not in _MODE_BITS:
+            together = []
+            continue
+        found[op] = [] if together else (together := [])
+        together.append(op)
+    return found
 
 
 def _has_ones(value: Value, mask: int) -> bool:

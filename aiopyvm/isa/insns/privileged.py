@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiopyvm.isa.spec import forms, insn
+from aiopyvm.isa.spec import form, forms, insn
 from aiopyvm.isa.vectors import GP, UD
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ _PRIVILEGED: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("outsw", "2B, OUTS/OUTSB/OUTSW/OUTSD", (("o16 6F", ""),)),
     ("outsd", "2B, OUTS/OUTSB/OUTSW/OUTSD", (("o32 6F", ""),)),
 )
+# Mnemonic, feature, encoding, operand.
+_EXTENDED_STATE: tuple[tuple[str, str, str, str], ...] = (
+    ("xsetbv", "xsave", "NP 0F 01 D1", ""),
+    ("xsaves", "xsaves", "NP 0F C7 /5", "mem"),
+    ("xrstors", "xsaves", "NP 0F C7 /3", "mem"),
+)
 _UNDEFINED = (
     ("sysenter", "2B, SYSENTER", (("0F 34", ""),)),
     ("sysexit", "2B, SYSEXIT", (("0F 35", ""),)),
@@ -67,5 +73,7 @@ for _name, _heading, _rows in _PRIVILEGED:
     insn(_name, source=f"Intel SDM vol. {_heading}", rep=_rep, cpuid=_feature)(
         forms(*_rows, zero_extend=True)(privileged)
     )
+for _name, _feature, _encoding, _operand in _EXTENDED_STATE:
+    insn(_name, source=f"Intel SDM vol. 2D, {_name.upper()}", cpuid=_feature)(form(_encoding, _operand)(privileged))
 for _name, _heading, _rows in _UNDEFINED:
     insn(_name, source=f"Intel SDM vol. {_heading}", cpuid="sep" if _name != "rsm" else "")(forms(*_rows)(undefined))

@@ -125,7 +125,7 @@ def _fence(b: Tracer) -> None:
 
 
 for _name, _digit, _feature in (("lfence", 5, "sse2"), ("mfence", 6, "sse2"), ("sfence", 7, "sse")):
-    _codes = range(0xC0 | _digit << 3, 0xC8 | _digit << 3)
+    _codes = range(0xC0 + 8 * _digit, 0xC8 + 8 * _digit)
     for _code in _codes:
         _attributes = "" if _code == _codes[0] else "alias"
         insn(_name, source="Intel SDM vol. 2, LFENCE MFENCE SFENCE", cpuid=_feature)(
