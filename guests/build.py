@@ -28,6 +28,7 @@ HARNESS = ["-mgeneral-regs-only", "-Wl,-Ttext-segment=0x70000000", "-Wl,-z,separ
 # Guests whose options are not the usual ones: name of the binary, source, options.
 SPECIAL: dict[str, tuple[str, list[str]]] = {
     "harness": ("harness.c", [*STRIP, *HARNESS]),
+    "drill": ("drill.c", [*STRIP, "-Wl,-Ttext-segment=0x70000000"]),
     "hello_zero": ("hello.c", [*STRIP, *AT_ZERO]),
     "fib_zero": ("fib.c", [*STRIP, *AT_ZERO]),
     "upper_zero": ("upper_raw.S", [*STRIP, *AT_ZERO]),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiopyvm.ir import floatarith as arith
 from aiopyvm.ir import floatconvert as conversion
-from aiopyvm.ir.floatformat import IE, PE, UE, Outcome, format_of, is_nan, is_signaling, widen
+from aiopyvm.ir.floatformat import IE, OE, PE, UE, Outcome, format_of, is_nan, is_signaling, widen
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.ir.types import Type
 
@@ -22,6 +22,7 @@ DAZ: Final = 1 << 6
 MASKS: Final = FLAGS << 7
 FTZ: Final = 1 << 15
 _BEFORE: Final = 7  # exceptions that are found before anything is computed: IE, DE, ZE
+_SIGNIFICAND: Final = 64  # bits of a widened operand
 _XM: Final = 19  # the SIMD floating-point exception (Intel SDM vol. 3A, "Exception and Interrupt Vectors")
 
 Lane = Callable[..., Outcome]
@@ -114,7 +115,11 @@ def _round(imm8: int, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
 
 def _convert(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
     x, denormal = _operand(a, t.bits, mxcsr)
-    return _rounded(r, mxcsr, lambda control: conversion.convert(x, format_of(r), control, denormal))
+    result, exceptions = _rounded(r, mxcsr, lambda control: conversion.convert(x, format_of(r), control, denormal))
+    if exceptions & (OE | UE) & ~control_of(mxcsr):  # it is inexact as if exponents had no ends
+        cut = x & (1 << _SIGNIFICAND - format_of(r).precision) - 1
+        exceptions = exceptions & ~PE | (PE if cut else 0)
+    return result, exceptions
 
 
 def _from_integer(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:

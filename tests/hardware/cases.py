@@ -55,10 +55,10 @@ def rows() -> list[Row]:
     return [row for row in table() if family(row) == "integer" and row.name not in NOT_RUN]
 
 
-def cases(rng: random.Random, count: int) -> Iterator[tuple[Row, Case]]:
-    """Yield `count` cases, going round all rows."""
-    patterns = [compile_row(row) for row in rows()]
-    for n in range(count):
+def cases(rng: random.Random, count: int, listed: list[Row] | None = None) -> Iterator[tuple[Row, Case]]:
+    """Yield `count` cases, going round all rows, or those `listed`."""
+    patterns = [compile_row(row) for row in (rows() if listed is None else listed)]
+    for n in range(count if patterns else 0):
         pattern = patterns[n % len(patterns)]
         yield pattern.row, _Draft(rng, pattern).case()
 

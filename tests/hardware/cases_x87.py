@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiopyvm.isa.notation import Pattern, compile_row
@@ -24,10 +24,10 @@ def rows() -> list[Row]:
     return [row for row in table() if family(row) == "x87"]
 
 
-def cases(rng: random.Random, count: int, names: Collection[str] = ()) -> Iterator[tuple[Row, Case]]:
-    """Yield `count` cases, going round all rows, or those of instructions called one of `names`."""
-    patterns = [compile_row(row) for row in rows() if not names or row.name in names]
-    for n in range(count):
+def cases(rng: random.Random, count: int, listed: list[Row] | None = None) -> Iterator[tuple[Row, Case]]:
+    """Yield `count` cases, going round all rows, or those `listed`."""
+    patterns = [compile_row(row) for row in (rows() if listed is None else listed)]
+    for n in range(count if patterns else 0):
         pattern = patterns[n % len(patterns)]
         yield pattern.row, _case(rng, pattern)
 
