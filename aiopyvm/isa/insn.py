@@ -93,3 +93,8 @@ class Insn:
     def length(self) -> int:
         """Bytes, 1..15."""
         return len(self.code)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a REP prefix makes it a loop; F2 and F3 of SSE instructions (MOVSD's) are none."""
+        return bool(self.rep and self.row.rep)

@@ -17,6 +17,7 @@ _CODES = {
     "rep movsd": b"\xf3\xa5",
     "rep stosb": b"\xf3\xaa",
     "rep stosd": b"\xf3\xab",
+    "movsd xmm4, [esi]": b"\xf2\x0f\x10\x26",  # which shares its name with a string instruction
 }
 
 

@@ -78,3 +78,8 @@ def test_same_state(native: NativeSteps, code: bytes) -> None:
         got = outcome(native, machine(code, seed), budgets)
         assert got == want, f"{code.hex()} seed {seed}"
     assert native.largest > 500  # iterations of one run of generated code
+
+
+def test_same_name() -> None:
+    """MOVSD of an XMM register, which F2 is part of, is no loop."""
+    assert not is_bulk(decode(b"\xf2\x0f\x10\x26"))

@@ -27,7 +27,7 @@ _CLOBBERS: Final = "~{memory},~{dirflag},~{fpsr},~{flags}"
 def is_bulk(insn: Insn) -> bool:
     """Tell whether `bulk` can be written for an instruction."""
     plain = insn.address_size == 32 and insn.segment < _FS and not insn.lock
-    return HAS_X87 and bool(insn.rep) and insn.row.name in _SIZES and plain
+    return HAS_X87 and insn.repeats and insn.row.name in _SIZES and plain
 
 
 def bulk(text: Text, insn: Insn) -> None:

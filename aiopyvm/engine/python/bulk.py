@@ -22,9 +22,7 @@ _FS: Final = 4  # segment numbers from here on have a base
 
 def is_bulk(insn: Insn) -> bool:
     """Tell whether `insn` is a REP MOVS or REP STOS that `iterations` may run."""
-    return (
-        bool(insn.rep) and insn.row.name in _SIZES and insn.address_size == 32 and insn.segment < _FS and not insn.lock
-    )
+    return insn.repeats and insn.row.name in _SIZES and insn.address_size == 32 and insn.segment < _FS and not insn.lock
 
 
 def iterations(insn: Insn, state: list[Any], cpu: Any, space: AddressSpace, left: int) -> int:
