@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+from aiopyvm.isa.processors import PROCESSORS
+
 UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 DESCRIPTION: Final = "Run 32-bit x86 Linux programs inside this Python process: no container, no root, no KVM."
@@ -233,6 +235,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
     parser.add_argument(
         "--engine", choices=("auto", "native", "python", "evaluator"), default="auto", help="how it executes"
+    )
+    parser.add_argument(
+        "--cpu", choices=("default", *PROCESSORS), default="default", help="the processor that it is to have"
     )
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
     parser.add_argument(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm import Process, Result
+from aiopyvm.isa.processors import find_processor
 from aiopyvm.runtime.machine import get_engine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Measure:
             assert self._run is not None
             calls = self._run.kernel.calls.total()
             _show(_lines("the run", run_figures(result, calls)))
-            engine = get_engine(self._arguments.engine)
+            engine = get_engine(self._arguments.engine, find_processor(self._arguments.cpu))
             _show(_lines(f"engine {engine.name}", engine.statistics()))
 
 

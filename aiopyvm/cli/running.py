@@ -66,6 +66,7 @@ def make_vm(arguments: Any) -> VM:
         cwd=arguments.cwd,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
         engine=arguments.engine,
+        cpu=arguments.cpu,
         seed=arguments.seed,
         portable_math=arguments.portable_math,
         clock="real" if arguments.seed is None else "virtual",

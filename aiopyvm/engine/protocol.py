@@ -23,6 +23,8 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from aiopyvm.isa.cpuid import Processor
+from aiopyvm.isa.processors import MAX
 from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.space import AddressSpace
 
@@ -56,9 +58,12 @@ class Exit(NamedTuple):
 
 
 class Core:
-    """One thread's hardware: registers, the memory they see, and what a debugger asked for."""
+    """One thread's hardware: registers, the memory they see, and what a debugger asked for.
 
-    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "random", "rdtsc")
+    `processor` is what CPUID tells; the engine that runs the core is made for its features.
+    """
+
+    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "processor", "random", "rdtsc")
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Core:
         random: Callable[[int], bytes] = bytes,  # so many random bytes: through the runtime's one door for entropy
         breakpoints: set[int] | None = None,
         end_of_code: int = -1,
+        processor: Processor = MAX,
     ) -> None:
         self.cpu = cpu
         self.memory = memory
@@ -75,6 +81,7 @@ class Core:
         self.random = random
         self.breakpoints = breakpoints if breakpoints is not None else set()
         self.end_of_code = end_of_code
+        self.processor = processor
 
 
 class Engine(Protocol):

@@ -25,6 +25,8 @@ from aiopyvm.isa.x87 import opcode
 
 NOWHERE: Final = -1  # the register, always 0, that a general shape's address has in place of none
 _FLAT: Final = (0, 2, 3)  # ES, SS, DS; to CS nothing is written
+_F3: Final = 0xF3
+_COUNTED_WITH_F3: Final = ("bsf", "bsr")  # F3 makes TZCNT and LZCNT of them, on processors that have these
 SENTINELS: Final = ((0x5E17A5E1, 0x2B7C93D5), (0x6A09E667, 0x3C6EF372))  # stand for EIP and the next EIP while tracing
 
 
@@ -176,7 +178,12 @@ def shape_key(insn: Insn, fixed_immediates: bool, mode: int = 0) -> tuple[Any, .
     if mode & MODE_X87 and "D8" <= insn.row.encoding[:2] <= "DF":
         keys.append(("fop", opcode(insn.code)))  # such blocks keep it
     segment = segment_key(insn.segment, flat)
-    return (id(insn.row), mode, insn.operand_size, insn.address_size, segment, insn.rep, insn.lock, *keys)
+    return (id(insn.row), mode, insn.operand_size, insn.address_size, segment, _rep(insn), insn.lock, *keys)
+
+
+def _rep(insn: Insn) -> int:
+    """The repeat prefix. Compilers write F3 BSF, which is TZCNT where there is one: without it, it is BSF's handler."""
+    return 0 if insn.rep == _F3 and insn.row.name in _COUNTED_WITH_F3 else insn.rep
 
 
 def is_parameter(insn: Insn, index: int, general: bool) -> bool:
@@ -195,7 +202,7 @@ def general_key(insn: Insn) -> tuple[Any, ...]:
                 keys.append(("imm", width))
             case _:
                 keys.append(_operand_key(operand, True, True))
-    return ("general", id(insn.row), insn.operand_size, segment_key(insn.segment, True), insn.rep, insn.lock, *keys)
+    return ("general", id(insn.row), insn.operand_size, segment_key(insn.segment, True), _rep(insn), insn.lock, *keys)
 
 
 def parameters(insn: Insn, fixed: bool, general: bool = False) -> tuple[tuple[int, ...], int | None]:

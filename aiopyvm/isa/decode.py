@@ -403,11 +403,13 @@ def _memory_sib(mod: int, field: Field) -> Reader:
 
 
 @cache
-def decoder() -> Decoder:
-    """The decoder of the whole instruction table."""
-    return Decoder(table())
+def decoder(allowed: frozenset[str] | None = None) -> Decoder:
+    """The decoder of the rows for which a processor with the features `allowed` has all that they need; None: of the
+    whole instruction table."""
+    return Decoder(row for row in table() if allowed is None or allowed.issuperset(row.cpuid.split()))
 
 
-def decode(code: bytes | memoryview, code16: bool = False) -> Insn:
-    """Decode the instruction at the start of `code` by the whole table; see `Decoder.decode`."""
-    return decoder().decode(code, code16)
+def decode(code: bytes | memoryview, code16: bool = False, allowed: frozenset[str] | None = None) -> Insn:
+    """Decode the instruction at the start of `code` by the whole table, or by that of a processor with the features
+    `allowed`; see `Decoder.decode`."""
+    return decoder(allowed).decode(code, code16)

@@ -330,6 +330,7 @@ def _add_stack(
         execfn=image.execfn,
         random=kernel.entropy.bytes(16),
         identity=Identity(who.uid, who.euid, who.gid, who.egid),
+        processor=kernel.processor,
         stack_limit=limit,
     )
     space.stack_limit = limit

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.abi.errno import EAGAIN, Errno
 from aiopyvm.abi.signal import SI_USER, SIGKILL, SigInfo, bit
+from aiopyvm.isa.cpuid import Processor
+from aiopyvm.isa.processors import MAX
 from aiopyvm.kernel import delivery, lifecycle, send, trap
 from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
@@ -72,9 +74,9 @@ class SystemCalls(Protocol):
 class Kernel:
     """One guest machine's kernel during one run; see the module's docstring.
 
-    Memory is charged to `budget`; `tasks` counts threads and zombies, `files` the open file descriptions that guests
-    made, each for a limit that other machines may share. `limits_hit` counts refusals by a limit ("memory",
-    "processes", "open_files"); `unknown_syscalls` and `calls` count by number.
+    `processor` is what programs are told of theirs. Memory is charged to `budget`; `tasks` counts threads and zombies,
+    `files` the open file descriptions that guests made, each for a limit that other machines may share. `limits_hit`
+    counts refusals by a limit ("memory", "processes", "open_files"); `unknown_syscalls` and `calls` count by number.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Kernel:
         budget: Budget,
         syscalls: SystemCalls,
         make_core: Callable[[CpuState, AddressSpace], Core],
+        processor: Processor = MAX,
         hostname: bytes = b"aiopyvm",
         uid: int = 1000,
         gid: int = 1000,
@@ -101,6 +104,7 @@ class Kernel:
         self.budget = budget
         self.syscalls = syscalls
         self.make_core = make_core
+        self.processor = processor
         self.hostname = hostname
         self.domainname = b"(none)"
         self.uid = uid

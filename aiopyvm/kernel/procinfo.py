@@ -54,12 +54,13 @@ def _meminfo(ctx: FsContext, _: Process | None) -> bytes:
 
 
 def _cpuinfo(ctx: FsContext, _: Process | None) -> bytes:
+    cpu = _kernel_of(ctx).kernel.processor
     return (
         b"processor\t: 0\nvendor_id\t: %s\ncpu family\t: %d\nmodel\t\t: %d\nmodel name\t: %s\nstepping\t: %d\n"
         b"fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %d\nwp\t\t: yes\nflags\t\t: %s\nclflush size\t: %d\n\n"
     ) % (
-        cpuid.VENDOR, cpuid.FAMILY, cpuid.MODEL, cpuid.BRAND, cpuid.STEPPING, cpuid.LAST,
-        " ".join(cpuid.ANNOUNCED).encode(), cpuid.LINE,
+        cpu.vendor, cpu.family, cpu.model, cpu.brand, cpu.stepping, cpu.last, " ".join(cpu.features).encode(),
+        cpuid.LINE if "clflush" in cpu.features else 32,
     )  # fmt: skip
 
 

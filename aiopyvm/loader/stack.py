@@ -1,6 +1,7 @@
 """The first stack of a program: strings, auxiliary vector, envp, argv, argc, exactly where Linux puts them.
 
-From the top: 8 zero bytes, the program's path, the environment's and the arguments' strings, "i686", 16 random bytes,
+From the top: 8 zero bytes, the program's path, the environment's and the arguments' strings, "i686" or
+its like, 16 random bytes,
 the auxiliary vector, envp, argv, argc; ESP is a multiple of 16 (fs/exec.c, fs/binfmt_elf.c `create_elf_tables`).
 """
 
@@ -12,19 +13,18 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
-from aiopyvm.isa.cpuid import hwcap
+from aiopyvm.isa.cpuid import Processor
+from aiopyvm.isa.processors import MAX
 from aiopyvm.loader.image import Loaded
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
 from aiopyvm.mem.space import AddressSpace
 
 STACK_TOP: Final = TASK_SIZE
-HWCAP: Final = hwcap()
 _MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN, with its NUL
 _ARG_MAX: Final = 131072
 _STACK_LIMIT: Final = 8 << 20  # _STK_LIM
 _FIRST_SIZE: Final = 0x21000  # what Linux maps of the stack at first: 128 KiB and a page
-_PLATFORM: Final = b"i686\0"
 _CLOCKS_PER_SECOND: Final = 100
 _PHDR_SIZE: Final = 32
 
@@ -66,7 +66,7 @@ def build_stack(
     execfn: bytes,
     random: bytes,
     identity: Identity = _ROOT,
-    hwcap: int = HWCAP,
+    processor: Processor = MAX,
     stack_limit: int = _STACK_LIMIT,
 ) -> FirstStack:
     """Map the stack and write its first content. `random` are 16 bytes; `stack_limit` is RLIMIT_STACK in bytes.
@@ -82,16 +82,17 @@ def build_stack(
     env_start = arg_end = top.at
     argv_at = top.push(argv)
     arg_start = top.at
-    platform_at = (top.at & -16) - len(_PLATFORM)
+    platform = processor.platform + b"\0"
+    platform_at = (top.at & -16) - len(platform)
     random_at = platform_at - len(random)
-    auxv = _auxv(loaded, identity, hwcap, random_at, execfn_at, platform_at)
+    auxv = _auxv(loaded, identity, processor.hwcap, random_at, execfn_at, platform_at)
     words = [len(argv), *argv_at, 0, *envp_at, 0]
     table = struct.pack(f"<{len(words)}I", *words) + auxv
     esp = (random_at - len(table)) & -16
     content = b"".join((
         table.ljust(random_at - esp, b"\0"),
         random,
-        _PLATFORM.ljust(top.at - platform_at, b"\0"),
+        platform.ljust(top.at - platform_at, b"\0"),
         top.content(),
     ))  # fmt: skip
     _write(space, esp, content, loaded.stack_prot)

@@ -12,6 +12,7 @@ from aiopyvm.engine.protocol import Core
 from aiopyvm.errors import EngineUnavailableError
 from aiopyvm.host.clock import VIRTUAL_EPOCH_NS, RealClock
 from aiopyvm.host.entropy import HostEntropy, SeededEntropy
+from aiopyvm.isa.processors import DEFAULT
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
 from aiopyvm.runtime.limits import Account, RunMemory
@@ -19,6 +20,7 @@ from aiopyvm.runtime.program import guest_error, refusal
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
+    from aiopyvm.isa.cpuid import Processor
     from aiopyvm.isa.state import CpuState
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.kernel import SystemCalls
@@ -36,7 +38,7 @@ Seed = int | str | bytes
 ENGINES = ("auto", "native", "python", "evaluator")
 ENGINE_VARIABLE = "AIOPYVM_ENGINE"  # what "auto" means, where it is set
 
-_engines: dict[str, Engine] = {}
+_engines: dict[str, Engine] = {}  # by name, and by name and processor where that is not the default
 _syscalls: list[SystemCalls] = []
 
 
@@ -46,8 +48,8 @@ def check_engine(name: str) -> None:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
 
 
-def get_engine(name: str) -> Engine:
-    """Return the process's engine of that name; all guests share it.
+def get_engine(name: str, processor: Processor = DEFAULT) -> Engine:
+    """Return the process's engine of that name for machines with a processor; all of them share it.
 
     "auto" is what the environment variable AIOPYVM_ENGINE says, else "native" where that can run, else "python": then
     one line in the log "aiopyvm" tells why. Raises ValueError for a name that is none, EngineUnavailableError for
@@ -58,28 +60,29 @@ def get_engine(name: str) -> Engine:
         name = os.environ.get(ENGINE_VARIABLE) or "auto"
         if name not in ENGINES:
             raise ValueError(f"{ENGINE_VARIABLE} must be one of {', '.join(ENGINES)}, not {name!r}")
-    engine = _engines.get(name)
+    key = name if processor is DEFAULT else f"{name} {processor.name}"
+    engine = _engines.get(key)
     if engine is None:
-        engine = _engines[name] = _best_engine() if name == "auto" else _make_engine(name)
+        engine = _engines[key] = _best_engine(processor) if name == "auto" else _make_engine(name, processor)
     return engine
 
 
-def _best_engine() -> Engine:
+def _best_engine(processor: Processor) -> Engine:
     try:
-        return get_engine("native")
+        return get_engine("native", processor)
     except EngineUnavailableError as refused:
         logging.getLogger("aiopyvm").info("guests run on the Python engine: %s", refused)
-        return get_engine("python")
+        return get_engine("python", processor)
 
 
-def _make_engine(name: str) -> Engine:
+def _make_engine(name: str, processor: Processor) -> Engine:
     if name == "native":
         from aiopyvm.engine.native.loading import native_engine
 
-        return native_engine()
+        return native_engine(processor.allowed)
     from aiopyvm.engine.python import PythonEngine
 
-    return PythonEngine("evaluator" if name == "evaluator" else "auto")
+    return PythonEngine("evaluator" if name == "evaluator" else "auto", allowed=processor.allowed)
 
 
 def system_calls() -> SystemCalls:
@@ -151,6 +154,7 @@ def make_kernel(
     store: Store,
     shared: Runtime | None,
     portable_math: bool,
+    processor: Processor,
 ) -> Kernel:
     """Return the kernel for one run; what it takes is taken from `shared`, too, and given back when the run ends."""
     budget = RunMemory(limits.memory, shared.memory if shared else None, store)
@@ -162,7 +166,7 @@ def make_kernel(
 
     def make_core(cpu: CpuState, memory: AddressSpace) -> Core:
         cpu.portable_math = portable_math
-        return Core(cpu, memory, clock.monotonic_ns, entropy.bytes, breakpoints)
+        return Core(cpu, memory, clock.monotonic_ns, entropy.bytes, breakpoints, processor=processor)
 
     return Kernel(
         vfs=vfs,
@@ -171,6 +175,7 @@ def make_kernel(
         budget=budget,
         syscalls=system_calls(),
         make_core=make_core,
+        processor=processor,
         memory_limit=limits.memory if limits.memory is not None else 0xFFFFE000,
         process_limit=limits.processes,
         open_files=limits.open_files,

@@ -12,6 +12,7 @@ import anyio.lowlevel
 
 from aiopyvm.host.clock import loop_clock
 from aiopyvm.host.threads import cores
+from aiopyvm.isa.processors import find_processor
 from aiopyvm.runtime.limits import LIMIT_NAMES, SECOND_NS, Account, Limits
 from aiopyvm.runtime.machine import check_engine
 from aiopyvm.runtime.result import Reason
@@ -50,7 +51,7 @@ class Runtime:
     guests made) a guest gets ENFILE, at that of `processes` EAGAIN, and starting one more guest is
     HostRefusedError. `workers` is how many threads of the host execute guests' instructions beside the event loop's
     own, at most: None is one for each core, 0 none; an engine that holds the GIL uses none. Results do not depend
-    on it. `engine`, `quantum` and `portable_math` are the default of its VMs. Leaving the block waits until
+    on it. `engine`, `cpu`, `quantum` and `portable_math` are the default of its VMs. Leaving the block waits until
     all guests have ended; with an exception it kills them first. Raises TypeError, ValueError for arguments that are
     none.
     """
@@ -60,6 +61,7 @@ class Runtime:
         *,
         engine: str = "auto",
         workers: int | None = None,
+        cpu: str = "default",
         quantum: int = 10_000,
         limits: Limits | None = None,
         portable_math: bool = False,
@@ -67,6 +69,7 @@ class Runtime:
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
             raise ValueError(f"workers is a number of threads, or None, not {workers!r}")
         check_engine(engine)
+        find_processor(cpu)
         check_quantum(quantum)
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits is a Limits, not {limits!r}")
@@ -74,6 +77,7 @@ class Runtime:
             raise TypeError(f"portable_math is a bool, not {portable_math!r}")
         self.workers = workers
         self.engine = engine
+        self.cpu = cpu
         self.quantum = quantum
         self.limits = limits
         self.portable_math = portable_math
@@ -97,6 +101,7 @@ class Runtime:
         from aiopyvm.runtime.vm import VM
 
         options.setdefault("engine", self.engine)
+        options.setdefault("cpu", self.cpu)
         options.setdefault("quantum", self.quantum)
         options.setdefault("portable_math", self.portable_math)
         return VM(runtime=self, **options)

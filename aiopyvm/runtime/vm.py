@@ -16,6 +16,7 @@ import anyio.lowlevel
 from aiopyvm.abi.errno import Errno
 from aiopyvm.errors import LoadError
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
+from aiopyvm.isa.processors import find_processor
 from aiopyvm.runtime.driver import WaitingTask
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.limits import SECOND_NS, Account, Limits, Store
@@ -70,12 +71,13 @@ class VM:
 
     `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs'
     defaults. `engine` is "auto" (native where that can run, else python; or what AIOPYVM_ENGINE says), "native",
-    "python" or "evaluator"; `quantum` the instructions between two scheduling decisions; `weight` its share of the
-    processor. `clock="virtual"` moves only with work done and jumps when everybody sleeps;
-    with that and a `seed` two runs are the same, instruction for instruction. The x87's transcendental functions (FSIN,
-    FYL2X..) are the host's own instructions, whose last bits its maker chose; with `portable_math` they are software
-    and the same on every host, within one unit in the last place. Raises TypeError, ValueError for
-    arguments that are none.
+    "python" or "evaluator"; `cpu` the processor that programs see and whose instructions they have: "i486", "pentium3",
+    "pentium4", "x86-64-v2-32", "x86-64-v3-32", "max", or "default", the newest that is whole; `quantum` the
+    instructions between two scheduling decisions; `weight` its share of the processor. `clock="virtual"` moves only
+    with work done and jumps when everybody sleeps; with that and a `seed` two runs are the same, instruction for
+    instruction. The x87's transcendental functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its
+    maker chose; with `portable_math` they are software and the same on every host, within one unit in the last place.
+    Raises TypeError, ValueError for arguments that are none.
     """
 
     def __init__(
@@ -98,8 +100,7 @@ class VM:
     ) -> None:
         if clock not in ("real", "virtual"):
             raise ValueError(f'clock is "real" or "virtual", not {clock!r}')
-        if cpu != "default":
-            raise ValueError(f'cpu must be "default", not {cpu!r}')
+        self._processor = find_processor(cpu)
         check_quantum(quantum)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise ValueError(f"weight is a positive number, not {weight!r}")
@@ -114,7 +115,7 @@ class VM:
         ):
             if value is not None:
                 check_kind(what, value, kind, words)
-        self._engine = get_engine(engine)
+        self._engine = get_engine(engine, self._processor)
         self._root = root
         self._mounts = mounts or {}
         self._env = dict(env or {})
@@ -353,9 +354,8 @@ class VM:
         stream: int,
     ) -> None:
         shared = runtime if runtime is not IMPLICIT else None
-        kernel = make_kernel(
-            run, self._vfs, make_entropy(self.seed, stream), limits, self._store, shared, self.portable_math
-        )
+        entropy = make_entropy(self.seed, stream)
+        kernel = make_kernel(run, self._vfs, entropy, limits, self._store, shared, self.portable_math, self._processor)
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:

@@ -12,27 +12,26 @@ from aiopyvm.syscalls.spec import Hex, Out, Ptr, Size, syscall
 SYSNAME: Final = b"Linux"
 RELEASE: Final = b"5.15.0"  # what programs test is whether a call exists; they ask the calls
 VERSION: Final = b"#1 SMP aiopyvm"
-MACHINE: Final = b"i686"
 
 
 @syscall(122, "uname", man="uname(2)")
 def uname(t: Thread, buf: Out[Utsname]) -> int:
     """Names of the system and the machine."""
-    buf.put(Utsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE, t.kernel.domainname))
+    buf.put(Utsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, t.kernel.processor.platform, t.kernel.domainname))
     return 0
 
 
 @syscall(109, "olduname", man="uname(2)")
 def olduname(t: Thread, buf: Out[OldUtsname]) -> int:
     """uname without the domain."""
-    buf.put(OldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE))
+    buf.put(OldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, t.kernel.processor.platform))
     return 0
 
 
 @syscall(59, "oldolduname", man="uname(2)")
 def oldolduname(t: Thread, buf: Out[OldoldUtsname]) -> int:
     """uname with names cut to eight bytes."""
-    buf.put(OldoldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, MACHINE))
+    buf.put(OldoldUtsname(SYSNAME, t.kernel.hostname, RELEASE, VERSION, t.kernel.processor.platform))
     return 0
 
 

@@ -33,31 +33,34 @@ def native_handlers() -> HandlerTable:
     return HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
 
 
-def native_engine() -> NativeEngine:
-    """A native engine without any code yet."""
+def native_engine(allowed: frozenset[str] | None = None) -> NativeEngine:
+    """A native engine without any code yet, for a processor with the features `allowed`."""
     table = native_handlers()
-    return NativeEngine(lambda: table)
+    return NativeEngine(lambda: table, allowed=allowed)
 
 
-def hot_engine(after: int = 1, kept: ObjectCache | None = None, memory: str = MMU) -> NativeEngine:
+def hot_engine(
+    after: int = 1, kept: ObjectCache | None = None, memory: str = MMU, allowed: frozenset[str] | None = None
+) -> NativeEngine:
     """A native engine that makes a region of what was executed `after` times, and waits for it; `kept`: where regions
-    are kept, the process's own cache unless said; `memory`: the form of their accesses.
+    are kept, the process's own cache unless said; `memory`: the form of their accesses; `allowed`: the features of the
+    processor.
     """
     table = native_handlers()
 
     def make_hot(symbols: Mapping[str, int]) -> Hot:
-        return Hot(symbols, after, wait=True, cache=kept, guards=guards(memory, symbols))
+        return Hot(symbols, after, wait=True, cache=kept, guards=guards(memory, symbols), allowed=allowed)
 
-    return NativeEngine(lambda: table, make_hot)
+    return NativeEngine(lambda: table, make_hot, allowed=allowed)
 
 
-def engine_of(name: str) -> Engine:
+def engine_of(name: str, allowed: frozenset[str] | None = None) -> Engine:
     """A new engine of that name; "auto" makes regions soon, "hot" and "guarded" at once: the first checks accesses, the
-    second has the host do it.
+    second has the host do it. `allowed`: the features of the processor.
     """
     if name == "native":
-        return native_engine()
+        return native_engine(allowed)
     if name in ("hot", "guarded"):
-        return hot_engine(memory=CHECKED if name == "hot" else MMU)
+        return hot_engine(memory=CHECKED if name == "hot" else MMU, allowed=allowed)
     (tier,) = (tier for tier in get_args(Tier) if tier == name)
-    return PythonEngine(tier, warm_after=3)
+    return PythonEngine(tier, warm_after=3, allowed=allowed)

@@ -231,7 +231,7 @@ def test_guests_that_change_their_memory(name: str, monkeypatch: pytest.MonkeyPa
         return result.returncode, result.stdout, result.instructions
 
     expected = run("python")
-    monkeypatch.setitem(machines._engines, "native", engine := hot_engine(300))
+    monkeypatch.setitem(machines._engines, "native", engine := hot_engine(30))
     assert run("native") == expected
     assert engine.statistics()["spaces_armed"]
 

@@ -12,6 +12,7 @@ import pytest
 from aiopyvm import VM, Result
 from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.codearena import unsupported
+from aiopyvm.isa.processors import PROCESSORS
 from tests.guests.programs import COMMITTED, GLIBC, Program
 from tests.native import NativeRun, run_native
 
@@ -20,6 +21,14 @@ RUNS = [
     (engine, program) for engine in ENGINES for program in COMMITTED if not (program.slow and engine == "evaluator")
 ]
 FLAT = [program for program in COMMITTED if program.flat]
+
+# glibc is built for an i686; `segments` executes CLFLUSH.
+ON_PROCESSORS = [
+    (program, cpu)
+    for program in GLIBC
+    for cpu in PROCESSORS
+    if cpu != "i486" and (program.name, cpu) != ("segments", "pentium3")
+]
 
 Guest = Callable[[str], Path]
 
@@ -64,6 +73,19 @@ async def test_flat_guest(engine: str, load_at: int, program: Program, guest: Gu
     expected = natively(guest(program.name), program)
     result = await VM(engine=engine).run_flat(guest(program.flat), load_at=load_at, stdin=program.stdin)
     assert_same(result, expected)
+
+
+@pytest.mark.native
+@pytest.mark.anyio
+@pytest.mark.parametrize(("program", "cpu"), ON_PROCESSORS, ids=str)
+async def test_glibc_guest_on_every_processor(
+    program: Program, cpu: str, glibc_guest: Guest, native: NativeRun
+) -> None:
+    """glibc chooses its string functions by CPUID."""
+    path = glibc_guest(program.name)
+    vm = VM(root={"bin": {program.name: path.read_bytes()}, "tmp": {}}, cpu=cpu)
+    result = await vm.run(f"/bin/{program.name}", *program.args, stdin=program.stdin)
+    assert_same(result, native(path, *program.args, stdin=program.stdin))
 
 
 @pytest.mark.native

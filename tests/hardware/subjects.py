@@ -111,8 +111,8 @@ class GeneralTable(HandlerTable):
                 return shape, handler
         return super()._shape(insn)
 
-    def runs(self) -> Runs:
-        return Runs(self.form, self.find)
+    def runs(self, allowed: frozenset[str] | None = None) -> Runs:
+        return Runs(self.form, self.find, None, allowed)
 
 
 def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import iced_x86
 import pytest
 
-from aiopyvm.isa.cpuid import ANNOUNCED, FEATURES, WITHOUT_BIT
+from aiopyvm.isa.cpuid import FEATURES, WITHOUT_BIT
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.notation import Pattern
+from aiopyvm.isa.processors import MAX, MISSING
 from aiopyvm.isa.spec import table
 from tests.isa.iced import CODES, MNEMONICS
 from tests.isa.iced import FEATURES as ICED_FEATURES
@@ -20,7 +21,16 @@ from tests.isa.random_code import patterns, shaped_bytes
 
 # Where iced-x86 calls a feature otherwise than /proc/cpuinfo does. What is not of one is of every processor.
 ICED = {"abm": "LZCNT", "pni": "SSE3", "3dnowprefetch": "PREFETCHW", "clflush": "CLFSH", "sha_ni": "SHA"}
-OF_EVERY_PROCESSOR = ("fpu", "tsc", "cx8", "cmov")
+# Of those that tell no instruction, or none of 32-bit code.
+WITHOUT_INSTRUCTIONS = ("erms", "lahf_lm", *WITHOUT_BIT)
+
+
+UNANNOUNCED = {ICED.get(name, name.upper()) for name in MISSING}
+# Of SSE and SSE2, not there yet: conversions from and to MMX registers, approximations.
+PENDING = {
+    *("CVTPI2PS", "CVTPS2PI", "CVTTPS2PI", "CVTPI2PD", "CVTPD2PI", "CVTTPD2PI"),
+    *("RCPPS", "RCPSS", "RSQRTPS", "RSQRTSS"),
+}
 
 
 def mnemonics(feature: str) -> Iterator[str]:
@@ -32,18 +42,25 @@ def mnemonics(feature: str) -> Iterator[str]:
         if about.mode32 and about.is_instruction:
             instruction = iced_x86.Instruction()
             instruction.code = code
-            if wanted in {ICED_FEATURES[found] for found in instruction.cpuid_features()}:
+            needed = {ICED_FEATURES[found] for found in instruction.cpuid_features()}
+            if wanted in needed and not needed & UNANNOUNCED:
                 yield MNEMONICS[about.mnemonic]
 
 
-@pytest.mark.parametrize("feature", [name for name in ANNOUNCED if name not in OF_EVERY_PROCESSOR])
+def ours(name: str) -> Iterator[str]:
+    """What the table may call a mnemonic of iced-x86's. FINIT is FWAIT and FNINIT."""
+    yield from (name.lower(), f"fn{name[1:].lower()}", INSTEAD.get(name, ("",))[0])
+    yield from NAMES.get(name, ())
+
+
+@pytest.mark.parametrize("feature", [name for name in MAX.features if name not in WITHOUT_INSTRUCTIONS])
 def test_what_is_announced_is_there(feature: str) -> None:
     """Every instruction of it, and rows that say that they are of it."""
     names = {row.name for row in table()}
     found = set(mnemonics(feature))
     assert found
-    missing = {name for name in found if not names & {name.lower(), *NAMES.get(name, ()), INSTEAD.get(name, ("",))[0]}}
-    assert missing <= HOLES.keys()
+    missing = {name for name in found if not names & {*ours(name)}}
+    assert missing <= {*HOLES, *PENDING}
 
 
 def test_rows_name_features_that_cpuid_has() -> None:
@@ -94,5 +111,5 @@ def test_rows_name_what_they_need(pattern: Pattern) -> None:
 
 
 def test_a_feature_is_announced_once() -> None:
-    assert len(set(ANNOUNCED)) == len(ANNOUNCED)
+    assert len(set(MAX.features)) == len(MAX.features)
     assert len(set(FEATURES.values())) == len(FEATURES)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
+from aiopyvm.isa.processors import PROCESSORS
 from aiopyvm.loader.elf import parse_elf
 from aiopyvm.loader.image import map_image
 from aiopyvm.loader.stack import STACK_TOP, FirstStack, Identity, build_stack, check_size
@@ -105,15 +106,18 @@ def test_no_arguments_become_one_empty_one() -> None:
     assert struct.unpack_from("<I", stack) == (1,)
 
 
+I486 = PROCESSORS["i486"]
+
+
 def test_identity_is_told() -> None:
     space = AddressSpace()
     loaded = map_image(space, parse_elf(program(DUMP)))
     who = Identity(uid=1, euid=2, gid=3, egid=4)
-    first = build_stack(space, loaded, [b"x"], [], execfn=b"x", random=b"R" * 16, identity=who, hwcap=0xABC)
+    first = build_stack(space, loaded, [b"x"], [], execfn=b"x", random=b"R" * 16, identity=who, processor=I486)
     _, _, auxv = words(space.read(first.esp, STACK_TOP - first.esp))
-    assert [auxv[key] for key in (11, 12, 13, 14, 23, 16)] == [1, 2, 3, 4, 1, 0xABC]
+    assert [auxv[key] for key in (11, 12, 13, 14, 23, 16)] == [1, 2, 3, 4, 1, I486.hwcap]
     assert space.read(auxv[25], 16) == b"R" * 16
-    assert space.read_cstr(auxv[15]) == b"i686"
+    assert space.read_cstr(auxv[15]) == b"i486"
 
 
 @pytest.mark.parametrize(("size", "fits"), [(131071, True), (131072, False)])

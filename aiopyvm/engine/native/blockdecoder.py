@@ -17,12 +17,12 @@ _ALL: Final = (1 << 64) - 1
 
 
 class BlockDecoder:
-    """Calls `decode` at a host address. Of one thread at a time.
+    """Calls `decode` at a host address. Of one thread at a time. `lacking`: bits of needs that the processor lacks.
 
     `window` is where the bytes go; `decode` says what it found in the job, `addresses` and `records`.
     """
 
-    def __init__(self, address: int, most: int) -> None:
+    def __init__(self, address: int, most: int, lacking: int = 0) -> None:
         self._call = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address)
         self._code = ctypes.create_string_buffer(MOST_BYTES + PADDING)
         self._records = ctypes.create_string_buffer(most * RECORD_SIZE)
@@ -35,6 +35,7 @@ class BlockDecoder:
         self._place = ctypes.addressof(job)
         job.code, job.records = ctypes.addressof(self._code), ctypes.addressof(self._records)
         job.learned = ctypes.addressof(self._learned)
+        job.lacking = lacking
         self._most = most
 
     def decode(self, eip: int, room: int, stop: int, most: int = 0) -> DecodeJob:

@@ -21,6 +21,7 @@ from aiopyvm.engine.native.decodejob import (
     LEARNED_BITS,
     LOCKABLE,
     MULTIPLIER,
+    NEEDS,
     NO_VVVV,
     STATIC_BASE,
     DecodeJob,
@@ -52,16 +53,17 @@ def decoder_text(all_tables: Tables, handlers: Mapping[int, str]) -> list[str]:
         _constant("decode_modrms", all_tables.modrms, 2),
         _constant("decode_registers", all_tables.registers or [0], 2),
         _constant("decode_leaves", all_tables.leaves, 8),
+        _constant(NEEDS, "\n".join(all_tables.needs).encode() + b"\0", 1, "dso_local constant"),
         _constant("decode_keys", [key for key, _ in own], 8),
         _distances([name for _, name in own]),
         _Decoder().text(),
     ]
 
 
-def _constant(name: str, numbers: Iterable[int], size: int) -> str:
+def _constant(name: str, numbers: Iterable[int], size: int, linkage: str = "internal constant") -> str:
     data = b"".join(number.to_bytes(size, "little") for number in numbers)
     text = "".join(f"\\{byte:02X}" for byte in data)
-    return f'@{name} = internal constant [{len(data)} x i8] c"{text}", align 16'
+    return f'@{name} = {linkage} [{len(data)} x i8] c"{text}", align 16'
 
 
 def _distances(names: Iterable[str]) -> str:
@@ -243,7 +245,10 @@ class _Decoder:
         self._leave_if(self._is(leaf, 0))
         self.set("plan", self._load("@decode_leaves", leaf, 64), 64)
         plan = self.get("plan", 64)
-        flags = t.fresh(f"trunc i64 {t.fresh(f'lshr i64 {plan}, 48')} to i32")
+        need = t.fresh(f"lshr i64 {plan}, {tables.PLAN_NEED}")
+        lacking = t.fresh(f"lshr i64 {self._input('lacking', 'i64')}, {need}")
+        self._leave_if(t.fresh(f"trunc i64 {lacking} to i1"))
+        flags = self._bits(t.fresh(f"trunc i64 {t.fresh(f'lshr i64 {plan}, {tables.PLAN_FLAGS}')} to i32"), 0, 255)
         self.set("flags", flags)
         lockable = self._is(t.fresh(f"and i32 {flags}, {LOCKABLE}"), 0)
         self._leave_if(t.fresh(f"and i1 {self._is(self.get('lock'), 0, 'ne')}, {lockable}"))

@@ -11,6 +11,8 @@ LEARNED_BITS: Final = 10  # log2 of the places of a table of what was learned
 # What a leaf says of the instruction: control may go elsewhere than to the next one, or there; a procedure is called;
 # LOCK is legal; of a memory operand, the base's number is part of the shape; VEX.vvvv names no register.
 ENDS, FALLS, CALLS, LOCKABLE, STATIC_BASE, NO_VVVV = 1, 2, 4, 8, 16, 32
+NEEDS: Final = "decode_needs"  # the symbol of the list of needs, by number: text, a line each, then a zero byte
+MOST_NEEDS: Final = 64  # different needs of leaves: what their rows say in `Row.cpuid`
 BRANCH: Final = 1 << 8  # in `DecodeJob.flow`, beside these: the last instruction has a target
 
 _MULTIPLIER_BITS: Final = 64
@@ -33,6 +35,7 @@ class DecodeJob(ctypes.Structure):
         ("flow", ctypes.c_uint32),  # after: the last leaf's flags, BRANCH
         ("target", ctypes.c_uint32),  # after: the last instruction's, with BRANCH
         ("length", ctypes.c_uint32),  # after: bytes of the last instruction
+        ("lacking", ctypes.c_uint64),  # bit n: the processor lacks what leaves of need n need
         ("key", ctypes.c_uint64),  # after: the instruction behind them has this key, and no handler; 0: it is otherwise
     )
 

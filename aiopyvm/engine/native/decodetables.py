@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from aiopyvm.engine.native.decodejob import CALLS, ENDS, FALLS, LOCKABLE, NO_VVVV, STATIC_BASE, place
+from aiopyvm.engine.native.decodejob import CALLS, ENDS, FALLS, LOCKABLE, MOST_NEEDS, NO_VVVV, STATIC_BASE, place
 from aiopyvm.engine.native.records import CALL, NEVER_FALL
 from aiopyvm.engine.shapes import segment_key
 from aiopyvm.isa import vex
@@ -42,6 +42,7 @@ PREFIXES: Final = {0x66: 1, 0x67: 2, 0xF2: 3, 0xF3: 4, 0xF0: 5} | {
     for number, byte in enumerate((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
 }
 _PLAN: Final = 4
+PLAN_FLAGS, PLAN_NEED = 48, 56  # bits of a packed leaf
 _REGISTERS: Final = 3
 _MORE_REGISTERS: Final = 4  # in place of the third value
 _VALUES: Final = 3
@@ -58,12 +59,13 @@ class Leaf:
     plan: bytes
     immediates: bytes
     flags: int
+    need: int  # the number of what its row needs (`Tables.needs`)
     fixed: tuple[tuple[str, int], ...]  # registers that the leaf's own bytes name
 
     @property
     def packed(self) -> int:
-        """The leaf as the decoder reads it: four bytes of plan, two of immediates, flags."""
-        packed = self.plan.ljust(_PLAN, b"\0") + self.immediates.ljust(2, b"\0") + bytes((self.flags, 0))
+        """The leaf as the decoder reads it: four bytes of plan, two of immediates, flags, the need."""
+        packed = self.plan.ljust(_PLAN, b"\0") + self.immediates.ljust(2, b"\0") + bytes((self.flags, self.need))
         return int.from_bytes(packed, "little")
 
 
@@ -72,6 +74,9 @@ class Tables:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
+        self.needs = sorted({pattern.row.cpuid for pattern in decoder.patterns} | {""})
+        if len(self.needs) > MOST_NEEDS:
+            raise ValueError(f"rows have {len(self.needs)} different needs")
         self._numbers: dict[Leaf, int] = {}
         self._modrm_numbers: dict[tuple[int, ...], int] = {}
         self._register_numbers: dict[tuple[int, ...], int] = {}
@@ -96,7 +101,7 @@ class Tables:
         return MORE | _number(self._modrm_numbers, tuple(slots)) if any(slots) else 0
 
     def _leaf(self, pattern: Pattern | None, modrm: int) -> int:
-        leaf = _make_leaf(pattern, modrm) if pattern is not None else None
+        leaf = _make_leaf(pattern, modrm, self.needs.index(pattern.row.cpuid)) if pattern is not None else None
         return _number(self._numbers, leaf) + 1 if leaf is not None else 0
 
     def find(self, insn: Insn) -> tuple[int, int]:
@@ -178,9 +183,9 @@ class _ForPython(Exception):
     """A leaf that the generated decoder does not know."""
 
 
-def _make_leaf(pattern: Pattern, modrm: int) -> Leaf | None:
+def _make_leaf(pattern: Pattern, modrm: int, need: int) -> Leaf | None:
     try:
-        return _Maker(pattern, modrm).leaf()
+        return _Maker(pattern, modrm).leaf(need)
     except _ForPython:
         return None
 
@@ -198,7 +203,7 @@ class _Maker:
         self.fixed: list[tuple[str, int]] = []
         self.registers = self.values = 0
 
-    def leaf(self) -> Leaf:
+    def leaf(self, need: int) -> Leaf:
         """The leaf. Raises _ForPython."""
         for index, field in enumerate(self.pattern.fields):
             self._operand(field, index in self.pattern.row.static)
@@ -208,7 +213,8 @@ class _Maker:
             raise _ForPython
         if self.values > _VALUES - (relative or more):
             raise _ForPython
-        return Leaf(self.pattern, bytes(self.plan), bytes(self.immediates), self._flags(relative), tuple(self.fixed))
+        flags = self._flags(relative)
+        return Leaf(self.pattern, bytes(self.plan), bytes(self.immediates), flags, need, tuple(self.fixed))
 
     def _flags(self, relative: bool) -> int:
         row = self.pattern.row

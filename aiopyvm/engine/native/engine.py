@@ -64,7 +64,8 @@ class NativeEngine:
 
     `handlers` gives the loaded handlers, or None as long as there are none; it is asked at the beginning of a run.
     `make_hot` makes the hot tier for the symbols that are loaded (None: as it is by default);
-    `make_store` what keeps translations for later processes (None: nothing).
+    `make_store` what keeps translations for later processes (None: nothing). `allowed` are the features of the
+    processor, for which these are made too (None: all that there are): what needs others is #UD.
     """
 
     name = "native"
@@ -74,10 +75,12 @@ class NativeEngine:
         handlers: Callable[[], HandlerTable | None],
         make_hot: Callable[[Mapping[str, int]], Hot] | None = None,
         make_store: Callable[[HandlerTable], Store] | None = None,
+        allowed: frozenset[str] | None = None,
     ) -> None:
         self._load = handlers
         self._make_hot = make_hot
         self._make_store = make_store
+        self._allowed = allowed
         self.hot: Hot | None = None  # as soon as there are handlers
         self._table: HandlerTable | None = None
         self._runs: Runs | None = None
@@ -240,6 +243,7 @@ class NativeEngine:
                 self._python.forget(core.memory)
             code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
             code.context.mem = core.memory.base
+            code.context.leaves = ctypes.addressof(core.processor.table)  # processors are for ever
             code.begin(core.cpu.eip, self._snapshots)
             if self.hot is not None:
                 self.hot.attend(code)
@@ -252,7 +256,7 @@ class NativeEngine:
         if table is not None:
             with self._lock:
                 if self._table is None:
-                    self._runs = table.runs()
+                    self._runs = table.runs(self._allowed)
                     self.hot = self._hot_tier(table)
                     self._snapshots.store = self._make_store(table) if self._make_store is not None else None
                     self._table = table
@@ -270,14 +274,14 @@ class NativeEngine:
         """The engine for what this one leaves to Python; imported when there is such a thing, as is the next one."""
         from aiopyvm.engine.python import PythonEngine
 
-        return PythonEngine()
+        return PythonEngine(allowed=self._allowed)
 
     @cached_property
     def _rare(self) -> RareModes:
         """Executes single instructions."""
         from aiopyvm.engine.python.rare import RareModes
 
-        return RareModes()
+        return RareModes(self._allowed)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -370,7 +374,7 @@ class NativeEngine:
         """
         if rec and (wanted := code.waiting.get(rec - code.arena.base)) is not None:
             assert self._table is not None
-            self._table.use(wanted, core)
+            self._table.use(wanted, core, self._allowed)
             if code.adopt_handler(rec - code.arena.base):
                 return rec - code.arena.base
         return 0

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.blockdecoder import BlockDecoder
+from aiopyvm.engine.native.decodejob import NEEDS
 from aiopyvm.engine.native.demand import Demand
 from aiopyvm.engine.native.objectfile import LoadedObject
 from aiopyvm.engine.native.pairs import pairs
@@ -53,13 +54,23 @@ class HandlerTable:
         self.pairs = pairs(loaded.symbols)
         self._demand = Demand(loaded.symbols)
 
-    def runs(self) -> Runs:
-        """Decodes into records that have these handlers."""
-        decoder = BlockDecoder(self.loaded.address("decode"), MAX_RUN) if "decode" in self.symbols else None
-        return Runs(self.form, self.find, decoder)
+    def runs(self, allowed: frozenset[str] | None = None) -> Runs:
+        """Decodes into records that have these handlers, for a processor with the features `allowed` (None: all)."""
+        decoder = None
+        if "decode" in self.symbols:
+            decoder = BlockDecoder(self.loaded.address("decode"), MAX_RUN, self._lacking(allowed))
+        return Runs(self.form, self.find, decoder, allowed)
 
-    def use(self, name: str, core: Core) -> None:
-        """Python is to execute the instruction that `core` is at, for want of the handler `name`.
+    def _lacking(self, allowed: frozenset[str] | None) -> int:
+        """A bit for each need of leaves that features do not meet."""
+        if allowed is None:
+            return 0
+        needs = ctypes.string_at(self.loaded.address(NEEDS)).decode().split("\n")
+        return sum(1 << number for number, need in enumerate(needs) if not allowed.issuperset(need.split()))
+
+    def use(self, name: str, core: Core, allowed: frozenset[str] | None = None) -> None:
+        """Python is to execute the instruction that `core` is at, for want of the handler `name`, on a processor with
+        the features `allowed` (None: all).
 
         Its shape is not known yet where its record was made by an earlier process. Raises MemoryFault and DecodeFault
         of the instruction.
@@ -67,7 +78,7 @@ class HandlerTable:
         if name not in self._used and self._demand.is_due(name):  # what it takes to make handlers is long to import
             from aiopyvm.engine.python.fetch import fetch_insn
 
-            self.form(fetch_insn(core.memory, core.cpu.eip))
+            self.form(fetch_insn(core.memory, core.cpu.eip, allowed=allowed))
             if len(self._used) >= _MOST_USED:
                 self._used.clear()
             self._used.add(name)

@@ -56,12 +56,14 @@ _log: Final = logging.getLogger("aiopyvm")
 class Hot:
     """The hot tier of an engine. `symbols`: what regions may refer to; `after`: passes of a counter until a region is
     made; `wait`: wait for the compile worker, so that a region is there when `promote` returns; `guards`: what arms
-    spaces for regions whose accesses the host checks (None: all regions check their accesses).
+    spaces for regions whose accesses the host checks (None: all regions check their accesses); `allowed`: the features
+    of the processor (None: all that there are).
     """
 
     def __init__(
         self, symbols: Mapping[str, int], after: int = AFTER, *, wait: bool = False, make: Compiler | None = None,
         cache: ObjectCache | None = None, most_bytes: int = MOST_BYTES, guards: Guards | None = None,
+        allowed: frozenset[str] | None = None,
     ) -> None:  # fmt: skip
         self.after = after
         self.epochs = Epochs()
@@ -73,6 +75,7 @@ class Hot:
         self._files = RegionFiles(cache)
         self._most_bytes = most_bytes
         self.guards = guards
+        self._allowed = allowed
         self._lock = threading.RLock()
         self._regions: dict[int, list[Region]] = {}
         self._order: deque[Region] = deque()
@@ -226,7 +229,7 @@ class Hot:
             return False
         from aiopyvm.engine.native.regionrequest import request_for
 
-        request = request_for(code, eip, self._form(code), stack)
+        request = request_for(code, eip, self._form(code), stack, self._allowed)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()
@@ -236,7 +239,7 @@ class Hot:
         if known is not None:
             known.spaces.append(space)
             return True
-        kept_as = name_in_image(code.space, eip, request.memory)
+        kept_as = name_in_image(code.space, eip, request.memory, self._allowed)
         wanted = Wanted(eip, request, name, kept_as or name, space)
         if kept_as is None and (kept := self._files.get(name)) is not None:
             self.counters["cached"] += 1
@@ -334,7 +337,7 @@ class Hot:
 
     def _fetch(self, code: SpaceCode, eip: int, memory: str) -> bool:
         """Install the region that an earlier process made for this place of an image, where all of its code is here."""
-        name = name_in_image(code.space, eip, memory)
+        name = name_in_image(code.space, eip, memory, self._allowed)
         kept = self._files.get(name) if name is not None and self._bytes < 2 * self._most_bytes else None
         if kept is None or not all(code.space.view[at : at + len(expected)] == expected for at, expected in kept[0]):
             return False

@@ -78,6 +78,7 @@ class Context(ctypes.Structure):
         ("x87", ctypes.c_uint16),  # of generated code alone: the exceptions that the host's x87 holds
         ("_pad", ctypes.c_uint8 * 6),
         ("hot", ctypes.c_int64),  # instructions that regions have executed, since the context was made
+        ("leaves", ctypes.c_uint64),  # address of isa.cpuid.Entry[ENTRIES]: what CPUID tells
     )
 
 

@@ -49,8 +49,9 @@ class Loading:
             self._table = HandlerTable(loaded) if loaded is not None else None
 
 
-def native_engine() -> NativeEngine:
-    """Make a native engine. Where its object is not there yet it is being built, and Python executes meanwhile.
+def native_engine(allowed: frozenset[str] | None = None) -> NativeEngine:
+    """Make a native engine for a processor with the features `allowed` (None: all that there are). Where its object is
+    not there yet it is being built, and Python executes meanwhile.
 
     Raises EngineUnavailableError where it is known that this host cannot run generated code, or has none and no means
     to make it; ValueError for a variable of the environment that makes no sense.
@@ -69,6 +70,6 @@ def native_engine() -> NativeEngine:
         raise EngineUnavailableError("llvmlite is not installed, and no generated code was kept from earlier")
 
     def make_hot(symbols: Mapping[str, int]) -> Hot:
-        return Hot(symbols, after, guards=guards(memory, symbols))
+        return Hot(symbols, after, guards=guards(memory, symbols), allowed=allowed)
 
-    return NativeEngine(Loading().handlers, make_hot, partial(SnapshotFiles, passes=after))
+    return NativeEngine(Loading().handlers, make_hot, partial(SnapshotFiles, passes=after, allowed=allowed), allowed)

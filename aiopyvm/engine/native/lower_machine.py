@@ -1,7 +1,7 @@
 """Helpers of the machine in LLVM text: what CPUID tells, and the descriptors that segment registers are loaded from.
 
-Both are written from what their definitions (`isa.insns.system`, `isa.segments`) are made of: the answers to each
-leaf, the descriptors that every program sees, and the thread's own three in the CpuState.
+Both are written from what their definitions (`isa.insns.system`, `isa.segments`) are made of: the answers of the core's
+processor, a table; the descriptors that every program sees, and the thread's own three in the CpuState.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-from aiopyvm.engine.native.layout import CPU_OFFSETS
+from aiopyvm.engine.native.layout import CONTEXT_OFFSETS, CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text
-from aiopyvm.isa import cpuid
-from aiopyvm.isa.insns.system import cpuid_registers
+from aiopyvm.isa.cpuid import ENTRIES, Entry
 from aiopyvm.isa.segments import FIXED, GRANULAR, LIMIT_BITS, LOCAL, SHOWN
 from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, Descriptor
 
@@ -20,19 +19,28 @@ _WHOLE: Final = 0xFFFFFFFF
 
 
 def cpuid_text(text: Text, leaf: str, subleaf: str) -> str:
-    """`cpuid_registers` (i128) of a leaf and a subleaf (i32)."""
-    shared = text.value(f"icmp eq i32 {subleaf}, 0")
-    last = text.value(f"select i1 {shared}, i128 {_registers(cpuid.LAST)}, i128 0")
-    answer = last
-    for number in cpuid.LEAVES:
-        if number != cpuid.LAST:
-            same = text.value(f"icmp eq i32 {leaf}, {number}")
-            answer = text.value(f"select i1 {same}, i128 {_registers(number)}, i128 {answer}")
+    """`cpuid_registers` (i128) of a leaf and a subleaf (i32), out of the context's table."""
+    place = text.value(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS['leaves']}")
+    table = text.fresh(f"load ptr, ptr {place}")
+    first = _entry_field(text, table, 0, "leaf", "i32")  # that of all leaves that there are not
+    leaves = [_entry_field(text, table, number, "leaf", "i32") for number in range(ENTRIES)]
+    known = "false"
+    for found in leaves:
+        known = text.value(f"or i1 {known}, {text.value(f'icmp eq i32 {leaf}, {found}')}")
+    number = text.value(f"select i1 {known}, i32 {leaf}, i32 {first}")
+    answer = "0"
+    for at, found in enumerate(leaves):
+        asked = text.value(f"and i32 {subleaf}, {_entry_field(text, table, at, 'mask', 'i32')}")
+        same = text.value(f"icmp eq i32 {asked}, {_entry_field(text, table, at, 'subleaf', 'i32')}")
+        same = text.value(f"and i1 {same}, {text.value(f'icmp eq i32 {number}, {found}')}")
+        registers = _entry_field(text, table, at, "registers", "i128")
+        answer = text.value(f"select i1 {same}, i128 {registers}, i128 {answer}")
     return answer
 
 
-def _registers(leaf: int) -> int:
-    return cpuid_registers.function(leaf, 0)
+def _entry_field(text: Text, table: str, number: int, name: str, kind: str) -> str:
+    at = number * ctypes.sizeof(Entry) + getattr(Entry, name).offset
+    return text.value(f"load {kind}, ptr {text.value(f'getelementptr i8, ptr {table}, i64 {at}')}, align 4")
 
 
 def descriptor_text(text: Text, selector: str) -> str:

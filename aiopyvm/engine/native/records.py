@@ -76,7 +76,7 @@ class Runs:
 
     `form` tells how an instruction's record is filled; `find_handler` where a handler is that was missing (None: it
     still is). `decoder` decodes in generated code what it knows (None: nothing); the rest is decoded here, by the
-    instruction table, one instruction at a time.
+    instruction table, one instruction at a time, as far as a processor with the features `allowed` has it (None: all).
     """
 
     def __init__(
@@ -84,10 +84,12 @@ class Runs:
         form: Callable[[Insn], Form],
         find_handler: Callable[[str], int | None],
         decoder: BlockDecoder | None = None,
+        allowed: frozenset[str] | None = None,
     ) -> None:
         self._make_form = form
         self._find_handler = find_handler
         self._decoder = decoder
+        self._allowed = allowed
         self._forms: dict[bytes, Form] = {}
         self._lock = threading.Lock()
         self.blocks = 0
@@ -153,7 +155,7 @@ class Runs:
         """Tell the decoder which handler the instruction at the start of `code` has; False where it has none yet."""
         from aiopyvm.isa.decode import decode  # programs whose instructions are common do without
 
-        form = self.form(decode(code))
+        form = self.form(decode(code, False, self._allowed))
         handler = self._find_handler(form.missing) if form.missing else None if form.general else form.handler
         if handler is not None:
             decoder.learn(key, handler)
@@ -167,14 +169,14 @@ class Runs:
         from aiopyvm.engine.python.fetch import fetch_insn
         from aiopyvm.isa.decode import decode
 
-        insn = fetch_insn(space, address)
+        insn = fetch_insn(space, address, allowed=self._allowed)
         window = space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))
         maker = _Maker(address)
         form = self.form(insn)
         offset = insn.length
         while maker.add(insn, form) and len(maker.addresses) < most and offset < len(window) and maker.at != stop:
             try:
-                insn = decode(window[offset : offset + MAX_LENGTH])
+                insn = decode(window[offset : offset + MAX_LENGTH], False, self._allowed)
             except (DecodeFault, NeedMore):
                 break
             form = self.form(insn)

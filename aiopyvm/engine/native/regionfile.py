@@ -26,16 +26,21 @@ _RUN: Final = struct.Struct("<II")
 Covered = tuple[tuple[int, bytes], ...]  # runs of code, by address
 
 
-def name_in_image(space: AddressSpace, root: int, memory: str) -> str | None:
-    """What the region at `root` of a space is kept under, for accesses of the form `memory`; None: it is in no image,
-    or its page does not show the image's own bytes.
+def features_text(allowed: frozenset[str] | None) -> str:
+    """What a processor with the features `allowed` (None: all that there are) is called in names."""
+    return "all" if allowed is None else ",".join(sorted(allowed))
+
+
+def name_in_image(space: AddressSpace, root: int, memory: str, allowed: frozenset[str] | None = None) -> str | None:
+    """What the region at `root` of a space is kept under, for accesses of the form `memory` and a processor with the
+    features `allowed`; None: it is in no image, or its page does not show the image's own bytes.
     """
     page = root & -PAGE
     shown = space.shown_image(page, page + PAGE)
     if shown is None:
         return None
     image, offset = shown
-    return name_of(KIND, image.digest, f"{page - offset} {root} {memory}".encode())
+    return name_of(KIND, image.digest, f"{page - offset} {root} {memory} {features_text(allowed)}".encode())
 
 
 def name_of_request(text: str) -> str:
@@ -103,4 +108,7 @@ def read_covered(data: bytes, read: Callable[[int, int], bytes]) -> Covered:
     return tuple((address, read(address, length)) for address, length in read_table(data))
 
 
-__all__ = ["Covered", "RegionFiles", "name_in_image", "name_of_request", "pack", "read_covered", "table_of", "unpack"]
+__all__ = [
+    "Covered", "RegionFiles", "features_text", "name_in_image", "name_of_request", "pack", "read_covered", "table_of",
+    "unpack",
+]  # fmt: skip

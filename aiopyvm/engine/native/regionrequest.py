@@ -18,9 +18,11 @@ _X87: Final = re.compile(rb"[\xd8-\xdf]")
 _JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
 
 
-def request_for(code: SpaceCode, root: int, memory: str, stack: Stack) -> Request:
+def request_for(
+    code: SpaceCode, root: int, memory: str, stack: Stack, allowed: frozenset[str] | None = None
+) -> Request:
     """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses; `stack`: the
-    x87 stack with which it became hot.
+    x87 stack with which it became hot; `allowed`: the features of the processor.
     """
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
@@ -45,7 +47,9 @@ def request_for(code: SpaceCode, root: int, memory: str, stack: Stack) -> Reques
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
-    return Request(root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None)
+    return Request(
+        root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None, allowed=allowed
+    )
 
 
 def _has_x87(block: Block, code: bytes) -> bool:

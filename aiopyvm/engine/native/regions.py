@@ -105,6 +105,10 @@ class Node:
 class Code(Blocks):
     """The bytes of a request, by address, and their instructions."""
 
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.blocks)
+        self._allowed = request.allowed
+
     def insn(self, address: int) -> Insn | None:
         """The instruction at `address`, if all of it is there."""
         index = bisect_right(self.starts, address) - 1
@@ -115,7 +119,7 @@ class Code(Blocks):
         if not code:
             return None
         try:
-            return decode(code)
+            return decode(code, False, self._allowed)
         except (DecodeFault, NeedMore):
             return None
 
@@ -225,7 +229,7 @@ class Graph:
     """The region of a request. `nodes[0]` is its root; there is none where the root cannot be compiled."""
 
     def __init__(self, request: Request) -> None:
-        self.code = Code(request.blocks)
+        self.code = Code(request)
         self.nodes: list[Node] = []
         self.length = 0  # instructions
         self._starts = {address for address, _ in request.blocks}

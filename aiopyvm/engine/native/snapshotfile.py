@@ -19,6 +19,7 @@ from aiopyvm.engine.native.cachekey import name_of
 from aiopyvm.engine.native.codearena import FIXED_END
 from aiopyvm.engine.native.layout import RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RECORD, Content
+from aiopyvm.engine.native.regionfile import features_text
 from aiopyvm.engine.native.snapshot import MOST, Block, Home, Key, Snapshot
 
 if TYPE_CHECKING:
@@ -33,14 +34,21 @@ _LENGTHS: Final = struct.Struct("<14I")  # of the parts
 
 class SnapshotFiles:
     """Keeps snapshots of programs for later processes. `table`: the handlers that records refer to; `passes`: what
-    counters begin with.
+    counters begin with; `allowed`: the features of the processor that they were decoded for.
     """
 
-    def __init__(self, table: HandlerTable, cache: ObjectCache | None = None, *, passes: int = 0) -> None:
+    def __init__(
+        self,
+        table: HandlerTable,
+        cache: ObjectCache | None = None,
+        *,
+        passes: int = 0,
+        allowed: frozenset[str] | None = None,
+    ) -> None:
         self._table = table
         self._cache = cache if cache is not None else object_cache()
         self._handlers = _digest_of(table.loaded.symbols)
-        self._passes = passes
+        self._for = f"{passes} {features_text(allowed)}"
         self._sizes: dict[Key, tuple[int, int]] = {}  # of what is on disk: instructions, bytes of the jump cache
 
     def get(self, key: Key) -> Snapshot | None:
@@ -70,7 +78,7 @@ class SnapshotFiles:
 
     def _name(self, key: Key) -> str:
         digest, start, stop = key
-        return name_of(KIND, self._handlers, digest, f"{start} {stop} {self._passes}".encode())
+        return name_of(KIND, self._handlers, digest, f"{start} {stop} {self._for}".encode())
 
 
 def _digest_of(symbols: Mapping[str, int]) -> bytes:

@@ -57,12 +57,14 @@ class BoundRegion:
 
 
 class SharedCode:
-    """Shapes, thunks, decoded blocks and regions, for every address space of the process.
+    """Shapes, thunks, decoded blocks and regions, for every address space of the process whose processor has the
+    features `allowed` (None: all that there are).
 
     Bounded: what guests make it hold is dropped, the oldest first, and made again when it is needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: frozenset[str] | None = None) -> None:
+        self.allowed = allowed
         self.thunks = Thunks()
         self.shapes = Shapes(self.thunks)
         self.rooms = Rooms()
@@ -195,7 +197,8 @@ class Code:
         """Decode a block: instructions that lie in one page, or one that does not."""
         window = self.space.fetch(address, min(_WINDOW, PAGE - (address & PAGE - 1)))
         find = self.shared.shapes.find
-        insn = fetch_insn(self.space, address)
+        allowed = self.shared.allowed
+        insn = fetch_insn(self.space, address, allowed=allowed)
         use = find(insn, address, mode)
         insns, uses = [(address, insn)], [use]
         offset = insn.length
@@ -204,7 +207,7 @@ class Code:
         while not last and len(insns) < MAX_BLOCK and offset < len(window) and at != self.stop:
             if not (use[0].anywhere and window.startswith(insn.code, offset)):  # a run of the same is decoded once
                 try:
-                    insn = decode(window[offset : offset + MAX_LENGTH])
+                    insn = decode(window[offset : offset + MAX_LENGTH], False, allowed)
                 except (DecodeFault, NeedMore):
                     break
                 following = find(insn, at, mode)

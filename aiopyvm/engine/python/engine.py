@@ -56,15 +56,18 @@ class PythonEngine:
     """Executes cores under the contract of `aiopyvm.engine.protocol`; holds code that any number of them share.
 
     `tier` says how: "evaluator" runs the IR's definition alone, "cold" never makes regions, "warm" makes them at once,
-    "auto" makes them for blocks that were entered `warm_after` times."""
+    "auto" makes them for blocks that were entered `warm_after` times. `allowed` are the features of the processor
+    (None: all that there are): what needs others is #UD."""
 
     name = "python"
 
-    def __init__(self, tier: Tier = "auto", warm_after: int = WARM_AFTER) -> None:
+    def __init__(
+        self, tier: Tier = "auto", warm_after: int = WARM_AFTER, allowed: frozenset[str] | None = None
+    ) -> None:
         self.tier = tier
         self.warm_after = {"cold": NEVER, "evaluator": NEVER, "warm": 0}.get(tier, warm_after)
-        self._shared = SharedCode()
-        self._rare = RareModes()
+        self._shared = SharedCode(allowed)
+        self._rare = RareModes(allowed)
         self._exits = dict.fromkeys(ExitReason, 0)
         self._instructions = 0
 

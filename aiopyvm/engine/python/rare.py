@@ -32,13 +32,15 @@ def page_fault(fault: MemoryFault) -> Exit:
 
 
 class RareModes:
-    """Executes single instructions exactly as the evaluator defines them.
+    """Executes single instructions exactly as the evaluator defines them, on a processor with the features `allowed`
+    (None: all that there are).
 
     Traces are kept by bytes and mode, and by address where they depend on it.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: frozenset[str] | None = None) -> None:
+        self._allowed = allowed
         self._traces: dict[tuple[int, bytes, int], list[Value]] = {}
         self._operations = 0
 
@@ -56,7 +58,7 @@ class RareModes:
             return Exit(ExitReason.BREAKPOINT)
         stepping = cpu.system_flags & TF
         try:
-            insn = fetch_insn(core.memory, address, bool(cpu.mode & MODE_CODE16))
+            insn = fetch_insn(core.memory, address, bool(cpu.mode & MODE_CODE16), self._allowed)
             outcome = evaluate(self._trace(insn, address, cpu.mode), core)
         except MemoryFault as fault:
             return page_fault(fault)

@@ -1,7 +1,7 @@
 """What a program may ask of the processor: NOP and hints, CPUID, RDTSC, RDRAND, caches, fences, SGDT and its like.
 
-Which processor it is, `isa/cpuid.py` says. SGDT and its like give what Linux gives where the processor forbids them to
-programs (UMIP): constants.
+Which processor it is, `isa/processors.py` says. SGDT and its like give what Linux gives where the processor forbids
+them to programs (UMIP): constants.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.ir.helpers import helper
 from aiopyvm.ir.types import I32, I64, I128
-from aiopyvm.isa import cpuid as leaves
 from aiopyvm.isa.places import Destination, MemoryPlace, RegisterPlace, Source
 from aiopyvm.isa.spec import form, forms, insn
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
@@ -25,10 +24,10 @@ _CR0: Final = 0x80050033
 _TASK_REGISTER: Final = 0x40
 
 
-@helper()
-def cpuid_registers(leaf: int, subleaf: int) -> int:
-    """EAX, EBX, ECX, EDX of a CPUID leaf as one i128, lowest first."""
-    return sum(value << 32 * n for n, value in enumerate(leaves.cpuid(leaf, subleaf)))
+@helper(machine=True)
+def cpuid_registers(core: Any, leaf: int, subleaf: int) -> int:
+    """EAX, EBX, ECX, EDX of a CPUID leaf of the core's processor as one i128, lowest first."""
+    return sum(value << 32 * n for n, value in enumerate(core.processor.cpuid(leaf, subleaf)))
 
 
 @helper(machine=True)
