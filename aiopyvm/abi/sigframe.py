@@ -54,7 +54,22 @@ RT_FRAME_SIZE: Final = RT_RETCODE + 8
 # struct fregs_state: the FSAVE image, then the status word once more and X86_FXSR_MAGIC: the FXSAVE image follows.
 FREGS_SIZE: Final = 112
 FXSR_MAGIC: Final = 0x0000
-FXSR_ALIGNMENT: Final = 64
+FPSTATE_ALIGNMENT: Final = 64
+FP_XSTATE_MAGIC1: Final = 0x46505853
+FP_XSTATE_MAGIC2: Final = 0x46505845  # a word behind the XSAVE area
+
+
+@layout("<IIQI28x")
+class FpxSwBytes(NamedTuple):
+    """struct _fpx_sw_bytes, 48 bytes at `xarea.SOFTWARE`; sizes in bytes."""
+
+    magic1: int
+    extended_size: int  # of all, from the FSAVE image to the second magic word
+    xfeatures: int  # the components that a frame may have
+    xstate_size: int  # of the XSAVE area
+
+
+FPX_SW_BYTES_SIZE: Final = 48
 
 RETCODE: Final = bytes.fromhex("58b877000000cd80")  # popl %eax; movl $119,%eax; int $0x80
 RT_RETCODE_BYTES: Final = bytes.fromhex("b8ad000000cd8000")  # movl $173,%eax; int $0x80

@@ -1,5 +1,5 @@
-"""The states of x87 and SSE as images in memory: FSAVE's 108 bytes in 32-bit protected mode, and FXSAVE's 512 as a
-64-bit kernel stores it (Intel SDM vol. 2A, FSAVE, FXSAVE).
+"""The states of x87, SSE and AVX as images in memory: FSAVE's 108 bytes in 32-bit protected mode, FXSAVE's 512 and the
+standard XSAVE area as a 64-bit kernel stores them (Intel SDM vol. 2A, FSAVE, FXSAVE; `isa/xarea.py` has the layout).
 """
 
 from __future__ import annotations
@@ -7,16 +7,15 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from aiopyvm.isa import xarea
 from aiopyvm.isa.state import CpuState
+from aiopyvm.isa.xarea import FXSAVE_SIZE, MXCSR_MASK, REGISTERS, STACK, STEP, XMM, YMM_HIGH, YMM_HIGH_SIZE
 
 FSAVE_SIZE: Final = 108
 _ENVIRONMENT: Final = struct.Struct("<7I")
 _TOP: Final = 7 << 11
-FXSAVE_SIZE: Final = 512
 _FX_HEAD: Final = struct.Struct("<HHBxHQQII")  # control, status, tags, opcode, FIP, FDP, MXCSR, its mask
-_FX_XMM: Final = 160  # offset of XMM0
-FX_RESERVED: Final = 416  # offset of what FXSAVE does not write, to the end
-MXCSR_MASK: Final = 0xFFFF  # the bits that MXCSR has
+_HEADER: Final = struct.Struct("<QQ48x")  # XSTATE_BV, XCOMP_BV
 
 
 def fsave_image(cpu: CpuState) -> bytes:
@@ -83,22 +82,48 @@ def restore_fxsave_image(cpu: CpuState, image: bytes) -> None:
     cpu.fcw, status, cpu.fvalid, cpu.fop, fip, fdp, _, _ = _FX_HEAD.unpack_from(image)
     cpu.fsw, cpu.ftop = status & ~_TOP, status >> 11 & 7
     cpu.fip, cpu.fdp = fip & 0xFFFFFFFF, fdp & 0xFFFFFFFF
-    for n in range(8):
-        at = _FX_HEAD.size + 16 * n
+    for n in range(REGISTERS):
+        at = STACK + STEP * n
         cpu.fpr[cpu.ftop + n & 7][:10] = image[at : at + 10]
     restore_sse(cpu, image)
 
 
 def restore_sse(cpu: CpuState, image: bytes) -> None:
-    """Load MXCSR and XMM from an FXSAVE image; bits that MXCSR has not are dropped, as a kernel does."""
-    cpu.mxcsr = _FX_HEAD.unpack_from(image)[6] & MXCSR_MASK
-    for n in range(8):
-        cpu.ymm[n][:16] = image[_FX_XMM + 16 * n : _FX_XMM + 16 * (n + 1)]
+    """Load MXCSR and XMM from an FXSAVE image; bits that MXCSR has not are dropped."""
+    cpu.mxcsr = mxcsr(image) & MXCSR_MASK
+    for n in range(REGISTERS):
+        cpu.ymm[n][:STEP] = image[XMM + STEP * n : XMM + STEP * (n + 1)]
 
 
-def reset(cpu: CpuState) -> None:
-    """Set the state in which Linux starts a program."""
+def mxcsr(image: bytes) -> int:
+    """MXCSR in an FXSAVE image."""
+    return int(_FX_HEAD.unpack_from(image)[6])
+
+
+def xsave_image(cpu: CpuState) -> bytes:
+    """Return the standard XSAVE area; the state stays. AVX is in use where an upper half is not 0."""
+    high = b"".join(bytes(cpu.ymm[n])[STEP:] for n in range(REGISTERS))
+    header = _HEADER.pack(xarea.X87 | xarea.SSE | (xarea.AVX if any(high) else 0), 0)
+    return fxsave_image(cpu) + header + high.ljust(YMM_HIGH_SIZE, b"\0")
+
+
+def restore_upper(cpu: CpuState, image: bytes) -> None:
+    """Load the upper halves of YMM from an XSAVE area."""
+    for n in range(REGISTERS):
+        at = YMM_HIGH + STEP * n
+        cpu.ymm[n][STEP:] = image[at : at + STEP]
+
+
+def reset(cpu: CpuState, components: int = xarea.XCR0) -> None:
+    """Give components (bits of XCR0) the state in which Linux starts a program."""
     fresh = CpuState()
-    cpu.fcw, cpu.fsw, cpu.ftop, cpu.fvalid = fresh.fcw, fresh.fsw, fresh.ftop, fresh.fvalid
-    cpu.mxcsr, cpu.ymm, cpu.fpr = fresh.mxcsr, fresh.ymm, fresh.fpr
-    cpu.fip, cpu.fop, cpu.fdp = 0, 0, 0
+    if components & xarea.X87:
+        cpu.fcw, cpu.fsw, cpu.ftop, cpu.fvalid, cpu.fpr = fresh.fcw, fresh.fsw, fresh.ftop, fresh.fvalid, fresh.fpr
+        cpu.fip, cpu.fop, cpu.fdp = 0, 0, 0
+    for n in range(REGISTERS):
+        if components & xarea.SSE:
+            cpu.ymm[n][:STEP] = bytes(STEP)
+        if components & xarea.AVX:
+            cpu.ymm[n][STEP:] = bytes(STEP)
+    if components & xarea.SSE:
+        cpu.mxcsr = fresh.mxcsr

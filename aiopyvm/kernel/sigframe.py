@@ -1,8 +1,8 @@
 """Signal frames: what a handler finds on its stack, and the way back from it (sigreturn(2)).
 
 The frame holds the whole user-visible state. A frame that a hostile program made up restores whatever registers it
-says, with flags and selectors filtered as Linux filters them; one that cannot be read, or whose CS or SS cannot be
-loaded, is a SIGSEGV.
+says, with flags and selectors filtered as Linux filters them; one that cannot be read, whose CS or SS cannot be loaded,
+or whose floating-point state cannot (`fpstate`), is a SIGSEGV.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from aiopyvm.abi.layout import codec_of
 from aiopyvm.abi.sigframe import Sigcontext
 from aiopyvm.abi.signal import KernelSigaction, SigInfo, SigStack
 from aiopyvm.isa.state import AC, AF, CF, DF, OF, PF, SF, TF, USER_CS, USER_DS, ZF
-from aiopyvm.kernel import fpu, segments
+from aiopyvm.kernel import fpstate, segments
+from aiopyvm.kernel.fpstate import BadFrame, Format
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.backing import Backing, BytesBacking
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
@@ -25,11 +26,8 @@ from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 
 RESTORED_FLAGS: Final = AC | OF | DF | TF | SF | ZF | AF | PF | CF  # FIX_EFLAGS; RF means nothing between instructions
 _CONTEXT: Final = codec_of(Sigcontext)
+_FORMAT: Final = Format.XSAVE  # programs may execute all that the instruction table has
 _RT_OFFSET: Final = 16  # of the rt trampoline in its page
-
-
-class BadFrame(Exception):
-    """A frame whose CS or SS cannot be loaded."""
 
 
 def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> None:
@@ -39,20 +37,18 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
     """
     rt = bool(action.flags & abi.SA_SIGINFO)
     top = _frame_top(t, action)
-    extended = _round_down(top - fpu.FXSAVE_SIZE, layouts.FXSR_ALIGNMENT)
-    fpstate = extended - layouts.FREGS_SIZE
-    address = ((fpstate - (layouts.RT_FRAME_SIZE if rt else layouts.FRAME_SIZE) + 4) & 0xFFFFFFF0) - 4
+    state = fpstate.save(t.core.cpu, _FORMAT)
+    fp = fpstate.place(_FORMAT, top)
+    address = ((fp - (layouts.RT_FRAME_SIZE if rt else layouts.FRAME_SIZE) + 4) & 0xFFFFFFF0) - 4
     if not 0 <= address <= top or (_on_alt_stack(t, top, inclusive=True) and not _fits_alt_stack(t, address)):
         raise MemoryFault(address & 0xFFFFFFFF, "w")
-    context = _context(t, fpstate, old_mask)
+    context = _context(t, fp, old_mask)
     if rt:
         frame = _rt_frame(t, address, info, action, context, old_mask)
     else:
         frame = _frame(t, address, info, action, context, old_mask)
-    cpu = t.core.cpu
-    tail = struct.pack("<HH", fpu.status_word(cpu), layouts.FXSR_MAGIC)
-    t.memory.probe(address, extended + fpu.FXSAVE_SIZE - address, True)
-    t.memory.write(fpstate, fpu.fsave_image(cpu) + tail + fpu.fxsave_image(cpu))
+    t.memory.probe(address, fp + len(state) - address, True)
+    t.memory.write(fp, state)
     t.memory.write(address, frame)
     if rt and t.alt_flags & abi.SS_AUTODISARM:
         t.alt_sp, t.alt_size, t.alt_flags = 0, 0, abi.SS_DISABLE
@@ -128,10 +124,6 @@ def _on_alt_stack(t: Thread, esp: int, *, inclusive: bool = False) -> bool:
 
 def _fits_alt_stack(t: Thread, address: int) -> bool:
     return address > t.alt_sp
-
-
-def _round_down(address: int, to: int) -> int:
-    return address & -to
 
 
 def _context(t: Thread, fpstate: int, old_mask: int) -> Sigcontext:
@@ -211,7 +203,10 @@ def _enter_handler(t: Thread, address: int, signo: int, handler: int, rt: bool) 
 
 def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     cpu = t.core.cpu
-    image = t.memory.read(context.fpstate, layouts.FREGS_SIZE + fpu.FXSAVE_SIZE) if context.fpstate else None
+    try:
+        state = fpstate.load(t.memory, context.fpstate, _FORMAT) if context.fpstate else fpstate.INITIAL
+    except BadFrame:
+        state = None  # found out behind the registers
     t.set_mask(mask)
     t.attention = True
     for name in ("gs", "fs", "es", "ds"):
@@ -224,9 +219,7 @@ def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     for name in ("edi", "esi", "ebp", "esp", "ebx", "edx", "ecx", "eip"):
         setattr(cpu, name, getattr(context, name))
     cpu.eflags = cpu.eflags & ~RESTORED_FLAGS | context.eflags & RESTORED_FLAGS
-    if image is None:
-        fpu.reset(cpu)
-    else:
-        fpu.restore_fsave_image(cpu, image)
-        fpu.restore_sse(cpu, image[layouts.FREGS_SIZE :])
+    (state or fpstate.INITIAL).apply(cpu)
+    if state is None:
+        raise BadFrame
     return context.eax

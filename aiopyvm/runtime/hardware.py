@@ -38,6 +38,7 @@ from aiopyvm.isa.state import (
 )
 from aiopyvm.isa.trace import holds_trap_back
 from aiopyvm.isa.vectors import AC, BP, BR, DB, DE, GP, MF, OF, SS, UD, XM
+from aiopyvm.isa.xarea import RESERVED
 from aiopyvm.kernel import fpu
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.runtime.mirror import Mirror
@@ -327,7 +328,7 @@ def user_descriptor(entry: int, segment: Descriptor) -> bytes:
 
 def fp_image(cpu: CpuState, image: bytes) -> bytes:
     """The FXSAVE image `image` with the registers of `cpu` in it: x87, MXCSR and XMM."""
-    return fpu.fxsave_image(cpu)[: fpu.FX_RESERVED] + image[fpu.FX_RESERVED :]
+    return fpu.fxsave_image(cpu)[:RESERVED] + image[RESERVED:]
 
 
 def take_fp(cpu: CpuState, image: bytes) -> None:

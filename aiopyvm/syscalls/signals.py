@@ -27,6 +27,7 @@ from aiopyvm.abi.signal import (
 )  # fmt: skip
 from aiopyvm.abi.time import NS, Timespec32, Timespec64
 from aiopyvm.kernel import send, sigframe
+from aiopyvm.kernel.fpstate import BadFrame
 from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait
@@ -362,7 +363,7 @@ def sigreturn(t: Thread) -> int:
     """The way back from a handler."""
     try:
         return sigframe.sigreturn(t)
-    except (MemoryFault, sigframe.BadFrame) as error:
+    except (MemoryFault, BadFrame) as error:
         return _bad_frame(t, error)
 
 
@@ -371,7 +372,7 @@ def rt_sigreturn(t: Thread) -> int:
     """The way back from a handler with SA_SIGINFO."""
     try:
         return sigframe.rt_sigreturn(t)
-    except (MemoryFault, sigframe.BadFrame) as error:
+    except (MemoryFault, BadFrame) as error:
         return _bad_frame(t, error)
 
 

@@ -27,6 +27,7 @@ _NICE = re.compile("priority|nice")
         "rawcalls",
         "busycalls",
         "vectorcalls",
+        "xstatecalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
