@@ -93,6 +93,10 @@ again:
     paddd xmm0, xmm3
     pcmpgtb xmm3, xmm2
     pmovmskb eax, xmm3
+    mov edx, dword ptr [ebx + 64]
+    movd xmm5, edx
+    mov edx, ecx
+    pxor xmm5, xmm2
     psrlw xmm2, 3
     movd xmm4, ecx
     pslld xmm1, xmm4

@@ -326,7 +326,7 @@ class Lowering(Values):
     def of_vectors(self, op: Value) -> None:
         function = vector_function(op.op, op.attr, op.type, op.args[0].type)
         if function is None:
-            self._define(op, self.atom(op.args[0]), op.bits)  # the same bits
+            self.alias(op, self.atom(op.args[0]), op.bits)  # the same bits
             return
         name = f"vector{len(self.lines)}"
         self.scope[name] = function

@@ -94,6 +94,12 @@ class Values:
         self._define(value, register, value.bits)
         self._holders.setdefault(register, set()).add(value)
 
+    def alias(self, value: Value, text: str, bound: int) -> None:
+        """`value` is what another value is whose text is `text`, also where that is a register's local."""
+        self._define(value, text, bound)
+        if text in self._holders:
+            self._holders[text].add(value)
+
     def temporary(self, value: Value, text: str, bound: int) -> None:
         """Write `value` into a local of its own."""
         following = self.ops[self.position + 1] if self.position + 1 < len(self.ops) else None
@@ -160,9 +166,7 @@ class Values:
         get = self.atom if op.op in _NAMES_TWICE else self.text
         text, bound = expression(op, [get(arg) for arg in op.args], bounds)
         if text == self._names.get(op.args[0]):  # a cast that changes nothing
-            self._define(op, text, bound)
-            if text in self._holders:
-                self._holders[text].add(op)
+            self.alias(op, text, bound)
         elif self.plan.uses.get(op, 0) == 1 and len(text) < _LONG:
             self._pending[op] = _Pending(text, bound, registers)
         else:
