@@ -123,7 +123,7 @@ class ShapeTracer(AddressTracer):
                 place.name = self._register(number & 3 if width == 8 else number)
                 return place
             case Register("xmm" | "ymm", number, width):
-                vector = VectorPlace(self, number, width)
+                vector = VectorPlace(self, number, width, self.insn.row.vex)
                 vector.name = f"$x{self._register(number)[1:]}"
                 return vector
             case Register("mm", number, _):

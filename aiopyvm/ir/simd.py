@@ -166,20 +166,17 @@ def simd(op: str, attr: Any, r: Type | None, t: Type | None, *arguments: int) ->
 
 
 def raise_exceptions(cpu: Any, raised: Iterable[int]) -> None:
-    """Add exceptions to MXCSR. Raises Fault, vector #XM, for one that is not masked there.
+    """Add exceptions to MXCSR, those of one operation after the other. Raises Fault, vector #XM, for one that is not
+    masked there: nothing behind it was computed then.
 
     Where one that is found before anything is computed is not masked, those of results are not noted (Intel SDM vol. 1,
     "SIMD Floating-Point Exception Conditions").
     """
-    exceptions = 0
-    for some in raised:
-        exceptions |= some
-    unmasked = exceptions & ~(cpu.mxcsr >> 7)
-    if unmasked & _BEFORE:
-        exceptions &= _BEFORE
-    cpu.mxcsr |= exceptions
-    if unmasked:
-        raise Fault(_XM)
+    for exceptions in raised:
+        unmasked = exceptions & ~(cpu.mxcsr >> 7)
+        cpu.mxcsr |= exceptions & _BEFORE if unmasked & _BEFORE else exceptions
+        if unmasked:
+            raise Fault(_XM)
 
 
 __all__ = ["DAZ", "FLAGS", "FTZ", "MASKS", "SCALAR", "control_of", "raise_exceptions", "simd"]

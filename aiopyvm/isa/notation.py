@@ -214,7 +214,7 @@ def _parse_encoding(encoding: str, operands: tuple[str, ...]) -> _Encoding:
     if vex is not None:
         tokens.pop(0)
         sizes["o"], mandatory = 0, vex.mandatory or NP
-    opcode, plus = _parse_opcode(tokens)
+    opcode, plus = _parse_opcode(tokens, escaped=vex is None)
     if vex is not None:
         opcode |= vex.pages[0] << 8
     second, second_plus = -1, False
@@ -228,10 +228,11 @@ def _parse_encoding(encoding: str, operands: tuple[str, ...]) -> _Encoding:
     return _Encoding(sizes["o"], sizes["a"], mandatory, opcode, plus, second, second_plus, modrm, immediates, vex)
 
 
-def _parse_opcode(tokens: list[str]) -> tuple[int, str]:
+def _parse_opcode(tokens: list[str], *, escaped: bool) -> tuple[int, str]:
+    """The opcode and what is added to it; `escaped`: escape bytes may stand before it."""
     page = 0
     for escape, number in (("0F", 1), ("38", 2), ("3A", 3)):
-        if tokens and tokens[0] == escape and (number == 1 or page == 1):
+        if escaped and tokens and tokens[0] == escape and (number == 1 or page == 1):
             tokens.pop(0)
             page = number
     if not tokens or not (match := _OPCODE_BYTE.fullmatch(tokens[0])):

@@ -1,19 +1,24 @@
 """Integer operations on the lanes of vector registers, apart from how they are encoded.
 
-A `Packed` says what an instruction computes from whole registers; `define` makes its rows for MM and XMM registers. The
-function gets and gives values of lanes of `bits` (one scalar where that is all of the register), of 64, 128 or 256
-bits: what crosses lanes does so within each 128 bits (`shuffled`, `groups`), as the wider forms of the manual do.
+A `Packed` says what an instruction computes from whole registers; `define` makes its rows for MM, XMM and YMM
+registers. The function gets and gives values of lanes of `bits` (one scalar where that is all of the register), of 64,
+128 or 256 bits: what crosses lanes does so within each 128 bits (`shuffled`, `groups`), as the wider forms of the
+manual do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.ir.types import integer
 from aiopyvm.isa import mmx, sse
 from aiopyvm.isa.spec import form, insn
+from aiopyvm.isa.state import AF, CF, OF, PF, SF, ZF
+from aiopyvm.isa.vexrows import BOTH, avx
 
 if TYPE_CHECKING:
     from aiopyvm.ir.builder import Value
@@ -59,8 +64,11 @@ def define(
     sources: int = 2,
     immediate: bool = False,
     memory: int = 64,
+    lengths: tuple[int, ...] = BOTH,
 ) -> None:
-    """Make the rows of one instruction. `prefix` is the mandatory one of the XMM form; see `Packed`."""
+    """Make the rows of one instruction. `prefix` is the mandatory one of the XMM form, `lengths` are those of vectors
+    with VEX; see `Packed`.
+    """
     packed = Packed(name, encoding, bits, operation, xmm, mm, sources, immediate, memory)
     behind, static = (", imm8", (2,)) if immediate else ("", ())
     source = f"Intel SDM vol. 2B, {name.upper()}"
@@ -78,6 +86,7 @@ def define(
 
     if xmm:
 
+        @avx(three=sources == 2, lengths=lengths, features=("avx", "avx2"))
         @insn(name, source=source, cpuid=xmm)
         @form(f"{prefix} {encoding}", f"xmm1, xmm2/m128{behind}", static=static)
         def with_sse(b: Tracer, dst: VectorPlace, src: sse.Source, *immediate: Any) -> None:
@@ -120,10 +129,27 @@ def signs(x: Value) -> Value:
     return x.slt(0).cast(integer(x.type.lanes))
 
 
+def set_by_test(b: Tracer, x: Value, y: Value, signs_of: int = 0) -> None:
+    """ZF: x & y is 0; CF: ~x & y is 0; the other flags are cleared. `signs_of`: only the highest bits of lanes of so
+    many bits count.
+    """
+    for flag, value in ((ZF, x & y), (CF, ~x & y)):
+        found = signs(value.lanes(signs_of)) if signs_of else _union(value)
+        b.set_flag(flag, found.eq(0))
+    for flag in (OF, SF, AF, PF):
+        b.set_flag(flag, 0)
+
+
+def _union(x: Value) -> Value:
+    """The lanes of x, or-ed."""
+    assert x.type is not None
+    return reduce(or_, (x.extract(n) for n in range(x.type.lanes)))
+
+
 def each(x: Value, truth: Value) -> Value:
     """All ones in the lanes of x's type where a comparison holds, zeros in the others."""
     assert x.type is not None
     return truth.sext(x.type.bits)
 
 
-__all__ = ["GROUP", "Packed", "define", "each", "groups", "interleaved", "shuffled", "signs"]
+__all__ = ["GROUP", "Packed", "define", "each", "groups", "interleaved", "set_by_test", "shuffled", "signs"]

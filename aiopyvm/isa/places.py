@@ -172,26 +172,41 @@ class StackPlace:
 
 
 class VectorPlace:
-    """An XMM or YMM register. A store to XMM keeps the upper half of the YMM register."""
+    """An XMM or YMM register. A store to XMM keeps the upper half of the YMM register, or, `zeroing`, clears it."""
 
-    __slots__ = ("_value", "b", "name", "type", "width")
+    __slots__ = ("_value", "b", "load_from", "name", "type", "width", "zeroing")
 
-    def __init__(self, b: Tracer, number: int, width: int) -> None:
+    def __init__(self, b: Tracer, number: int, width: int, zeroing: bool = False) -> None:
         self.b = b
+        self.zeroing = zeroing
         self.width = width
+        self.load_from = self
         self._value: Value | None = None
         self.type = V128 if width == 128 else V256
         self.name = f"{'xmm' if width == 128 else 'ymm'}{number}"
 
     def load(self) -> Value:
         """All of the register as it was at entry, as lanes of 64 bits."""
+        if self.load_from is not self:
+            return self.load_from.load()
         if self._value is None:
             self._value = self.b.get_vector(self.name, self.type)
         return self._value
 
+    def reading(self, source: VectorPlace) -> VectorPlace:
+        """The same register to be set, with the value of another one to be read."""
+        place = VectorPlace(self.b, 0, self.width, self.zeroing)
+        place.name, place.load_from = self.name, source
+        return place
+
     def store(self, value: Value) -> None:
         """Set the register."""
-        self.b.set_vector(self.name, value.lanes(64))
+        whole = value.lanes(64)
+        if self.zeroing and self.width == 128:
+            name = self.name if self.name[0] == "$" else f"ymm{self.name[-1]}"
+            self.b.set_vector(name, whole.shuffle((0, 1, 2, 2), self.b.const(0, V128)))
+        else:
+            self.b.set_vector(self.name, whole)
 
 
 class VsibPlace:

@@ -1,7 +1,7 @@
 """Rows of vector instructions, made from what they mean: `meaning(b, first, second) -> result`.
 
 A meaning knows nothing of operands and encodings: it gets whole registers as lanes of 64 bits (`packed`), or one scalar
-(`scalar`), and gives as much back. Here it is said how an SSE instruction gets and keeps them.
+(`scalar`), and gives as much back. Here it is said how an instruction of SSE or AVX gets and keeps them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from collections.abc import Callable
 
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import F32, F64, Type
-from aiopyvm.isa.places import VectorPlace
+from aiopyvm.isa.places import ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load, low, with_low
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import BOTH, LIG, avx
 
 Binary = Callable[[Tracer, Value, Value], Value]
 Unary = Callable[[Tracer, Value], Value]
-
+Choosing = Callable[[Tracer, Value, Value, int], Value]  # the last is an immediate
+Converting = Callable[[Tracer, Value, int], Value]
 
 PACKED = (("ps", "NP", 32), ("pd", "66", 64))  # suffix, mandatory prefix, bits of a number
 SCALARS = (("ss", "F3", F32), ("sd", "F2", F64))  # suffix, mandatory prefix, number
@@ -42,6 +44,7 @@ def feature_of(name: str) -> str:
 def packed(name: str, encoding: str, meaning: Binary, *, feature: str = "") -> None:
     """dst := meaning(dst, src), of whole registers."""
 
+    @avx(three=True)
     @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -52,6 +55,7 @@ def packed(name: str, encoding: str, meaning: Binary, *, feature: str = "") -> N
 def packed_unary(name: str, encoding: str, meaning: Unary, *, feature: str = "") -> None:
     """dst := meaning(src), of whole registers."""
 
+    @avx()
     @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -62,6 +66,7 @@ def packed_unary(name: str, encoding: str, meaning: Unary, *, feature: str = "")
 def scalar(name: str, encoding: str, type_: Type, meaning: Binary) -> None:
     """The low part of dst := meaning(low part of dst, src); the rest stays."""
 
+    @avx(three=True, lengths=(LIG,))
     @insn(name, source=source_of(name), cpuid=feature_of(name))
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -72,6 +77,7 @@ def scalar(name: str, encoding: str, type_: Type, meaning: Binary) -> None:
 def scalar_unary(name: str, encoding: str, type_: Type, meaning: Unary) -> None:
     """The low part of dst := meaning(src); the rest stays."""
 
+    @avx(three=True, lengths=(LIG,))
     @insn(name, source=source_of(name), cpuid=feature_of(name))
     @form(f"{encoding} /r", f"xmm1, xmm2/m{type_.size}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -79,16 +85,42 @@ def scalar_unary(name: str, encoding: str, type_: Type, meaning: Unary) -> None:
         dst.store(with_low(dst.load(), meaning(b, low(b, src, type_))))
 
 
+def packed_immediate(
+    name: str, encoding: str, meaning: Choosing, *, feature: str = "", lengths: tuple[int, ...] = BOTH
+) -> None:
+    """dst := meaning(dst, src, imm8), of whole registers."""
+
+    @avx(three=True, lengths=lengths)
+    @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
+    @form(f"{encoding} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
+    def operation(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
+        """dst := dst op src, as the immediate says."""
+        dst.store(meaning(b, dst.load(), load(b, src), int(control)))
+
+
+def packed_unary_immediate(name: str, encoding: str, meaning: Converting, *, feature: str) -> None:
+    """dst := meaning(src, imm8), of whole registers."""
+
+    @avx()
+    @insn(name, source=source_of(name), cpuid=feature)
+    @form(f"{encoding} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
+    def operation(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
+        """dst := op src, as the immediate says."""
+        dst.store(meaning(b, load(b, src), int(control)))
+
+
+def scalar_immediate(name: str, encoding: str, type_: Type, meaning: Choosing, *, feature: str = "") -> None:
+    """The low part of dst := meaning(low part of dst, src, imm8); the rest stays."""
+
+    @avx(three=True, lengths=(LIG,))
+    @insn(name, source=source_of(name), cpuid=feature or feature_of(name))
+    @form(f"{encoding} /r ib", f"xmm1, xmm2/m{type_.size}, imm8", static=(2,))
+    def operation(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
+        """The low lane of dst := that of dst op src, as the immediate says; the others stay."""
+        dst.store(with_low(dst.load(), meaning(b, low(b, dst, type_), low(b, src, type_), int(control))))
+
+
 __all__ = [
-    "PACKED",
-    "SCALARS",
-    "Binary",
-    "Unary",
-    "feature_of",
-    "packed",
-    "packed_unary",
-    "scalar",
-    "scalar_unary",
-    "source_of",
-    "type_of",
-]
+    "PACKED", "SCALARS", "Binary", "Unary", "feature_of", "packed", "packed_immediate", "packed_unary",
+    "packed_unary_immediate", "scalar", "scalar_immediate", "scalar_unary", "source_of", "type_of",
+]  # fmt: skip

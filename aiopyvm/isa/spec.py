@@ -72,6 +72,11 @@ class Row:
     attributes: frozenset[str] = field(default_factory=frozenset)
     cpuid: str = ""
 
+    @property
+    def vex(self) -> bool:
+        """Whether it is encoded with VEX: a result in XMM clears the rest of YMM, and memory need not be aligned."""
+        return self.encoding.startswith("VEX")
+
     def __str__(self) -> str:
         return f"{self.encoding}  {self.name} {', '.join(self.operands)}".rstrip()
 

@@ -1,15 +1,15 @@
 """What SSE instructions share: their operands, with the alignment that they ask for, and how they set MXCSR.
 
 A memory operand of 16 bytes must be aligned to 16, or there is #GP(0), whatever the page allows; those of MOVUPS and
-its like, and narrower ones, need not be. An instruction that computes with floating-point numbers raises their
-exceptions before it writes anything.
+its like, narrower ones, and with VEX all but those of VMOVAPS and its like, need not be. An instruction that computes
+with floating-point numbers raises their exceptions before it writes anything.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiopyvm.ir.types import V128, Type, floating, integer
+from aiopyvm.ir.types import V128, V256, Type, floating, integer
 from aiopyvm.isa.places import MemoryPlace, MmxPlace, VectorPlace
 from aiopyvm.isa.vectors import GP
 
@@ -21,15 +21,21 @@ Source = VectorPlace | MemoryPlace  # xmm/m
 
 
 def align(b: Tracer, place: VectorPlace | MmxPlace | MemoryPlace) -> None:
-    """#GP(0) where an operand of 16 bytes in memory is not aligned."""
-    if isinstance(place, MemoryPlace) and place.width == 128:
-        b.fault(GP, (place.linear() & 15).ne(0))
+    """#GP(0) where an operand of 16 or 32 bytes in memory is not aligned."""
+    if isinstance(place, MemoryPlace) and place.width >= 128:
+        b.fault(GP, (place.linear() & place.width // 8 - 1).ne(0))
 
 
 def load(b: Tracer, place: Source) -> Value:
-    """All of an operand of 16 bytes, aligned, as lanes of 64 bits."""
-    align(b, place)
-    return place.load_as(V128) if isinstance(place, MemoryPlace) else place.load()
+    """All of an operand of 16 or 32 bytes, aligned where it has to be, as lanes of 64 bits."""
+    if not b.insn.row.vex:
+        align(b, place)
+    return whole(place)
+
+
+def whole(place: Source) -> Value:
+    """All of an operand of 16 or 32 bytes, wherever it is, as lanes of 64 bits."""
+    return place.load_as(V256 if place.width == 256 else V128) if isinstance(place, MemoryPlace) else place.load()
 
 
 def low(b: Tracer, place: Source, type_: Type) -> Value:
@@ -63,4 +69,4 @@ def compute(b: Tracer, op: str, type_: Type, *values: Value, attr: Any = None) -
     return result
 
 
-__all__ = ["Source", "align", "compute", "load", "low", "numbers", "with_low"]
+__all__ = ["Source", "align", "compute", "load", "low", "numbers", "whole", "with_low"]

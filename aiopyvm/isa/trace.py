@@ -198,7 +198,7 @@ class Tracer(Builder):
             case Register("st", number, _):
                 return StackPlace(self, number)
             case Register("xmm" | "ymm", number, width):
-                return VectorPlace(self, number, width)
+                return VectorPlace(self, number, width, self.insn.row.vex)
             case Register("mm", number, _):
                 return MmxPlace(self, self.const(number, I8))
             case Register("cr" | "dr", number, _):

@@ -17,6 +17,12 @@ from aiopyvm.isa.notation import Pattern
 
 _SELDOM: Final = ("privileged", "bcd", "system")  # families of rows; the first are #GP here
 _SELDOM_SHORT: Final = ("branch", "interrupt", "stack", "bits", "shift", "x87_arith", "x87_compare")  # of 16 bits
+_USUAL_AVX: Final = frozenset(  # of VEX, what compilers write for programs that do not ask for vectors
+    "vmovaps vmovups vmovapd vmovupd vmovdqa vmovdqu vmovd vmovq vmovss vmovsd vaddss vaddsd vsubss vsubsd vmulss "
+    "vmulsd vdivss vdivsd vsqrtsd vucomiss vucomisd vcomiss vcomisd vcvtsi2ss vcvtsi2sd vcvttss2si vcvttsd2si "
+    "vcvtss2sd vcvtsd2ss vaddps vaddpd vsubps vsubpd vmulps vmulpd vandps vandpd vxorps vxorpd vunpcklps vunpcklpd "
+    "vpxor vpor vpand vpaddd vpaddq vpsubd vpcmpeqb vpminub vpmovmskb vpunpcklqdq vzeroupper".split()
+)
 _LONG: Final = ("frstor", "fldenv", "fnsave", "fnstenv", "fxsave", "fxrstor")  # their handlers are
 _BASE_AND_INDEX: Final = b"\x8b\x08\x01\x00\x00"  # SIB and displacement: [ebx + ecx * 4 + 0x108]
 _HIGH: Final = 4  # the number of AH
@@ -38,6 +44,8 @@ def row_shapes(decoder: Decoder) -> Iterator[Shape]:
 def _is_seldom(pattern: Pattern) -> bool:
     family = pattern.row.semantics.__module__.rpartition(".")[2]
     short = pattern.operand_size == 16 or "m16int" in pattern.row.operands
+    if pattern.row.vex and pattern.row.name[0] == "v" and pattern.row.name not in _USUAL_AVX:
+        return True
     return family in _SELDOM or pattern.row.name in _LONG or (short and family in _SELDOM_SHORT)
 
 

@@ -9,9 +9,17 @@ from aiopyvm.isa.places import ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import XMM, avx
 
 
-def _of_two(helper: Helper, encoding: str, source: str, feature: str) -> None:
+def _with(feature: str) -> tuple[str, str]:
+    """What the forms with VEX need."""
+    both = " ".join(sorted(("avx", feature)))
+    return both, both
+
+
+def _of_two(helper: Helper, encoding: str, source: str, feature: str, *, vex: bool = False) -> None:
+    @avx(three=True, lengths=(XMM,) * vex, features=_with(feature))
     @insn(helper.name, source=source, cpuid=feature)
     @form(encoding, "xmm1, xmm2/m128")
     def compute(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -19,7 +27,8 @@ def _of_two(helper: Helper, encoding: str, source: str, feature: str) -> None:
         dst.store(b.helper(helper, V128, dst.load(), load(b, src)))
 
 
-def _with_immediate(helper: Helper, encoding: str, source: str, feature: str) -> None:
+def _with_immediate(helper: Helper, encoding: str, source: str, feature: str, *, vex: bool = False) -> None:
+    @avx(three=True, lengths=(XMM,) * vex, features=_with(feature))
     @insn(helper.name, source=source, cpuid=feature)
     @form(encoding, "xmm1, xmm2/m128, imm8", static=(2,))
     def compute(b: Tracer, dst: VectorPlace, src: Source, control: ImmediatePlace) -> None:
@@ -28,8 +37,8 @@ def _with_immediate(helper: Helper, encoding: str, source: str, feature: str) ->
 
 
 for _helper, _opcode in ((aes.aesenc, 0xDC), (aes.aesenclast, 0xDD), (aes.aesdec, 0xDE), (aes.aesdeclast, 0xDF)):
-    _of_two(_helper, f"66 0F 38 {_opcode:02X} /r", f"Intel SDM vol. 2A, {_helper.name.upper()}", "aes")
-_with_immediate(aes.pclmulqdq, "66 0F 3A 44 /r ib", "Intel SDM vol. 2B, PCLMULQDQ", "pclmulqdq")
+    _of_two(_helper, f"66 0F 38 {_opcode:02X} /r", f"Intel SDM vol. 2A, {_helper.name.upper()}", "aes", vex=True)
+_with_immediate(aes.pclmulqdq, "66 0F 3A 44 /r ib", "Intel SDM vol. 2B, PCLMULQDQ", "pclmulqdq", vex=True)
 
 for _helper, _opcode in (
     (sha.sha1nexte, 0xC8), (sha.sha1msg1, 0xC9), (sha.sha1msg2, 0xCA),
@@ -39,6 +48,7 @@ for _helper, _opcode in (
 _with_immediate(sha.sha1rnds4, "NP 0F 3A CC /r ib", "Intel SDM vol. 2B, SHA1RNDS4", "sha_ni")
 
 
+@avx(lengths=(XMM,), features=_with("aes"))
 @insn("aesimc", source="Intel SDM vol. 2A, AESIMC", cpuid="aes")
 @form("66 0F 38 DB /r", "xmm1, xmm2/m128")
 def aesimc(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -46,6 +56,7 @@ def aesimc(b: Tracer, dst: VectorPlace, src: Source) -> None:
     dst.store(b.helper(aes.aesimc, V128, load(b, src)))
 
 
+@avx(lengths=(XMM,), features=_with("aes"))
 @insn("aeskeygenassist", source="Intel SDM vol. 2A, AESKEYGENASSIST", cpuid="aes")
 @form("66 0F 3A DF /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
 def aeskeygenassist(b: Tracer, dst: VectorPlace, src: Source, constant: ImmediatePlace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.packed import define, each, groups, shuffled
+from aiopyvm.isa.vexrows import XMM
 
 
 def _saturating(op: str, x: Value, y: Value) -> Value:
@@ -193,5 +194,5 @@ def _mpsadbw(x: Value, y: Value, control: int) -> Value:
     return total
 
 
-define("phminposuw", "0F 38 41 /r", 16, _phminposuw, xmm="sse4_1", sources=1)
+define("phminposuw", "0F 38 41 /r", 16, _phminposuw, xmm="sse4_1", sources=1, lengths=(XMM,))
 define("mpsadbw", "0F 3A 42 /r ib", 8, _mpsadbw, xmm="sse4_1", immediate=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.types import I32, I64, V128
 from aiopyvm.isa import mmx
-from aiopyvm.isa.packed import signs
+from aiopyvm.isa.packed import set_by_test, signs
 from aiopyvm.isa.places import Destination, ImmediatePlace, MemoryPlace, MmxPlace, RegisterPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, load, low
-from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SEGMENTS, SF, ZF
+from aiopyvm.isa.state import OSZAPC, SEGMENTS
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import XMM, avx
 
 _MOVD, _MOVQ = "Intel SDM vol. 2B, MOVD/MOVQ", "Intel SDM vol. 2B, MOVQ"
 
@@ -23,6 +24,7 @@ def _whole(value: Value) -> Value:
 # -- MOVD, MOVQ --------------------------------------------------------------------------------------------------------
 
 
+@avx(lengths=(XMM,))
 @insn("movd", source=_MOVD, cpuid="sse2")
 @form("66 0F 6E /r", "xmm, r/m32")
 def movd_to_xmm(b: Tracer, dst: VectorPlace, src: Destination) -> None:
@@ -30,6 +32,7 @@ def movd_to_xmm(b: Tracer, dst: VectorPlace, src: Destination) -> None:
     dst.store(_whole(src.load()))
 
 
+@avx(lengths=(XMM,))
 @insn("movd", source=_MOVD, cpuid="sse2")
 @form("66 0F 7E /r", "r/m32, xmm")
 def movd_from_xmm(b: Tracer, dst: Destination, src: VectorPlace) -> None:
@@ -56,6 +59,7 @@ def movd_from_mm(b: Tracer, dst: Destination, src: MmxPlace) -> None:
     mmx.end(b)
 
 
+@avx(lengths=(XMM,))
 @insn("movq", source=_MOVQ, cpuid="sse2")
 @form("F3 0F 7E /r", "xmm1, xmm2/m64")
 @form("66 0F D6 /r", "xmm2/m64, xmm1", attributes="alias")
@@ -154,6 +158,7 @@ def _extracted(x: Value, bits: int, lane: int) -> Value:
 
 
 def _insertion(name: str, encoding: str, operand: str, bits: int, feature: str) -> None:
+    @avx(three=True, lengths=(XMM,))
     @insn(name, source=f"Intel SDM vol. 2B, {name.upper()}", cpuid=feature)
     @form(encoding, f"xmm1, {operand}, imm8", static=(2,))
     def insert(b: Tracer, dst: VectorPlace, src: Destination, lane: ImmediatePlace) -> None:
@@ -162,6 +167,7 @@ def _insertion(name: str, encoding: str, operand: str, bits: int, feature: str) 
 
 
 def _extraction(name: str, encoding: str, operand: str, bits: int, feature: str, attributes: str = "") -> None:
+    @avx(lengths=(XMM,))
     @insn(name, source=f"Intel SDM vol. 2B, {name.upper()}", cpuid=feature)
     @form(encoding, f"{operand}, xmm2, imm8", static=(2,), attributes=attributes)
     def extract(b: Tracer, dst: Destination, src: VectorPlace, lane: ImmediatePlace) -> None:
@@ -191,6 +197,7 @@ def pmovmskb_mm(b: Tracer, dst: RegisterPlace, src: MmxPlace) -> None:
     mmx.end(b)
 
 
+@avx(features=("avx", "avx2"))
 @insn("pmovmskb", source="Intel SDM vol. 2B, PMOVMSKB", cpuid="sse2")
 @form("66 0F D7 /r", "r32, xmm")
 def pmovmskb(b: Tracer, dst: RegisterPlace, src: VectorPlace) -> None:
@@ -198,16 +205,13 @@ def pmovmskb(b: Tracer, dst: RegisterPlace, src: VectorPlace) -> None:
     dst.store(signs(src.load().lanes(8)).zext(32))
 
 
+@avx()
 @insn("ptest", source="Intel SDM vol. 2B, PTEST", writes=OSZAPC, cpuid="sse4_1")
 @form("66 0F 38 17 /r", "xmm1, xmm2/m128")
 def ptest(b: Tracer, first: VectorPlace, second: Source) -> None:
     """ZF: first & second is 0; CF: ~first & second is 0; the other flags are cleared."""
     y = load(b, second)
-    x = first.load()
-    for flag, value in ((ZF, x & y), (CF, ~x & y)):
-        b.set_flag(flag, (value.extract(0) | value.extract(1)).eq(0))
-    for flag in (OF, SF, AF, PF):
-        b.set_flag(flag, 0)
+    set_by_test(b, first.load(), y)
 
 
 def _store_selected(b: Tracer, data: Value, mask: Value) -> None:
@@ -235,6 +239,7 @@ def maskmovq(b: Tracer, data: MmxPlace, mask: MmxPlace) -> None:
     mmx.end(b)
 
 
+@avx(lengths=(XMM,))
 @insn("maskmovdqu", source="Intel SDM vol. 2B, MASKMOVDQU", cpuid="sse2")
 @form("66 0F F7 /r", "xmm1, xmm2")
 def maskmovdqu(b: Tracer, data: VectorPlace, mask: VectorPlace) -> None:

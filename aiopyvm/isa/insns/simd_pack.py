@@ -9,6 +9,7 @@ from aiopyvm.isa.places import VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, low
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import avx
 
 
 def _clamped(x: Value, unsigned: bool) -> Value:
@@ -44,13 +45,14 @@ _unpack("punpckhqdq", 0x6D, 64, high=True)
 
 
 def _widening(name: str, opcode: int, source: int, target: int, signed: bool) -> None:
-    type_ = integer(source, 128 // target)
+    size = 128 // target * source
 
+    @avx(features=("avx", "avx2"), wide=(f"ymm1, xmm2/m{2 * size}",))
     @insn(name, source="Intel SDM vol. 2B, PMOVSX" if signed else "Intel SDM vol. 2B, PMOVZX", cpuid="sse4_1")
-    @form(f"66 0F 38 {opcode:02X} /r", f"xmm1, xmm2/m{type_.size}")
+    @form(f"66 0F 38 {opcode:02X} /r", f"xmm1, xmm2/m{size}")
     def widen(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := the low lanes of src, each widened."""
-        lanes = low(b, src, type_)
+        lanes = low(b, src, integer(source, dst.width // target))
         dst.store(lanes.sext(target) if signed else lanes.zext(target))
 
 

@@ -11,6 +11,7 @@ from aiopyvm.isa.packed import GROUP, groups
 from aiopyvm.isa.places import ImmediatePlace, MmxPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import avx
 
 Shift = Callable[[Value, Value], Value]
 
@@ -45,6 +46,7 @@ def _define(name: str, bits: int, opcode: int, by_immediate: str, shift: Shift) 
         mmx.end(b)
         dst.store(result)
 
+    @avx(three=True, features=("avx", "avx2"), wide=("ymm1, ymm2, xmm3/m128", ""))
     @insn(name, source=source, cpuid="sse2")
     @form(f"66 0F {opcode:02X} /r", "xmm1, xmm2/m128")
     @form(f"66 0F {by_immediate} ib", "xmm1, imm8")
@@ -77,6 +79,7 @@ def shifted_bytes(x: Value, count: int, left: bool) -> Value:
 
 
 def _define_bytes(name: str, digit: int, left: bool) -> None:
+    @avx(three=True, features=("avx", "avx2"))
     @insn(name, source=f"Intel SDM vol. 2B, {name.upper()}", cpuid="sse2")
     @form(f"66 0F 73 /{digit} ib", "xmm1, imm8", static=(1,))
     def shift_bytes(b: Tracer, dst: VectorPlace, count: ImmediatePlace) -> None:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import V128
 from aiopyvm.isa.packed import define, groups, shuffled
-from aiopyvm.isa.places import VectorPlace
-from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, load
-from aiopyvm.isa.trace import Tracer
 
 
 def _four(order: int) -> list[int]:
@@ -66,11 +61,3 @@ def _pblendw(x: Value, y: Value, chosen: int) -> Value:
 
 
 define("pblendw", "0F 3A 0E /r ib", 16, _pblendw, xmm="sse4_1", immediate=True)
-
-
-@insn("pblendvb", source="Intel SDM vol. 2B, PBLENDVB", cpuid="sse4_1")
-@form("66 0F 38 10 /r", "xmm1, xmm2/m128")
-def pblendvb(b: Tracer, dst: VectorPlace, src: Source) -> None:
-    """dst := src in the bytes where the highest bit of that of XMM0 is set."""
-    x, y = dst.load().lanes(8), load(b, src).lanes(8)
-    dst.store(b.select(b.get_vector("xmm0", V128).lanes(8).slt(0), y, x).cast(V128))

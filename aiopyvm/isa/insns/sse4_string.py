@@ -10,6 +10,7 @@ from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, low
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import XMM, avx
 
 _RESULT = integer(18)
 _MOST_SIGNIFICANT = 0x40  # of the immediate: the last index; a mask of whole elements
@@ -45,6 +46,7 @@ def _mask(bits: Value, control: int) -> Value:
 
 
 def _define(name: str, opcode: int, explicit: bool) -> None:
+    @avx(lengths=(XMM,))
     @insn(f"{name}i", source=f"Intel SDM vol. 2B, {name.upper()}I", writes=OSZAPC, cpuid="sse4_2")
     @form(f"66 0F 3A {opcode + 1:02X} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def to_index(b: Tracer, first: VectorPlace, second: Source, control: ImmediatePlace) -> None:
@@ -52,12 +54,13 @@ def _define(name: str, opcode: int, explicit: bool) -> None:
         bits = _compare(b, first, second, int(control), explicit)
         b.set("ecx", _index(b, bits, int(control)))
 
+    @avx(lengths=(XMM,))
     @insn(f"{name}m", source=f"Intel SDM vol. 2B, {name.upper()}M", writes=OSZAPC, cpuid="sse4_2")
     @form(f"66 0F 3A {opcode:02X} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
     def to_mask(b: Tracer, first: VectorPlace, second: Source, control: ImmediatePlace) -> None:
         """XMM0 := the elements that compare so."""
         bits = _compare(b, first, second, int(control), explicit)
-        b.set_vector("xmm0", _mask(bits, int(control)))
+        VectorPlace(b, 0, XMM, b.insn.row.vex).store(_mask(bits, int(control)))
 
 
 _define("pcmpestr", 0x60, explicit=True)

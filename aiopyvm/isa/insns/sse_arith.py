@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 from aiopyvm.ir.builder import Value
+from aiopyvm.ir.types import F32, F64
 from aiopyvm.isa import simdrows as rows
-from aiopyvm.isa.places import ImmediatePlace, VectorPlace
-from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, compute, load, low, numbers, with_low
+from aiopyvm.isa.packed import shuffled
+from aiopyvm.isa.sse import compute, numbers
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import XMM
 
 Number = Callable[[Tracer, Value, Value], Value]
 
@@ -72,69 +73,61 @@ for _name, (_opcode, _operation) in _BITWISE.items():
 
 
 def _horizontal(op: str, b: Tracer, x: Value, y: Value) -> Value:
-    """The even lanes op the odd ones of `x`, then of `y`."""
-    lanes = rows.type_of(x).lanes
-    even, odd = x.shuffle(range(0, 2 * lanes, 2), y), x.shuffle(range(1, 2 * lanes, 2), y)
+    """Within each 128 bits, the even lanes op the odd ones of `x`, then of `y`."""
+    even = shuffled(x, y, lambda own, other: [*own[::2], *other[::2]])
+    odd = shuffled(x, y, lambda own, other: [*own[1::2], *other[1::2]])
     return compute(b, op, rows.type_of(x), even, odd)
 
 
 for _suffix, _prefix, _bits in (("pd", "66", 64), ("ps", "F2", 32)):
-    rows.packed(f"addsub{_suffix}", f"{_prefix} 0F D0", _packed(partial(_binary, "vaddsub"), _bits), feature="pni")
-    rows.packed(f"hadd{_suffix}", f"{_prefix} 0F 7C", _packed(partial(_horizontal, "vadd"), _bits), feature="pni")
-    rows.packed(f"hsub{_suffix}", f"{_prefix} 0F 7D", _packed(partial(_horizontal, "vsub"), _bits), feature="pni")
+    for _name, _opcode, _meaning in (
+        ("addsub", "D0", partial(_binary, "vaddsub")),
+        ("hadd", "7C", partial(_horizontal, "vadd")),
+        ("hsub", "7D", partial(_horizontal, "vsub")),
+    ):
+        rows.packed(_name + _suffix, f"{_prefix} 0F {_opcode}", _packed(_meaning, _bits), feature="pni")
 
 
 # -- SSE4.1 ------------------------------------------------------------------------------------------------------------
 
 
-def _round(suffix: str, opcode: str, bits: int) -> None:
-    name = f"round{suffix}"
-
-    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
-    @form(f"66 0F 3A {opcode} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
-    def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
-        """dst := src rounded to integral values."""
-        x = numbers(load(b, src), bits)
-        dst.store(compute(b, "vround", rows.type_of(x), x, attr=int(mode) & 15))
+def _round(b: Tracer, x: Value, mode: int) -> Value:
+    return compute(b, "vround", rows.type_of(x), x, attr=mode & 15)
 
 
-def _round_scalar(suffix: str, opcode: str, bits: int) -> None:
-    name, type_ = f"round{suffix}", {kind: type_ for kind, _, type_ in rows.SCALARS}[suffix]
-
-    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
-    @form(f"66 0F 3A {opcode} /r ib", f"xmm1, xmm2/m{bits}, imm8", static=(2,))
-    def operation(b: Tracer, dst: VectorPlace, src: Source, mode: ImmediatePlace) -> None:
-        """The low lane of dst := that of src rounded to an integral value."""
-        kept = dst.load()
-        dst.store(with_low(kept, compute(b, "vround", type_, low(b, src, type_), attr=int(mode) & 15)))
+def _round_packed(suffix: str, opcode: str, bits: int) -> None:
+    rows.packed_unary_immediate(
+        f"round{suffix}", f"66 0F 3A {opcode}", lambda b, x, mode: _round(b, numbers(x, bits), mode), feature="sse4_1"
+    )
 
 
-_round("ps", "08", 32)
-_round("pd", "09", 64)
-_round_scalar("ss", "0A", 32)
-_round_scalar("sd", "0B", 64)
+_round_packed("ps", "08", 32)
+_round_packed("pd", "09", 64)
+rows.scalar_immediate("roundss", "66 0F 3A 0A", F32, lambda b, x, y, mode: _round(b, y, mode), feature="sse4_1")
+rows.scalar_immediate("roundsd", "66 0F 3A 0B", F64, lambda b, x, y, mode: _round(b, y, mode), feature="sse4_1")
 
 
-def _dot_product(suffix: str, opcode: str, bits: int) -> None:
-    name, lanes = f"dp{suffix}", 128 // bits
+def _dot_product(bits: int, b: Tracer, x: Value, y: Value, mask: int) -> Value:
+    """Within each 128 bits, the sum of products of the lanes that bits 4.. of the mask name, in those that 0.. name."""
+    x, y = numbers(x, bits), numbers(y, bits)
+    type_ = rows.type_of(x)
+    zero = b.const(0, type_)
 
-    @insn(name, source=rows.source_of(name), cpuid="sse4_1")
-    @form(f"66 0F 3A {opcode} /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
-    def operation(b: Tracer, dst: VectorPlace, src: Source, mask: ImmediatePlace) -> None:
-        """The sum of products of the lanes that bits 4.. of the immediate name, in those that bits 0.. name."""
-        x, y, zero = (numbers(value, bits) for value in (dst.load(), load(b, src), dst.load() ^ dst.load()))
-        type_, chosen, kept = rows.type_of(x), int(mask) >> 4, int(mask) & 15
-        factors = [number + lanes * (not chosen >> number & 1) for number in range(lanes)]
-        product = b.simd("vmul", type_, x.shuffle(factors, zero), y.shuffle(factors, zero))
-        beside = product.shuffle([number ^ 1 for number in range(lanes)])
-        # Of two NaNs the first operand's is the result: which one is first was observed on the hardware.
-        pairs = b.simd("vadd", type_, *((beside, product) if lanes > 2 else (product, beside)))
-        steps = [product, pairs]
-        if lanes > 2:
-            steps.append(b.simd("vadd", type_, pairs, pairs.shuffle([number ^ 2 for number in range(lanes)])))
-        b.raises(*steps)
-        dst.store(steps[-1].shuffle([number + lanes * (not kept >> number & 1) for number in range(lanes)], zero))
+    def some(value: Value, chosen: int) -> Value:
+        return shuffled(value, zero, lambda own, none: [(own if chosen >> n & 1 else none)[n] for n in range(len(own))])
+
+    def across(value: Value, distance: int) -> Value:
+        return shuffled(value, value, lambda own, _: [own[n ^ distance] for n in range(len(own))])
+
+    product = b.simd("vmul", type_, some(x, mask >> 4), some(y, mask >> 4))
+    beside = across(product, 1)
+    # Of two NaNs the first operand's is the result: which one is first was observed on the hardware.
+    steps = [product, b.simd("vadd", type_, *((beside, product) if bits == 32 else (product, beside)))]
+    if bits == 32:
+        steps.append(b.simd("vadd", type_, steps[-1], across(steps[-1], 2)))
+    b.raises(*steps)
+    return some(steps[-1], mask)
 
 
-_dot_product("ps", "40", 32)
-_dot_product("pd", "41", 64)
+rows.packed_immediate("dpps", "66 0F 3A 40", partial(_dot_product, 32), feature="sse4_1")
+rows.packed_immediate("dppd", "66 0F 3A 41", partial(_dot_product, 64), feature="sse4_1", lengths=(XMM,))

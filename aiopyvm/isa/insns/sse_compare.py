@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from aiopyvm.ir.types import I8, Type, integer
+from functools import partial
+
+from aiopyvm.ir.builder import Value
+from aiopyvm.ir.types import F32, F64, I8, Type, integer
 from aiopyvm.isa import simdrows as rows
-from aiopyvm.isa.places import ImmediatePlace, VectorPlace
+from aiopyvm.isa.places import VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, compute, load, low, numbers, with_low
+from aiopyvm.isa.sse import Source, compute, low, numbers
 from aiopyvm.isa.state import AF, CF, OF, OSZAPC, PF, SF, ZF
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import LIG, avx
 
-_PREDICATES = 7  # bits of the immediate that count
-
-
-def _packed(suffix: str, prefix: str, bits: int) -> None:
-    name = f"cmp{suffix}"
-
-    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
-    @form(f"{prefix} 0F C2 /r ib", "xmm1, xmm2/m128, imm8", static=(2,))
-    def operation(b: Tracer, dst: VectorPlace, src: Source, predicate: ImmediatePlace) -> None:
-        """dst := all ones in the lanes where the predicate holds of dst and src, else zeros."""
-        x, y = numbers(dst.load(), bits), numbers(load(b, src), bits)
-        dst.store(compute(b, "vcompare", integer(bits, 128 // bits), x, y, attr=int(predicate) & _PREDICATES))
+_PREDICATES, _VEX_PREDICATES = 7, 31  # bits of the immediate that count
 
 
-def _scalar(suffix: str, prefix: str, type_: Type) -> None:
-    name = f"cmp{suffix}"
+def _predicate(b: Tracer, immediate: int) -> int:
+    return immediate & (_VEX_PREDICATES if b.insn.row.vex else _PREDICATES)
 
-    @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
-    @form(f"{prefix} 0F C2 /r ib", f"xmm1, xmm2/m{type_.bits}, imm8", static=(2,))
-    def operation(b: Tracer, dst: VectorPlace, src: Source, predicate: ImmediatePlace) -> None:
-        """The low lane of dst := all ones where the predicate holds, else zeros."""
-        x, y = low(b, dst, type_), low(b, src, type_)
-        result = compute(b, "vcompare", integer(type_.bits), x, y, attr=int(predicate) & _PREDICATES)
-        dst.store(with_low(dst.load(), result))
+
+def _compare(bits: int, b: Tracer, x: Value, y: Value, immediate: int) -> Value:
+    """All ones in the lanes where the predicate holds of x and y, else zeros."""
+    lanes = integer(bits, x.bits // bits)
+    return compute(b, "vcompare", lanes, numbers(x, bits), numbers(y, bits), attr=_predicate(b, immediate))
+
+
+def _compare_scalars(b: Tracer, x: Value, y: Value, immediate: int) -> Value:
+    return compute(b, "vcompare", integer(x.bits), x, y, attr=_predicate(b, immediate))
 
 
 def _order(name: str, prefix: str, opcode: str, type_: Type, *, quiet: bool) -> None:
+    @avx(lengths=(LIG,))
     @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name), writes=OSZAPC)
     @form(f"{prefix} 0F {opcode} /r", f"xmm1, xmm2/m{type_.bits}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -48,9 +44,9 @@ def _order(name: str, prefix: str, opcode: str, type_: Type, *, quiet: bool) -> 
 
 
 for _suffix, _prefix, _bits in rows.PACKED:
-    _packed(_suffix, _prefix, _bits)
+    rows.packed_immediate(f"cmp{_suffix}", f"{_prefix} 0F C2", partial(_compare, _bits))
 for _suffix, _prefix, _type in rows.SCALARS:
-    _scalar(_suffix, _prefix, _type)
-for _suffix, _prefix, _type in (("ss", "NP", rows.SCALARS[0][2]), ("sd", "66", rows.SCALARS[1][2])):
+    rows.scalar_immediate(f"cmp{_suffix}", f"{_prefix} 0F C2", _type, _compare_scalars)
+for _suffix, _prefix, _type in (("ss", "NP", F32), ("sd", "66", F64)):
     _order(f"ucomi{_suffix}", _prefix, "2E", _type, quiet=True)
     _order(f"comi{_suffix}", _prefix, "2F", _type, quiet=False)

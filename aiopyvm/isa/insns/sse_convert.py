@@ -3,51 +3,64 @@
 from __future__ import annotations
 
 from aiopyvm.ir.builder import Value
-from aiopyvm.ir.types import F32, F64, I32, V128, Type, floating, integer
+from aiopyvm.ir.types import F32, F64, I32, I64, V128, Type
 from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.places import Destination, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, compute, load, low, with_low
 from aiopyvm.isa.trace import Tracer
+from aiopyvm.isa.vexrows import LIG, avx
 
 _SI = "r/m32"
 
 
-def _whole(name: str, encoding: str, op: str, source: Type, result: Type, *, truncate: bool = False) -> None:
-    """dst := src, as many lanes of another type."""
+def _lanes(lane: Type, bits: int) -> Type:
+    """As many lanes as there are in so many bits."""
+    return Type.vector(lane, bits // lane.bits)
 
+
+def _whole(name: str, encoding: str, op: str, source: Type, result: Type, *, truncate: bool = False) -> None:
+    """dst := src, each lane converted to one of the same width."""
+
+    @avx()
     @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
         """dst := src, converted."""
-        dst.store(compute(b, op, result, load(b, src).cast(source), attr=truncate))
+        x = load(b, src)
+        dst.store(compute(b, op, _lanes(result, x.bits), x.cast(_lanes(source, x.bits)), attr=truncate))
 
 
 def _widening(name: str, encoding: str, op: str, source: Type) -> None:
-    """dst := the two low lanes of src, of 32 bits, as f64."""
+    """dst := the low lanes of src, of 32 bits, as f64."""
 
+    @avx(wide=("ymm1, xmm2/m128",))
     @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m64")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
-        """dst := the low half of src, converted."""
-        dst.store(compute(b, op, floating(64, 2), low(b, src, source)))
+        """dst := as many low lanes of src as it has room for, converted."""
+        dst.store(compute(b, op, _lanes(F64, dst.width), low(b, src, _lanes(source, dst.width // 2))))
 
 
 def _narrowing(name: str, encoding: str, op: str, result: Type, *, truncate: bool = False) -> None:
-    """The low half of dst := src, two f64, as lanes of 32 bits; the upper half := 0."""
+    """dst := src, of f64, as lanes of 32 bits; the upper half of 128 bits := 0."""
 
+    @avx(wide=("xmm1, ymm2/m256",))
     @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", "xmm1, xmm2/m128")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
-        """The low half of dst := src, converted; the upper half := 0."""
-        dst.store(_in_zeros(b, compute(b, op, result, load(b, src).cast(floating(64, 2)), attr=truncate)))
+        """The low part of dst := src, converted; the rest := 0."""
+        x = load(b, src)
+        lanes = compute(b, op, _lanes(result, x.bits // 2), x.cast(_lanes(F64, x.bits)), attr=truncate)
+        dst.store(lanes if lanes.bits == dst.width else _in_zeros(b, lanes))
 
 
 def _in_zeros(b: Tracer, half: Value) -> Value:
-    return b.const(0, V128).insert(0, half.cast(integer(64)))
+    return b.const(0, V128).insert(0, half.cast(I64))
 
 
 def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
+    @avx(three=True, lengths=(LIG,))
     @insn(name, source=rows.source_of(name), cpuid="sse2")
     @form(f"{encoding} /r", f"xmm1, xmm2/m{source.bits}")
     def operation(b: Tracer, dst: VectorPlace, src: Source) -> None:
@@ -56,6 +69,7 @@ def _scalar(name: str, encoding: str, source: Type, result: Type) -> None:
 
 
 def _from_integer(name: str, encoding: str, result: Type) -> None:
+    @avx(three=True, lengths=(LIG,))
     @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"o* {encoding} /r", f"xmm1, {_SI}")
     def operation(b: Tracer, dst: VectorPlace, src: Destination) -> None:
@@ -64,6 +78,7 @@ def _from_integer(name: str, encoding: str, result: Type) -> None:
 
 
 def _to_integer(name: str, encoding: str, source: Type, *, truncate: bool) -> None:
+    @avx(lengths=(LIG,))
     @insn(name, source=rows.source_of(name), cpuid="sse" if source == F32 else "sse2")
     @form(f"o* {encoding} /r", f"r32, xmm2/m{source.bits}")
     def operation(b: Tracer, dst: Destination, src: Source) -> None:
@@ -71,17 +86,14 @@ def _to_integer(name: str, encoding: str, source: Type, *, truncate: bool) -> No
         dst.store(compute(b, "vtoint", I32, low(b, src, source), attr=truncate))
 
 
-_PS, _PD, _DQ = floating(32, 4), floating(64, 2), integer(32, 4)
-_HALF_PS, _HALF_DQ = floating(32, 2), integer(32, 2)
-
-_whole("cvtdq2ps", "NP 0F 5B", "vfromint", _DQ, _PS)
-_whole("cvtps2dq", "66 0F 5B", "vtoint", _PS, _DQ)
-_whole("cvttps2dq", "F3 0F 5B", "vtoint", _PS, _DQ, truncate=True)
-_widening("cvtps2pd", "NP 0F 5A", "vconvert", _HALF_PS)
-_widening("cvtdq2pd", "F3 0F E6", "vfromint", _HALF_DQ)
-_narrowing("cvtpd2ps", "66 0F 5A", "vconvert", _HALF_PS)
-_narrowing("cvtpd2dq", "F2 0F E6", "vtoint", _HALF_DQ)
-_narrowing("cvttpd2dq", "66 0F E6", "vtoint", _HALF_DQ, truncate=True)
+_whole("cvtdq2ps", "NP 0F 5B", "vfromint", I32, F32)
+_whole("cvtps2dq", "66 0F 5B", "vtoint", F32, I32)
+_whole("cvttps2dq", "F3 0F 5B", "vtoint", F32, I32, truncate=True)
+_widening("cvtps2pd", "NP 0F 5A", "vconvert", F32)
+_widening("cvtdq2pd", "F3 0F E6", "vfromint", I32)
+_narrowing("cvtpd2ps", "66 0F 5A", "vconvert", F32)
+_narrowing("cvtpd2dq", "F2 0F E6", "vtoint", I32)
+_narrowing("cvttpd2dq", "66 0F E6", "vtoint", I32, truncate=True)
 _scalar("cvtss2sd", "F3 0F 5A", F32, F64)
 _scalar("cvtsd2ss", "F2 0F 5A", F64, F32)
 _from_integer("cvtsi2ss", "F3 0F 2A", F32)

@@ -7,9 +7,10 @@ from aiopyvm.isa import simdrows as rows
 from aiopyvm.isa.packed import signs
 from aiopyvm.isa.places import Destination, MemoryPlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
-from aiopyvm.isa.sse import Source, align, load, low, with_low
+from aiopyvm.isa.sse import Source, align, low, whole, with_low
 from aiopyvm.isa.trace import Tracer
 from aiopyvm.isa.vectors import GP
+from aiopyvm.isa.vexrows import LIG, XMM, avx, only_avx, vex, with_three
 
 _MXCSR_BITS = 0xFFFF  # that MXCSR has
 
@@ -20,25 +21,29 @@ def _feature(prefix: str) -> str:
 
 
 def _aligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> None:
+    @avx()
     @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {load_opcode:02X} /r", "xmm1, xmm2/m128")
     @form(f"{prefix} 0F {store_opcode:02X} /r", "xmm2/m128, xmm1")
     def move(b: Tracer, dst: Source, src: Source) -> None:
-        """dst := src; 16 bytes of memory are aligned."""
+        """dst := src; memory is aligned."""
         align(b, dst)
-        dst.store(load(b, src))
+        align(b, src)
+        dst.store(whole(src))
 
 
 def _unaligned(name: str, prefix: str, load_opcode: int, store_opcode: int) -> None:
+    @avx()
     @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {load_opcode:02X} /r", "xmm1, xmm2/m128")
     @form(f"{prefix} 0F {store_opcode:02X} /r", "xmm2/m128, xmm1")
     def move(b: Tracer, dst: Source, src: Source) -> None:
         """dst := src."""
-        dst.store(low(b, src, V128))
+        dst.store(whole(src))
 
 
 def _streaming(name: str, prefix: str, opcode: str) -> None:
+    @avx()
     @insn(name, source=rows.source_of(name), cpuid=_feature(prefix))
     @form(f"{prefix} 0F {opcode} /r", "m128, xmm1")
     def move(b: Tracer, dst: MemoryPlace, src: VectorPlace) -> None:
@@ -58,18 +63,21 @@ _streaming("movntpd", "66", "2B")
 _streaming("movntdq", "66", "E7")
 
 
+@avx()
 @insn("lddqu", source=rows.source_of("lddqu"), cpuid="pni")
 @form("F2 0F F0 /r", "xmm1, m128")
 def lddqu(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
     """dst := src, which need not be aligned."""
-    dst.store(src.load_as(V128))
+    dst.store(whole(src))
 
 
+@avx(features=("avx", "avx2"))
 @insn("movntdqa", source=rows.source_of("movntdqa"), cpuid="sse4_1")
 @form("66 0F 38 2A /r", "xmm1, m128")
 def movntdqa(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
     """dst := src, aligned; the hint means nothing here."""
-    dst.store(load(b, src))
+    align(b, src)
+    dst.store(whole(src))
 
 
 # -- low lanes ---------------------------------------------------------------------------------------------------------
@@ -95,6 +103,14 @@ def _low_lane(name: str, prefix: str, type_: Type) -> None:
         else:
             dst.store(with_low(dst.load(), low(b, src, type_)))
 
+    for opcode, meaning, listed, attributes in (
+        ("10", with_three(move), "xmm1, xmm2, xmm3", ""),
+        ("10", move, f"xmm1, m{type_.bits}", ""),
+        ("11", with_three(store), "xmm1, xmm2, xmm3", "alias MVR"),
+        ("11", store, f"m{type_.bits}, xmm1", ""),
+    ):
+        only_avx(f"v{name}", vex(f"{prefix} 0F {opcode} /r", LIG), listed, meaning, attributes=attributes)
+
 
 _low_lane("movss", "F3", F32)
 _low_lane("movsd", "F2", F64)
@@ -106,12 +122,14 @@ _low_lane("movsd", "F2", F64)
 def _halves(name: str, prefix: str, opcode: int, half: int) -> None:
     """Loads and stores of one half of a register."""
 
+    @avx(three=True, lengths=(XMM,))
     @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F {opcode:02X} /r", "xmm1, m64")
     def move(b: Tracer, dst: VectorPlace, src: MemoryPlace) -> None:
         """One half of dst := src; the other stays."""
         dst.store(dst.load().insert(half, src.load_as(I64)))
 
+    @avx(lengths=(XMM,))
     @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"{prefix} 0F {opcode + 1:02X} /r", "m64, xmm1")
     def store(b: Tracer, dst: MemoryPlace, src: VectorPlace) -> None:
@@ -124,6 +142,7 @@ for _suffix, _prefix, _ in rows.PACKED:
     _halves(f"movh{_suffix}", _prefix, 0x16, 1)
 
 
+@avx(three=True, lengths=(XMM,))
 @insn("movhlps", source=rows.source_of("movhlps"), cpuid="sse")
 @form("NP 0F 12 /r", "xmm1, xmm2")
 def movhlps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
@@ -131,6 +150,7 @@ def movhlps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
     dst.store(dst.load().shuffle((3, 1), src.load()))
 
 
+@avx(three=True, lengths=(XMM,))
 @insn("movlhps", source=rows.source_of("movlhps"), cpuid="sse")
 @form("NP 0F 16 /r", "xmm1, xmm2")
 def movlhps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
@@ -144,6 +164,7 @@ def movlhps(b: Tracer, dst: VectorPlace, src: VectorPlace) -> None:
 def _mask(suffix: str, prefix: str, bits: int) -> None:
     name = f"movmsk{suffix}"
 
+    @avx()
     @insn(name, source=rows.source_of(name), cpuid=rows.feature_of(name))
     @form(f"o* {prefix} 0F 50 /r", "r32, xmm")
     def movmsk(b: Tracer, dst: Destination, src: VectorPlace) -> None:
@@ -155,6 +176,7 @@ for _suffix, _prefix, _bits in rows.PACKED:
     _mask(_suffix, _prefix, _bits)
 
 
+@avx(lengths=(XMM,))
 @insn("ldmxcsr", source=rows.source_of("ldmxcsr"), cpuid="sse")
 @form("NP 0F AE /2", "m32")
 def ldmxcsr(b: Tracer, src: MemoryPlace) -> None:
@@ -164,6 +186,7 @@ def ldmxcsr(b: Tracer, src: MemoryPlace) -> None:
     b.set("mxcsr", value)
 
 
+@avx(lengths=(XMM,))
 @insn("stmxcsr", source=rows.source_of("stmxcsr"), cpuid="sse")
 @form("NP 0F AE /3", "m32")
 def stmxcsr(b: Tracer, dst: MemoryPlace) -> None:
