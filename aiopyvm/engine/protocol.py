@@ -101,11 +101,13 @@ class Engine(Protocol):
 class Seat(Protocol):
     """One core, in generated code alone, as long as a guest does nothing but call the system.
 
-    Between `begin` and `end` only a kernel's code runs on this thread, and no other seat or run of the engine. The
-    state and the count are exact whenever `enter` has returned.
+    Between `begin` and `end` only kernels' code runs on this thread, and no other run of the engine; where another seat
+    was entered, `again` comes before the next `enter`. The state and the count are exact whenever `enter` has returned.
     """
 
     exit: Exit | None
+    done: int  # instructions executed since `begin`
+    taken: bool  # it has begun, and not ended
 
     def begin(self, *, again: bool) -> bool:
         """Prepare for entries; False: `run` has to execute the core, and there is nothing to `end`.
@@ -118,8 +120,13 @@ class Seat(Protocol):
         none it is negative, and `exit` is what there is to handle; None: `run` has to go on, or the budget is spent."""
         ...
 
-    def end(self, done: int) -> None:
-        """No entries follow; `done` instructions were executed."""
+    def again(self) -> bool:
+        """As `begin`, of a seat that is taken, and whose core only its own entries and calls have changed; False: it is
+        to be ended first."""
+        ...
+
+    def end(self) -> None:
+        """No entries follow."""
         ...
 
 

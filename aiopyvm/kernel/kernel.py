@@ -202,9 +202,9 @@ class Kernel:
         """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data` (`whole`: with
         all of them); return how many, 0 where it does not, or it is stopped, or its memory cannot take them now."""
         wait = thread.wait
-        if wait is None or wait.room is None or not self._serves(thread):
+        if wait is None or (place := wait.room) is None or not self._serves(thread):
             return 0
-        address, room = wait.room
+        address, room = place
         n = len(data)
         if n > room:
             if whole:

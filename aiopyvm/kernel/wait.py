@@ -44,6 +44,7 @@ class Wait:
 
     room: tuple[int, int] | None = None  # see FileWait
     source: tuple[File, int, int] | None = None
+    call: Call | None = None
 
     def __init__(
         self,
@@ -72,13 +73,15 @@ class FileWait(Wait):
 
     `room` tells that the call does nothing more than to read up to so many bytes to an address, (address, bytes): who
     has them may finish it (`WaitQueue.hand_over`). `source` tells that it does nothing more than to write all that is
-    in memory there, (file, address, bytes): who makes room may finish it (`WaitQueue.take_over`).
+    in memory there, (file, address, bytes): who makes room may finish it (`WaitQueue.take_over`). `call` is the call
+    that was made for it and `registers` what it was made of, where that was not to its handler yet.
     """
 
     deadline = None
     restart = Restart.SYS
     signals = 0
     uninterruptible = False
+    registers: tuple[int, ...] = ()
 
     def __init__(
         self,

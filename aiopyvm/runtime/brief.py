@@ -25,38 +25,41 @@ if TYPE_CHECKING:
 MOST_NS: Final = 5_000_000  # that a slice is charged with: the host may have stopped us
 
 
-def brief_slice(lane: Lane, until_ns: int, *, again: bool) -> bool:
-    """Run a slice of `lane`, which is not in the middle of one; True: it was brief, and its guest waits. Else the next
-    step of `lane` begins a slice, or goes on with the one that has begun. `again`: what was done last was a brief
-    slice, too."""
-    heap = lane.queue.heap
+def brief_slice(lane: Lane, until_ns: int, seats: list[Seat]) -> int:
+    """Run a slice of `lane`, which is not in the middle of one; the time (time.monotonic_ns) when its guest waited, so
+    that it was a brief one. At 0 it was none: the next step of `lane` begins a slice, or goes on with the one that has
+    begun. `seats` are those that were taken in the brief slices before, between which nothing else was done: they end
+    when something else is, and may have ended already."""
+    queue = lane.queue
+    heap = queue.heap
     if len(heap) != 1 or lane.timeline is not None:
-        return False
+        return 0
     run = heap[0][2]
     guest = run.begin_brief()
     if guest is None:
-        return False
-    lane.queue.pop()
+        return 0
+    queue.pop()
     run.in_lane_queue = False
     lane.current = run
     began = monotonic_ns()
-    cost = _run(run, guest, lane, until_ns, again)
-    ns = monotonic_ns() - began
+    cost = _run(run, guest, lane, until_ns, seats)
+    now = monotonic_ns()
+    ns = now - began
     run.busy_ns += ns
     run.virtual_time += cost / run.weight
     lane.virtual_time += (ns if ns < MOST_NS else MOST_NS) / (lane.weight or 1.0)
     if guest.rest is not None:
-        return False
+        return 0
     lane.current = None
     run.end_brief()
     if run.waiting and run.ready:
         lane.offer(run)
-    return True
+    return now
 
 
-def _run(run: Run, guest: Guest, lane: Lane, until_ns: int, again: bool) -> int:
+def _run(run: Run, guest: Guest, lane: Lane, until_ns: int, seats: list[Seat]) -> int:
     """Let `guest` run until it waits; or until more is to be seen to, and then set its `rest`. Return the cost."""
-    thread, queue = guest.thread, lane.queue  # nobody else of the lane can run, and it has no timers of a virtual clock
+    thread = guest.thread  # nobody else of the lane can run, and it has no timers of a virtual clock
     whole = left = run.longest_slice
     guest.until_ns = until_ns
     run.inside = True
@@ -65,33 +68,16 @@ def _run(run: Run, guest: Guest, lane: Lane, until_ns: int, again: bool) -> int:
     try:
         seat = guest.seat if not run.bounded and run.kernel.strace is None else None
         while True:
-            if thread.call is not None:
-                cost = run.kernel.resume(thread)
-                run.cost += cost
-                left -= cost or 1
-            elif seat is not None and seat.begin(again=again):
+            if seat is not None and thread.call is None and _sit(seat, seats):
                 left -= _calls(run, guest, seat, left)
                 seat = None
             else:
-                left -= run.advance(guest, left)
-                seat = None
+                left -= _by_the_engine(run, guest, left)
             if thread.state is PARKED:
                 break
-            if (
-                left <= 0
-                or thread.state is not RUNNABLE
-                or thread.call is not None
-                or thread.attention
-                or not run.going
-                or run.held
-                or guest.flies
-                or run.waiting
-                or queue.heap
-                or thread.process.metered
-                or monotonic_ns() >= until_ns
-            ):
+            if _long(run, guest, lane, left):
                 guest.rest = left
-                if left > run.quantum and (run.waiting or queue.heap):
+                if left > run.quantum and run.has_company:
                     guest.rest = rest_of_quantum(run, left)
                 break
     except Exception as error:
@@ -102,15 +88,55 @@ def _run(run: Run, guest: Guest, lane: Lane, until_ns: int, again: bool) -> int:
     return whole - left
 
 
+def _by_the_engine(run: Run, guest: Guest, left: int) -> int:
+    """Go on with the call of `guest`, or run instructions, as its coroutine does; return the cost."""
+    thread, seat = guest.thread, guest.seat
+    if seat is not None and seat.taken:
+        seat.end()
+    if thread.call is None:
+        return run.advance(guest, left)
+    cost = run.kernel.resume(thread)
+    run.cost += cost
+    return cost or 1
+
+
+def _long(run: Run, guest: Guest, lane: Lane, left: int) -> bool:
+    """More is to be seen to than the next instructions of `guest`, which may use `left`."""
+    thread = guest.thread
+    return (
+        left <= 0
+        or thread.state is not RUNNABLE
+        or thread.call is not None
+        or thread.attention
+        or not run.going
+        or run.held
+        or guest.flies
+        or bool(run.waiting)
+        or bool(lane.queue.heap)
+        or thread.process.metered
+        or monotonic_ns() >= guest.until_ns
+    )
+
+
+def _sit(seat: Seat, seats: list[Seat]) -> bool:
+    """Take a seat, or go on with one that is taken; False: that cannot be now."""
+    if seat.taken:
+        if seat.again():
+            return True
+        seat.end()
+    if not seat.begin(again=bool(seats)):
+        return False
+    seats.append(seat)
+    return True
+
+
 def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
     """Run `guest`, which may use `left`, in generated code as long as that comes back for system calls alone, and these
     complete at once; return the cost."""
-    thread, chunk, until_ns = guest.thread, guest.chunk, guest.until_ns
-    cpu, call = thread.core.cpu, run.kernel.syscalls.enter
-    before: int = cpu.instructions
-    spent = 0
+    thread, chunk, waiting = guest.thread, guest.chunk, run.waiting
+    call, enter = run.kernel.syscalls.enter, seat.enter
+    before, spent = seat.done, 0
     left_by: Exit | None = None
-    enter, waiting = seat.enter, run.waiting
     try:
         while True:
             budget = left if left < chunk else chunk
@@ -120,14 +146,13 @@ def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
                 break
             cost = call(thread)
             spent += cost
-            left -= budget - unused + cost
-            if thread.call is not None or thread.attention or thread.state is not RUNNABLE:
+            if thread.state is not RUNNABLE or thread.call is not None or thread.attention:
                 break
-            if left <= 0 or waiting or not run.going or run.held or monotonic_ns() >= until_ns:
+            left -= budget - unused + cost
+            if left <= 0 or waiting or not run.going or run.held or monotonic_ns() >= guest.until_ns:
                 break
     finally:
-        done: int = cpu.instructions - before
-        seat.end(done)
+        done = seat.done - before
         run.executed(done)
         run.cost += spent
     return done + spent if left_by is None else done + spent + leave(guest, left_by)

@@ -24,6 +24,7 @@ from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.waits import peers, waits_for
 
 if TYPE_CHECKING:
+    from aiopyvm.engine.protocol import Seat
     from aiopyvm.runtime.run import Run
 
 FREEZE_NS = 200_000_000  # a lane waits for the host or for Python so long at most
@@ -96,22 +97,27 @@ class Scheduler:
     def _next_lane(self, until_ns: int) -> Lane | None:
         """Run brief slices as long as they are next, and return the lane that comes then; None: there is none, or there
         is something else to see to."""
-        lanes, again = self._lanes, False
-        while lanes.heap:
-            lane = lanes.pop()
-            assert lane is not None
-            if not brief_slice(lane, until_ns, again=again):
-                return lane
-            again = True
-            lane.queued = False
-            if lane.queue.heap:
-                self._queue(lane)
-            else:
-                self._suspects.update(dict.fromkeys(lane.runs))
-            if self.flights.busy or (self._timers and self._timers[0][0] <= self.now_ns()):
-                break
-            if monotonic_ns() >= until_ns:
-                break
+        lanes, timers, suspects = self._lanes, self._timers, self._suspects
+        seats: list[Seat] = []
+        try:
+            while lanes.heap:
+                lane = lanes.pop()
+                assert lane is not None
+                now = brief_slice(lane, until_ns, seats)
+                if not now:
+                    return lane
+                lane.queued = False
+                if lane.queue.heap:
+                    self._queue(lane)
+                else:
+                    for run in lane.runs:
+                        suspects[run] = None
+                if now >= until_ns or self.flights.busy or (timers and timers[0][0] <= self.now_ns()):
+                    break
+        finally:
+            for seat in seats:
+                if seat.taken:
+                    seat.end()
         return None
 
     def _step(self, lane: Lane, until_ns: int) -> None:

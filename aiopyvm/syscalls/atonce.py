@@ -26,6 +26,9 @@ def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait
         return UNKNOWN
     n = file.pull(t.memory, address, count)
     if n == LATER and not flags & O_NONBLOCK:
+        usual, t.usual_read = t.usual_read, None
+        if usual is not None and usual.file is file and usual.room == (address, count):
+            return usual
         return FileWait(file, POLLIN, "to read", (address, count))
     return n
 
@@ -39,5 +42,8 @@ def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWai
         return UNKNOWN
     n = file.push(t.memory, address, count)
     if n == LATER and not flags & O_NONBLOCK:
+        usual, t.usual_write = t.usual_write, None
+        if usual is not None and usual.source == (file, address, count):
+            return usual
         return FileWait(file, POLLOUT, "to write", source=(file, address, count))
     return n

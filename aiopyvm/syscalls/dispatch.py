@@ -32,7 +32,6 @@ OTHER_UNKNOWN: Final = -1  # and all others together
 INT80_SIZE: Final = 2
 
 _registers: Final = struct.Struct("<4I4x3I").unpack_from  # EAX ECX EDX EBX EBP ESI EDI of a CpuState
-_first_registers: Final = struct.Struct("<4I").unpack_from  # EAX ECX EDX EBX
 assert [name for name, *_ in CpuState._fields_[:8]] == ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"]
 
 
@@ -50,7 +49,7 @@ class Dispatcher:
     def enter(self, t: Thread) -> int:
         """Begin the call that EAX names, in the registers' state; return its cost."""
         cpu = t.core.cpu
-        number, ecx, edx, ebx = _first_registers(cpu)
+        number, ecx, edx, ebx, _, _, _ = registers = _registers(cpu)
         at_once = AT_ONCE.get(number)
         if at_once is None or (kernel := t.kernel).strace is not None:
             return self._enter(t)
@@ -61,8 +60,9 @@ class Dispatcher:
         except Exception as error:
             self._failed(t, Call(number, (), TABLE[number].name), TABLE[number], error)
             return CALL_COST
-        if isinstance(n, FileWait):
-            return self._begin_to_wait(t, n)
+        if type(n) is not int:
+            assert isinstance(n, FileWait)
+            return self._begin_to_wait(t, n, registers)
         if n < 0:
             return self._enter(t)
         kernel.calls[number] += 1
@@ -98,20 +98,31 @@ class Dispatcher:
         t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
         return cost
 
-    def _begin_to_wait(self, t: Thread, wait: FileWait) -> int:
-        """As `enter`, of a call that waits and has not been to its handler."""
-        number, ecx, edx, ebx, ebp, esi, edi = _registers(t.core.cpu)
-        row, kernel = TABLE[number], t.kernel
+    def _begin_to_wait(self, t: Thread, wait: FileWait, registers: tuple[int, ...]) -> int:
+        """As `enter`, of a call that waits and has not been to its handler. `wait` may be one that has been waited for:
+        its call is in its first state."""
+        number, kernel = registers[0], t.kernel
         kernel.calls[number] += 1
-        t.call = call = Call(number, (ebx, ecx, edx, esi, edi, ebp), row.name)
+        call = wait.call
+        if call is None or wait.registers != registers:
+            wait.call = call = self._waiting_call(t, wait, registers)
+            wait.registers = registers
+        t.call = call
         t.moved = 0
-        call.values = row.decode(t, call.args)
-        call.files = {call.values[0]: wait.file}
-        if t.pending_bits():
-            return self._go_on(t, call, row, wait)
+        if (t.pending.bits | t.process.pending.bits) & ~t.mask:
+            return self._go_on(t, call, TABLE[number], wait)
         kernel.park(t, wait)
         t.system_ns += CALL_COST
         return CALL_COST
+
+    def _waiting_call(self, t: Thread, wait: FileWait, registers: tuple[int, ...]) -> Call:
+        """A call of these registers, as it is when its handler has not been asked."""
+        number, ecx, edx, ebx, ebp, esi, edi = registers
+        row = TABLE[number]
+        call = Call(number, (ebx, ecx, edx, esi, edi, ebp), row.name)
+        call.values = row.decode(t, call.args)
+        call.files = {call.values[0]: wait.file}
+        return call
 
     def _traced(self, t: Thread, call: Call, row: Syscall, show: Callable[[Thread, str], None]) -> int | Wait:
         """Call the handler for the first time; before, keep what its arguments point to, for the line at its end."""
@@ -172,7 +183,13 @@ class Dispatcher:
     def finish(self, t: Thread, result: int) -> None:
         """End the call of `t`, which waits and has changed nothing, with `result`; see `WaitQueue.hand_over`."""
         t.core.cpu.eax = result
-        t.call = None
+        call, t.call = t.call, None
+        wait = t.wait
+        if isinstance(wait, FileWait) and call is not None and wait.call is call and call.woken is None:
+            if wait.room is not None:
+                t.usual_read = wait
+            else:
+                t.usual_write = wait
 
     def _go_on(self, t: Thread, call: Call, row: Syscall, result: int | Wait) -> int:
         """Do what follows from what the handler said: end the call, wait, or be interrupted; return the cost."""

@@ -68,7 +68,10 @@ def _sit(engine: NativeEngine, core: Core, calls: int, budgets: random.Random) -
             trace.append(_state(core))
             core.cpu.eax = len(trace)
         if begun:
-            seat.end(core.cpu.instructions - before)
+            assert seat.taken
+            assert seat.done == core.cpu.instructions - before
+            seat.end()
+        assert not seat.taken
         if engine.run(core, 3).reason is ExitReason.SYSCALL:
             trace.append(_state(core))
             core.cpu.eax = len(trace)
@@ -91,7 +94,7 @@ def _exits(text: str) -> tuple[int, Core, int]:
     seat = engine.seat(core)
     assert seat.begin(again=False)
     left = seat.enter(100)
-    seat.end(core.cpu.instructions - 1)
+    seat.end()
     assert left < 0
     return (seat.exit.vector if seat.exit is not None else -1), core, engine.run(core, 100).vector
 
@@ -122,5 +125,38 @@ def test_it_gives_up_where_there_is_always_more_to_supply() -> None:
     seat = engine.seat(core)
     assert seat.begin(again=False)
     assert seat.enter(1000) < 0
-    seat.end(core.cpu.instructions - 1)
+    seat.end()
     assert 0 < core.cpu.instructions <= 2 + len(PATIENCE) * 2
+
+
+@pytest.mark.parametrize("kind", ["native", "hot", "guarded"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_several_are_taken_at_a_time(kind: str, shared: bool) -> None:
+    engine, other = engine_of(kind), engine_of(kind)
+    assert isinstance(engine, NativeEngine)
+    assert isinstance(other, NativeEngine)
+    cores = [_core(LOOP), _core(LOOP)]
+    if shared:
+        cores[1] = Core(CpuState(), cores[0].memory)
+        cores[1].cpu.eip = CODE
+    seats = [engine.seat(core) for core in cores]
+    traces: list[Trace] = [[], []]
+    for turn in range(600):
+        who = turn * 7 // 3 % 2
+        seat, core, trace = seats[who], cores[who], traces[who]
+        if not (seat.taken and seat.again()):
+            if seat.taken:
+                seat.end()
+            assert seat.begin(again=turn > 0)
+        while seat.enter(50) < 0:
+            assert seat.exit is None
+            seat.end()
+            engine.run(core, 1)
+            assert seat.begin(again=False)
+        trace.append(_state(core))
+        core.cpu.eax = len(trace)
+    for seat in seats:
+        seat.end()
+    for trace in traces:
+        assert trace == _run(other, _core(LOOP), len(trace))
+    assert engine.statistics()["instructions"] == sum(core.cpu.instructions for core in cores)

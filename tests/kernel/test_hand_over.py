@@ -218,3 +218,79 @@ def test_a_writer_whose_memory_is_gone_finds_out_itself() -> None:
     t.memory.unmap(SCRATCH, SCRATCH_SIZE)
     assert reader.call(reader.thread, "read", 0, SCRATCH, 65536) == 65536
     assert writer.result(t) == -errno.EFAULT
+
+
+def test_a_read_like_the_last_one_waits_as_that_did() -> None:
+    pair = Pair()
+    waits = []
+    for data in (b"one", b"two", b"three"):
+        t = pair.wait(SCRATCH, 100)
+        waits.append(t.wait)
+        assert t.call is not None
+        assert (t.call.woken, t.call.values) == (None, (0, SCRATCH, 100))
+        assert pair.write(data) == len(data)
+        assert pair.reader.result(t) == len(data)
+        assert t.memory.read(SCRATCH, len(data)) == data
+    assert waits[0] is waits[1] is waits[2]
+
+
+def _served(pair: Pair) -> Thread:
+    """The reader, when another has finished a read of it once."""
+    t = pair.wait(SCRATCH, 100)
+    assert pair.write(b"first") == 5
+    assert pair.reader.result(t) == 5
+    return t
+
+
+def test_a_read_elsewhere_or_of_less_is_another() -> None:
+    pair = Pair()
+    t = _served(pair)
+    assert pair.reader.call(t, "read", 0, SCRATCH + 0x100, 3) is None
+    assert pair.write(b"hello") == 5
+    assert pair.reader.result(t) == 3
+    assert t.memory.read(SCRATCH, 5) == b"first"
+    assert t.memory.read(SCRATCH + 0x100, 5) == b"hel\0\0"
+
+
+def test_a_read_of_another_file_under_the_same_descriptor_is_another() -> None:
+    pair = Pair()
+    t = _served(pair)
+    read_end, write_end = make_pipe()
+    fds = pair.reader.process.fds
+    fds.files[0].release()
+    fds.files[0] = read_end.hold()
+    assert pair.reader.call(t, "read", 0, SCRATCH, 100) is None
+    assert t.call is not None
+    assert t.call.files == {0: read_end}
+    assert write_end.write(b"second") == 6
+    assert pair.reader.result(t) == 6
+
+
+def test_a_read_that_a_signal_interrupted_begins_anew() -> None:
+    pair = Pair()
+    t = _served(pair)
+    pair.wait(SCRATCH, 100)
+    stop_and_continue(pair.reader, t)
+    assert t.call is not None
+    assert pair.write(b"hello") == 5
+    assert pair.reader.result(t) == 5
+    pair.wait(SCRATCH, 100)
+    assert t.call is not None
+    assert t.call.woken is None
+    pair.writer.call(pair.writer.thread, "close", 0)
+    assert pair.reader.result(t) == 0
+
+
+def test_a_write_like_the_last_one_waits_as_that_did() -> None:
+    reader, writer, t = _full()
+    waits = [t.wait]
+    for _ in range(2):
+        assert reader.call(reader.thread, "read", 0, SCRATCH, 8192) == 8192
+        assert writer.result(t) == 8192
+        assert writer.call(t, "write", 0, SCRATCH, 8192) is None
+        waits.append(t.wait)
+    assert waits[0] is waits[1] is waits[2]
+    reader.call(reader.thread, "close", 0)
+    assert t.state is RunState.RUNNABLE
+    assert writer.result(t) is None
+    assert state(t) is RunState.DEAD

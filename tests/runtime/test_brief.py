@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from aiopyvm import DEVNULL, VM, Limits, Reason, Runtime, pipe
+from aiopyvm.engine.protocol import Seat
 from aiopyvm.runtime import brief
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.run import Run
@@ -54,11 +55,11 @@ async def test_coroutines_are_left_alone(guest: GuestPaths, monkeypatch: pytest.
     brief_ones = 0
     slice_ = brief.brief_slice
 
-    def count(lane: Lane, until_ns: int, *, again: bool) -> bool:
+    def count(lane: Lane, until_ns: int, seats: list[Seat]) -> int:
         nonlocal brief_ones
-        done = slice_(lane, until_ns, again=again)
-        brief_ones += done
-        return done
+        ended_ns = slice_(lane, until_ns, seats)
+        brief_ones += ended_ns > 0
+        return ended_ns
 
     monkeypatch.setattr("aiopyvm.runtime.scheduler.brief_slice", count)
     await _ping_pong(guest, engine="python")

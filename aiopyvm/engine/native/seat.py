@@ -39,7 +39,9 @@ class Seat:
         "_place",
         "_run",
         "_token",
+        "done",
         "exit",
+        "taken",
     )
 
     def __init__(self, engine: NativeEngine, core: Core) -> None:
@@ -53,6 +55,8 @@ class Seat:
         self._run: Callable[[int], object]
         self._token = -1
         self._calls = 0
+        self.done = 0
+        self.taken = False
         self.exit: Exit | None = None
 
     def begin(self, *, again: bool) -> bool:
@@ -67,45 +71,67 @@ class Seat:
         if core.memory.protection is not None:
             engine.guard(core.memory, python=again)
         self._code, self._run, self._context = code, engine.enter, code.context
-        code.context.cpu = self._address
         self._place = ctypes.addressof(code.context)
+        code.context.cpu = self._address
         self._token = hot.epochs.begin()
-        self._calls = 0
+        self._calls = self.done = 0
+        self.taken = True
         return True
 
-    def end(self, done: int) -> None:
-        """No entries follow; `done` instructions were executed."""
+    def again(self) -> bool:
+        """Go on after other seats of the engine have been entered, as after `begin`; False: `end` comes first."""
+        code, core = self._code, self._core
+        if code.made or code.stay or core.breakpoints:
+            return False
+        if core.memory.protection is not None:
+            self._engine.guard(core.memory, python=True)
+        self._context.cpu = self._address  # other threads of the space have seats, too
+        return True
+
+    def end(self) -> None:
+        """No entries follow."""
         engine = self._engine
-        engine.sat(done, self._calls)
+        self.taken = False
+        engine.sat(self.done, self._calls)
         assert engine.hot is not None
         engine.hot.epochs.end(self._token)
 
     def enter(self, budget: int) -> int:
         """Execute at most `budget` instructions (>= 1); how many are left behind a system call. Where there was none it
         is negative, and `exit` is what is to be handled, or None."""
-        code, cpu = self._code, self._cpu
+        code, cpu, context = self._code, self._cpu, self._context
         if (protection := self._core.memory.protection) is not None:
             protection.ready()
         record = code.record(cpu.eip)
         if not record:
             self.exit = None
             return -1
-        context, place = self._context, code.arena.base + record
+        BEGIN(context, 0, code.arena.base + record, budget, 0)
+        self._run(self._place)
+        rec, left, reason, vector, error_code = END(context)
+        cpu.instructions += (done := budget - left)
+        self.done += done
+        if reason == SYSCALL:
+            self._calls += 1
+            return int(left)
+        return self._go_on(rec, left, reason, vector, error_code)
+
+    def _go_on(self, rec: int, left: int, reason: int, vector: int, error_code: int) -> int:
+        """As `enter`, of generated code that came back for another reason than a system call."""
+        code, cpu, context = self._code, self._cpu, self._context
         for _ in PATIENCE:
+            self._engine.came_back(reason)
+            if left <= 0 or reason not in SUPPLIED or not (place := self._supply(code, rec, reason)):
+                break
+            budget = left
             BEGIN(context, 0, place, budget, 0)
             self._run(self._place)
             rec, left, reason, vector, error_code = END(context)
-            cpu.instructions += budget - left
+            cpu.instructions += (done := budget - left)
+            self.done += done
             if reason == SYSCALL:
                 self._calls += 1
-                return int(left)
-            self._engine.came_back(reason)
-            if left <= 0 or reason not in SUPPLIED:
-                break
-            budget = left
-            place = self._supply(code, rec, reason)
-            if not place:
-                break
+                return left
         self.exit = exit_of(reason, vector, error_code) if reason == TRAP else None
         if left <= 0 and reason == HOT:
             put_off(code, rec)
