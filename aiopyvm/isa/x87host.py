@@ -1,8 +1,7 @@
 """The host's own transcendental x87 instructions, as functions of encoded bits.
 
-Each is a few bytes of machine code that load a frame's operands and control word, execute the instruction, and store
-what it left; they are in one page that is written once and executable only afterwards. `execute` is None where the host
-is no x86-64 of the System V convention, or forbids such a page.
+Each is a few bytes of machine code (`isa.hostcode`) that load a frame's operands and control word, execute the
+instruction, and store what it left.
 
 What always holds behind a call: the host's control word is what it was, its stack is empty, and no exception of the
 guest's is pending. Unmasked exceptions are the guest's, too: the instruction then leaves what it would leave to a
@@ -13,12 +12,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
-import os
-import platform
 import struct
 from collections.abc import Callable
 from typing import Final
+
+from aiopyvm.isa.hostcode import executable
 
 OPCODES: Final = {
     "f2xm1": 0xF0,
@@ -56,34 +54,11 @@ def _code() -> bytes:
     return b"".join(parts)
 
 
-def _executable(code: bytes) -> int | None:
-    """The address of a page that has `code`, for as long as the process lives; None where the host forbids it."""
-    try:
-        page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
-    except OSError:
-        return None
-    page[: len(code)] = code
-    held = (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)
-    _PAGES.append(held)
-    address = ctypes.addressof(held)
-    protect = ctypes.CDLL(None).mprotect
-    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return None if protect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) else address
-
-
-_PAGES: Final[list[ctypes.Array[ctypes.c_char]]] = []
-
-
 @functools.cache
 def host() -> Execute | None:
-    """`execute(name, st0, st1, control)` -> (ST(0), ST(1) after the instruction, status word); None: see above."""
-    if (
-        os.name != "posix"
-        or platform.machine().lower() not in ("x86_64", "amd64")
-        or ctypes.sizeof(ctypes.c_void_p) != 8
-    ):
-        return None
-    base = _executable(_code())
+    """`execute(name, st0, st1, control)` -> (ST(0), ST(1) after the instruction, status word); None where
+    there can be no such code."""
+    base = executable(_code())
     if base is None:
         return None
     kind = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)  # nobody else's code runs under the guest's control word

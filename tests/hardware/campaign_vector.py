@@ -53,15 +53,16 @@ def _partly(hardware: State, ours: State) -> State:
 
 
 _ENTERED: Final = (
-    "the processor sets TOP and the tags before the store; here an instruction that faults has done nothing"
+    "the processor sets TOP and the tags before it stores or computes; here an instruction that faults has done nothing"
 )
+_CONVERSIONS: Final = ("cvtpi2ps", "cvtps2pi", "cvttps2pi", "cvtpd2pi", "cvttpd2pi")
 
 # Row's mnemonic: what is not compared, and why.
 MASKED: Final[dict[str, tuple[Excuse, str]]] = {
     "xrstor": (_partly, "from the compacted format the processor loads x87 and YMM before it looks at MXCSR"),
     "fxsave": (_stored, "the processor stores in pieces; here an instruction that faults has stored nothing"),
     "maskmovdqu": (_stored, "the processor stores in pieces; here an instruction that faults has stored nothing"),
-    **dict.fromkeys(("maskmovq", "movntq", "movq", "movd"), (_entered, _ENTERED)),
+    **dict.fromkeys(("maskmovq", "movntq", "movq", "movd", *_CONVERSIONS), (_entered, _ENTERED)),
 }
 
 

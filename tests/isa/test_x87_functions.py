@@ -13,7 +13,7 @@ import mpmath
 import pytest
 
 from aiopyvm.ir.floatformat import BIAS, EXPONENT, INDEFINITE, INFINITY, LSB, SIGN, SIGNIFICAND
-from aiopyvm.isa import x87function, x87host
+from aiopyvm.isa import hostcode, x87function
 from aiopyvm.isa.x87host import OF_TWO, OPCODES, host
 from aiopyvm.isa.x87portable import compute
 from tests.hardware import x87_values
@@ -199,7 +199,7 @@ def test_unmasked_exceptions_are_told_and_nothing_is_done() -> None:
 
 @needs_host
 def test_no_page_can_be_written_and_executed() -> None:
-    addresses = {ctypes.addressof(page) for page in x87host._PAGES}
+    addresses = {ctypes.addressof(page) for page in hostcode._PAGES}
     assert addresses
     modes = {}
     for line in Path("/proc/self/maps").read_text().splitlines():

@@ -18,7 +18,7 @@ from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
-from aiopyvm.engine.native.lower_host import HOST
+from aiopyvm.engine.native.lower_host import HOST, may_be_portable
 from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.engine.native.lower_simd import kept, low_results, read_mxcsr, simd_into, simd_text, write_mxcsr
@@ -129,6 +129,8 @@ class Lowering:
         handler(op)
 
     def _op_helper(self, op: Value) -> None:
+        if may_be_portable(op):
+            self._leave_portable(op)
         match op.attr.name:
             case "cpuid_registers":
                 self._names[op] = cpuid_text(self.text, self.name(op.args[0]), self.name(op.args[1]))
@@ -137,8 +139,6 @@ class Lowering:
             case "segment_descriptor":
                 self._names[op] = self._descriptor(op)
             case _:
-                if op.args and op.args[-1].op == "get" and op.args[-1].attr == "portable_math":
-                    self._leave_portable(op)
                 self._names[op] = self._float_helper(op)
 
     def _leave_portable(self, op: Value) -> None:

@@ -2,7 +2,7 @@
 
 Operands and results are vector registers, but for the comparisons of strings, whose result is put together from XMM0,
 as a mask of bits, and the flags. A last operand that is a constant is the instruction's immediate. None of them has an
-effect.
+effect. Where CpuState.portable_math is the last operand the caller has seen to it that it is 0.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ HOST: Final = {
         ("sha1rnds4", "sha1nexte", "sha1msg1", "sha1msg2", "sha256rnds2", "sha256msg1", "sha256msg2"), Host("sha_ni")
     ),
     **dict.fromkeys(("pcmpestr", "pcmpistr"), Host("sse4_2", vex=True, immediate=0x3F)),
+    **dict.fromkeys(("rcpps", "rsqrtps"), Host("sse", vex=True, unary=True)),
 }
 
 
@@ -49,13 +50,20 @@ def is_host(op: Value) -> bool:
     return host is not None and has(host.flag)
 
 
+def may_be_portable(op: Value) -> bool:
+    """Tell whether an operation is a helper that has a portable definition too, wanted where its last operand is 1."""
+    return op.op == "helper" and bool(op.args) and op.args[-1].op == "get" and op.args[-1].attr == "portable_math"
+
+
 def host_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
     """Write a helper of those; its result's name. Raises Unlowerable."""
     if not is_host(op):
         raise Unlowerable(f"helper {op.attr.name}")
     name, host = op.attr.name, HOST[op.attr.name]
     operands, immediate = list(arguments), ""
-    if op.args[-1].type is not None and op.args[-1].bits == 8:
+    if may_be_portable(op):
+        operands.pop()
+    elif op.args[-1].type is not None and op.args[-1].bits == 8:
         if op.args[-1].op != "const":
             raise Unlowerable(f"{name} with an immediate that is not known")
         immediate = f"$${op.args[-1].attr & host.immediate}, "
@@ -93,4 +101,4 @@ def _strings(text: Text, template: str, operands: Sequence[str]) -> str:
     return found
 
 
-__all__ = ["HOST", "host_text", "is_host"]
+__all__ = ["HOST", "host_text", "is_host", "may_be_portable"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS, MMU
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
+from aiopyvm.engine.native.lower_host import may_be_portable
 from aiopyvm.engine.native.lower_simd import kept, low_results, simd_into, simd_text
 from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.engine.native.regiondraft import Draft, Names
@@ -98,6 +99,8 @@ class Operations:
                 self._fault(op)
             case name if name in SIMD_OPS:
                 self._simd(op)
+            case "helper" if may_be_portable(op):
+                self._leave_portable(op)
             case "fcompare" | "fcompareq" if self._host is not None and self._host.row.name in TO_FLAGS:
                 assert self._draft.floats is not None
                 self._draft.state.names[op] = self._draft.floats.compare(self._host)
@@ -174,6 +177,13 @@ class Operations:
         text, fine = self._text, self._text.new_label()
         count = text.fresh("load i32, ptr %l.ecx")  # a repeated instruction begins a tree
         text.branch(text.fresh(f"icmp ugt i32 {count}, {SHORT}"), self._exits.before(), fine)
+        text.label(fine)
+
+    def _leave_portable(self, op: Value) -> None:
+        """Cold code leaves to Python a helper whose portable definition is wanted."""
+        text, fine = self._text, self._text.new_label()
+        wanted = text.value(f"icmp ne i8 {self._draft.name(op.args[-1])}, 0")
+        text.branch(wanted, self._exits.before(), fine, UNLIKELY)
         text.label(fine)
 
     def _fault(self, op: Value) -> None:
