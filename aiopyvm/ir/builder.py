@@ -466,7 +466,9 @@ class Builder:
         return self.emit(op, type_, arguments, attr)
 
     def raises(self, *operations: Value) -> None:
-        """Exceptions of SIMD operations to MXCSR; #XM for one that is not masked: the instruction then does nothing."""
+        """Exceptions of SIMD operations to MXCSR, in their order; #XM at the first that is not masked: the instruction
+        then does nothing else.
+        """
         assert all(operation.op in SIMD_OPS for operation in operations)
         self.emit("raise", None, operations)
         self._changes("mxcsr")

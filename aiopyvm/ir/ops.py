@@ -140,7 +140,7 @@ _ROWS: Final = (
         faults=True,
         effect=True,
         pure=False,
-        doc="exceptions of SIMD operations to MXCSR; #XM, and nothing else, for one that MXCSR does not mask",
+        doc="exceptions of SIMD operations to MXCSR, in their order; #XM at the first that MXCSR does not mask",
     ),
     # Named Python definitions for what would take thousands of operations.
     OpSpec("helper", -1, "type", "a registered Helper"),
