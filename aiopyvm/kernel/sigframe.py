@@ -26,7 +26,6 @@ from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 
 RESTORED_FLAGS: Final = AC | OF | DF | TF | SF | ZF | AF | PF | CF  # FIX_EFLAGS; RF means nothing between instructions
 _CONTEXT: Final = codec_of(Sigcontext)
-_FORMAT: Final = Format.XSAVE  # programs may execute all that the instruction table has
 _RT_OFFSET: Final = 16  # of the rt trampoline in its page
 
 
@@ -37,8 +36,8 @@ def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> No
     """
     rt = bool(action.flags & abi.SA_SIGINFO)
     top = _frame_top(t, action)
-    state = fpstate.save(t.core.cpu, _FORMAT)
-    fp = fpstate.place(_FORMAT, top)
+    format_ = _format(t)
+    state, fp = fpstate.save(t.core.cpu, format_), fpstate.place(format_, top)
     address = ((fp - (layouts.RT_FRAME_SIZE if rt else layouts.FRAME_SIZE) + 4) & 0xFFFFFFF0) - 4
     if not 0 <= address <= top or (_on_alt_stack(t, top, inclusive=True) and not _fits_alt_stack(t, address)):
         raise MemoryFault(address & 0xFFFFFFFF, "w")
@@ -126,12 +125,18 @@ def _fits_alt_stack(t: Thread, address: int) -> bool:
     return address > t.alt_sp
 
 
-def _context(t: Thread, fpstate: int, old_mask: int) -> Sigcontext:
+def _format(t: Thread) -> Format:
+    """What the processor stores; all there is where it executes all there is, announced or not."""
+    processor = t.process.kernel.processor
+    return Format.XSAVE if processor.whole else fpstate.format_of(processor.features)
+
+
+def _context(t: Thread, fp: int, old_mask: int) -> Sigcontext:
     c = t.core.cpu
     return Sigcontext(
         c.gs, c.fs, c.es, c.ds, c.edi, c.esi, c.ebp, c.esp, c.ebx, c.edx, c.ecx, c.eax,
         t.trap_number, t.error_code, c.eip, c.cs, c.eflags, c.esp, c.ss,
-        fpstate, old_mask & 0xFFFFFFFF, t.fault_address,
+        fp, old_mask & 0xFFFFFFFF, t.fault_address,
     )  # fmt: skip
 
 
@@ -204,7 +209,7 @@ def _enter_handler(t: Thread, address: int, signo: int, handler: int, rt: bool) 
 def _restore(t: Thread, context: Sigcontext, mask: int) -> int:
     cpu = t.core.cpu
     try:
-        state = fpstate.load(t.memory, context.fpstate, _FORMAT) if context.fpstate else fpstate.INITIAL
+        state = fpstate.load(t.memory, context.fpstate, _format(t)) if context.fpstate else fpstate.INITIAL
     except BadFrame:
         state = None  # found out behind the registers
     t.set_mask(mask)

@@ -10,6 +10,7 @@ import pytest
 from aiopyvm import VM
 from tests.native import NativeRun, glibc_path
 
+_EXTENDED = ("xstatecalls",)  # programs that need what the default processor lacks
 _NICE = re.compile("priority|nice")
 
 
@@ -34,7 +35,8 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
     path = glibc_path(name)
     if path is None:
         pytest.skip("gcc -m32 is not there")
-    result = await VM(root={"tmp": {}}, clock="virtual").run_elf(path, argv0=name)
+    cpu = "max" if name in _EXTENDED else "default"
+    result = await VM(root={"tmp": {}}, clock="virtual", cpu=cpu).run_elf(path, argv0=name)
     for _ in range(3):  # the host's clock is real: on a busy host a wait may take longer than the program allows for
         expected = native(path, argv0=name)
         if expected.stdout == result.stdout:
@@ -43,6 +45,17 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
     assert _lines(result.stdout) == _lines(expected.stdout)
     assert result.returncode == expected.returncode
     assert not result.unknown_syscalls
+
+
+@pytest.mark.native
+@pytest.mark.anyio
+@pytest.mark.parametrize("cpu", ["pentium3", "max"])  # their signal frames end with what FXSAVE and XSAVE store
+async def test_signal_frames_keep_vector_registers(cpu: str, native: NativeRun) -> None:
+    path = glibc_path("vectorcalls")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    result = await VM(root={"tmp": {}}, clock="virtual", cpu=cpu).run_elf(path, argv0="vectorcalls")
+    assert result.stdout == native(path, argv0="vectorcalls").stdout
 
 
 def _lines(output: bytes | None) -> list[str]:
