@@ -43,7 +43,7 @@ def on_hardware(order: bytes) -> bytes:
 
 def in_vm(engine: str, order: bytes) -> bytes:
     """The program's answer in a virtual machine. Raises RuntimeError where it did not come to its end."""
-    vm = VM(engine=engine, limits=Limits(output=1 << 30))
+    vm = VM(engine=engine, cpu="max", limits=Limits(output=1 << 30))
     result = anyio.run(partial(vm.run_elf, PROGRAM, stdin=order))
     if not result.ok:
         raise RuntimeError(f"the program ended in the virtual machine: {result!r}")
