@@ -11,9 +11,11 @@ from typing import Final
 
 from aiopyvm.isa.cpuid import EXTENDED, FEATURES, WITHOUT_BIT, Cache, Processor
 
-# Features of which the instruction table does not have every instruction: nothing announces them.
+# Features of which the instruction table does not have every instruction: nothing announces them. SYSENTER has no
+# system behind it.
 MISSING: Final = (
-    "fma", "xsave", "osxsave", "avx", "f16c", "avx2", "vaes", "vpclmulqdq", "xsaveopt", "xsavec", "xgetbv1", "xsaves",
+    "sep", "fma", "xsave", "osxsave", "avx", "f16c", "avx2", "vaes", "vpclmulqdq", "xsaveopt", "xsavec", "xgetbv1",
+    "xsaves",
 )  # fmt: skip
 
 _INTEL: Final = b"GenuineIntel"

@@ -23,6 +23,7 @@ from pathlib import Path
 import anyio
 
 from aiopyvm import VM, Limits
+from tests.hardware import counts
 from tests.hardware.drill import Drill, answer_size, drills, order, rows, split_states
 
 PROGRAM = Path(__file__).parents[2] / "guests" / "bin" / "drill"
@@ -86,12 +87,14 @@ def main() -> int:
     parser.add_argument("--engine", default="native")
     parser.add_argument("--only", metavar="NAMES", default="", help="rows of these mnemonics alone")
     parser.add_argument("--show", type=int, default=2, help="instructions of a row told when they differ")
+    parser.add_argument("--count", action="store_true", help="add the cases to tests/hardware/counts.json")
     options = parser.parse_args()
     run = partial(in_vm, options.engine)
     names = options.only.split(",") if options.only else []
     listed = [row for row in rows(options.family) if not names or row.name in names]
     stream = drills(random.Random(options.seed), options.family, options.instructions, listed)
     wrong: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
     done = completed = 0
     start = time.process_time()
     while batch := list(islice(stream, _BATCH)):
@@ -103,7 +106,11 @@ def main() -> int:
                 lines = first_difference(batch[n], done + n, options.seed, options.states, run)
                 print(f"{row}: {batch[n].code.hex()}", *lines, sep="\n    ", flush=True)
         done += len(batch)
+        for drill in batch:
+            tried[str(drill.row)] += options.states
         completed += without_fault
+    if options.count:
+        counts.add(tried, wrong)
     print(f"{done} instructions of {len(listed)} rows, {done * options.states} states, {completed} without a fault,")
     print(f"in {time.process_time() - start:.0f} s of processor time: {wrong.total()} instructions differ")
     for name, count in wrong.most_common():

@@ -22,6 +22,7 @@ from typing import Final
 
 from aiopyvm.isa.spec import Row
 from aiopyvm.isa.vectors import GP
+from tests.hardware import counts
 from tests.hardware.cases_vector import cases, rows
 from tests.hardware.harness import run_cases
 from tests.hardware.machine import Machine, differences
@@ -109,6 +110,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME", help="rows of this mnemonic alone")
     parser.add_argument("--show", type=int, default=3, help="differences printed for each row")
     parser.add_argument("--record", metavar="NAME", help="write --cases cases to tests/vectors/NAME.xz")
+    parser.add_argument("--count", action="store_true", help="add the cases to tests/hardware/counts.json")
     options = parser.parse_args()
     listed = [row for row in rows() if options.only in (None, row.name)]
     stream = cases(random.Random(options.seed), options.cases, listed)
@@ -116,9 +118,11 @@ def main() -> int:
         print(record(options.record, [case for _, case in stream], f"vectors, seed {options.seed}"), "cases written")
         return 0
     wrong: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
     done, start = 0, time.process_time()
     while batch := list(islice(stream, _BATCH)):
         machine = machine_of(options.engine, [case for _, case in batch])
+        tried.update(str(row) for row, _ in batch)
         for row, case, lines in compare(batch, machine):
             wrong[str(row)] += 1
             if wrong[str(row)] <= options.show:
@@ -126,6 +130,8 @@ def main() -> int:
         print(summary(machine), end="\n" if summary(machine) else "", flush=True)
         machine.memory.close()
         done += len(batch)
+    if options.count:
+        counts.add(tried, wrong)
     seconds = time.process_time() - start
     print(f"{done} cases over {len(listed)} rows in {seconds:.0f} s of processor time: {wrong.total()} differences")
     for name, count in wrong.most_common():

@@ -27,7 +27,6 @@ _LONG: Final = ("frstor", "fldenv", "fnsave", "fnstenv", "fxsave", "fxrstor")  #
 _BASE_AND_INDEX: Final = b"\x8b\x08\x01\x00\x00"  # SIB and displacement: [ebx + ecx * 4 + 0x108]
 _HIGH: Final = 4  # the number of AH
 _THREAD_ROWS: Final = frozenset("mov movzx movsx cmp add sub xor or and inc dec test push pop call jmp".split())
-_BIT_SCANS: Final = ("bsf", "bsr")  # compilers write TZCNT and LZCNT, which older processors take for these
 _MEMORY_PREFIXES: Final = (b"\xf0", b"\x65")
 _REPEATS: Final = {"": (b"",), "rep": (b"", b"\xf3"), "repe": (b"", b"\xf3", b"\xf2")}
 
@@ -68,8 +67,7 @@ def _prefixes(pattern: Pattern) -> Iterator[bytes]:
     row = pattern.row
     size = b"\x66" if pattern.operand_size == 16 else b""
     mandatory = pattern.prefix
-    repeats = _REPEATS["rep" if row.name in _BIT_SCANS and not size else row.rep]
-    for repeat in repeats:
+    for repeat in _REPEATS[row.rep]:
         if not (repeat and size):
             yield mandatory + repeat + size
     if not size and not mandatory:
