@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
-
-from aiopyvm.isa import xarea
+from typing import Final, NamedTuple
 
 EAX, EBX, ECX, EDX = range(4)
 # name: leaf, register, bit
@@ -61,8 +58,7 @@ _ANY: Final = -1  # a leaf that does not look at ECX
 Registers = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(NamedTuple):
     """A cache as leaf 4 tells it. `kind`: 1 data, 2 instructions, 3 both; `size` in bytes."""
 
     kind: int
@@ -93,29 +89,42 @@ class Entry(ctypes.Structure):
 ENTRIES: Final = 32  # of a processor's table
 
 
-@dataclass(frozen=True, eq=False)
 class Processor:
-    """`last` and `last_extended` (0: there is none) are the highest leaves; `descriptors` the bytes of leaf 2 as words.
+    """One kind of processor; never changed.
 
-    `features` are those that CPUID and /proc/cpuinfo show. `whole`: it executes every row of the instruction table,
-    announced or not.
+    `last` and `last_extended` (0: there is none) are the highest leaves; `descriptors` the bytes of leaf 2 as words;
+    `address_bits` are those of physical addresses. `features` are those that CPUID and /proc/cpuinfo show. `whole`: it
+    executes every row of the instruction table, announced or not.
     """
 
-    name: str
-    vendor: bytes
-    family: int
-    model: int
-    stepping: int
-    brand: bytes
-    features: tuple[str, ...]
-    last: int
-    last_extended: int = 0
-    descriptors: Registers = (0, 0, 0, 0)
-    caches: tuple[Cache, ...] = ()
-    address_bits: int = 32  # of physical addresses
-    whole: bool = False
+    def __init__(
+        self,
+        name: str,
+        vendor: bytes,
+        family: int,
+        model: int,
+        stepping: int,
+        brand: bytes,
+        features: tuple[str, ...],
+        last: int,
+        last_extended: int = 0,
+        descriptors: Registers = (0, 0, 0, 0),
+        caches: tuple[Cache, ...] = (),
+        address_bits: int = 32,
+        whole: bool = False,
+    ) -> None:
+        self.name = name
+        self.vendor = vendor
+        self.family, self.model, self.stepping = family, model, stepping
+        self.brand = brand
+        self.features = features
+        self.last, self.last_extended = last, last_extended
+        self.descriptors = descriptors
+        self.caches = caches
+        self.address_bits = address_bits
+        self.whole = whole
 
-    @property
+    @cached_property
     def allowed(self) -> frozenset[str] | None:
         """The features whose rows it executes; None: all rows."""
         return None if self.whole else frozenset(self.features)
@@ -170,6 +179,8 @@ class Processor:
                 yield from (((4, n), cache.registers) for n, cache in enumerate(self.caches))
                 yield (4, len(self.caches)), (0, 0, 0, 0)
             elif leaf == 13:
+                from aiopyvm.isa import xarea  # few programs ask
+
                 yield from (((13, n), xarea.leaf(self.features, n)) for n in range(3))
             elif leaf == 7:
                 yield (7, 0), (0, self._bits(7, EBX), self._bits(7, ECX), 0)

@@ -17,7 +17,7 @@ from tests.native import glibc_path
 # long to import and was made unnecessary.
 HEAVY = re.compile(
     r"""elftools|llvmlite|trio|json|pathlib|random|pkgutil
-    |aiopyvm\.ir\b.*|aiopyvm\.isa\.(?!state$|vectors$|decode_faults$|cpuid$).*|aiopyvm\.engine\.python\b.*
+    |aiopyvm\.ir\b.*|aiopyvm\.isa\.(?!state$|vectors$|decode_faults$|cpuid$|processors$|xarea$).*|aiopyvm\.engine\.python\b.*
     |aiopyvm\.engine\.native\.(worker|compile_worker|detached|generate|handlers|decode_ir|lower.*|regions|regiontext)
     |aiopyvm\.runtime\.(hooks|instruments|steps|path|pipeline|lockstep|profile|debugger|hostdir)
     |aiopyvm\.syscalls\.(strace|table|signals|polling|time|ioctl|identity)
