@@ -41,7 +41,6 @@ LEFT_OUT: Final = (
     Group("PKU", ("PKU",), "32-bit programs on Linux get no protection keys"),
     Group("SERIALIZE, PTWRITE, WAITPKG, HRESET, UDBG", ("SERIALIZE", "PTWRITE", "WAITPKG", "HRESET", "UDBG"), _LATER),
     Group("AVX, AVX2, FMA, F16C", ("AVX", "AVX2", "FMA", "F16C"), "not there yet: CPUID does not announce them"),
-    Group("SSE, SSE2", ("SSE", "SSE2"), "not there yet"),
     Group("SYSCALL", ("SYSCALL",), "#UD in 32-bit code on Intel's processors"),
     Group("MONITOR, MWAIT", ("MONITOR", "MONITORX"), _SYSTEM),
     Group(
