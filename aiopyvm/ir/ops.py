@@ -126,7 +126,15 @@ _ROWS: Final = (
     OpSpec("vmax", 3, "same", doc="args[0] where it is greater, else args[1], also for zeros and NaN (IE for any NaN)"),
     OpSpec("vaddsub", 3, "same", doc="differences in even lanes, sums in odd ones"),
     OpSpec("vsqrt", 2, "same"),
-    OpSpec("vfma", 4, "same", doc="args[0] * args[1] + args[2], rounded once"),
+    OpSpec(
+        "vfma",
+        4,
+        "same",
+        "kind: madd, msub, nmadd, nmsub, maddsub, msubadd",
+        doc="args[0] * args[1] + args[2], signs as VFMADD.. and its like have them, rounded once",
+    ),
+    OpSpec("vfromhalf", 2, "type", doc="f32 from numbers of 16 bits (i16), exactly, whatever DAZ is"),
+    OpSpec("vtohalf", 2, "type", "imm8 of VCVTPS2PH", doc="numbers of 16 bits (i16) from f32, whatever FTZ is"),
     OpSpec("vround", 2, "same", "imm8 of ROUNDPS", doc="to integral values"),
     OpSpec("vcompare", 3, "type", "predicate: imm8 of VCMPPS, 0..31", doc="all ones where it holds, integer lanes"),
     OpSpec("vorder", 3, "type", "quiet: IE for signaling NaNs only", doc="i8: 0 greater, 1 less, 2 equal, 3 unordered"),
@@ -162,6 +170,7 @@ FLOAT_OPS: Final = frozenset(
     "fadd fsub fmul fdiv fsqrt frint fscale fconvert fromint toint fcompare fcompareq".split()
 )  # those whose exceptions `fexc` reads
 SIMD_OPS: Final = frozenset(
-    "vadd vsub vaddsub vmul vdiv vmin vmax vsqrt vfma vround vcompare vorder vconvert vfromint vtoint".split()
+    "vadd vsub vaddsub vmul vdiv vmin vmax vsqrt vfma vround vcompare vorder vconvert vfromint vtoint vfromhalf "
+    "vtohalf".split()
 )
 LANE_OPS: Final = frozenset("splat extract insert shuffle permute".split())  # those that move lanes, with an attribute

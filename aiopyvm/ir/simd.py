@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from aiopyvm.ir import floatarith as arith
 from aiopyvm.ir import floatconvert as conversion
-from aiopyvm.ir.floatformat import IE, OE, PE, UE, Outcome, format_of, is_nan, is_signaling, widen
+from aiopyvm.ir.floatfma import HALF, fma, negated, widen_half
+from aiopyvm.ir.floatformat import IE, OE, PE, SINGLE, UE, Outcome, format_of, is_nan, is_signaling, widen
 from aiopyvm.ir.helpers import Fault
 from aiopyvm.ir.types import Type
 
@@ -24,6 +25,11 @@ FTZ: Final = 1 << 15
 _BEFORE: Final = 7  # exceptions that are found before anything is computed: IE, DE, ZE
 _SIGNIFICAND: Final = 64  # bits of a widened operand
 _XM: Final = 19  # the SIMD floating-point exception (Intel SDM vol. 3A, "Exception and Interrupt Vectors")
+
+# VFMADD.. and its like: whether the product and whether the addend is negated.
+FMA_SIGNS: Final = {"madd": (False, False), "msub": (False, True), "nmadd": (True, False), "nmsub": (True, True)}
+# Those whose even and odd lanes differ.
+_IN_TURN: Final = {"maddsub": ("msub", "madd"), "msubadd": ("madd", "msub")}
 
 Lane = Callable[..., Outcome]
 
@@ -59,6 +65,26 @@ def _binary(function: Lane) -> Lane:
         return _rounded(r, mxcsr, lambda control: function(x, y, control, format_of(r), dx | dy))
 
     return operation
+
+
+def _fma(kind: str, r: Type, t: Type, a: int, b: int, c: int, mxcsr: int) -> Outcome:
+    """`kind`: a name of `FMA_SIGNS`."""
+    (x, dx), (y, dy), (z, dz) = (_operand(value, t.bits, mxcsr) for value in (a, b, c))
+    product, addend = FMA_SIGNS[kind]
+    x, z = negated(x) if product else x, negated(z) if addend else z
+    return _rounded(r, mxcsr, lambda control: fma(x, y, z, control, format_of(r), dx | dy | dz))
+
+
+def _from_half(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    return conversion.convert(widen_half(a), SINGLE, MASKS >> 7)
+
+
+def _to_half(imm8: int, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
+    """Bits of `imm8`: 0-1 rounding, 2: MXCSR's instead. FTZ means nothing."""
+    x, denormal = _operand(a, t.bits, mxcsr)
+    control = control_of(mxcsr) if imm8 & 4 else control_of(mxcsr) & ~0xC00 | (imm8 & 3) << 10
+    result, exceptions = conversion.convert(x, HALF, control, denormal)
+    return result, exceptions & FLAGS
 
 
 def _sqrt(attr: Any, r: Type, t: Type, a: int, mxcsr: int) -> Outcome:
@@ -140,12 +166,15 @@ SCALAR: Final[dict[str, Lane]] = {
     "vmin": _choice(conversion.LESS),
     "vmax": _choice(conversion.GREATER),
     "vsqrt": _sqrt,
+    "vfma": _fma,
     "vround": _round,
     "vcompare": _compare,
     "vorder": _order,
     "vconvert": _convert,
     "vfromint": _from_integer,
     "vtoint": _to_integer,
+    "vfromhalf": _from_half,
+    "vtohalf": _to_half,
 }
 
 
@@ -157,8 +186,9 @@ def simd(op: str, attr: Any, r: Type | None, t: Type | None, *arguments: int) ->
     if t.lanes == 1:
         return SCALAR[op](attr, r, t, *arguments)
     functions = cycle((SCALAR["vsub"], SCALAR["vadd"]) if op == "vaddsub" else (SCALAR[op],))
-    lanes = zip(functions, *map(t.split, arguments[:-1]), strict=False)
-    outcomes = [function(attr, r.lane, t.lane, *lane, mxcsr) for function, *lane in lanes]
+    attributes = cycle(_IN_TURN.get(attr, (attr,)))
+    lanes = zip(functions, attributes, *map(t.split, arguments[:-1]), strict=False)
+    outcomes = [function(attribute, r.lane, t.lane, *lane, mxcsr) for function, attribute, *lane in lanes]
     exceptions = 0
     for _, raised in outcomes:
         exceptions |= raised

@@ -25,7 +25,7 @@ or `o32` to that size, unless the row's `zero_extend` says otherwise. `static` n
 shapes the IR: the function may call `int()` on an immediate, and ask which base register a memory operand has. The
 attribute "alias" marks a row that encodes what another row encodes better: it is decoded, and assembled only where no
 other row fits. The attribute "MVR" is the manual's Op/En, where VEX.vvvv is the second of three registers and ModRM.reg
-the last.
+the last. "unaligned" marks a row whose accesses EFLAGS.AC does not look at.
 
 `isa/notation.py` compiles rows; new operand names are entries of its tables.
 

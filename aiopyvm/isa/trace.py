@@ -111,7 +111,7 @@ class Tracer(Builder):
             if size > 1 and (over.op != "const" or over.attr):
                 self.fault(GP, over & base.ne(0))
             offset = base + offset
-        if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8):
+        if self.mode & MODE_ALIGNMENT_CHECK and size in (2, 4, 8) and "unaligned" not in self.insn.row.attributes:
             self.fault(AC, (offset & (size - 1)).ne(0))
         return offset
 

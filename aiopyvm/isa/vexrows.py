@@ -103,12 +103,12 @@ def _with_vex(row: Row, meaning: Semantics, length: int, names: str, feature: st
 
 def only_avx(
     name: str, encoding: str, names: str, meaning: Semantics, *, feature: str = "avx", static: tuple[int, ...] = (),
-    attributes: str = "",
+    attributes: str = "", restartable: bool = False,
 ) -> None:  # fmt: skip
     """One row of an instruction that there is with VEX alone, or that differs there: `encoding` is the manual's."""
     source = f"Intel SDM vol. 2, {name.upper()}"
     row = form(encoding, names, static=static, attributes=attributes)
-    insn(name, source=source, cpuid=feature)(row(meaning))
+    insn(name, source=source, cpuid=feature, restartable=restartable)(row(meaning))
 
 
 __all__ = ["BOTH", "LIG", "XMM", "YMM", "avx", "only_avx", "operands", "vex", "with_three"]

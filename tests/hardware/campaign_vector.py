@@ -48,6 +48,11 @@ def _entered(hardware: State, ours: State) -> State:
     return replace(_stored(hardware, ours), x87=ours.x87) if faulted else hardware
 
 
+def _elsewhere(hardware: State, ours: State) -> State:
+    """The byte that a page fault tells."""
+    return replace(hardware, cr2=ours.cr2) if hardware.vector == ours.vector == _PAGE_FAULT else hardware
+
+
 def _partly(hardware: State, ours: State) -> State:
     """What XRSTOR has loaded when it finds MXCSR to be wrong."""
     return replace(hardware, x87=ours.x87, ymm=ours.ymm) if hardware.vector == ours.vector == GP else hardware
@@ -61,8 +66,18 @@ _CONVERSIONS: Final = ("cvtpi2ps", "cvtps2pi", "cvttps2pi", "cvtpd2pi", "cvttpd2
 # Row's mnemonic: what is not compared, and why.
 MASKED: Final[dict[str, tuple[Excuse, str]]] = {
     "xrstor": (_partly, "from the compacted format the processor loads x87 and YMM before it looks at MXCSR"),
+    **dict.fromkeys(
+        ("vmaskmovps", "vmaskmovpd", "vpmaskmovd", "vpmaskmovq"),
+        (
+            _elsewhere,
+            "where a masked store crosses a page, the processor tells of one byte or another behind the border",
+        ),
+    ),
     "fxsave": (_stored, "the processor stores in pieces; here an instruction that faults has stored nothing"),
-    "maskmovdqu": (_stored, "the processor stores in pieces; here an instruction that faults has stored nothing"),
+    **dict.fromkeys(
+        ("maskmovdqu", "vmaskmovdqu"),
+        (_stored, "the processor stores in pieces; here an instruction that faults has stored nothing"),
+    ),
     **dict.fromkeys(("maskmovq", "movntq", "movq", "movd", *_CONVERSIONS), (_entered, _ENTERED)),
 }
 

@@ -15,7 +15,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 # belongs into the table.
 GENERAL_PURPOSE_FEATURES: Final = frozenset(
     {
-        *("MMX", "SSSE3", "AES", "PCLMULQDQ", "SHA"),
+        *("MMX", "SSSE3", "AES", "PCLMULQDQ", "SHA", "AVX", "AVX2", "FMA", "F16C"),
         *("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486"),
         *("FPU", "FPU287", "FPU387", "CPUID", "CMOV", "CX8", "TSC", "MSR", "RDPMC", "MULTIBYTENOP", "PAUSE"),
         *(
@@ -40,6 +40,13 @@ HOLES: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("F2XM1", "FYL2X", "FYL2XP1", "FPTAN", "FPATAN", "FSIN", "FCOS", "FSINCOS"),
         "x87 transcendental functions are not implemented",
+    ),
+    **dict.fromkeys(
+        (
+            *("VPGATHERDD", "VPGATHERDQ", "VPGATHERQD", "VPGATHERQQ"),
+            *("VGATHERDPS", "VGATHERDPD", "VGATHERQPS", "VGATHERQPD"),
+        ),
+        "gathers are not implemented",
     ),
 }
 

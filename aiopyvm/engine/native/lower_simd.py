@@ -99,7 +99,7 @@ def low_results(ops: Sequence[Value]) -> dict[Value, Value]:
 
 def _keeps_lanes(operation: Value, vector: Value) -> bool:
     """Tell whether the host's instruction can have the other lanes of `vector` in its result."""
-    if operation.op not in SIMD_OPS or operation.op == "vcompare" or operation.type not in (F32, F64):
+    if operation.op not in SIMD_OPS or operation.op in ("vcompare", "vfma") or operation.type not in (F32, F64):
         return False
     return operation.op not in _BINARY or _is_low_lane(operation.args[0], vector)
 
@@ -157,6 +157,12 @@ def _template(op: Value, source: Type, result: Type) -> Template:
             return _one(f"round{suffix} $${op.attr & 15},", merges=source.lanes == 1)
         case "vcompare" if op.attr < _LEGACY_PREDICATES or has("avx"):
             return _two(f"cmp{suffix} $${op.attr},")
+        case "vfma" if has("fma"):
+            return f"vf{op.attr}231{suffix} $2, $1, $0", "=x,x,x,0"
+        case "vfromhalf" if has("f16c"):
+            return "vcvtph2ps $1, $0", "=x,x"
+        case "vtohalf" if has("f16c"):
+            return f"vcvtps2ph $${op.attr}, $1, $0", "=x,x"
         case "vconvert" | "vfromint" | "vtoint":
             return _conversion(op, source, result)
     raise Unlowerable(name)

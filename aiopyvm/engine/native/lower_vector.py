@@ -113,7 +113,7 @@ def _shuffle(text: Text, op: Value, x: str, y: str) -> str:
 
 
 def _permute(text: Text, op: Value, x: str, y: str) -> str:
-    """Lane by lane, but for the bytes of XMM where the host has PSHUFB."""
+    """Lane by lane, but where the host has an instruction for it."""
     assert op.type is not None
     table, kind = op.args[0].type, llvm_type(op.type)
     assert table is not None
@@ -121,6 +121,8 @@ def _permute(text: Text, op: Value, x: str, y: str) -> str:
     numbers = text.value(f"and {kind} {y}, {_splatted(op, lanes - 1)}")
     if (op.type.bits, op.type.lanes, lanes) == (8, 16, 16) and has("ssse3"):
         return text.value(f"call {kind} @llvm.x86.ssse3.pshuf.b.128({kind} {x}, {kind} {numbers})")
+    if (op.type.bits, op.type.lanes, lanes) == (32, 8, 8) and has("avx2"):
+        return text.value(f"call {kind} @llvm.x86.avx2.permd({kind} {x}, {kind} {numbers})")
     result = "poison"
     for lane in range(op.type.lanes):
         number = text.value(f"extractelement {kind} {numbers}, i64 {lane}")

@@ -32,12 +32,14 @@ define("pshufw", "0F 70 /r ib", 16, _pshufd, xmm="", mm="sse", sources=1, immedi
 def _pshufb(x: Value, y: Value) -> Value:
     """The bytes of x that those of y number, within each 128 bits; 0 where a number's highest bit is set."""
     assert x.type is not None
-    b, total = x.builder, x.type.lanes
-    chunks = list(groups(x))
-    numbers = y & len(chunks[0]) - 1
-    if len(chunks) > 1:
-        numbers = numbers | b.const(x.type.join(n & ~(len(chunks[0]) - 1) for n in range(total)), x.type)
-    return b.select(y.slt(0), 0, x.permute(numbers))
+    size = len(next(iter(groups(x))))
+    numbers = y & size - 1
+    if size == x.type.lanes:
+        chosen = x.permute(numbers)
+    else:
+        low, high = (x.shuffle(own).permute(numbers.shuffle(own)) for own in groups(x))
+        chosen = low.shuffle(range(x.type.lanes), high)
+    return x.builder.select(y.slt(0), 0, chosen)
 
 
 def _palignr(x: Value, y: Value, count: int) -> Value:
