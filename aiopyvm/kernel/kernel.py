@@ -198,30 +198,11 @@ class Kernel:
             thread.call.queue = queue
             self.unpark(thread, Cause.WOKEN)
 
-    def hand_over(self, thread: Thread, data: bytes | memoryview, whole: bool) -> int:
-        """Finish the call of `thread`, should it wait for bytes alone, with the first bytes of `data` (`whole`: with
-        all of them); return how many, 0 where it does not, or it is stopped, or its memory cannot take them now."""
-        wait = thread.wait
-        if wait is None or (place := wait.room) is None or not self._serves(thread):
-            return 0
-        address, room = place
-        n = len(data)
-        if n > room:
-            if whole:
-                return 0
-            n, data = room, data[:room]
-        try:
-            thread.memory.write(address, data)
-        except MemoryFault:
-            return 0  # the call finds out again
-        self._finish(thread, wait, n)
-        return n
-
     def take_over(self, thread: Thread) -> bool:
         """Finish the call of `thread`, should it wait to write, and be able to write all now; False where it does not,
         or cannot, or it is stopped."""
         wait = thread.wait
-        if wait is None or (source := wait.source) is None or not self._serves(thread):
+        if wait is None or (source := wait.source) is None or not self.serves(thread):
             return False
         file, address, n = source
         try:
@@ -229,14 +210,14 @@ class Kernel:
                 return False
         except (Errno, MemoryFault):
             return False
-        self._finish(thread, wait, n)
+        self.finish(thread, wait, n)
         return True
 
-    def _serves(self, thread: Thread) -> bool:
+    def serves(self, thread: Thread) -> bool:
         """Others may finish the calls of `thread`."""
         return self.hands_over and not self.away and self.strace is None and not thread.process.stop_signal
 
-    def _finish(self, thread: Thread, wait: Wait, result: int) -> None:
+    def finish(self, thread: Thread, wait: Wait, result: int) -> None:
         """End the wait and the call of `thread`: it has neither a deadline nor anything to do."""
         self.syscalls.finish(thread, result)
         thread.wait = None

@@ -172,7 +172,7 @@ class Pipe:
         """
         n = len(data)
         queue = self.read_queue
-        if queue.threads and not self.size and queue.hand_over(data, whole=True):
+        if queue.threads and not self.size and queue.hand_over(data, True):
             return n
         free = (self.slots - self._used) * PAGE
         if n > free and n > (free := free + self._mergeable(n)):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process
     from aiopyvm.kernel.timer import Timer
-    from aiopyvm.kernel.wait import Call, FileWait, Wait
+    from aiopyvm.kernel.wait import Call, Wait
     from aiopyvm.mem.space import AddressSpace
 
 THREAD_BYTES: Final = 4096  # of the budget, for a thread's own records
@@ -81,8 +81,8 @@ class Thread:
         self.name = b""  # at most 15 bytes (prctl(2), PR_SET_NAME)
         self.call: Call | None = None  # the system call in progress
         self.wait: Wait | None = None  # what it waits for, while PARKED
-        self.usual_read: FileWait | None = None  # what it waited for last in a read(2) that another finished, as it is
-        self.usual_write: FileWait | None = None  # and in a write(2): for the next one like it (syscalls/atonce.py)
+        self.usual_read: Wait | None = None  # what it waited for last in a read(2) that another finished, as it is
+        self.usual_write: Wait | None = None  # and in a write(2): for the next one like it (syscalls/atonce.py)
         self.interrupted: Wait | None = None  # what it waited for, when a signal came between
         self.timer: Timer | None = None  # of wait.deadline
         self.attention = False  # a signal may be deliverable, or a call has changed more than EAX: look before going on

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from aiopyvm.mem.faults import MemoryFault
+
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.thread import Thread
@@ -44,7 +46,9 @@ class Wait:
 
     room: tuple[int, int] | None = None  # see FileWait
     source: tuple[File, int, int] | None = None
+    file: File | None = None
     call: Call | None = None
+    registers: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -81,7 +85,6 @@ class FileWait(Wait):
     restart = Restart.SYS
     signals = 0
     uninterruptible = False
-    registers: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class FileWait(Wait):
     @property
     def words(self) -> str:
         """What is waited for, and the file's name."""
-        name = self.file.name.decode(errors="replace")
+        name = self.file.name.decode(errors="replace") if self.file is not None else ""
         return f"{self.reason} {name}" if name else self.reason
 
 
@@ -181,13 +184,28 @@ class WaitQueue:
                 listener()
         return len(woken)
 
-    def hand_over(self, data: bytes | memoryview, *, whole: bool = False) -> int:
+    def hand_over(self, data: bytes | memoryview, whole: bool = False) -> int:
         """Finish the read(2) for which the only one that waits here waits, with the first bytes of `data` (`whole`:
-        with all of them); return how many, 0 where there is no such one."""
+        with all of them); return how many, 0 where there is no such one, or it is stopped, or its memory cannot take
+        them now."""
         if len(self.threads) != 1 or self.listeners:
             return 0
         (thread,) = self.threads
-        return thread.kernel.hand_over(thread, data, whole)
+        wait, kernel = thread.wait, thread.kernel
+        if wait is None or (place := wait.room) is None or not kernel.serves(thread):
+            return 0
+        address, room = place
+        n = len(data)
+        if n > room:
+            if whole:
+                return 0
+            n, data = room, data[:room]
+        try:
+            thread.memory.write(address, data)
+        except MemoryFault:
+            return 0  # the call finds out again
+        kernel.finish(thread, wait, n)
+        return n
 
     def take_over(self) -> bool:
         """Finish the write(2) for whose room the only one that waits here waits; False where there is no such one."""

@@ -25,28 +25,42 @@ if TYPE_CHECKING:
 MOST_NS: Final = 5_000_000  # that a slice is charged with: the host may have stopped us
 
 
-def brief_slice(lane: Lane, until_ns: int, seats: list[Seat]) -> int:
-    """Run a slice of `lane`, which is not in the middle of one; the time (time.monotonic_ns) when its guest waited, so
-    that it was a brief one. At 0 it was none: the next step of `lane` begins a slice, or goes on with the one that has
-    begun. `seats` are those that were taken in the brief slices before, between which nothing else was done: they end
-    when something else is, and may have ended already."""
-    queue = lane.queue
-    heap = queue.heap
+def brief_slice(lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> int:
+    """Run a slice of `lane`, which is not in the middle of one, from `began_ns` on; the time (time.monotonic_ns) when
+    its guest waited, so that it was a brief one. At 0 it was none: the next step of `lane` begins a slice, or goes on
+    with the one that has begun. `seats` are those that were taken in the brief slices before, between which nothing
+    else was done: they end when something else is, and may have ended already."""
+    heap = lane.queue.heap
     if len(heap) != 1 or lane.timeline is not None:
         return 0
     run = heap[0][2]
     guest = run.begin_brief()
     if guest is None:
         return 0
-    queue.pop()
+    heap.clear()  # on the host's clock no other run is ever there
     run.in_lane_queue = False
+    return brief_slice_of(guest, lane, began_ns, until_ns, seats)
+
+
+def brief_slice_of(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> int:
+    """As `brief_slice`, of `guest`, which is its run's current one."""
+    run = guest.run
     lane.current = run
-    began = monotonic_ns()
-    cost = _run(run, guest, lane, until_ns, seats)
+    guest.until_ns = until_ns
+    run.inside = True
+    if run.file_clock is not None:
+        run.file_clock.source = run.clock
+    cost = run.cost
+    try:
+        _run(run, guest, lane, seats)
+    except Exception as error:
+        run.broke(error)
+        guest.rest = 0
+    run.inside = False
     now = monotonic_ns()
-    ns = now - began
+    ns = now - began_ns
     run.busy_ns += ns
-    run.virtual_time += cost / run.weight
+    run.virtual_time += (run.cost - cost) / run.weight
     lane.virtual_time += (ns if ns < MOST_NS else MOST_NS) / (lane.weight or 1.0)
     if guest.rest is not None:
         return 0
@@ -57,35 +71,25 @@ def brief_slice(lane: Lane, until_ns: int, seats: list[Seat]) -> int:
     return now
 
 
-def _run(run: Run, guest: Guest, lane: Lane, until_ns: int, seats: list[Seat]) -> int:
-    """Let `guest` run until it waits; or until more is to be seen to, and then set its `rest`. Return the cost."""
+def _run(run: Run, guest: Guest, lane: Lane, seats: list[Seat]) -> None:
+    """Let `guest` run until it waits; or until more is to be seen to, and then set its `rest`."""
     thread = guest.thread  # nobody else of the lane can run, and it has no timers of a virtual clock
-    whole = left = run.longest_slice
-    guest.until_ns = until_ns
-    run.inside = True
-    if run.file_clock is not None:
-        run.file_clock.source = run.clock
-    try:
-        seat = guest.seat if not run.bounded and run.kernel.strace is None else None
-        while True:
-            if seat is not None and thread.call is None and _sit(seat, seats):
-                left -= _calls(run, guest, seat, left)
-                seat = None
-            else:
-                left -= _by_the_engine(run, guest, left)
-            if thread.state is PARKED:
-                break
-            if _long(run, guest, lane, left):
-                guest.rest = left
-                if left > run.quantum and run.has_company:
-                    guest.rest = rest_of_quantum(run, left)
-                break
-    except Exception as error:
-        run.broke(error)
-        guest.rest = 0
-    finally:
-        run.inside = False
-    return whole - left
+    left = run.longest_slice
+    seat = guest.seat
+    sits = seat is not None and thread.call is None and not run.bounded and run.kernel.strace is None
+    while True:
+        if sits and seat is not None and ((seat.taken and seat.again()) or _sit(seat, seats)):
+            left -= _calls(run, guest, seat, left)
+        else:
+            left -= _by_the_engine(run, guest, left)
+        if thread.state is PARKED:
+            return
+        if _long(run, guest, lane, left):
+            guest.rest = left
+            if left > run.quantum and run.has_company:
+                guest.rest = rest_of_quantum(run, left)
+            return
+        sits = False
 
 
 def _by_the_engine(run: Run, guest: Guest, left: int) -> int:
@@ -119,10 +123,8 @@ def _long(run: Run, guest: Guest, lane: Lane, left: int) -> bool:
 
 
 def _sit(seat: Seat, seats: list[Seat]) -> bool:
-    """Take a seat, or go on with one that is taken; False: that cannot be now."""
+    """Take a seat anew; False: that cannot be now."""
     if seat.taken:
-        if seat.again():
-            return True
         seat.end()
     if not seat.begin(again=bool(seats)):
         return False
@@ -153,6 +155,7 @@ def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
                 break
     finally:
         done = seat.done - before
-        run.executed(done)
-        run.cost += spent
+        run.executed_instructions += done
+        run.unspent += done  # there is no limit
+        run.cost += done + spent
     return done + spent if left_by is None else done + spent + leave(guest, left_by)

@@ -48,10 +48,19 @@ class FairQueue(Generic[W]):
 
     def pop(self) -> W | None:
         """Take out the entry with the least virtual time; None when empty."""
-        if not self.heap:
-            return None
+        return self.first() if self.heap else None
+
+    def first(self) -> W:
+        """As `pop`, of a queue that is not empty."""
         self._time, _, entry = heappop(self.heap)
         return entry
+
+    def pass_through(self, entry: W) -> None:
+        """As `push` and then `pop`, where the queue is empty."""
+        if entry.virtual_time < self._time:
+            entry.virtual_time = self._time
+        else:
+            self._time = entry.virtual_time
 
     def remove(self, entry: W) -> None:
         """Take out `entry` if it is there; linear in the queue's length."""

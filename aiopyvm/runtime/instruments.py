@@ -77,7 +77,7 @@ class Instruments:
         self._watches: dict[int, Watch] = {}
         self._stepping = False
         self._resting: dict[Thread, Work] = {}
-        run.advance = self.advance
+        run.advance, run.may_be_brief = self.advance, False
 
     def add_hooks(self, hooks: Iterable[Hook]) -> None:
         """Take in the caller's hooks. Raises TypeError for what is none, ValueError for no system call's name."""

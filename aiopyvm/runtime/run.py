@@ -85,7 +85,7 @@ class Run:
         self.virtual_time = 0.0
         self.cost = 0  # virtual instructions: executed ones, and what system calls cost
         self.executed_instructions = 0
-        self._unspent = 0  # of them, what `instructions`, on which there is no limit, does not show yet
+        self.unspent = 0  # of them, what `instructions`, on which there is no limit, does not show yet
         self.busy_ns = 0  # host time spent on its slices that its guest time does not show yet
         self.step_ns = 0  # of it, in the last step
         self.going = True  # its threads may run; False: condemned, ended, or stopped by a debugger
@@ -94,6 +94,7 @@ class Run:
         self.python_may_signal = False  # Python holds the process in an open block
         self.launcher = engine if flights.can_launch(engine) else None
         self.advance: Callable[[Guest, int], int] = guests.advance if self.launcher is None else flights.advance
+        self.may_be_brief = not self.ordered  # slices of it may be (brief.py): nothing watches each instruction
         self.crew: flights.Crew | None = None  # the workers that may execute its instructions
         self.flown = 0  # instructions that they executed
         self.instruments: Instruments | None = None
@@ -112,6 +113,7 @@ class Run:
         self._guests: dict[Thread, Guest] = {}
         self.waiting: deque[Guest] = deque()  # guests that can run, in order, beside the present one
         self._current: Guest | None = None
+        self._brief: Guest | None = None  # waits behind a brief slice; nothing of the lane has been able to run since
         self._verdict: tuple[Reason, str] | None = None
         self._limits_hit: set[str] = set()
         self._timers_told = 0  # how many timers its kernel had set when the scheduler was told
@@ -183,6 +185,19 @@ class Run:
             self.scheduler.flights.leave_line(self.lane)
 
     def _runnable(self, thread: Thread) -> None:
+        guest = self._brief
+        if guest is not None:
+            self._brief = None
+            scheduler = self.scheduler
+            if guest.thread is thread and scheduler.hands_on and scheduler.handed is None and self.going:
+                scheduler.handed = guest
+                return
+        self._becomes_ready(thread)
+
+    def _becomes_ready(self, thread: Thread) -> None:
+        handed = self.scheduler.handed
+        if handed is not None and handed.run is self:
+            self.scheduler.line_up()
         if self.result is not None:
             return
         if self.on_runnable:
@@ -251,27 +266,42 @@ class Run:
 
     def begin_brief(self) -> Guest | None:
         """Begin a slice that may be a brief one (brief.py), and return its guest; None: `step` is to begin it."""
-        if self._current is not None or len(self.waiting) != 1 or self.ordered or self.held or not self.going:
+        waiting = self.waiting
+        if self._current is not None or len(waiting) != 1 or self.held or not (self.going and self.may_be_brief):
             return None
-        guest, advance = self.waiting[0], self.advance
+        guest = waiting[0]
         thread = guest.thread
-        if thread.attention or thread.state is not RUNNABLE or guest.flies:
+        if thread.attention or thread.state is not RUNNABLE or guest.flies or thread.process.metered:
             return None
-        if thread.process.metered or (advance is not flights.advance and advance is not guests.advance):
-            return None
-        self.waiting.clear()
+        waiting.clear()
         guest.queued = False
         self._current = guest
         return guest
 
+    def take_on(self, guest: Guest) -> bool:
+        """As `begin_brief`, of the slice of `guest`, which was handed on; False: it is to be lined up."""
+        thread = guest.thread
+        if self.held or thread.attention or thread.state is not RUNNABLE or not self.going or self.on_runnable:
+            return False
+        self._current = guest
+        return True
+
+    def line_up(self, guest: Guest) -> None:
+        """`guest`, which was handed on, is ready as any other one."""
+        if self.result is None:
+            self._becomes_ready(guest.thread)
+
     def end_brief(self) -> None:
         """As the end of a slice in `step`: its guest waits."""
-        self._current = None
+        guest, self._current = self._current, None
         if self.exact_time or self.busy_ns > TICK_NS:
             self.tick()
         kernel = self.kernel
         if self._verdict is not None or kernel.ended or self.on_park or kernel.timers.count != self._timers_told:
+            self.scheduler.line_up()
             self.settle()
+        elif not self.waiting:
+            self._brief = guest
 
     def settle(self) -> None:
         """After a slice: carry out a verdict, notice the end, and tell the timers."""
@@ -344,7 +374,7 @@ class Run:
         if self.bounded:
             self.instructions.spend(n)
         else:
-            self._unspent += n
+            self.unspent += n
 
     @property
     def unclocked(self) -> int:
@@ -353,9 +383,9 @@ class Run:
 
     def tick(self) -> None:
         """Let the clock show the cost so far."""
-        if self._unspent:
-            self.instructions.spend(self._unspent)
-            self._unspent = 0
+        if self.unspent:
+            self.instructions.spend(self.unspent)
+            self.unspent = 0
         ns = self.cost - self._clocked
         self._clocked = self.cost
         clock = self.clock

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from aiopyvm.runtime.brief import brief_slice
+from aiopyvm.runtime.brief import brief_slice, brief_slice_of
 from aiopyvm.runtime.deadlock import find_deadlock
 from aiopyvm.runtime.driver import Driver
 from aiopyvm.runtime.fair import FairQueue
@@ -25,6 +25,7 @@ from aiopyvm.runtime.waits import peers, waits_for
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Seat
+    from aiopyvm.runtime.guest import Guest
     from aiopyvm.runtime.run import Run
 
 FREEZE_NS = 200_000_000  # a lane waits for the host or for Python so long at most
@@ -41,7 +42,7 @@ class Scheduler:
         self.driver = Driver(self)
         self.flights = Flights(self.driver.wake)
         self.runs: dict[Run, None] = {}
-        self._lanes: FairQueue[Lane] = FairQueue()
+        self.lanes: FairQueue[Lane] = FairQueue()
         self._current: Lane | None = None
         self._timers: list[tuple[int, int, Run]] = []
         self._timer_count = 0
@@ -50,6 +51,8 @@ class Scheduler:
         self._suspects: dict[Run, None] = {}  # may be stuck: looked at once a turn
         self.turns = 0
         self.gate = Gate(self._needs_turn)
+        self.hands_on = False  # a brief slice is under way
+        self.handed: Guest | None = None  # can run since, alone of its lane; comes next where no other lane does
 
     # --- what the driver asks -----------------------------------------------------------------------------------------
 
@@ -78,8 +81,8 @@ class Scheduler:
             if lane is not None:
                 lane.queued = True
                 self._step(lane, until_ns)
-            if self._current is None and self._lanes.heap:
-                lane_now = self._current = self._lanes.pop() if landings else self._next_lane(until_ns)
+            if self._current is None and self.lanes.heap:
+                lane_now = self._current = self.lanes.pop() if landings else self._next_lane(until_ns)
                 if lane_now is not None and lane_now.current is not None and monotonic_ns() >= until_ns:
                     return True  # in the middle of a slice already
             if self._current is not None:
@@ -97,28 +100,47 @@ class Scheduler:
     def _next_lane(self, until_ns: int) -> Lane | None:
         """Run brief slices as long as they are next, and return the lane that comes then; None: there is none, or there
         is something else to see to."""
-        lanes, timers, suspects = self._lanes, self._timers, self._suspects
+        lanes, timers, suspects = self.lanes, self._timers, self._suspects
+        flights, now = self.flights, monotonic_ns()
         seats: list[Seat] = []
         try:
-            while lanes.heap:
-                lane = lanes.pop()
-                assert lane is not None
-                now = brief_slice(lane, until_ns, seats)
+            self.hands_on = True
+            while True:
+                guest, self.handed = self.handed, None
+                if guest is not None and not lanes.heap and (run := guest.run).take_on(guest):
+                    lane = run.lane
+                    lanes.pass_through(lane)
+                    lane.queued = True
+                    now = brief_slice_of(guest, lane, now, until_ns, seats)
+                else:
+                    if guest is not None:
+                        guest.run.line_up(guest)
+                    if not lanes.heap:
+                        break
+                    lane = lanes.first()
+                    now = brief_slice(lane, now, until_ns, seats)
                 if not now:
                     return lane
                 lane.queued = False
                 if lane.queue.heap:
                     self._queue(lane)
-                else:
-                    for run in lane.runs:
-                        suspects[run] = None
-                if now >= until_ns or self.flights.busy or (timers and timers[0][0] <= self.now_ns()):
+                elif lane.runs:
+                    suspects[lane.runs[0]] = None  # on the host's clock it has no others
+                if now >= until_ns or flights.busy or (timers and timers[0][0] <= self.now_ns()):
                     break
         finally:
+            self.hands_on = False
+            self.line_up()
             for seat in seats:
                 if seat.taken:
                     seat.end()
         return None
+
+    def line_up(self) -> None:
+        """Who was handed on is ready as any other guest."""
+        guest, self.handed = self.handed, None
+        if guest is not None:
+            guest.run.line_up(guest)
 
     def _step(self, lane: Lane, until_ns: int) -> None:
         """Step a lane, and do what its verdict asks for."""
@@ -141,7 +163,7 @@ class Scheduler:
     def _queue(self, lane: Lane) -> None:
         if lane.ready and not lane.queued:
             lane.queued = True
-            self._lanes.push(lane)
+            self.lanes.push(lane)
 
     def sleep_s(self) -> float | None:
         """Seconds until the next deadline; None: only a wake-up can bring work."""
@@ -166,6 +188,8 @@ class Scheduler:
     def remove(self, run: Run) -> None:
         """Drop a run that has ended; those that it was joined with may be stuck now."""
         self.runs.pop(run, None)
+        if self.handed is not None and self.handed.run is run:
+            self.handed = None
         self._forget_stale_timers()
         run.lane.remove(run)
         if not run.lane.frozen:
@@ -186,7 +210,7 @@ class Scheduler:
             lane.queue.push(run)
         if not (lane.queued or lane.frozen or lane.resting):
             lane.queued = True
-            self._lanes.push(lane)
+            self.lanes.push(lane)
         if not self.flights.awake:  # else the driver is here
             self.driver.wake()
 
@@ -224,7 +248,7 @@ class Scheduler:
             return
         if self._current is gone:
             self._current = None
-        self._lanes.remove(gone)
+        self.lanes.remove(gone)
         self.flights.leave_line(gone)
         gone.queued = gone.resting = False
         self._graces.pop(gone, None)
@@ -313,7 +337,7 @@ class Scheduler:
                 else:  # the last timer woke nobody
                     self._suspects.update(dict.fromkeys(lane.runs))
         self._look_at_suspects()
-        return bool(self._graces) or len(self._lanes) > 0 or len(self.gate) > 0
+        return bool(self._graces) or len(self.lanes) > 0 or len(self.gate) > 0
 
     def _needs_turn(self) -> None:
         """Somebody waits at the gate."""

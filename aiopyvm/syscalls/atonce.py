@@ -10,14 +10,14 @@ from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import FileWait
+from aiopyvm.kernel.wait import FileWait, Wait
 
 PIECE = 1 << 16  # bytes copied at once
 READABLE = frozenset((O_RDONLY, O_RDWR))
 WRITABLE = frozenset((O_WRONLY, O_RDWR))
 
 
-def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
+def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     """read(2) of what is there already; see `spec.syscall`."""
     files = t.process.fds.files
     if fd >= len(files) or (file := files[fd]) is None or count > PIECE:
@@ -33,7 +33,7 @@ def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait
     return n
 
 
-def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | FileWait:
+def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     """write(2) of what there is room for; see `spec.syscall`."""
     files = t.process.fds.files
     if fd >= len(files) or (file := files[fd]) is None or count > PIECE:

@@ -18,7 +18,7 @@ from aiopyvm.isa.state import CpuState
 from aiopyvm.kernel import lifecycle
 from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
-from aiopyvm.kernel.wait import Call, Cause, FileWait, Restart, Wait
+from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.index import FAMILY
 from aiopyvm.syscalls.spec import AT_ONCE, TABLE, Syscall
@@ -61,7 +61,7 @@ class Dispatcher:
             self._failed(t, Call(number, (), TABLE[number].name), TABLE[number], error)
             return CALL_COST
         if type(n) is not int:
-            assert isinstance(n, FileWait)
+            assert isinstance(n, Wait)
             return self._begin_to_wait(t, n, registers)
         if n < 0:
             return self._enter(t)
@@ -98,7 +98,7 @@ class Dispatcher:
         t.system_ns += (cost := CALL_COST + (t.moved >> MOVED_SHIFT))
         return cost
 
-    def _begin_to_wait(self, t: Thread, wait: FileWait, registers: tuple[int, ...]) -> int:
+    def _begin_to_wait(self, t: Thread, wait: Wait, registers: tuple[int, ...]) -> int:
         """As `enter`, of a call that waits and has not been to its handler. `wait` may be one that has been waited for:
         its call is in its first state."""
         number, kernel = registers[0], t.kernel
@@ -115,12 +115,13 @@ class Dispatcher:
         t.system_ns += CALL_COST
         return CALL_COST
 
-    def _waiting_call(self, t: Thread, wait: FileWait, registers: tuple[int, ...]) -> Call:
+    def _waiting_call(self, t: Thread, wait: Wait, registers: tuple[int, ...]) -> Call:
         """A call of these registers, as it is when its handler has not been asked."""
         number, ecx, edx, ebx, ebp, esi, edi = registers
         row = TABLE[number]
         call = Call(number, (ebx, ecx, edx, esi, edi, ebp), row.name)
         call.values = row.decode(t, call.args)
+        assert wait.file is not None
         call.files = {call.values[0]: wait.file}
         return call
 
@@ -185,7 +186,7 @@ class Dispatcher:
         t.core.cpu.eax = result
         call, t.call = t.call, None
         wait = t.wait
-        if isinstance(wait, FileWait) and call is not None and wait.call is call and call.woken is None:
+        if call is not None and wait is not None and wait.call is call and call.woken is None:
             if wait.room is not None:
                 t.usual_read = wait
             else:

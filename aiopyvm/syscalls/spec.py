@@ -25,13 +25,13 @@ from aiopyvm.abi.layout import CODECS, Codec
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.thread import Thread
-    from aiopyvm.kernel.wait import FileWait, Wait
+    from aiopyvm.kernel.wait import Wait
 
     Handler = Callable[..., "int | Wait"]
     # Takes the thread and its EBX, which is a descriptor, ECX and EDX; returns how many bytes it moved, which is the
     # call's result. Where that is negative, or it raises Errno or MemoryFault, nothing was done, and the handler finds
     # out what there is to do; nothing was done either where it returns what the call waits for.
-    AtOnce = Callable[[Thread, int, int, int], int | FileWait]
+    AtOnce = Callable[[Thread, int, int, int], int | Wait]
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])

@@ -10,6 +10,7 @@ import pytest
 from aiopyvm import DEVNULL, VM, Limits, Reason, Runtime, pipe
 from aiopyvm.engine.protocol import Seat
 from aiopyvm.runtime import brief
+from aiopyvm.runtime.guest import Guest
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.run import Run
 from tests.conftest import GuestPaths
@@ -51,17 +52,75 @@ async def test_costs_are_what_they_are_elsewhere(
 
 
 @both_loops
+@pytest.mark.parametrize("engine", ["python", "native"])
+async def test_who_is_not_taken_on_at_once_is_lined_up(
+    guest: GuestPaths, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = await _ping_pong(guest, engine=engine)
+    refused = 0
+
+    def refuse(run: Run, guest: Guest) -> bool:
+        nonlocal refused
+        refused += 1
+        return False
+
+    monkeypatch.setattr(Run, "take_on", refuse)
+    elsewhere = await _ping_pong(guest, engine=engine)
+    assert refused > ROUNDS // 2
+    assert [instructions for instructions, _ in outcome] == [instructions for instructions, _ in elsewhere]
+
+
+@both_loops
+@pytest.mark.parametrize("way", ["killed", "lined up"])
+async def test_what_happens_to_one_that_is_handed_on(
+    guest: GuestPaths, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From within the slice in which its read was finished."""
+    happened = 0
+    end = Run.end_brief
+
+    def meddle(run: Run) -> None:
+        nonlocal happened
+        end(run)
+        scheduler = run.scheduler
+        if scheduler.handed is not None:
+            happened += 1
+            if way == "killed" and happened == ROUNDS // 2:
+                scheduler.handed.run.end(Reason.KILLED)
+            elif way == "lined up":
+                scheduler.line_up()
+                scheduler.line_up()
+                assert scheduler.handed is None
+                assert len(scheduler.lanes) == 1
+
+    monkeypatch.setattr(Run, "end_brief", meddle)
+    there, back = pipe(), pipe()
+    async with (
+        VM().open_elf(guest("ping"), str(ROUNDS), stdin=back.receive, stdout=there.send) as ping,
+        VM().open_elf(guest("cat"), stdin=there.receive, stdout=back.send) as cat,
+    ):
+        await ping.wait()
+        await cat.wait()
+    assert happened > ROUNDS // 4
+    if way == "killed":
+        assert Reason.KILLED in (ping.result.reason, cat.result.reason)
+    else:
+        assert (ping.returncode, cat.returncode) == (0, 0)
+
+
+@both_loops
 async def test_coroutines_are_left_alone(guest: GuestPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     brief_ones = 0
-    slice_ = brief.brief_slice
+    slice_ = brief.brief_slice_of
 
-    def count(lane: Lane, until_ns: int, seats: list[Seat]) -> int:
+    def count(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> int:
         nonlocal brief_ones
-        ended_ns = slice_(lane, until_ns, seats)
+        ended_ns = slice_(guest, lane, began_ns, until_ns, seats)
         brief_ones += ended_ns > 0
         return ended_ns
 
-    monkeypatch.setattr("aiopyvm.runtime.scheduler.brief_slice", count)
+    monkeypatch.setattr(brief, "brief_slice_of", count)
+    monkeypatch.setattr("aiopyvm.runtime.scheduler.brief_slice_of", count)
     await _ping_pong(guest, engine="python")
     assert brief_ones > ROUNDS
 

@@ -11,9 +11,11 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from aiopyvm.engine.native.layout import CONTEXT_OFFSETS
 from aiopyvm.engine.native.transit import BEGIN, END, HOT, JUMP, LINK, SYSCALL, TRAP, exit_of, put_off
 from aiopyvm.engine.protocol import Core, Exit
 from aiopyvm.isa.decode_faults import DecodeFault
+from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.faults import MemoryFault
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from aiopyvm.engine.native.space import SpaceCode
 
 SUPPLIED: Final = (LINK, JUMP, HOT)
+_FIELDS: Final = slice(0, CONTEXT_OFFSETS["jump_mask"] // 8 * 8)  # of a context, what changes at each entry
+_REC, _BUDGET, _REASON = CONTEXT_OFFSETS["rec"] // 8, CONTEXT_OFFSETS["budget"] // 8, CONTEXT_OFFSETS["reason"] // 4
+_COUNT: Final = slice(CpuState.instructions.offset, CpuState.instructions.offset + 8)
 PATIENCE: Final = range(16)  # returns of generated code for these in one entry, each of which takes a bounded time
 
 
@@ -37,9 +42,9 @@ class Seat:
         "_cpu",
         "_engine",
         "_place",
-        "_run",
         "_token",
         "done",
+        "enter",
         "exit",
         "taken",
     )
@@ -52,7 +57,7 @@ class Seat:
         self._code: SpaceCode
         self._context: Context
         self._place = 0
-        self._run: Callable[[int], object]
+        self.enter: Callable[[int], int]
         self._token = -1
         self._calls = 0
         self.done = 0
@@ -70,13 +75,42 @@ class Seat:
         hot.collect(code)
         if core.memory.protection is not None:
             engine.guard(core.memory, python=again)
-        self._code, self._run, self._context = code, engine.enter, code.context
-        self._place = ctypes.addressof(code.context)
-        code.context.cpu = self._address
+        self._code, self._context, self._place = code, code.context, ctypes.addressof(code.context)
+        self._context.cpu = self._address
+        self._context.access = 0
+        self.enter = self._entry(engine.enter)
         self._token = hot.epochs.begin()
         self._calls = self.done = 0
         self.taken = True
         return True
+
+    def _entry(self, run: Callable[[int], object]) -> Callable[[int], int]:
+        """`enter`, which sees the context and the count of instructions as numbers: as structures they take twice the
+        time."""
+        cpu, place, base, record = self._cpu, self._place, self._code.arena.base, self._code.record
+        memory, go_on, count = self._core.memory, self._go_on, memoryview(self._cpu).cast("B")[_COUNT].cast("Q")
+        fields = memoryview(self._context).cast("B")[_FIELDS]
+        numbers, words = fields.cast("q"), fields.cast("I")
+
+        def enter(budget: int) -> int:
+            if (protection := memory.protection) is not None:
+                protection.ready()
+            offset = record(cpu.eip)
+            if not offset:
+                self.exit = None
+                return -1
+            numbers[_REC], numbers[_BUDGET] = base + offset, budget
+            run(place)
+            left: int = numbers[_BUDGET]
+            done = budget - left
+            count[0] += done
+            self.done += done
+            if words[_REASON] != SYSCALL:
+                return go_on(run)
+            self._calls += 1
+            return left
+
+        return enter
 
     def again(self) -> bool:
         """Go on after other seats of the engine have been entered, as after `begin`; False: `end` comes first."""
@@ -86,6 +120,7 @@ class Seat:
         if core.memory.protection is not None:
             self._engine.guard(core.memory, python=True)
         self._context.cpu = self._address  # other threads of the space have seats, too
+        self._context.access = 0
         return True
 
     def end(self) -> None:
@@ -96,42 +131,23 @@ class Seat:
         assert engine.hot is not None
         engine.hot.epochs.end(self._token)
 
-    def enter(self, budget: int) -> int:
-        """Execute at most `budget` instructions (>= 1); how many are left behind a system call. Where there was none it
-        is negative, and `exit` is what is to be handled, or None."""
-        code, cpu, context = self._code, self._cpu, self._context
-        if (protection := self._core.memory.protection) is not None:
-            protection.ready()
-        record = code.record(cpu.eip)
-        if not record:
-            self.exit = None
-            return -1
-        BEGIN(context, 0, code.arena.base + record, budget, 0)
-        self._run(self._place)
-        rec, left, reason, vector, error_code = END(context)
-        cpu.instructions += (done := budget - left)
-        self.done += done
-        if reason == SYSCALL:
-            self._calls += 1
-            return int(left)
-        return self._go_on(rec, left, reason, vector, error_code)
-
-    def _go_on(self, rec: int, left: int, reason: int, vector: int, error_code: int) -> int:
+    def _go_on(self, run: Callable[[int], object]) -> int:
         """As `enter`, of generated code that came back for another reason than a system call."""
         code, cpu, context = self._code, self._cpu, self._context
+        rec, left, reason, vector, error_code = END(context)
         for _ in PATIENCE:
             self._engine.came_back(reason)
             if left <= 0 or reason not in SUPPLIED or not (place := self._supply(code, rec, reason)):
                 break
             budget = left
             BEGIN(context, 0, place, budget, 0)
-            self._run(self._place)
+            run(self._place)
             rec, left, reason, vector, error_code = END(context)
             cpu.instructions += (done := budget - left)
             self.done += done
             if reason == SYSCALL:
                 self._calls += 1
-                return left
+                return int(left)
         self.exit = exit_of(reason, vector, error_code) if reason == TRAP else None
         if left <= 0 and reason == HOT:
             put_off(code, rec)
