@@ -1,7 +1,8 @@
 """The comparisons of PCMPESTRx and PCMPISTRx (Intel SDM vol. 1, "SSE4.2 Text and String Processing").
 
-A helper returns IntRes2 in bits 0-15 of 18, in bit 16 whether the second operand ends within the register (ZF), in bit
-17 whether the first does (SF). `control` is the instruction's immediate.
+What gives a mask, PCMPxSTRM, returns IntRes2 in bits 0-15 of 18, in bit 16 whether the second operand ends within the
+register (ZF), in bit 17 whether the first does (SF). What gives an index, PCMPxSTRI, returns that in bits 0-4 of 9, and
+CF, ZF, SF and OF in bits 5 to 8. `control` is the instruction's immediate.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from aiopyvm.ir.helpers import helper
 from aiopyvm.ir.pure import signed
 from aiopyvm.ir.types import Type, integer
 
+MASK: Final = integer(18)  # what the helpers return
+INDEX: Final = integer(9)
+_LAST: Final = 0x40  # of `control`: the last index
 _BYTES: Final = integer(8, 16)
 _WORDS: Final = integer(16, 8)
 
@@ -70,8 +74,29 @@ def pcmpistr(x: int, y: int, control: int) -> int:
     return _compared(_until_zero(ours), _until_zero(theirs), control)
 
 
+@helper()
+def pcmpestri(x: int, y: int, eax: int, edx: int, control: int) -> int:
+    """As `pcmpestr`."""
+    return _index(pcmpestr.function(x, y, eax, edx, control), control)
+
+
+@helper()
+def pcmpistri(x: int, y: int, control: int) -> int:
+    """As `pcmpistr`."""
+    return _index(pcmpistr.function(x, y, control), control)
+
+
+def _index(compared: int, control: int) -> int:
+    """The number of the last or the first element that is set, of all elements where none is, and the flags."""
+    bits, ends = compared & 0xFFFF, compared >> 16
+    if not bits:
+        return elements(control).lanes | ends << 6
+    index = bits if control & _LAST else bits & -bits
+    return (index.bit_length() - 1) | 1 << 5 | ends << 6 | (bits & 1) << 8
+
+
 def _until_zero(values: list[int]) -> list[int]:
     return values[: values.index(0)] if 0 in values else values
 
 
-__all__ = ["elements", "pcmpestr", "pcmpistr"]
+__all__ = ["INDEX", "MASK", "elements", "pcmpestr", "pcmpestri", "pcmpistr", "pcmpistri"]

@@ -66,6 +66,10 @@ class Text:
             name = self._shared[expression] = self.fresh(expression)
         return name
 
+    def know(self, expression: str, name: str) -> None:
+        """The value of an expression is there already, under that name."""
+        self._shared[expression] = name
+
     def line(self, text: str) -> None:
         """Append an instruction without a value."""
         self.lines.append("  " + text)

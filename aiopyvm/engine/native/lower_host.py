@@ -3,6 +3,9 @@
 Operands and results are vector registers, but for the comparisons of strings, whose result is put together from XMM0,
 as a mask of bits, and the flags. A last operand that is a constant is the instruction's immediate. None of them has an
 effect. Where CpuState.portable_math is the last operand the caller has seen to it that it is 0.
+Operands and results are vector registers, but for the comparisons of strings, whose result is put together from ECX, or
+from XMM0, as a mask of bits, and the flags; its parts are known, so that who looks at one needs the others no longer. A
+last operand that is a constant is the instruction's immediate. None of them has an effect.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from aiopyvm.ir.builder import Value
 
 _KIND: Final = "<2 x i64>"
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
-_ZF, _SF = 14, 15  # bits of AX that LAHF sets
+# Flags that are outputs of an asm: type, constraint, bits, place in what the helper returns.
+_MASK_FLAGS: Final = (("i8", "={@ccz}", 1, 16), ("i8", "={@ccs}", 1, 17))
+_INDEX_FLAGS: Final = tuple(("i8", f"={{@cc{flag}}}", 1, place) for place, flag in enumerate("czso", 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ HOST: Final = {
     ),
     **dict.fromkeys(("pcmpestr", "pcmpistr"), Host("sse4_2", vex=True, immediate=0x3F)),
     **dict.fromkeys(("rcpps", "rsqrtps"), Host("sse", vex=True, unary=True)),
+    **dict.fromkeys(("pcmpestri", "pcmpistri"), Host("sse4_2", vex=True)),
 }
 
 
@@ -70,7 +76,8 @@ def host_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
         operands.pop()
     vex = host.vex and has("avx")
     if name.startswith("pcmp"):
-        return _strings(text, f"{'v' * vex}{name}m {immediate}$3, $2", operands)
+        suffix = "" if name.endswith("i") else "m"
+        return _strings(text, f"{'v' * vex}{name}{suffix} {immediate}", operands, index=not suffix)
     template = f"{'v' * vex}{name} {immediate}"
     if host.unary:
         return _asm(text, f"{template}$1, $0", "=x,x", operands)
@@ -84,20 +91,34 @@ def _asm(text: Text, template: str, constraints: str, operands: Sequence[str]) -
     return text.value(f'call {_KIND} asm "{template}", "{constraints},{_CLOBBERS}"({listed})')
 
 
-def _strings(text: Text, template: str, operands: Sequence[str]) -> str:
-    """The 18 bits that the helpers return; operands behind the vectors are EAX and EDX."""
+def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool) -> str:
+    """What the helpers return; operands behind the vectors are EAX and EDX."""
+    outputs = (("i32", "={ecx}", 5, 0), *_INDEX_FLAGS) if index else ((_KIND, "={xmm0}", 16, 0), *_MASK_FLAGS)
     lengths = "".join(f", i32 {length}" for length in operands[2:])
-    constraints = "={xmm0},={ax},x,x" + (",{eax},{edx}" if lengths else "")
+    constraints = ",".join([output[1] for output in outputs] + ["x,x"]) + (",{eax},{edx}" if lengths else "")
     listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
-    result = f"{{{_KIND}, i16}}"
-    both = text.value(f'call {result} asm "{template}; lahf", "{constraints},{_CLOBBERS}"({listed})')
-    whole = text.value(f"extractvalue {result} {both}, 0")
-    bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
-    found = text.value(f"zext i16 {bits} to i18")
-    flags = text.value(f"zext i16 {text.value(f'extractvalue {result} {both}, 1')} to i18")
-    for source, target in ((_ZF, 16), (_SF, 17)):
-        flag = text.value(f"and i18 {text.value(f'lshr i18 {flags}, {source}')}, 1")
-        found = text.value(f"or i18 {found}, {text.value(f'shl i18 {flag}, {target}')}")
+    result = f"{{{', '.join(output[0] for output in outputs)}}}"
+    asm = f"{template}${len(outputs) + 1}, ${len(outputs)}"
+    every = text.value(f'call {result} asm "{asm}", "{constraints},{_CLOBBERS}"({listed})')
+    type_ = f"i{outputs[-1][3] + 1}"
+    parts: list[tuple[int, int, str]] = []
+    for number, (kind, _, bits, place) in enumerate(outputs):
+        part = text.value(f"extractvalue {result} {every}, {number}")
+        if kind == _KIND:
+            kind, part = "i64", text.value(f"extractelement {_KIND} {part}, i64 0")
+        parts.append((bits, place, text.value(f"trunc {kind} {part} to i{bits}")))
+    return _together(text, type_, parts)
+
+
+def _together(text: Text, type_: str, parts: Sequence[tuple[int, int, str]]) -> str:
+    """The value that has those parts (bits, place, name), each of which is what reading it gives."""
+    found = ""
+    for bits, place, part in parts:
+        moved = text.value(f"shl {type_} {text.value(f'zext i{bits} {part} to {type_}')}, {place}")
+        found = text.value(f"or {type_} {found}, {moved}") if found else moved
+    for bits, place, part in parts:
+        source = text.value(f"lshr {type_} {found}, {place}") if place else found
+        text.know(f"trunc {type_} {source} to i{bits}", part)
     return found
 
 
