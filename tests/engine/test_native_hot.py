@@ -18,6 +18,8 @@ from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.regionplan import Request
+from aiopyvm.engine.native.regions import Graph
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
@@ -355,3 +357,41 @@ def test_what_a_region_executes_is_counted_exactly() -> None:
         found.append(engine.statistics()["instructions_hot"] - before)
     assert found[1] - found[0] == 4 * 1000
     assert 0 <= 4 * 500 - found[0] < 200
+
+
+@pytest.mark.parametrize("call", ["call dword ptr [0x11000]", "call dword ptr [ebx + 0x11000]"])
+def test_a_word_in_memory_that_leads_elsewhere_later(call: str, memory: str) -> None:
+    """What a PLT's jumps and calls lead to is part of a region as long as the word is what it was."""
+
+    def program() -> Core:
+        return looping(f"""
+            mov dword ptr [0x11000], f
+            mov dword ptr [0x11004], g
+            mov ecx, 3000
+        again:
+            {call}
+            add esi, eax
+            dec ecx
+            jnz again
+            int 0x80
+        f:  jmp dword ptr [0x11004]
+        g:  lea eax, [ecx + edx * 2]
+            cmp ecx, 1500
+            jne h
+            mov dword ptr [0x11004], k
+        h:  ret
+        k:  sub edx, ecx
+            lea eax, [edx * 4]
+            ret
+        """)
+
+    engine = hot_engine(100, memory=memory)
+    assert finish(engine, program(), lambda: 997) == finish(PythonEngine("evaluator"), program(), lambda: 997)
+
+
+def test_a_region_follows_words_in_memory() -> None:
+    code = assemble("again: call dword ptr [0x11000]; jmp again; f: jmp dword ptr [0x11004]; g: inc eax; ret", BASE)
+    f = BASE + 8
+    words = (0x11000, ((0, f),)), (0x11004, ((0, f + 6),))
+    assert {node.eip for node in Graph(Request(BASE, ((BASE, code),), words)).nodes} >= {BASE, f, f + 6, BASE + 6}
+    assert len(Graph(Request(BASE, ((BASE, code),))).nodes) == 1

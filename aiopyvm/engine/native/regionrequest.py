@@ -16,6 +16,7 @@ from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 MOST_CASES: Final = 128  # words of a jump table
 _X87: Final = re.compile(rb"[\xd8-\xdf]")
 _JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
+_WORD: Final = re.compile(rb"\xff[\x15\x25](....)", re.DOTALL)  # CALL [word], JMP [word], as in a PLT
 
 
 def request_for(
@@ -38,10 +39,8 @@ def request_for(
             x87 = x87 or _has_x87(block, found[start])
             ways = [target for _, target, _ in block.branches] + [block.next]
             last = block.addresses[-1] - start
-            if found[start].find(b"\xff", last) >= 0 and (jump := _JUMP.fullmatch(found[start], last)):
-                table = int.from_bytes(jump[1], "little")
-                tables[table] = tuple(_words(code, table))
-                ways += [target for _, target in tables[table]]
+            if found[start].find(b"\xff", last) >= 0:
+                ways += _targets(code, found[start], last, tables)
             for way in ways:
                 if way not in seen and code.record(way):
                     seen.add(way)
@@ -50,6 +49,20 @@ def request_for(
     return Request(
         root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None, allowed=allowed
     )
+
+
+def _targets(code: SpaceCode, block: bytes, last: int, tables: dict[int, Table]) -> list[int]:
+    """Where the last instruction of a block, at `last`, goes by words in memory, which are added to `tables`."""
+    if jump := _JUMP.fullmatch(block, last):
+        table = int.from_bytes(jump[1], "little")
+        tables[table] = tuple(_words(code, table, MOST_CASES))
+        return [target for _, target in tables[table]]
+    if jump := _WORD.fullmatch(block, last):
+        table = int.from_bytes(jump[1], "little")
+        word = tuple(_words(code, table, 1))
+        tables.setdefault(table, word)
+        return [target for _, target in word]
+    return []
 
 
 def _has_x87(block: Block, code: bytes) -> bool:
@@ -72,12 +85,12 @@ def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterato
     yield from sorted(parted.items())
 
 
-def _words(code: SpaceCode, table: int) -> Iterator[tuple[int, int]]:
-    """The words of the jump table at an address that were jumped to: number, target."""
+def _words(code: SpaceCode, table: int, most: int) -> Iterator[tuple[int, int]]:
+    """The words of the jump table at an address that were jumped to, of at most so many: number, target."""
     space = code.space
     if table & 3:
         return
-    for number, address in enumerate(range(table, min(table + 4 * MOST_CASES, 1 << 32), 4)):
+    for number, address in enumerate(range(table, min(table + 4 * most, 1 << 32), 4)):
         if not space.pages[address >> PAGE_SHIFT] & READ:
             return
         word = space.view32[address >> 2]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiopyvm.engine.native.lower_host import is_host
-from aiopyvm.engine.native.regionplan import Blocks, Request, Stack, is_x87
+from aiopyvm.engine.native.regionplan import Blocks, Request, Stack, Table, is_x87
 from aiopyvm.engine.native.regionx87 import FIELDS, Use, begun_with, use
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
@@ -355,7 +355,7 @@ class Graph:
         elif node.flow is Flow.REPEAT:
             node.after, node.taken = self._next(node, behind), node
         elif node.flow is Flow.COMPUTED:
-            self._fill_computed(node, insn)
+            self._fill_computed(node, insn, behind)
         else:
             target = self._target(insn, address)
             if node.flow is Flow.BRANCH:
@@ -387,23 +387,29 @@ class Graph:
             return target
         return self._node((*context, (behind, target)), target, stack)
 
-    def _fill_computed(self, node: Node, insn: Insn) -> None:
+    def _fill_computed(self, node: Node, insn: Insn, behind: int) -> None:
         if insn.row.name == "ret":
             if not node.context:
                 self._returns.append(node)
                 return
-            behind = node.context[-1][0]
-            back = self._node(node.context[:-1], behind, node.stack_after)
+            caller = node.context[-1][0]
+            back = self._node(node.context[:-1], caller, node.stack_after)
             if isinstance(back, Node):
-                node.cases[behind] = back
+                node.cases[caller] = back
             return
         for operand in insn.operands:
-            if isinstance(operand, Memory) and insn.row.name == "jmp":
-                for number, target in self._tables.get(operand.displacement, ()):
-                    case = self._next(node, target)
+            if isinstance(operand, Memory):
+                for number, target in self._words(operand):
+                    call = insn.row.name == "call"
+                    case = self._call(node, target, behind) if call else self._next(node, target)
                     if isinstance(case, Node):
                         node.cases[target] = case
                         node.table.append((number, target))
+
+    def _words(self, operand: Memory) -> Table:
+        """What is known of the words that a jump or call to what memory holds may find: number, target."""
+        table = self._tables.get(operand.displacement, ())
+        return table if operand.index >= 0 else tuple(word for word in table if word[0] == 0)
 
     def _unroll(self) -> None:
         """Repeat the loops of one node, so that the copies share one look at the budget and their accesses a check."""
