@@ -221,10 +221,11 @@ class VsibPlace:
         self.index = index
         self.scale = scale
 
-    def element(self, index: Value, width: int) -> MemoryPlace:
-        """The place of `width` bits whose index is `index` (i32)."""
+    def load(self, index: Value, bits: int) -> Value:
+        """The element of `bits` whose index is `index` (i32)."""
         shift = self.scale.bit_length() - 1
-        return MemoryPlace(self.b, self.segment, self.offset + (index << shift if shift else index), width)
+        offset = self.offset + (index << shift if shift else index)
+        return self.b.load(self.b.linear(self.segment, offset, bits // 8, write=False), integer(bits))
 
 
 class MmxPlace:

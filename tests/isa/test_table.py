@@ -20,6 +20,7 @@ from aiopyvm.isa.trace import Tracer, lockable, trace
 
 MODES = (0, MODE_NON_FLAT | MODE_ALIGNMENT_CHECK | MODE_X87)
 ADDRESS = 0x1000
+_VSIB = b"\x13"  # indexes in register 2, so that they, destination (0) and mask (1) are different
 
 
 def _variants(pattern: Pattern) -> Iterator[bytes]:
@@ -56,12 +57,15 @@ def instructions(row: Row) -> tuple[Insn, ...]:
     """Instructions of the row: each kind of operand, each prefix that changes its meaning, a few immediates."""
     pattern = compile_row(row)
     rng = random.Random(str(row))
-    opcode = pattern.escape + bytes(((pattern.opcode & 0xFF) + pattern.in_opcode * 3,))
+    gathers = pattern.vex if any(field.vsib for field in pattern.fields) else None
+    escape = gathers.prefix(1) if gathers is not None else pattern.escape
+    opcode = escape + bytes(((pattern.opcode & 0xFF) + pattern.in_opcode * 3,))
     out = []
     for prefixes in _variants(pattern):
         for modrm in _modrms(pattern):
             for rest in (rng.randbytes(12), bytes(12), b"\x01" * 12)[: 3 if pattern.immediates else 1]:
-                out.append(decode((prefixes + opcode + modrm + rest)[:15]))
+                behind = _VSIB + rest if gathers is not None else rest
+                out.append(decode((prefixes + opcode + modrm + behind)[:15]))
     return tuple(out)
 
 

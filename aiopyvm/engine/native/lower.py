@@ -2,8 +2,9 @@
 
 What always holds in the code that it writes: a check that fails and a fault leave where the instruction has done
 nothing, so an instruction whose trace has an effect before something that may fault has no native form
-(`Unlowerable`). Values are integers of their bits, floating-point ones too. `state` names what lives in SSA values
-(the flags' words; registers, in a subclass that keeps them there): guards merge it with phi nodes.
+(`Unlowerable`); but a restartable one may have set vector registers, which are in the `CpuState`. Values are integers
+of their bits, floating-point ones too. `state` names what lives in SSA values (the flags' words; registers, in a
+subclass that keeps them there): guards merge it with phi nodes.
 
 A subclass says where registers and parameters are and how control leaves; `handlers.py` for one instruction from a
 record, and the hot tier for a region.
@@ -52,7 +53,7 @@ class Lowering:
         self._names: dict[Value, str] = {}
         self._exceptions: dict[Value, str] = {}  # of floating-point operations
         self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
-        self._effects = False
+        self._effects = self._restartable = False
         self._modes: dict[Value, list[Value]] = {}  # of the trace: see `_mode_sets`
         self._unlimited = False  # the descriptor that the instruction has looked at keeps the mode, in FS or GS
 
@@ -184,6 +185,7 @@ class Lowering:
 
     def _op_insn(self, op: Value) -> None:
         self._effects = self._unlimited = False
+        self._restartable = op.attr[0].row.restartable
         self.memory.new_instruction()
         self.begin(op)
 
@@ -208,7 +210,7 @@ class Lowering:
         if name in _KEYED and not (self._unlimited and name.partition("_")[0] in _BASED):
             for each in self._modes.get(op, (op,)):
                 self._keep_mode(each)
-        self._effects = True
+        self._effects = self._effects or not (is_vector(value) and self._restartable)
         if name in GENERAL or (name[0] == "$" and not is_vector(value)):
             self.write_register(name, self.name(value))
         elif name in FLAG_ARGUMENTS:

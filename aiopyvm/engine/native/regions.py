@@ -205,12 +205,16 @@ def _is_plain_x87(op: Value) -> bool:
 
 
 def _faults_first(ops: Sequence[Value]) -> bool:
-    """Tell whether nothing may fault behind an effect: a way out finds the instruction not begun."""
-    effects = False
+    """Tell whether nothing may fault behind an effect: a way out finds the instruction not begun, or, a restartable
+    one, with vector registers that it goes on from.
+    """
+    effects = restartable = False
     probed: dict[Value, int] = {}
     for op in ops:
-        if op.op == "set":
-            effects = True
+        if op.op == "insn":
+            restartable = op.attr[0].row.restartable
+        elif op.op == "set":
+            effects = effects or not (restartable and op.attr in VECTORS)
         elif op.op in ("load", "store"):
             size = (op if op.op == "load" else op.args[1]).bits // 8
             if effects and probed.get(op.args[0], 0) < size:
