@@ -50,7 +50,7 @@ _OWN: Final = frozenset(
     "call jmp ret retf loop loope loopne jcxz jecxz enter leave popa popad popf popfd fldcw fldenv frstor fxrstor "
     "ldmxcsr xrstor hlt in out insb insd insw outsb outsd outsw int int1 int3 into bound iret iretd lds les lfs lgs "
     "lss cli sti clts invd wbinvd invlpg lgdt lidt lldt ltr lmsw rdmsr wrmsr rdpmc rsm ud0 ud1 ud2 sgdt sidt sldt "
-    "str smsw lsl maskmovq maskmovdqu vmaskmovdqu vldmxcsr".split()
+    "str smsw lsl maskmovq maskmovdqu vmaskmovdqu vldmxcsr xsave xsaveopt xsavec".split()
 ) | NOT_RUN.keys() | _UNEVEN  # fmt: skip
 _SELDOM: Final = frozenset(
     "div idiv aam fninit fnsave fnstenv std xlatb bt btc btr bts movsb movsw movsd cmpsb cmpsw cmpsd stosb stosw stosd "

@@ -80,9 +80,11 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
         regs[0], regs[2] = (rng.choice((rng.randint(-20, 20), value(rng))) & 0xFFFFFFFF for _ in range(2))
     modrm = rng.choice(tuple(pattern.modrm)) if pattern.modrm else -1
     patches: tuple[tuple[int, bytes], ...] = ()
+    others = [-1, -1]
     operand = bytes((modrm,)) if modrm >= 0 else b""
     if is_gather(row):
-        ymm, operand = _gather(rng, row, modrm >> 3 & 7, ymm, regs)
+        others = rng.sample([n for n in range(8) if n != modrm >> 3 & 7], 2)
+        ymm, operand = _gather(rng, row, modrm >> 3 & 7, others[0], ymm, regs)
     elif 0 <= modrm < 0xC0:
         size = memory_size(pattern)
         address = _address(rng, size)
@@ -98,7 +100,7 @@ def _case(rng: random.Random, pattern: Pattern) -> Case:
     immediates = b"".join(_immediate(rng) * size for size in pattern.immediates)
     flags = rng.getrandbits(32) & _FLAGS | (_AC if rng.randrange(24) == 0 else 0)
     return Case(
-        prefixes + opcode(rng, pattern) + operand + immediates,
+        prefixes + opcode(rng, pattern, others[1]) + operand + immediates,
         tuple(regs),  # type: ignore[arg-type]
         flags | 2,
         segments=(0x2B, 0x2B, WHOLE_SELECTOR if rng.randrange(2) else 0, 0),
@@ -117,11 +119,11 @@ def is_gather(row: Row) -> bool:
 
 
 def _gather(
-    rng: random.Random, row: Row, reg: int, ymm: tuple[bytes, ...], regs: list[int]
+    rng: random.Random, row: Row, reg: int, index: int, ymm: tuple[bytes, ...], regs: list[int]
 ) -> tuple[tuple[bytes, ...], bytes]:
-    """The registers with indexes in one, and ModRM, SIB and displacement: most elements are inside DATA."""
+    """The registers with indexes in one of them, and ModRM, SIB and displacement: most elements are inside DATA."""
     wide = 8 if any(name.startswith("vm64") for name in row.operands) else 4
-    index, scale, shift = rng.randrange(8), rng.randrange(4), rng.randint(-128, 127)
+    scale, shift = rng.randrange(4), rng.randint(-128, 127)
     base = rng.choice((0, 1, 2, 3, 5, 6, 7))
     regs[base] = DATA + PAGE // 2 - shift
     reach = PAGE // 2 >> scale
@@ -137,14 +139,16 @@ def uses_mmx(row: Row) -> bool:
     return any(name.startswith("mm") for name in row.operands) or row.name in ("emms", "fxsave", "fxrstor", *_SAVES)
 
 
-def opcode(rng: random.Random, pattern: Pattern) -> bytes:
-    """Mandatory prefix, escapes or VEX, and opcode."""
+def opcode(rng: random.Random, pattern: Pattern, register: int = -1) -> bytes:
+    """Mandatory prefix, escapes or VEX, with `register` in vvvv (-1: any), and opcode."""
     number = pattern.opcode + (rng.randrange(8) if pattern.in_opcode else 0) & 0xFF
     if pattern.vex is None:
         return pattern.prefix + pattern.escape + bytes((number,))
     vex = pattern.vex
     w, length = rng.choice(vex.ws), rng.choice(vex.lengths)
     vvvv = rng.randrange(16) if pattern.has_vvvv else 15
+    if register >= 0:
+        vvvv = vvvv & 8 | ~register & 7
     last = vvvv << 3 | length << 2 | (0, 0x66, 0xF3, 0xF2).index(vex.mandatory)
     if vex.map == 1 and not w and rng.randrange(2):
         return bytes((_TWO_BYTES, 0xC0 | last, number))

@@ -28,10 +28,10 @@ _TRIES: Final = 60
 _X87, _VECTOR, _AVX = 1, 2, 4
 
 # What does not come back behind itself, loads what is not put back, tells of the machine that it runs on, or is half
-# done when it faults (ENTER), or has an operand larger than there is room for (XRSTOR).
+# done when it faults (ENTER), or has an operand larger than there is room for (XRSTOR, XSAVE).
 NOT_DRILLED: Final = frozenset(
     "jmp call ret retf iret iretd int int1 popf popfd lds les lfs lgs lss lsl sgdt sidt sldt str smsw sysenter sysexit "
-    "movdir64b monitor mwait enter xrstor".split()
+    "movdir64b monitor mwait enter xrstor xsave xsaveopt xsavec".split()
 )
 _STRINGS: Final = frozenset(
     kind + width for kind in ("movs", "cmps", "stos", "lods", "scas", "ins", "outs") for width in "bwd"
