@@ -41,13 +41,6 @@ HOLES: Final[dict[str, str]] = {
         ("F2XM1", "FYL2X", "FYL2XP1", "FPTAN", "FPATAN", "FSIN", "FCOS", "FSINCOS"),
         "x87 transcendental functions are not implemented",
     ),
-    **dict.fromkeys(
-        (
-            *("VPGATHERDD", "VPGATHERDQ", "VPGATHERQD", "VPGATHERQQ"),
-            *("VGATHERDPS", "VGATHERDPD", "VGATHERQPS", "VGATHERQPD"),
-        ),
-        "gathers are not implemented",
-    ),
 }
 
 # What iced gives a later meaning: iced's mnemonic -> ours, and the reason.
