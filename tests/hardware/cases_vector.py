@@ -127,7 +127,7 @@ def _gather(
     base = rng.choice((0, 1, 2, 3, 5, 6, 7))
     regs[base] = DATA + PAGE // 2 - shift
     reach = PAGE // 2 >> scale
-    offsets = [rng.randint(-reach, reach - 8) if rng.randrange(40) else rng.getrandbits(31) for _ in range(32 // wide)]
+    offsets = [rng.randint(-reach, reach - 8) if rng.randrange(40) else rng.getrandbits(26) for _ in range(32 // wide)]
     indexes = b"".join(offset.to_bytes(wide, "little", signed=True) for offset in offsets)
     return (*ymm[:index], indexes, *ymm[index + 1 :]), bytes(
         (0x44 | reg << 3, scale << 6 | index << 3 | base, shift & 0xFF)
