@@ -74,12 +74,11 @@ def shapes(paths: list[Path], most: int | None = None) -> list[bytes]:
 
 
 def special() -> list[bytes]:
-    """No operations of every length that compilers use, marks of indirect branches' targets, FS and GS, CPUID, shuffles
-    of C libraries' memset and memchr."""
+    """No operations of every length that compilers use, marks of indirect branches' targets, FS and GS, CPUID, what C
+    libraries' memset, memchr, strspn and strcspn have."""
     codes = "90 6690 0f1f00 0f1f4000 0f1f440000 660f1f440000 0f1f8000000000 0f1f840000000000 660f1f840000000000"
-    return [
-        bytes.fromhex(code) for code in f"{codes} f30f1efb f390 8ee8 8ee0 8ce8 8ce0 0fa2 660f70c900 660f70c94e".split()
-    ]
+    codes += " f30f1efb f390 8ee8 8ee0 8ce8 8ce0 0fa2 660f70c900 660f70c94e 660f3a63c202 660f3a63c212"
+    return [bytes.fromhex(code) for code in codes.split()]
 
 
 def x87() -> list[bytes]:

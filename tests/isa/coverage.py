@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -104,16 +105,27 @@ def in_region(insn: Insn) -> bool:
     return bool(graph.nodes) and any(at == _ADDRESS for node in graph.nodes for at, _ in node.insns)
 
 
+def forms() -> Iterator[Pattern]:
+    """The rows that count as forms: those for which there is no better encoding."""
+    better = {(p.row.cpuid, p.row.name) for p in patterns() if "alias" not in p.row.attributes}
+    for pattern in patterns():
+        if "alias" not in pattern.row.attributes or (pattern.row.cpuid, pattern.row.name) not in better:
+            yield pattern
+
+
+def beginnings() -> Counter[str]:
+    """How the lines of the page begin that stand for instructions: with name and number of forms."""
+    counted = Counter((pattern.row.cpuid, pattern.row.name) for pattern in forms())
+    return Counter(f"| {name} | {count} |" for (_, name), count in counted.items())
+
+
 @cache
 def entries() -> dict[str, dict[str, Entry]]:
     """By need, then by name."""
     tried = counts.load()
     found: dict[str, dict[str, Entry]] = {}
-    better = {(p.row.cpuid, p.row.name) for p in patterns() if "alias" not in p.row.attributes}
-    for pattern in patterns():
+    for pattern in forms():
         row = pattern.row
-        if "alias" in row.attributes and (row.cpuid, row.name) in better:
-            continue
         entry = found.setdefault(row.cpuid, {}).setdefault(row.name, Entry(row.name))
         insn = sample(pattern)
         entry.forms += 1
@@ -191,10 +203,10 @@ def _left_out() -> Iterator[str]:
 
 def lines() -> Iterable[str]:
     """The page."""
-    forms = sum(entry.forms for group in entries().values() for entry in group.values())
+    count = sum(entry.forms for group in entries().values() for entry in group.values())
     names = {name for group in entries().values() for name in group}
     yield from _HEAD.splitlines()
-    yield from ("", f"{len(names)} instructions in {forms} forms.")
+    yield from ("", f"{len(names)} instructions in {count} forms.")
     for need in _needs():
         yield from _table(need)
     yield from _left_out()

@@ -160,6 +160,17 @@ def test_the_prefix_of_a_later_instruction_is_ignored(code: str, older: str, new
     assert decode(data, allowed=PROCESSORS["x86-64-v3-32"].allowed).row.name == newer
 
 
+def test_vex_is_les_and_lds_without_avx() -> None:
+    """Before a memory operand; before a register it is #UD (Intel SDM vol. 2A, "Intel Advanced Vector Extensions")."""
+    allowed = PROCESSORS["x86-64-v2-32"].allowed
+    assert decode(bytes.fromhex("c502"), allowed=allowed).row.name == "lds"
+    assert decode(bytes.fromhex("c402"), allowed=allowed).row.name == "les"
+    for code in ("c5f058c2", "c4e27918c1"):
+        with pytest.raises(DecodeFault) as fault:
+            decode(bytes.fromhex(code) + bytes(11), allowed=allowed)
+        assert fault.value.vector == UD
+
+
 def test_hwcap_and_platform() -> None:
     for processor in ALL:
         assert processor.hwcap == processor.cpuid(1, 0)[3]
