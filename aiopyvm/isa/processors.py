@@ -13,7 +13,7 @@ from aiopyvm.isa.cpuid import EXTENDED, FEATURES, WITHOUT_BIT, Cache, Processor
 
 # Features of which the instruction table does not have every instruction: nothing announces them. SYSENTER has no
 # system behind it.
-MISSING: Final = ("sep", "avx2", "vaes", "vpclmulqdq", "xsaves")
+MISSING: Final = ("sep", "vaes", "vpclmulqdq", "xsaves")
 
 _INTEL: Final = b"GenuineIntel"
 _I486: Final = ("fpu",)
@@ -65,7 +65,7 @@ _ALL: Final = (
 )  # fmt: skip
 PROCESSORS: Final = {processor.name: processor for processor in _ALL}
 MAX: Final = PROCESSORS["max"]
-DEFAULT: Final = PROCESSORS["x86-64-v2-32"]
+DEFAULT: Final = PROCESSORS["x86-64-v3-32"]
 
 
 def find_processor(name: str) -> Processor:

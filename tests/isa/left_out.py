@@ -40,7 +40,6 @@ LEFT_OUT: Final = (
     Group("MPX", ("MPX",), "removed from processors; its encodings are NOPs where the manual says so"),
     Group("PKU", ("PKU",), "32-bit programs on Linux get no protection keys"),
     Group("SERIALIZE, PTWRITE, WAITPKG, HRESET, UDBG", ("SERIALIZE", "PTWRITE", "WAITPKG", "HRESET", "UDBG"), _LATER),
-    Group("AVX, AVX2, FMA, F16C", ("AVX", "AVX2", "FMA", "F16C"), "not there yet: CPUID does not announce them"),
     Group("SYSCALL", ("SYSCALL",), "#UD in 32-bit code on Intel's processors"),
     Group("MONITOR, MWAIT", ("MONITOR", "MONITORX"), _SYSTEM),
     Group(
