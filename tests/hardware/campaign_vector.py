@@ -2,7 +2,8 @@
 
 `python -m tests.hardware.campaign_vector --cases N --seed S --engine hot`.
 
-`--engine NAME` runs them on that engine (`subjects.py`), `--only NAME` tries the rows of one mnemonic.
+`--engine NAME` runs them on that engine (`subjects.py`), `--only NAME` tries the rows of one mnemonic, `--vex` those
+with VEX.
 
 Prints each difference with what is needed to try it again, and a count by row; exits with 1 where there was any.
 `--record NAME` writes a set of vectors instead.
@@ -123,11 +124,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=ENGINES, default="plain")
     parser.add_argument("--only", metavar="NAME", help="rows of this mnemonic alone")
+    parser.add_argument("--vex", action="store_true", help="rows with VEX alone")
     parser.add_argument("--show", type=int, default=3, help="differences printed for each row")
     parser.add_argument("--record", metavar="NAME", help="write --cases cases to tests/vectors/NAME.xz")
     parser.add_argument("--count", action="store_true", help="add the cases to tests/hardware/counts.json")
     options = parser.parse_args()
-    listed = [row for row in rows() if options.only in (None, row.name)]
+    listed = [row for row in rows() if options.only in (None, row.name) and row.vex >= options.vex]
     stream = cases(random.Random(options.seed), options.cases, listed)
     if options.record:
         print(record(options.record, [case for _, case in stream], f"vectors, seed {options.seed}"), "cases written")

@@ -15,6 +15,7 @@ from tests.hardware.wire import Case
 # How many cases of each set at most.
 TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 600, "general": 1000, "hot": 200, "guarded": 100}
 SHOWN = 10
+ON_DEMAND = ("avx",)  # sets of which most general shapes have no handler ahead of time
 HOSTS = ("x87functions",)  # sets in which the engines do what this host's CPU does
 
 
@@ -50,7 +51,7 @@ def test_replay(name: str, tier: str) -> None:
             wrong.append(f"{case.code.hex()}: {'; '.join(lines)}")
             kinds[case.code[:2].hex()] += 1
     assert not wrong, f"{len(wrong)} differ: {kinds.most_common(SHOWN)}\n" + "\n".join(wrong[:SHOWN])
-    if isinstance(machine, NativeMachine):
+    if isinstance(machine, NativeMachine) and not (tier == "general" and name in ON_DEMAND):
         # Of a hundred. Prefixes that mean nothing make shapes of their own, and blocks write to their own code.
         most = 10 if tier == "native" and name != "blocks" else 60
         assert machine.left < machine.cases * most // 100, machine.summary()

@@ -23,6 +23,8 @@ _WHOLE: Final = 128  # bits of the smallest vector register
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
 _LEGACY_PREDICATES: Final = 8  # that CMPPS has without VEX
 _BINARY: Final = {f"v{name}": name for name in ("add", "sub", "addsub", "mul", "div", "min", "max")}
+# VFMADD.. by which of factor, factor and addend is its first operand: that, its digits, the operands behind it.
+_FUSED: Final = ((2, "231", [0, 1]), (1, "213", [0, 2]), (0, "132", [2, 1]))
 
 Template = tuple[str, str]  # of an asm, with its constraints
 
@@ -99,8 +101,10 @@ def low_results(ops: Sequence[Value]) -> dict[Value, Value]:
 
 def _keeps_lanes(operation: Value, vector: Value) -> bool:
     """Tell whether the host's instruction can have the other lanes of `vector` in its result."""
-    if operation.op not in SIMD_OPS or operation.op in ("vcompare", "vfma") or operation.type not in (F32, F64):
+    if operation.op not in SIMD_OPS or operation.op == "vcompare" or operation.type not in (F32, F64):
         return False
+    if operation.op == "vfma":
+        return any(_is_low_lane(operation.args[number], vector) for number, _, _ in _FUSED)
     return operation.op not in _BINARY or _is_low_lane(operation.args[0], vector)
 
 
@@ -129,15 +133,20 @@ def simd_into(text: Text, op: Value, insert: Value, vector: str, arguments: Sequ
     if not HAS_X86:
         raise Unlowerable(op.op)
     code, constraints = _template(op, source, result)
-    if op.op not in _BINARY:
+    others = [len(arguments) - 2]
+    if op.op == "vfma":
+        digits, others = next(row[1:] for row in _FUSED if _is_low_lane(op.args[row[0]], kept(insert)))
+        code, constraints = f"vf{op.attr}{digits}{_suffix(source)} $3, $2, $0", "=x,0,x,x"
+    elif op.op not in _BINARY:
         name = code.partition(" $1")[0]
         integer = "r" if op.op == "vfromint" else "x"
         code, constraints = (
             (f"{name} $2, $1, $0", f"=x,x,{integer}") if has("avx") else (f"{name} $2, $0", f"=x,0,{integer}")
         )
     whole = f"<{_WHOLE // result.bits} x {_host_type(result)}>"
-    value = _in(text, arguments[len(arguments) - 2], source)
-    operands = f"{whole} {_as(text, vector, llvm_type(root), whole)}, {_host_type(source)} {value}"
+    operands = f"{whole} {_as(text, vector, llvm_type(root), whole)}"
+    for number in others:
+        operands += f", {_host_type(source)} {_in(text, arguments[number], source)}"
     found = text.fresh(f'call {whole} asm sideeffect "{code}", "{constraints},{_CLOBBERS}"({operands})')
     return _as(text, found, whole, llvm_type(insert.type))
 
