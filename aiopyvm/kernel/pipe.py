@@ -181,7 +181,7 @@ class Pipe:
 
     def take(self, room: memoryview) -> None:
         """Move as many bytes as there is room for, which are there, into `room`."""
-        was_full = self.full
+        was_full = self._used >= self.slots
         n = len(room)
         chunk, start = self._chunks[0], self._start
         if len(chunk) - start == n:
@@ -194,8 +194,9 @@ class Pipe:
         self.size -= n
         if self._budget is not None:
             self._budget.charge(-n)
-        if was_full and not self.full and not self.write_queue.take_over():
-            self.write_queue.wake()
+        queue = self.write_queue
+        if was_full and self._used < self.slots and (queue.threads or queue.listeners) and not queue.take_over():
+            queue.wake()
 
     def _keep_rest(self, data: bytes | memoryview) -> int:
         """What is left of a write whose beginning was read already."""
@@ -219,10 +220,10 @@ class Pipe:
         if n > merged:
             self._chunks.append(bytes(data[merged:] if merged else data))
             self._used += (n - merged + PAGE - 1) // PAGE
-        was_empty = not self.size
         self.size += n
-        if was_empty or self.read_queue.listeners or len(self.read_queue):
-            self.read_queue.wake()
+        queue = self.read_queue
+        if queue.threads or queue.listeners:
+            queue.wake()
         return n
 
     def _mergeable(self, n: int) -> int:

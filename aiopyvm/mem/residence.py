@@ -115,9 +115,9 @@ class Residence:
         pages = self.pages
         first, stop = address >> PAGE_SHIFT, ((end - 1) >> PAGE_SHIFT) + 1
         if stop - first in _ALIKE:
-            run = bytes(pages[first:stop])
-            if len(run) == stop - first and run[0] & need and run.count(run[0]) == len(run):
-                return run[0]
+            run = pages[first:stop].tobytes()
+            if len(run) == stop - first and (bits := run[0]) & need and not run.strip(run[:1]):
+                return bits
         seen = 0
         for page in range(first, stop):
             try:
