@@ -82,6 +82,7 @@ GLIBC: Final = (
     Program("hello", glibc=True),
     Program("formats", ("a b", "c"), b"one 1 two 2 x", glibc=True, slow=True),
     Program("floats", glibc=True, slow=True),
+    Program("roundtrips", ("40",), glibc=True, slow=True),
     Program("memory", glibc=True, slow=True),
     Program("signals", glibc=True, slow=True),
     Program("processes", glibc=True, slow=True),
