@@ -18,7 +18,7 @@ from aiopyvm.isa.insn import FarPointer, Insn, Memory, Register, Relative
 from aiopyvm.isa.spec import Row
 from tests.hardware import cases, cases_vector, cases_x87
 from tests.hardware.campaign_vector import MASKED
-from tests.hardware.cases_vector import uses_mmx
+from tests.hardware.cases_vector import MXCSR_MASKS, uses_mmx
 from tests.hardware.wire import DATA, PAGE, TABLE, WHOLE_SELECTOR, X87_INITIAL, Case
 
 VARIANTS: Final = 32
@@ -138,7 +138,8 @@ def _drill(rng: random.Random, name: str, row: Row) -> Drill:
         raise AssertionError(f"no instruction of the row: {row}")
     contents = b"".join(_content(rng, case, name, window[1]) for case in others)
     free = 0xFF & ~sum(1 << n for n in set(_fixed(insn)))
-    variants = b"".join(map(_variant, others))
+    masks = MXCSR_MASKS if row.name in MASKED else 0  # where #XM, too, would find a part done
+    variants = b"".join(_variant(case, masks) for case in others)
     return Drill(row, others[0].code, free, _free_ymm(insn), _uses(name, row), window, variants + contents)
 
 
@@ -164,9 +165,9 @@ def _uses(name: str, row: Row) -> int:
     return x87 | (_VECTOR if name == "vector" else 0) | (_AVX if "VEX." in row.encoding else 0)
 
 
-def _variant(case: Case) -> bytes:
+def _variant(case: Case, masks: int) -> bytes:
     ymm = b"".join(case.ymm) if case.ymm is not None else bytes(256)
-    return _VARIANT.pack(*case.regs, case.eflags & ~0x44000, case.mxcsr, case.x87 or X87_INITIAL, ymm)
+    return _VARIANT.pack(*case.regs, case.eflags & ~0x44000, case.mxcsr | masks, case.x87 or X87_INITIAL, ymm)
 
 
 def _fixed(insn: Insn) -> Iterator[int]:
