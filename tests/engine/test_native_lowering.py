@@ -321,7 +321,7 @@ def test_fields_are_the_parameters_that_tracing_meets() -> None:
         tracer = Shape(insn).trace()
         found = fields(insn)
         values = {op.attr for op in tracer.ops if op.op == "param"}
-        registers = {int(op.attr[1:]) for op in tracer.ops if op.op in ("get", "set") and op.attr[0] == "$"}
+        registers = {int(op.attr.lstrip("$x")) for op in tracer.ops if op.op in ("get", "set") and op.attr[0] == "$"}
         assert registers <= set(found.registers), code
         known = {*found.values, *range(len(tracer.params) - found.target, len(tracer.params) + 2)}
         assert values <= known, code

@@ -24,6 +24,7 @@ from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import TF
 from aiopyvm.mem.space import AddressSpace
 from tests.hardware.campaign import explain
+from tests.hardware.campaign_vector import explained
 from tests.hardware.cases_blocks import blocks
 from tests.hardware.evaluator import EvaluatorEngine
 from tests.hardware.harness import run_cases
@@ -51,7 +52,7 @@ def compare(case: Case, hardware: State, ours: State) -> list[str]:
         ended = "hardware" if ours.signal == SIGVTALRM else "engine"
         return [] if hardware.signal == ours.signal else [f"only the {ended} ends"]
     if AREA <= ours.eip < AREA_DATA and (insn := _instruction(after(case, ours))) is not None:
-        hardware, ours = explain(insn.row, hardware, ours)
+        hardware, ours = explain(insn.row, explained(insn.row, hardware, ours), ours)
     ours = replace(ours, eflags=ours.eflags & ~TF)
     lines = [line for line in differences(hardware, ours, x87_pointers=True) if not line.startswith("x87")]
     want, got = parts(hardware.x87), parts(ours.x87)
