@@ -15,11 +15,8 @@ SOURCE: Final = Path(__file__).parent / "strings.c"
 ROUTINES: Final = ("memcpy", "memset", "strlen", "memchr", "strcmp")
 # Bytes of a string, and of all calls: some tenths of a second of the host's time, and a tenth of it.
 LOADS: Final = {
-    64: (3 << 30, 3 << 27),
-    1 << 10: (1 << 33, 1 << 30),
-    1 << 14: (1 << 33, 1 << 30),
-    1 << 18: (1 << 33, 1 << 30),
-    1 << 20: (1 << 33, 1 << 30),
+    64: (1 << 30, 1 << 27),
+    **dict.fromkeys((1 << 10, 1 << 14, 1 << 18, 1 << 20), (1 << 32, 1 << 29)),
 }
 
 
