@@ -65,13 +65,17 @@ class Credentials:
 
 
 class Fault(NamedTuple):
-    """The last exception that a guest did not survive: its vector, error code, EIP and, for #PF, address and access."""
+    """The last exception that a guest did not survive: its vector, error code, EIP and, for #PF, address and access.
+
+    `code`: for #UD, bytes from EIP on, as far as they are on one page.
+    """
 
     vector: int
     error_code: int
     eip: int
     address: int = 0
     access: str = ""
+    code: bytes = b""
 
 
 class Usage:

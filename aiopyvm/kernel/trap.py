@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.signal import SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
+from aiopyvm.isa.state import MODE_CODE16
 from aiopyvm.isa.vectors import AC, BP, DB, DE, MF, NP, PF, SS, UD, XM
 from aiopyvm.kernel import lifecycle, send
 from aiopyvm.kernel.process import EndReason, Fault
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 SYSCALL: Final = 1  # engine.protocol.ExitReason.SYSCALL and FAULT: this floor does not import the engine's
 FAULT: Final = 2
 
+LONGEST: Final = 15  # bytes of an instruction
+PAGE_SIZE: Final = 4096
 FAULT_COST: Final = 200  # virtual instructions
 
 _PLAIN: Final = {BP: SIGTRAP, NP: SIGBUS, SS: SIGBUS}  # SIGSEGV for the others
@@ -70,8 +73,18 @@ def _fault(t: Thread, exit: Exit) -> None:
         info = SigInfo(_PLAIN.get(vector, SIGSEGV), SI_KERNEL)
     t.trap_number = vector
     t.error_code = error_code
-    t.process.fault = Fault(vector, error_code, cpu.eip, exit.address, exit.access)
+    code = _code(t) if vector == UD else b""
+    t.process.fault = Fault(vector, error_code, cpu.eip, exit.address, exit.access, code)
     send.force_signal(t, info)
+
+
+def _code(t: Thread) -> bytes:
+    """The bytes of the instruction that is at EIP, and behind it, up to the end of the page; none of 16-bit code."""
+    cpu = t.core.cpu
+    address = cpu.cs_base + cpu.eip & 0xFFFFFFFF
+    if t.memory.find_mapping(address) is None or cpu.mode & MODE_CODE16:
+        return b""
+    return t.memory.peek(address, min(LONGEST, PAGE_SIZE - address % PAGE_SIZE))
 
 
 def _page_fault(t: Thread, exit: Exit) -> SigInfo | None:

@@ -10,6 +10,7 @@ from aiopyvm.runtime.proxies import Registers
 from aiopyvm.runtime.result import Fault, Reason, Result
 
 if TYPE_CHECKING:
+    from aiopyvm.isa.cpuid import Processor
     from aiopyvm.kernel.process import Process as GuestProcess
     from aiopyvm.runtime.run import Run
 
@@ -28,7 +29,7 @@ def result_of(run: Run, verdict: tuple[Reason, str] | None, limits_hit: frozense
         run.stdout.value() if run.stdout is not None else None,
         run.stderr.value() if run.stderr is not None else None,
         reason=reason,
-        detail=str(fault) if fault is not None and not detail else detail,
+        detail=detail or _told(process, fault, kernel.processor),
         instructions=run.executed_instructions,
         wall_time=(run.scheduler.now_ns() - run.started_ns) / SECOND_NS,
         guest_time=run.guest_time.used / SECOND_NS,
@@ -50,6 +51,28 @@ def _reason_of(process: GuestProcess) -> tuple[Reason, str]:
     if end is EndReason.SIGNALED:
         return Reason.SIGNALED, process.detail
     return Reason.KILLED, process.detail
+
+
+def _told(process: GuestProcess, fault: Fault | None, processor: Processor) -> str:
+    """What there is to say of a fault: for #UD also what the processor lacks, if that is why."""
+    if fault is None:
+        return ""
+    lacks = _lacked(process.fault.code, processor) if process.fault is not None else ""
+    return f"{fault}{lacks}"
+
+
+def _lacked(code: bytes, processor: Processor) -> str:
+    """The instruction at the start of `code` and the features that it needs; "" where the processor has them."""
+    if not code or processor.allowed is None:
+        return ""
+    from aiopyvm.isa.decode import DecodeFault, NeedMore, decode  # only now: a run that ends well needs no decoder
+
+    try:
+        row = decode(code).row
+    except (DecodeFault, NeedMore):
+        return ""
+    features = sorted(set(row.cpuid.split()) - processor.allowed)
+    return f": {row.name} needs {' and '.join(features)}, which {processor.name} lacks" if features else ""
 
 
 def _fault_of(process: GuestProcess) -> Fault | None:

@@ -38,7 +38,14 @@ async def test_an_instruction_that_it_lacks_is_sigill(engine: str) -> None:
     assert (result.reason, result.returncode) == (Reason.SIGNALED, -4)
     assert result.registers.eip == LOAD_AT + 2
     assert result.instructions == 2
+    assert result.detail == "#UD at eip 0x00010002: popcnt needs popcnt, which pentium4 lacks"
     assert (await new.run_bytes(code, load_at=LOAD_AT)).returncode == 0
+
+
+async def test_what_is_no_instruction_is_not_said_to_be_lacked() -> None:
+    for code in (b"\x0f\x0b", b"\x0f\xff"):  # UD2; nothing
+        result = await VM(cpu="pentium4").run_bytes(code, load_at=LOAD_AT)
+        assert result.detail == "#UD at eip 0x00010000"
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
