@@ -25,6 +25,7 @@ from aiopyvm.ir.floatformat import (
     LSB,
     SIGN,
     SIGNIFICAND,
+    UE,
     ZE,
     Outcome,
     is_denormal,
@@ -105,7 +106,7 @@ def _remainder(a: int, b: int, control: int, *, nearest: bool) -> int:
     sign, x, ea = a >> 79, a & SIGNIFICAND, (a >> 64 & EXPONENT or 1) - LSB
     y, eb = b & SIGNIFICAND, (b >> 64 & EXPONENT or 1) - LSB
     if not x or is_infinite(b):
-        return _rounded(sign, x, ea, exceptions, control, 0)
+        return _rounded(sign, x, ea, exceptions, control | UE, 0)  # the dividend as it is: no underflow
     distance = ea + x.bit_length() - eb - y.bit_length()
     if distance >= 64:  # not finished: the exponents' difference decreases by 32 to 63
         cut = distance - (32 + distance % 32)

@@ -16,6 +16,7 @@ from typing import Final
 from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import FarPointer, Insn, Memory, Register, Relative
 from aiopyvm.isa.spec import Row
+from aiopyvm.isa.state import SEGMENTS
 from tests.hardware import cases, cases_vector, cases_x87
 from tests.hardware.campaign_vector import MASKED
 from tests.hardware.cases_vector import MXCSR_MASKS, uses_mmx
@@ -132,7 +133,7 @@ def _drill(rng: random.Random, name: str, row: Row) -> Drill:
         size = max([8, *(len(data) for case in others for _, data in case.patches[:1] if name != "integer")])
         if insn is not None:
             window = _window(insn, others[0], min(size, _MOST_CONTENTS))
-            if window[1] >= size or not _is_half_done(insn):
+            if not _is_half_done(insn) or (window[1] >= size and not _is_into_code(insn)):
                 break
     else:
         raise AssertionError(f"no instruction of the row: {row}")
@@ -147,6 +148,11 @@ def _is_half_done(insn: Insn) -> bool:
     """Whether the processor does a part of it before its store faults: large ones of the x87, those of `MASKED`."""
     stores = insn.row.operands[:1] in (("m80fp",), ("m80dec",)) or insn.row.name in MASKED
     return stores and any(isinstance(operand, Memory) for operand in insn.operands)
+
+
+def _is_into_code(insn: Insn) -> bool:
+    """Whether an operand is in memory of CS, which cannot be written."""
+    return any(isinstance(operand, Memory) and SEGMENTS[operand.segment] == "cs" for operand in insn.operands)
 
 
 def _decoded(case: Case) -> Insn | None:

@@ -15,6 +15,7 @@ import pytest
 from aiopyvm.ir.floatformat import BIAS, EXPONENT, INDEFINITE, INFINITY, LSB, SIGN, SIGNIFICAND
 from aiopyvm.isa import hostcode, x87function
 from aiopyvm.isa.x87host import OF_TWO, OPCODES, host
+from aiopyvm.isa.x87operand import fprem_packed
 from aiopyvm.isa.x87portable import compute
 from tests.hardware import x87_values
 
@@ -213,3 +214,9 @@ def test_a_host_without_it_has_the_portable_one(monkeypatch: pytest.MonkeyPatch)
     for name in OPCODES:
         arguments = (HALF, HALF) if name in OF_TWO else (HALF,)
         assert x87function.FUNCTIONS[name].function(*arguments, 0x37F, 0) == compute(name, HALF, HALF, 0x37F)
+
+
+def test_a_remainder_by_infinity_is_the_dividend_and_no_underflow() -> None:
+    """As an Intel Xeon has it: a denormal stays as it is, also where underflow is not masked."""
+    denormal, infinity, unmasked_underflow = 0x07D0_4899949FFF62, 0x7FFF << 64 | 1 << 63, 0x642
+    assert fprem_packed.function(denormal, infinity, unmasked_underflow) == 2 << 80 | denormal
