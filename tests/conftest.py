@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.debian import debian_root
 from tests.native import NativeRun, busybox_path, glibc_path, native_available, run_native
 
 GUESTS = Path(__file__).parents[1] / "guests" / "bin"
@@ -113,6 +114,15 @@ class GlibcGuests:
         if path is None:
             pytest.skip("no static i386 glibc here: install gcc-multilib")
         return path
+
+
+@pytest.fixture(scope="session")
+def debian() -> Path:
+    """A root directory of Debian i386 programs; skips where `python tests/debian.py` has not fetched it."""
+    path = debian_root()
+    if path is None:
+        pytest.skip("no root of Debian i386 programs here: run `python tests/debian.py` (needs apt-get and dpkg-deb)")
+    return path
 
 
 @pytest.fixture(scope="session")

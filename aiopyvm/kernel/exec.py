@@ -1,7 +1,8 @@
 """Programs into processes: the first one of a run, and execve(2).
 
 execve builds the whole new image beside the old one, in steps where that takes long, and only then changes anything, so
-that every error finds the caller as it was. Only static programs run; whatever the loader does not take is ENOEXEC.
+that every error finds the caller as it was. A dynamically linked program is loaded with its interpreter (ld.so(8)),
+which is a file of the guest; whatever the loader does not take is ENOEXEC, or ELIBBAD for an interpreter.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EINVAL, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, ETXTBSY, Errno
+from aiopyvm.abi.errno import EACCES, EINVAL, ELIBBAD, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, ETXTBSY, Errno
 from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
 from aiopyvm.abi.resource import RLIMIT_NOFILE, RLIMIT_STACK, STACK_LIMIT
 from aiopyvm.abi.signal import SIGCHLD
@@ -28,6 +29,7 @@ from aiopyvm.loader.elf import ElfImage, parse_elf
 from aiopyvm.loader.image import Loaded, describe, load_flat, map_pieces, place_image
 from aiopyvm.loader.script import parse_script
 from aiopyvm.loader.stack import STACK_TOP, Identity, build_stack
+from aiopyvm.loader.vdso import map_vdso
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.space import AddressSpace
 
@@ -63,22 +65,53 @@ class Memory(NamedTuple):
     esp: int
 
 
-class Loading:
-    """A program on its way into a new address space: `mapped` of its pieces are there."""
+class Interpreter(NamedTuple):
+    """What loads a program's libraries."""
 
-    def __init__(self, image: Image, parsed: ElfImage, space: AddressSpace, bias: int) -> None:
+    parsed: ElfImage
+    path: bytes
+
+
+class Loading:
+    """A program on its way into a new address space, and its interpreter after it.
+
+    `mapped` of the pieces are there, of the interpreter's where the program is done.
+    """
+
+    def __init__(self, image: Image, parsed: ElfImage, interpreter: Interpreter | None, space: AddressSpace) -> None:
         self.image = image
         self.parsed = parsed
+        self.interpreter = interpreter
         self.space = space
-        self.bias = bias
+        self.bias = place_image(space, parsed)
+        self.base: int | None = None  # the interpreter's bias, once that has a place
         self.mapped = 0
 
     def go_on(self) -> bool:
-        """Map a number of pieces more; True when all are there. Raises AddressSpaceFull."""
-        pieces = self.parsed.pieces[self.mapped : self.mapped + PIECES_AT_ONCE]
-        map_pieces(self.space, pieces, self.bias, self.image.exe.decode(errors="surrogateescape"))
+        """Map a number of pieces more; True when all are there. Raises AddressSpaceFull, LoadError."""
+        if self.base is None:
+            if not self._map_some(self.parsed, self.bias, self.image.exe):
+                return False
+            if self.interpreter is None:
+                return True
+            self.mapped = 0
+            self.base = place_image(self.space, self.interpreter.parsed)
+        assert self.interpreter is not None
+        return self._map_some(self.interpreter.parsed, self.base, self.interpreter.path)
+
+    def _map_some(self, parsed: ElfImage, bias: int, path: bytes) -> bool:
+        pieces = parsed.pieces[self.mapped : self.mapped + PIECES_AT_ONCE]
+        map_pieces(self.space, pieces, bias, path.decode(errors="surrogateescape"))
         self.mapped += len(pieces)
-        return self.mapped == len(self.parsed.pieces)
+        return self.mapped == len(parsed.pieces)
+
+    def finish(self) -> Loaded:
+        """Map the vdso, and say what has been loaded. Raises AddressSpaceFull."""
+        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space))
+        if self.interpreter is None or self.base is None:
+            return loaded
+        start = self.interpreter.parsed.entry + self.base & 0xFFFFFFFF
+        return loaded._replace(base=self.base & 0xFFFFFFFF, start=start)
 
 
 def spawn(
@@ -108,14 +141,14 @@ def spawn(
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, gid)
     try:
-        memory = _load(kernel, image, environ, credentials, flat)
+        memory = _load(kernel, ctx, image, environ, credentials, flat)
     except AddressSpaceFull as full:
         raise HostRefusedError(errno.ENOMEM, f"no memory for the program: {full}") from None
     size = PROCESS_BYTES + THREAD_BYTES
     if not kernel.charge(size):
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
-    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
+    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso)
     process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials)
     ctx.process = process
     process.charged = size
@@ -179,8 +212,33 @@ def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int)
     assert call is not None
     image = _find(process.fs, path, list(argv), _start_directory(process, path, dirfd, flags), flags)
     parsed = parse_elf(image.content)
+    interpreter = _find_interpreter(process.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
-    return Loading(image, parsed, space, place_image(space, parsed))
+    return Loading(image, parsed, interpreter, space)
+
+
+def _find_interpreter(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
+    """What `parsed` asks for. Raises Errno: ELIBBAD where that is no program, or as the path lookup."""
+    path = parsed.interpreter
+    if path is None:
+        return None
+    _, content = _read_program(ctx, path, None, 0)
+    try:
+        return Interpreter(parse_elf(content), _absolute(ctx, path))
+    except LoadError:
+        raise Errno(ELIBBAD) from None
+
+
+def _interpreter_of_first(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
+    """As `_find_interpreter`; LoadError says what is missing in the guest's files."""
+    try:
+        return _find_interpreter(ctx, parsed)
+    except Errno as error:
+        name = (parsed.interpreter or b"").decode(errors="replace")
+        raise LoadError(
+            f"a dynamically linked program, and its interpreter {name!r} cannot be used ({error}): run it with a root "
+            "directory that has its libraries, or link it -static"
+        ) from None
 
 
 def _give_up(t: Thread) -> None:
@@ -197,7 +255,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
         robust.release(t)
     old = process.mm
     process.usage.max_pages = max(process.usage.max_pages, old.space.peak_resident_pages)
-    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP)
+    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso)
     lifecycle.leave_vfork(process)
     old.release()
     if process.fds.refs > 1:
@@ -285,20 +343,26 @@ def _absolute(ctx: FsContext, path: bytes) -> bytes:
 
 
 def _load(
-    kernel: Kernel, image: Image, envp: Sequence[bytes], who: Credentials, flat: tuple[int, int] | None
+    kernel: Kernel,
+    ctx: FsContext,
+    image: Image,
+    envp: Sequence[bytes],
+    who: Credentials,
+    flat: tuple[int, int] | None,
 ) -> Memory:
     """Build a new address space with the program and its first stack.
 
     Raises LoadError, AddressSpaceFull, HostRefusedError, Errno(E2BIG, ENOMEM); nothing is left then.
     """
     parsed = parse_elf(image.content) if flat is None else None
+    interpreter = _interpreter_of_first(ctx, parsed) if parsed is not None else None
     space = AddressSpace(kernel.budget)
     try:
         if parsed is None:
             load_at, entry = flat or (0, 0)
             loaded = load_flat(space, image.content, load_at, entry)
             return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT)
-        loading = Loading(image, parsed, space, place_image(space, parsed))
+        loading = Loading(image, parsed, interpreter, space)
         while not loading.go_on():
             pass
         return _finish_load(kernel, loading, envp, who, STACK_LIMIT)
@@ -308,8 +372,7 @@ def _load(
 
 
 def _finish_load(kernel: Kernel, loading: Loading, envp: Sequence[bytes], who: Credentials, stack_limit: int) -> Memory:
-    loaded = describe(loading.parsed, loading.bias)
-    return _add_stack(kernel, loading.space, loaded, loading.image, envp, who, stack_limit)
+    return _add_stack(kernel, loading.space, loading.finish(), loading.image, envp, who, stack_limit)
 
 
 def _add_stack(
@@ -343,7 +406,8 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     instructions = cpu.instructions
     cpu.reset()
     cpu.instructions = instructions
-    cpu.eip, cpu.esp = memory.loaded.entry, memory.esp
+    loaded = memory.loaded
+    cpu.eip, cpu.esp = loaded.entry if loaded.start is None else loaded.start, memory.esp
     t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
     process.exe = image.exe
     process.arguments = b"\0".join([*image.argv, b""])

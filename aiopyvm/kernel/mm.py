@@ -15,15 +15,15 @@ class Mm:
     While `copier` forks it, piece by piece, nobody else changes its mappings (Linux's mmap_lock).
     """
 
-    __slots__ = ("brk", "brk_start", "committed", "copier", "space", "stack_top", "trampoline", "users")
+    __slots__ = ("brk", "brk_start", "committed", "copier", "space", "stack_top", "users", "vdso")
 
-    def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0) -> None:
+    def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0, vdso: int = 0) -> None:
         self.space = space
         self.users = 1
         self.brk_start = brk_start
         self.brk = brk_start
         self.stack_top = stack_top
-        self.trampoline = 0  # where signal handlers return to, once that is mapped
+        self.vdso = vdso  # where the vdso is, once that is mapped
         self.committed = 0  # bytes mapped that count against the memory limit, or more
         self.copier: Thread | None = None
 
@@ -42,6 +42,6 @@ class Mm:
         """Return the same around a forked address space."""
         other = Mm(copy, self.brk_start, self.stack_top)
         other.brk, other.committed = self.brk, self.committed
-        if self.trampoline and copy.is_mapped(self.trampoline, 1):  # not if it came while the copy was made
-            other.trampoline = self.trampoline
+        if self.vdso and copy.is_mapped(self.vdso, 1):  # not if it came while the copy was made
+            other.vdso = self.vdso
         return other

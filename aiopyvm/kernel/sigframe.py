@@ -7,7 +7,6 @@ or whose floating-point state cannot (`fpstate`), is a SIGSEGV.
 
 from __future__ import annotations
 
-import functools
 import struct
 from typing import Final
 
@@ -20,13 +19,11 @@ from aiopyvm.isa.state import AC, AF, CF, DF, OF, PF, SF, TF, USER_CS, USER_DS, 
 from aiopyvm.kernel import fpstate, segments
 from aiopyvm.kernel.fpstate import BadFrame, Format
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.mem.backing import Backing, BytesBacking
+from aiopyvm.loader.vdso import RT_SIGRETURN, SIGRETURN, map_vdso
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
-from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 
 RESTORED_FLAGS: Final = AC | OF | DF | TF | SF | ZF | AF | PF | CF  # FIX_EFLAGS; RF means nothing between instructions
 _CONTEXT: Final = codec_of(Sigcontext)
-_RT_OFFSET: Final = 16  # of the rt trampoline in its page
 
 
 def push(t: Thread, info: SigInfo, action: KernelSigaction, old_mask: int) -> None:
@@ -141,32 +138,25 @@ def _context(t: Thread, fp: int, old_mask: int) -> Sigcontext:
 
 
 def _return_address(t: Thread, action: KernelSigaction, offset: int, on_stack: int) -> int:
-    """Where the handler returns to: the program's restorer, else our own trampoline, as the vdso has one on Linux.
+    """Where the handler returns to: the program's restorer, else what the vdso has at `offset`.
 
-    The trampoline's page is mapped when it is first needed; where there is no room, the code on the stack must do.
+    A program that began without a vdso (a flat one) gets it now; where there is no room, the code on the stack must do.
     """
     if action.flags & abi.SA_RESTORER:
         return action.restorer
     mm = t.process.mm
-    if not mm.trampoline:
+    if not mm.vdso:
         try:
-            at = t.memory.find_free(PAGE)
-            t.memory.map(at, PAGE, PROT_READ | PROT_EXEC, _trampoline(), name="[vdso]")
+            mm.vdso = map_vdso(t.memory)
         except AddressSpaceFull:
             return on_stack
-        mm.trampoline = at
-    return mm.trampoline + offset
-
-
-@functools.cache
-def _trampoline() -> Backing:
-    return BytesBacking(layouts.RETCODE.ljust(_RT_OFFSET, b"\x90") + layouts.RT_RETCODE_BYTES)
+    return mm.vdso + offset
 
 
 def _frame(
     t: Thread, address: int, info: SigInfo, action: KernelSigaction, context: Sigcontext, old_mask: int
 ) -> bytes:
-    pretcode = _return_address(t, action, 0, address + layouts.FRAME_RETCODE)
+    pretcode = _return_address(t, action, SIGRETURN, address + layouts.FRAME_RETCODE)
     return b"".join((
         struct.pack("<II", pretcode, info.signo),
         _CONTEXT.pack(context),
@@ -179,7 +169,7 @@ def _frame(
 def _rt_frame(
     t: Thread, address: int, info: SigInfo, action: KernelSigaction, context: Sigcontext, old_mask: int
 ) -> bytes:
-    pretcode = _return_address(t, action, _RT_OFFSET, address + layouts.RT_RETCODE)
+    pretcode = _return_address(t, action, RT_SIGRETURN, address + layouts.RT_RETCODE)
     stack = SigStack(t.alt_sp, t.alt_flags, t.alt_size)
     return b"".join((
         struct.pack("<IIII", pretcode, info.signo, address + layouts.RT_INFO, address + layouts.RT_UCONTEXT),

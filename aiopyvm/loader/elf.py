@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _EHDR: Final = struct.Struct("<16x2H5I6H")  # Elf32_Ehdr behind e_ident (elf(5))
 _PHDR_SIZE: Final = 32
+PATH_MAX: Final = 4096  # limits.h, with the NUL
 _MAX_PHDRS: Final = 65536 // _PHDR_SIZE  # as fs/binfmt_elf.c has it
 _PHDR: Final = struct.Struct("<8I")
 _ET_EXEC, _ET_DYN, _EM_386 = 2, 3, 3
@@ -93,10 +94,11 @@ class Segment(NamedTuple):
 
 
 class ElfImage:
-    """A static program. Addresses are as linked; `position_independent` ones are loaded with a bias.
+    """A program or its interpreter. Addresses are as linked; `position_independent` ones are loaded with a bias.
 
-    `phdr` is where the program headers end up in memory (0: in no segment). `stack_prot` is the stack's PROT_*;
-    `read_implies_exec` is set for old programs without PT_GNU_STACK (personality(2), READ_IMPLIES_EXEC).
+    `interpreter` is the path of what loads its libraries, None for a static program. `phdr` is where the program
+    headers end up in memory (0: in no segment). `stack_prot` is the stack's PROT_*; `read_implies_exec` is set
+    for old programs without PT_GNU_STACK (personality(2), READ_IMPLIES_EXEC).
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class ElfImage:
         align: int,
         stack_prot: int,
         read_implies_exec: bool,
+        interpreter: bytes | None = None,
     ) -> None:
         self.data: Final = data
         self.entry: Final = entry
@@ -121,6 +124,7 @@ class ElfImage:
         self.align: Final = align
         self.stack_prot: Final = stack_prot
         self.read_implies_exec: Final = read_implies_exec
+        self.interpreter: Final = interpreter
 
     @property
     def start(self) -> int:
@@ -146,7 +150,7 @@ class ElfImage:
 
 
 def parse_elf(data: bytes) -> ElfImage:
-    """Parse a static IA-32 program for Linux. Raises LoadError, which says what `data` is instead or what is wrong."""
+    """Parse an IA-32 program for Linux. Raises LoadError, which says what `data` is instead or what is wrong."""
     key = len(data), data[:: len(data) // _SAMPLE + 1]
     with _lock:
         image = _cache.get(key)
@@ -170,11 +174,7 @@ _cache: OrderedDict[tuple[int, bytes], ElfImage] = OrderedDict()
 def _parse(data: bytes) -> ElfImage:
     header = _header(data)
     headers = _program_headers(data, header)
-    for p in headers:
-        if p.type == _PT_INTERP:
-            path = data[p.offset : p.offset + min(p.filesz, 256)].split(b"\0")[0]
-            name = path.decode(errors="replace")
-            raise LoadError(f"a dynamically linked program (interpreter {name!r}): link it -static")
+    interpreter = next((_interpreter(p, data) for p in headers if p.type == _PT_INTERP), None)
     loads = [p for p in headers if p.type == _PT_LOAD]
     segments = tuple(_segment(p, len(data)) for p in loads if p.memsz)
     if not segments:
@@ -191,7 +191,16 @@ def _parse(data: bytes) -> ElfImage:
         align=max([PAGE, *(p.align for p in loads if _sane_align(p.align))]),
         stack_prot=PROT_READ | PROT_WRITE | (PROT_EXEC if not stack or stack[-1] & _PF_X else 0),
         read_implies_exec=not stack,
+        interpreter=interpreter,
     )
+
+
+def _interpreter(p: ProgramHeader, data: bytes) -> bytes:
+    """The path in PT_INTERP."""
+    path = data[p.offset : p.offset + p.filesz] if p.filesz <= PATH_MAX else b""
+    if not 2 <= p.filesz <= PATH_MAX or len(path) < p.filesz or path[-1:] != b"\0":
+        raise LoadError(f"a damaged ELF file: its interpreter's path, {p.filesz:#x} bytes at {p.offset:#x}, is none")
+    return path.split(b"\0")[0]
 
 
 _OTHER_TYPES: Final = {

@@ -17,7 +17,7 @@ from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE
 from aiopyvm.mem.residence import MAX_ATTACHMENTS
 from aiopyvm.mem.space import AddressSpace
 
-DYN_BREAK: Final = 0x56555000  # where a 64-bit kernel puts the break of a static-PIE program
+DYN_BASE: Final = 0x56555000  # where a 64-bit kernel puts a PIE (ELF_ET_DYN_BASE); the break of a static one
 _MAX_GAP: Final = 1 << 16  # segments nearer than this are shown in one piece
 _RWX: Final = PROT_READ | PROT_WRITE | PROT_EXEC
 
@@ -35,7 +35,9 @@ class Piece(NamedTuple):
 class Loaded(NamedTuple):
     """A program in memory: what the kernel and the first stack need to know of it. Addresses are final.
 
-    `brk` is where the program break starts. `stack_prot` and `read_implies_exec` are as in `ElfImage`.
+    `entry` is the program's own; execution starts at `start` where that is another's, its interpreter, which is loaded
+    with the bias `base`. `vdso` is where the vdso is, 0: nowhere. `brk` is where the program break starts.
+    `stack_prot` and `read_implies_exec` are as in `ElfImage`.
     """
 
     entry: int
@@ -45,6 +47,9 @@ class Loaded(NamedTuple):
     bias: int = 0
     stack_prot: int = _RWX
     read_implies_exec: bool = False
+    base: int = 0
+    start: int | None = None
+    vdso: int = 0
 
 
 def build_pieces(image: ElfImage) -> tuple[Piece, ...]:
@@ -107,9 +112,14 @@ def map_image(space: AddressSpace, image: ElfImage, bias: int | None = None, nam
 
 
 def place_image(space: AddressSpace, image: ElfImage, bias: int | None = None) -> int:
-    """Return the distance from where `image` is linked to where it goes. Raises LoadError."""
+    """Return the distance from where `image` is linked to where it goes. Raises LoadError.
+
+    A program with an interpreter has a place of its own; what else is position-independent goes where there is room.
+    """
     if not image.position_independent:
         bias = 0
+    elif bias is None and image.interpreter is not None:
+        bias = (DYN_BASE & -image.align) - (image.start & -image.align)
     elif bias is None:
         bias = _find_bias(space, image)
     start, end = image.start, image.end
@@ -128,7 +138,7 @@ def describe(image: ElfImage, bias: int) -> Loaded:
     """What is to be known of `image` when it is in memory."""
     return Loaded(
         entry=image.entry + bias & 0xFFFFFFFF,
-        brk=DYN_BREAK if image.position_independent else image.end,
+        brk=DYN_BASE if image.position_independent and image.interpreter is None else image.end + bias,
         phdr=image.phdr + bias & 0xFFFFFFFF if image.phdr or image.position_independent else 0,
         phnum=image.phnum,
         bias=bias,

@@ -16,6 +16,7 @@ from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
 from aiopyvm.isa.cpuid import Processor
 from aiopyvm.isa.processors import MAX
 from aiopyvm.loader.image import Loaded
+from aiopyvm.loader.vdso import VSYSCALL
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
 from aiopyvm.mem.space import AddressSpace
@@ -31,7 +32,7 @@ _PHDR_SIZE: Final = 32
 # elf.h, in the order in which Linux writes them
 AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13, 14, 15, 16, 17
-AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
+AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN, AT_SYSINFO, AT_SYSINFO_EHDR = 23, 25, 26, 31, 32, 33
 
 
 class Identity(NamedTuple):
@@ -134,13 +135,14 @@ class _Strings:
 
 def _auxv(loaded: Loaded, who: Identity, hwcap: int, random_at: int, execfn_at: int, platform_at: int) -> bytes:
     entries = (
+        *(((AT_SYSINFO, loaded.vdso + VSYSCALL), (AT_SYSINFO_EHDR, loaded.vdso)) if loaded.vdso else ()),
         (AT_HWCAP, hwcap),
         (AT_PAGESZ, PAGE),
         (AT_CLKTCK, _CLOCKS_PER_SECOND),
         (AT_PHDR, loaded.phdr),
         (AT_PHENT, _PHDR_SIZE),
         (AT_PHNUM, loaded.phnum),
-        (AT_BASE, 0),
+        (AT_BASE, loaded.base),
         (AT_FLAGS, 0),
         (AT_ENTRY, loaded.entry),
         (AT_UID, who.uid),

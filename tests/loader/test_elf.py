@@ -12,7 +12,7 @@ import pytest
 
 from aiopyvm.errors import LoadError
 from aiopyvm.loader.elf import parse_elf
-from aiopyvm.loader.image import DYN_BREAK, load_flat, map_image
+from aiopyvm.loader.image import DYN_BASE, load_flat, map_image
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.mappings import MMAP_BASE
 from aiopyvm.mem.space import AddressSpace
@@ -81,7 +81,7 @@ def test_static_pie_goes_below_the_mmap_base() -> None:
     space = AddressSpace()
     loaded = map_image(space, parse_elf(pie))
     assert loaded.bias == MMAP_BASE - 0x4000
-    assert (loaded.entry, loaded.brk) == (loaded.bias + 0x10, DYN_BREAK)
+    assert (loaded.entry, loaded.brk) == (loaded.bias + 0x10, DYN_BASE)
     assert space.load(loaded.bias, 1) == ord("x")
     at = map_image(AddressSpace(), parse_elf(pie), bias=0x400000)
     assert at.entry == 0x400010
@@ -145,8 +145,10 @@ REFUSED: list[tuple[bytes, str]] = [
     (program(b"x", phnum=2000), "truncated ELF file: its program headers"),
     (program(b"x", phoff=0xFFFFFFF0), "truncated ELF file: its program headers"),
     (program(b"x")[:-1], "a truncated ELF file: segment at 0x8048000"),
-    (segments(Ph(type=PT_INTERP, data=b"/lib/ld-linux.so.2\0"), Ph(data=b"x")), "interpreter '/lib/ld-linux.so.2'"),
-    (segments(Ph(type=PT_INTERP, offset=0xFFFFFFFF, filesz=0xFFFFFFFF), Ph(data=b"x")), "dynamically linked"),
+    (segments(Ph(type=PT_INTERP, offset=0xFFFFFFFF, filesz=0xFFFFFFFF), Ph(data=b"x")), "its interpreter's path"),
+    (segments(Ph(type=PT_INTERP, data=b"/lib/ld-linux.so.2"), Ph(data=b"x")), "its interpreter's path, 0x12 bytes"),
+    (segments(Ph(type=PT_INTERP, data=b"\0"), Ph(data=b"x")), "its interpreter's path"),
+    (segments(Ph(type=PT_INTERP, data=b"/" * 4096 + b"\0"), Ph(data=b"x")), "its interpreter's path"),
     (segments(Ph(type=PT_GNU_STACK, vaddr=0, offset=0)), "without a PT_LOAD"),
     (segments(Ph(data=b"")), "without a PT_LOAD"),
     (segments(Ph(data=b"xx", memsz=1)), "0x2 bytes in the file, 0x1 in memory"),
