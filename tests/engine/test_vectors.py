@@ -122,6 +122,78 @@ def test_engines_agree_on_integers(tier: str, budget: int) -> None:
     assert outcome(engine_of(tier), itertools.repeat(budget), INTEGERS) == expected
 
 
+# Loads and stores of lanes: alone, into halves and zeros, of what was just stored, used as integers too.
+LANES = f"""
+    mov ecx, 200
+    mov ebx, {DATA}
+    movupd xmm0, xmmword ptr [ebx]
+again:
+    movq xmm1, qword ptr [ebx + 5]
+    movhpd xmm1, qword ptr [ebx + 24]
+    movlpd xmm0, qword ptr [ebx + 16]
+    movhps xmm0, qword ptr [ebx + 33]
+    mulpd xmm1, xmm0
+    movlpd qword ptr [ebx + 80], xmm1
+    movhpd qword ptr [ebx + 91], xmm1
+    movsd xmm2, qword ptr [ebx + 80]
+    movss xmm3, dword ptr [ebx + 4]
+    addsd xmm2, qword ptr [ebx + 24]
+    subss xmm3, dword ptr [ebx + 8]
+    movd xmm4, dword ptr [ebx + 12]
+    paddd xmm5, xmm4
+    mov eax, dword ptr [ebx + 12]
+    add edx, eax
+    movsd qword ptr [ebx + 64], xmm2
+    movss dword ptr [ebx + 12], xmm3
+    movd dword ptr [ebx + 72], xmm5
+    mov eax, dword ptr [ebx + 64]
+    xor edx, eax
+    movhpd xmm6, qword ptr [ebx + 64]
+    movhpd qword ptr [ebx + 8], xmm6
+    cvtsi2sd xmm7, dword ptr [ebx + 72]
+    vaddsd xmm0, xmm7, qword ptr [ebx + 104]
+    vmovq xmm5, qword ptr [ebx + 96]
+    vmovddup xmm7, qword ptr [ebx + 88]
+    vbroadcastss ymm4, dword ptr [ebx + 100]
+    dec ecx
+    jnz again
+    hlt
+"""
+
+
+@pytest.mark.parametrize("tier", ENGINES)
+@pytest.mark.parametrize("budget", [1_000_000, 61, 7])
+def test_engines_agree_on_lanes(tier: str, budget: int) -> None:
+    expected = outcome(PythonEngine("evaluator"), itertools.repeat(1_000_000), LANES)
+    engine = engine_of(tier)
+    assert outcome(engine, itertools.repeat(budget), LANES) == expected
+    if tier in ("hot", "guarded"):
+        assert engine.statistics()["regions_failed"] == 0
+        assert engine.statistics()["instructions_hot"] or budget < 61
+
+
+LANE_MOVES = (
+    "movq xmm0, qword ptr [ebx]",
+    "movhpd xmm0, qword ptr [ebx]",
+    "movlpd xmm0, qword ptr [ebx]",
+    "movss xmm0, dword ptr [ebx]",
+    "mulsd xmm0, qword ptr [ebx]",
+    "movhpd qword ptr [ebx], xmm0",
+    "movlpd qword ptr [ebx], xmm0",
+    "movss dword ptr [ebx], xmm0",
+)
+
+
+@pytest.mark.parametrize("tier", ENGINES)
+@pytest.mark.parametrize("move", LANE_MOVES)
+def test_a_lane_that_ends_behind_the_last_page_faults_in_its_pass(tier: str, move: str) -> None:
+    core = prepared(f"mov ebx, {DATA + 0xF00}\nagain:\n{move}\nadd ebx, 4\njmp again")
+    size = 8 if "qword" in move else 4
+    exit_ = engine_of(tier).run(core, 1_000_000)
+    assert (exit_.vector, core.cpu.ebx) == (14, DATA + 0x1000 - size + 4)
+    assert exit_.address == DATA + 0x1000
+
+
 @pytest.mark.parametrize("tier", ENGINES)
 def test_a_misaligned_operand_faults_before_its_page_is_looked_at(tier: str) -> None:
     core = machine(assemble("movaps xmm0, xmmword ptr [0x7001]", BASE))

@@ -12,6 +12,7 @@ from typing import Final
 
 LIKELY: Final = ", !prof !0"  # the branch goes to its first label
 UNLIKELY: Final = ", !prof !1"
+NUMBERS: Final = {32: "float", 64: "double"}  # by their bits
 INVARIANT: Final = ", !invariant.load !2"  # what is loaded never changes while generated code runs
 
 _METADATA: Final = (
@@ -38,6 +39,7 @@ class Text:
         self._names = 0
         self._shared: dict[str, str] = {}
         self._slots: dict[str, str] = {}
+        self._numbers: dict[str, str] = {}
 
     def body(self) -> str:
         """All lines: the entry block begins with the slots."""
@@ -69,6 +71,22 @@ class Text:
     def know(self, expression: str, name: str) -> None:
         """The value of an expression is there already, under that name."""
         self._shared[expression] = name
+
+    def as_number(self, name: str, bits: int) -> str:
+        """An integer of 32 or 64 bits as a number of the same bits: the one that it was made of, if any."""
+        return self._numbers.get(name) or self.value(f"bitcast i{bits} {name} to {NUMBERS[bits]}")
+
+    def of_number(self, number: str, bits: int) -> str:
+        """The integer of a floating-point number's bits. LLVM keeps numbers in vector registers: whoever wants the bits
+        there asks for `as_number`, and nothing goes through a general register.
+        """
+        name = self.value(f"bitcast {NUMBERS[bits]} {number} to i{bits}")
+        self._numbers[name] = number
+        return name
+
+    def is_number(self, name: str) -> bool:
+        """Whether an integer was made of a floating-point number."""
+        return name in self._numbers
 
     def line(self, text: str) -> None:
         """Append an instruction without a value."""

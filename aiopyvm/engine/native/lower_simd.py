@@ -13,12 +13,13 @@ from typing import Final
 
 from aiopyvm.engine.native.hostcpu import HAS_X86, has
 from aiopyvm.engine.native.layout import CPU_OFFSETS
-from aiopyvm.engine.native.llvmtext import Text, Unlowerable
+from aiopyvm.engine.native.llvmtext import NUMBERS, Text, Unlowerable
 from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import SIMD_OPS
 from aiopyvm.ir.types import F32, F64, Type
 
+_BITS: Final = {kind: bits for bits, kind in NUMBERS.items()}
 _WHOLE: Final = 128  # bits of the smallest vector register
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
 _LEGACY_PREDICATES: Final = 8  # that CMPPS has without VEX
@@ -58,6 +59,11 @@ def _out(text: Text, value: str, type_: Type) -> str:
 
 
 def _as(text: Text, value: str, source: str, target: str) -> str:
+    bits = _BITS.get(source) or _BITS.get(target, 0)
+    if bits and target == f"i{bits}":
+        return text.of_number(value, bits)
+    if bits and source == f"i{bits}":
+        return text.as_number(value, bits)
     return value if source == target else text.value(f"bitcast {source} {value} to {target}")
 
 

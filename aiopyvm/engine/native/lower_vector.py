@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiopyvm.engine.native.hostcpu import has
-from aiopyvm.engine.native.llvmtext import Text
+from aiopyvm.engine.native.llvmtext import NUMBERS, Text
 from aiopyvm.engine.native.lower_host import host_text
 from aiopyvm.engine.native.lower_integer import SATURATING, constant, integer_text
 from aiopyvm.ir.builder import Value
@@ -78,6 +78,8 @@ def _cast(text: Text, op: Value, x: str) -> str:
 
 def _bitcast(text: Text, op: Value, x: str) -> str:
     source, target = llvm_type(op.args[0].type), llvm_type(op.type)
+    if text.is_number(x) and source != target:
+        x, source = text.as_number(x, op.bits), NUMBERS[op.bits]
     return x if source == target else text.value(f"bitcast {source} {x} to {target}")
 
 
@@ -93,9 +95,24 @@ def _popcnt(text: Text, op: Value, x: str) -> str:
 
 def _splat(text: Text, op: Value, x: str) -> str:
     kind = llvm_type(op.type)
-    first = text.value(f"insertelement {kind} poison, {llvm_type(op.args[0].type)} {x}, i64 0")
     lanes = op.type.lanes if op.type else 0
+    first = _with_lane(text, op, "poison", x, 0)
     return text.value(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+
+
+def _with_lane(text: Text, op: Value, vector: str, lane: str, number: int) -> str:
+    """`vector`, of the type of `op`, with another lane: as numbers where that is one."""
+    assert op.type is not None
+    kind, bits = llvm_type(op.type), op.type.bits
+    if not text.is_number(lane):
+        return text.value(f"insertelement {kind} {vector}, i{bits} {lane}, i64 {number}")
+    numbers = f"<{op.type.lanes} x {NUMBERS[bits]}>"
+    if vector.startswith("%"):
+        vector = text.value(f"bitcast {kind} {vector} to {numbers}")
+    elif vector.startswith("<"):
+        vector = f"bitcast ({kind} {vector} to {numbers})"
+    found = text.value(f"insertelement {numbers} {vector}, {NUMBERS[bits]} {text.as_number(lane, bits)}, i64 {number}")
+    return text.value(f"bitcast {numbers} {found} to {kind}")
 
 
 def _extract(text: Text, op: Value, x: str) -> str:
@@ -103,7 +120,7 @@ def _extract(text: Text, op: Value, x: str) -> str:
 
 
 def _insert(text: Text, op: Value, x: str, y: str) -> str:
-    return text.value(f"insertelement {llvm_type(op.type)} {x}, {llvm_type(op.args[1].type)} {y}, i64 {op.attr}")
+    return _with_lane(text, op, x, y, op.attr)
 
 
 def _shuffle(text: Text, op: Value, x: str, y: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from aiopyvm.engine.native.llvmtext import INVARIANT, LIKELY, Text
+from aiopyvm.engine.native.llvmtext import INVARIANT, LIKELY, NUMBERS, Text
 from aiopyvm.engine.native.lower_memory import Accesses
 from aiopyvm.ir.builder import Value
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
@@ -59,6 +59,22 @@ def access(op: Value) -> Span:
         size, write = (op if op.op == "load" else op.args[1]).bits // 8, op.op == "store"
     base, distance = split(op.args[0])
     return Span(base, distance, distance + size, write)
+
+
+def load_from(text: Text, kind: str, place: str, *, lane: bool) -> str:
+    """Load a value of LLVM type `kind` from a host address; `lane`: into a vector register."""
+    if not lane:
+        return text.fresh(f"load {kind}, ptr {place}, align 1")
+    bits = int(kind[1:])
+    return text.of_number(text.fresh(f"load {NUMBERS[bits]}, ptr {place}, align 1"), bits)
+
+
+def store_to(text: Text, kind: str, value: str, place: str, *, lane: bool) -> None:
+    """Store a value of LLVM type `kind` at a host address; `lane`: from a vector register."""
+    if lane:
+        bits = int(kind[1:])
+        kind, value = NUMBERS[bits], text.as_number(value, bits)
+    text.line(f"store {kind} {value}, ptr {place}, align 1")
 
 
 class SpanMemory(Accesses):
@@ -117,4 +133,4 @@ class SpanMemory(Accesses):
 
 assert MOST_SPAN <= PAGE
 
-__all__ = ["MOST_SPAN", "Span", "SpanMemory", "access", "split"]
+__all__ = ["MOST_SPAN", "Span", "SpanMemory", "access", "load_from", "split", "store_to"]

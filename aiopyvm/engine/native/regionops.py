@@ -17,7 +17,8 @@ from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
 from aiopyvm.engine.native.regionfloat import memory_instruction
-from aiopyvm.engine.native.regionmemory import Span, SpanMemory
+from aiopyvm.engine.native.regionlanes import Lanes, is_stored_lane
+from aiopyvm.engine.native.regionmemory import Span, SpanMemory, load_from, store_to
 from aiopyvm.engine.native.regionplan import is_x87
 from aiopyvm.engine.native.regionspans import Bases
 from aiopyvm.engine.native.regiontraps import Trapping
@@ -50,6 +51,7 @@ class Operations:
         self._low: dict[Value, Value] = {}  # SIMD operations that are written into a vector
         self._bases = Bases()
         self._spans: dict[Value, Span] = {}
+        self._lanes = Lanes(())
         self._host: Insn | None = None  # the instruction, if the host is to execute it as it is
         self._shows = False  # this instruction shows the x87's status word
         self._guard: set[str] = set()  # parts whose flags the open guard tells by recipe
@@ -57,7 +59,8 @@ class Operations:
 
     def expect(self, ops: Iterable[Value]) -> None:
         """These operations will be written: what is near one another in them is checked at once."""
-        self._spans = self._bases.spans(ops)
+        ops = tuple(ops)
+        self._spans, self._lanes = self._bases.spans(ops), Lanes(ops)
 
     def write(self, ops: Sequence[Value], last: int, *, short: bool = False) -> None:
         """Write a node's operations, up to the one with number `last`. `short`: but leave where many passes of a
@@ -194,13 +197,15 @@ class Operations:
     def _access(self, op: Value) -> None:
         """Check the access with its span, unless that was done, then make it."""
         one = self._bases.access(op)
-        if self._trapping is not None and self._trapping.access(op, one, guarded=bool(self._guards)):
+        if self._trapping is not None and self._trapping.access(op, one, self._lanes, guarded=bool(self._guards)):
             return
         first, at = self._check(op, one)
         if op.op == "load":
-            self._draft.state.names[op] = self._memory.load_whole(first, llvm_type(op.type), at)
+            place = self._memory.place(first, at)
+            self._draft.state.names[op] = load_from(self._text, llvm_type(op.type), place, lane=self._lanes.is_lane(op))
         elif op.op == "store":
-            self._memory.store_whole(first, llvm_type(op.args[1].type), self._draft.name(op.args[1]), at)
+            kind, place = llvm_type(op.args[1].type), self._memory.place(first, at)
+            store_to(self._text, kind, self._draft.name(op.args[1]), place, lane=is_stored_lane(op.args[1]))
 
     def _access_float(self, op: Value, insn: Insn) -> None:
         """The memory operand of an instruction that the host executes."""

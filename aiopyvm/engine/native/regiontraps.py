@@ -18,10 +18,12 @@ from __future__ import annotations
 from typing import Final
 
 from aiopyvm.engine.native.hostcpu import has
-from aiopyvm.engine.native.llvmtext import LIKELY
+from aiopyvm.engine.native.llvmtext import LIKELY, NUMBERS
+from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.engine.native.regiondraft import Draft
 from aiopyvm.engine.native.regionexits import Exits
-from aiopyvm.engine.native.regionmemory import Span
+from aiopyvm.engine.native.regionlanes import Lanes, is_stored_lane, stored_half
+from aiopyvm.engine.native.regionmemory import Span, load_from, store_to
 from aiopyvm.engine.native.traplayout import TRAPS
 from aiopyvm.ir.builder import Value
 from aiopyvm.mem.layout import GUARD
@@ -29,10 +31,16 @@ from aiopyvm.mem.layout import GUARD
 _REACH: Final = GUARD - 64  # of a displacement: an access that begins there ends inside the guard
 _LOADS: Final = {8: ("movzbl", 32), 16: ("movzwl", 32), 32: ("movl", 32), 64: ("movq", 64)}
 _STORES: Final = {8: ("movb", "q"), 16: ("movw", "r"), 32: ("movl", "r"), 64: ("movq", "r")}
-_MOVUPS: Final = "vmovups" if has("avx") else "movups"
-_VECTORS: Final = {128: "<2 x i64>"} | ({256: "<4 x i64>"} if has("avx") else {})
+_VEX: Final = "v" if has("avx") else ""
+_MOVUPS: Final = f"{_VEX}movups"
+_MOVES: Final = {32: f"{_VEX}movss", 64: f"{_VEX}movsd"}
+_MOVHPD: Final = f"{_VEX}movhpd"
+_V128: Final = "<2 x i64>"
+_VECTORS: Final = frozenset((128, 256) if has("avx") else (128,))
 _MOV: Final = "771"  # the local label of the `mov`
-_TRAP: Final = f"\\0A.pushsection {TRAPS},\\22a\\22,@progbits\\0A.long {_MOV}b - .\\0A.long ${{2:l}} - .\\0A.popsection"
+_TRAP: Final = (
+    f"\\0A.pushsection {TRAPS},\\22a\\22,@progbits\\0A.long {_MOV}b - .\\0A.long ${{LABEL:l}} - .\\0A.popsection"
+)
 
 
 class Trapping:
@@ -43,7 +51,7 @@ class Trapping:
         self._text = draft.text
         self._exits = exits
 
-    def access(self, op: Value, span: Span, *, guarded: bool) -> bool:
+    def access(self, op: Value, span: Span, lanes: Lanes, *, guarded: bool) -> bool:
         """Write a load or a store of `span`; False, and nothing written, for what is to be checked.
 
         `guarded`: it may be left out when the region is executed.
@@ -54,12 +62,12 @@ class Trapping:
             return False
         where = Span(span.base, span.low, span.high, write=False)
         if op.op == "store":
-            self._store(span, bits, self._draft.name(op.args[1]), guarded=guarded)
+            self._store(op.args[1], span, bits, guarded=guarded)
             self.forget(where)
         elif (known := state.words.get(where)) is not None:
             state.names[op] = self._draft.name(known)
         else:
-            state.names[op] = self._load(span, bits, guarded=guarded)
+            self._load(op, span, lanes, guarded=guarded)
         if not guarded:
             state.words[where] = op if op.op == "load" else op.args[1]
         return True
@@ -77,50 +85,75 @@ class Trapping:
         if place := self._covered(span):
             return place
         kind = "=*m" if write else "*m"
-        trap = _TRAP.replace("{2:l}", "{1:l}")
-        self._trap(f'callbr void asm sideeffect "{_MOV}: {instruction} $0{trap}", "{kind},!i"'
-                   f"(ptr elementtype([10 x i8]) {self._place(span)})", span, guarded)  # fmt: skip
+        self._trap("void", f"{instruction} $0", kind, f"ptr elementtype([10 x i8]) {self._place(span)}", span, guarded)
         return ""
 
-    def _load(self, span: Span, bits: int, *, guarded: bool) -> str:
-        text, place = self._text, self._covered(span)
-        if place:
-            return text.fresh(f"load {_VECTORS.get(bits, f'i{bits}')}, ptr {place}, align 1")
-        place = self._place(span)
-        if bits in _VECTORS:
-            value, kind = text.name(), _VECTORS[bits]
-            self._trap(f'{value} = callbr {kind} asm sideeffect "{_MOV}: {_MOVUPS} $1, $0{_TRAP}", "=x,*m,!i"'
-                       f"(ptr elementtype({kind}) {place})", span, guarded)  # fmt: skip
-            return value
-        mnemonic, wide = _LOADS[bits]
-        value = text.name()
-        self._trap(f'{value} = callbr i{wide} asm sideeffect "{_MOV}: {mnemonic} $1, $0{_TRAP}", "=r,*m,!i"'
-                   f"(ptr elementtype(i{bits}) {place})", span, guarded)  # fmt: skip
-        return text.fresh(f"trunc i{wide} {value} to i{bits}") if bits < wide else value
-
-    def _store(self, span: Span, bits: int, value: str, *, guarded: bool) -> None:
-        place = self._covered(span)
-        if place:
-            self._text.line(f"store {_VECTORS.get(bits, f'i{bits}')} {value}, ptr {place}, align 1")
+    def _load(self, op: Value, span: Span, lanes: Lanes, *, guarded: bool) -> None:
+        text, names, kind, lane = self._text, self._draft.state.names, llvm_type(op.type), lanes.is_lane(op)
+        if place := self._covered(span):
+            names[op] = load_from(text, kind, place, lane=lane)
             return
         place = self._place(span)
-        if bits in _VECTORS:
-            kind = _VECTORS[bits]
-            self._trap(f'callbr void asm sideeffect "{_MOV}: {_MOVUPS} $1, $0{_TRAP}", "=*m,x,!i"'
-                       f"(ptr elementtype({kind}) {place}, {kind} {value})", span, guarded)  # fmt: skip
-            return
-        mnemonic, kind = _STORES[bits]
-        if bits < 64 and not value.startswith("%"):
-            kind = "i"
-        self._trap(f'callbr void asm sideeffect "{_MOV}: {mnemonic} $1, $0{_TRAP}", "=*m,{kind},!i"'
-                   f"(ptr elementtype(i{bits}) {place}, i{bits} {value})", span, guarded)  # fmt: skip
+        insert = lanes.inserted(op)
+        if insert is not None and (insert.attr == 0 or insert.args[0] in names):
+            names[insert] = self._load_into(insert, op.bits, place, span, guarded)
+            names[op] = text.fresh(f"extractelement {llvm_type(insert.type)} {names[insert]}, i64 {insert.attr}")
+        elif op.bits in _VECTORS:
+            names[op] = self._trap(
+                kind, f"{_MOVUPS} $1, $0", "=x,*m", f"ptr elementtype({kind}) {place}", span, guarded
+            )
+        elif lane:
+            number = NUMBERS[op.bits]
+            moved = f"{_MOVES[op.bits]} $1, $0"
+            found = self._trap(number, moved, "=x,*m", f"ptr elementtype({number}) {place}", span, guarded)
+            names[op] = text.of_number(found, op.bits)
+        else:
+            mnemonic, wide = _LOADS[op.bits]
+            found = self._trap(
+                f"i{wide}", f"{mnemonic} $1, $0", "=r,*m", f"ptr elementtype({kind}) {place}", span, guarded
+            )
+            names[op] = text.fresh(f"trunc i{wide} {found} to {kind}") if op.bits < wide else found
 
-    def _trap(self, asm: str, span: Span, guarded: bool) -> None:
+    def _load_into(self, insert: Value, bits: int, place: str, span: Span, guarded: bool) -> str:
+        """Load what becomes a lane of a vector (`Lanes.inserted`)."""
+        kind, operands = llvm_type(insert.type), f"ptr elementtype(i{bits}) {place}"
+        if insert.attr == 0:
+            return self._trap(kind, f"{_MOVES[bits]} $1, $0", "=x,*m", operands, span, guarded)
+        vector = self._draft.name(insert.args[0])
+        return self._trap(kind, f"{_MOVHPD} $2, $1, $0", "=x,x,*m", f"{kind} {vector}, {operands}", span, guarded)
+
+    def _store(self, value: Value, span: Span, bits: int, *, guarded: bool) -> None:
+        text, kind, lane = self._text, llvm_type(value.type), is_stored_lane(value)
+        if place := self._covered(span):
+            store_to(text, kind, self._draft.name(value), place, lane=lane)
+            return
+        place = self._place(span)
+        if (whole := stored_half(value)) is not None:
+            mnemonic, kind, register, name = _MOVHPD, _V128, "x", self._draft.name(whole)
+        elif bits in _VECTORS:
+            mnemonic, register, name = _MOVUPS, "x", self._draft.name(value)
+        elif lane:
+            mnemonic, kind, register = _MOVES[bits], NUMBERS[bits], "x"
+            name = text.as_number(self._draft.name(value), bits)
+        else:
+            (mnemonic, register), name = _STORES[bits], self._draft.name(value)
+            if bits < 64 and not name.startswith("%"):
+                register = "i"
+        memory = kind if whole is None else "i64"
+        operands = f"ptr elementtype({memory}) {place}, {kind} {name}"
+        self._trap("void", f"{mnemonic} $1, $0", f"=*m,{register}", operands, span, guarded)
+
+    def _trap(self, result: str, code: str, constraints: str, operands: str, span: Span, guarded: bool) -> str:
+        """Write an instruction that may trap; the name of its result, if it is not void."""
         text, fine = self._text, self._text.new_label()
-        text.line(f"{asm} to label %{fine} [label %{self._exits.before()}]{LIKELY}")
+        name = "" if result == "void" else text.name()
+        trap = _TRAP.replace("LABEL", str(constraints.count(",") + 1))
+        text.line(f'{name and name + " = "}callbr {result} asm sideeffect "{_MOV}: {code}{trap}", "{constraints},!i"'
+                  f"({operands}) to label %{fine} [label %{self._exits.before()}]{LIKELY}")  # fmt: skip
         text.label(fine)
         if not guarded:
             self._draft.state.trapped.append(span)
+        return name
 
     def _covered(self, span: Span) -> str:
         """The host's address of what an access, or a check, has shown to be allowed; "": nothing has."""

@@ -18,7 +18,7 @@ _MOVD, _MOVQ = "Intel SDM vol. 2B, MOVD/MOVQ", "Intel SDM vol. 2B, MOVQ"
 
 def _whole(value: Value) -> Value:
     """A register's value with `value` in its low part and zeros above."""
-    return value.zext(128).cast(V128)
+    return value.builder.const(0, V128).lanes(value.bits).insert(0, value)
 
 
 # -- MOVD, MOVQ --------------------------------------------------------------------------------------------------------
