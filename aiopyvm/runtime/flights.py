@@ -2,8 +2,9 @@
 
 How it works. The engine's generated code alone runs on the worker (engine/protocol.py, `Launcher`): everything before
 and after is done here, on the event loop's thread. A guest flies when its code has been seen to run for long without
-coming back; what comes back often is not worth the hop and stays. While a guest flies its lane rests, with the guest
-in the middle of its slice; where no worker is free the lane stands in line, fair by cost.
+coming back; what comes back often is not worth the hop and stays, the longer the more of its flights were short. While
+a guest flies its lane rests, with the guest in the middle of its slice; where no worker is free the lane stands in
+line, fair by cost.
 
 What always holds. A flight's guest is not stepped before the flight has landed. Nobody but the worker touches the
 machine's registers and memory meanwhile; who must, waits for the landing, which is milliseconds away. How a slice is
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 FLIGHT_NS: Final = 4_000_000  # a flight takes about so long; it cannot be called off
 WORTH_NS: Final = 150_000  # code that runs so long without coming back is worth a flight
+SHORT_NS: Final = 1_000_000  # a flight that comes back sooner, for Python to do something, costs more than it is worth
+MOST_STAYS: Final = 16  # chunks on the event loop's thread after several of them
 SLOW_NS: Final = 15  # an instruction of generated code takes less: where more went by, it was Python that took so long
 FIRST_REACH: Final = 200_000  # instructions of a guest's first flight
 BUDGET: Final = ExitReason.BUDGET  # an enumeration looks its members up at each use
@@ -103,8 +106,10 @@ class Flight:
         ns = self.call.cpu_ns  # what it waited for a core or the GIL says nothing about the guest
         if left_by.reason is BUDGET:
             guest.reach = max(FIRST_REACH // 4, min(done * FLIGHT_NS // (ns or 1), 4 * guest.reach, MOST_REACH))
-        elif ns < WORTH_NS // 2 or not done:  # what it waits for is done on the event loop's thread
+            guest.stays = 0
+        elif ns < SHORT_NS or not done:  # what it waits for is done on the event loop's thread
             guest.flies = False
+            guest.stays = guest.stay = min(2 * guest.stays + 1, MOST_STAYS)
         return done + _follow(guest, left_by)
 
     def settle(self) -> None:
@@ -265,7 +270,10 @@ def _learn(guest: Guest, done: int, ns: int, budget: int) -> None:
     """`done` instructions of a budget took so long, and made no system call."""
     guest.adapt(done, ns, MOST_CHUNK)
     if done >= budget and ns >= WORTH_NS and done >= WORTH_NS // SLOW_NS and not guest.flies:
-        guest.flies, guest.reach = True, FIRST_REACH
+        if guest.stay:
+            guest.stay -= 1
+        else:
+            guest.flies, guest.reach = True, max(FIRST_REACH, min(guest.reach, 4 * done))
 
 
 def _fly(guest: Guest, crew: Crew, left: int) -> bool:

@@ -64,6 +64,8 @@ class Guest:
         "run",
         "seat",
         "send",
+        "stay",
+        "stays",
         "thread",
         "until_ns",
     )
@@ -75,6 +77,8 @@ class Guest:
         self.chunk = FIRST_CHUNK
         self.flies = False  # its code is worth a worker; `reach`: instructions of its next flight
         self.reach = 0
+        self.stays = 0  # chunks that it stayed on the event loop's thread after its last flights, which were short
+        self.stay = 0  # of them, those to come
         self.flight: Flight | None = None
         self.lined_up = False  # it waits for a worker
         self.away = False  # it flies or waits for a worker

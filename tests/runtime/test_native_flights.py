@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -36,6 +37,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[NativeEngine]:
 def small_flights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything flies, and often."""
     monkeypatch.setattr(flights, "WORTH_NS", 1)
+    monkeypatch.setattr(flights, "SHORT_NS", 0)
     monkeypatch.setattr(flights, "FIRST_REACH", 4000)
     monkeypatch.setattr(flights, "MOST_REACH", 12_000)
 
@@ -133,3 +135,28 @@ async def test_two_guests_are_in_the_air_at_once_and_the_loop_is_not_late(engine
                 both += sum(process.runs[0].flies for process in runtime.processes()) == 2
         tasks.cancel_scope.cancel()
     assert most < 0.02  # processor time of this thread: a worker's does not count
+
+
+@both_loops
+async def test_a_guest_that_comes_back_soon_stays(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 512 pages is touched for the first time after some thousand instructions: Python has to do something."""
+    code = program(
+        "mov eax, 45; xor ebx, ebx; int 0x80; mov esi, eax; lea ebx, [eax + 0x200000]; mov edi, ebx; mov eax, 45; "
+        "int 0x80; again: mov ecx, 20000; spin: dec ecx; jnz spin; inc dword ptr [esi]; add esi, 4096; "
+        "cmp esi, edi; jb again; mov eax, 1; xor ebx, ebx; int 0x80"
+    )
+    monkeypatch.setattr(flights, "WORTH_NS", 1)
+    monkeypatch.setattr(flights, "SHORT_NS", 1 << 62)
+    started = 0
+    fly = flights._fly
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal started
+        started += 1
+        return fly(*arguments)
+
+    monkeypatch.setattr(flights, "_fly", counted)
+    async with Runtime(workers=1) as runtime:
+        result = await runtime.vm(engine="native").run_bytes(code)
+    assert result.returncode == 0
+    assert 0 < started < 200
