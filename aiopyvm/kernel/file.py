@@ -47,6 +47,7 @@ class File:
     endless = False  # a read that got all it asked for may go on: a device, or a pipe, without a position
     unit = 1  # bytes that go together or, where the caller's memory faults in them, not at all
     tty = False
+    socket = False  # a `kernel.socket.Socket`: messages, not bytes alone
     host = False
     cost = 1024  # bytes of the budget for an open file description made by a guest
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aiopyvm.errors import InternalError
     from aiopyvm.isa.state import CpuState
     from aiopyvm.kernel.file import File
+    from aiopyvm.kernel.net import NetHost
     from aiopyvm.kernel.ports import Budget, Clock, Entropy
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.mem.space import AddressSpace
@@ -130,6 +131,25 @@ class Kernel:
         self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
+        self._net: NetHost | None = None
+
+    @property
+    def net(self) -> NetHost:
+        """Its sockets' names and addresses; made when a guest makes its first socket."""
+        if self._net is None:
+            from aiopyvm.kernel.net import NetHost
+
+            self._net = NetHost()
+        return self._net
+
+    @net.setter
+    def net(self, host: NetHost) -> None:
+        self._net = host
+
+    def clear_network(self) -> None:
+        """A process has ended: close the sockets that only messages on their way hold."""
+        if self._net is not None:
+            self._net.clear()
 
     # --- the runtime's doors ----------------------------------------------------------------------------------------
 

@@ -181,6 +181,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     kernel.ended = kernel.ended or ends_run
     process.hold_exe(None, None)
     process.fds.release()
+    kernel.clear_network()
     process.mm.release()
     kernel.budget.charge(-process.charged)
     process.charged = 0

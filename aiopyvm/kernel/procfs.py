@@ -184,9 +184,10 @@ class OpenInode(Inode):
         return 0, 0, 0o666
 
     def open(self, ctx: FsContext, flags: int) -> File:
-        """Return the open file description itself. Raises Errno: EACCES if it is not open for that, ENXIO if closed."""
+        """Return the open file description itself. Raises Errno: EACCES if it is not open for that, ENXIO if closed,
+        or a socket."""
         file = self._file
-        if not file.refs:
+        if not file.refs or file.socket:
             raise Errno(ENXIO)
         access = flags & O_ACCMODE
         if (access != 1 and not file.readable) or (access != 0 and not file.writable):

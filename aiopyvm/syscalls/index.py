@@ -157,6 +157,15 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         125,  # mprotect
         192,  # mmap2
     ),
+    "messages": (
+        337,  # recvmmsg
+        345,  # sendmmsg
+        369,  # sendto
+        370,  # sendmsg
+        371,  # recvfrom
+        372,  # recvmsg
+        417,  # recvmmsg_time64
+    ),
     "pipes": (
         42,  # pipe
         331,  # pipe2
@@ -227,6 +236,22 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         270,  # tgkill
         335,  # rt_tgsigqueueinfo
         421,  # rt_sigtimedwait_time64
+    ),
+    "socketcall": (
+        102,  # socketcall
+    ),
+    "sockets": (
+        359,  # socket
+        360,  # socketpair
+        361,  # bind
+        362,  # connect
+        363,  # listen
+        364,  # accept4
+        365,  # getsockopt
+        366,  # setsockopt
+        367,  # getsockname
+        368,  # getpeername
+        373,  # shutdown
     ),
     "stat": (
         15,  # chmod

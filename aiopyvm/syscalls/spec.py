@@ -123,6 +123,10 @@ class Choice(Kind):
         return f"(a[{i}] ^ 0x80000000) - 0x80000000" if self.signed else f"a[{i}]"
 
 
+class SocketType(Kind):
+    """A type of socket with SOCK_NONBLOCK and SOCK_CLOEXEC, shown by name."""
+
+
 class PathKind(Kind):
     """A NUL-terminated string, read at once: EFAULT, ENAMETOOLONG; NULL is None when `optional`, else EFAULT."""
 

@@ -162,6 +162,17 @@ def _show_choice(t: Thread, kind: Any, call: Call, n: int, result: int | None) -
     return kind.names.get(value) or hex(value & 0xFFFFFFFF)
 
 
+def _show_socket_type(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
+    from aiopyvm.abi import socket as abi
+
+    value = _value(call, n)
+    flags = {abi.SOCK_NONBLOCK: "SOCK_NONBLOCK", abi.SOCK_CLOEXEC: "SOCK_CLOEXEC"}
+    parts = [abi.TYPES.get(value & abi.SOCK_TYPE_MASK, hex(value & abi.SOCK_TYPE_MASK))]
+    if value & ~abi.SOCK_TYPE_MASK:
+        parts.append(flags_text(flags, value & 0xFFFFFFFF & ~abi.SOCK_TYPE_MASK))
+    return "|".join(parts)
+
+
 def _show_path(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
     value = _value(call, n)
     if value is None:
@@ -257,6 +268,7 @@ _SHOWERS: Final[dict[type[Kind], Show]] = {
     spec.SignalKind: _show_signal,
     spec.Flags: _show_flags,
     spec.Choice: _show_choice,
+    spec.SocketType: _show_socket_type,
     spec.PathKind: _show_path,
     spec.BufferIn: _show_buffer_in,
     spec.BufferOut: _show_buffer_out,

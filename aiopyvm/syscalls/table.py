@@ -15,7 +15,9 @@ from aiopyvm import syscalls
 from aiopyvm.syscalls.spec import TABLE
 
 # What is in the package and no family.
-MACHINERY: Final = frozenset({"accounting", "atonce", "dispatch", "index", "spec", "steps", "strace", "table"})
+MACHINERY: Final = frozenset(
+    {"accounting", "atonce", "control", "dispatch", "index", "spec", "steps", "strace", "table"}
+)
 
 FAMILIES: Final = tuple(
     sorted(module.name for module in pkgutil.iter_modules(syscalls.__path__) if module.name not in MACHINERY)

@@ -335,13 +335,16 @@ def read(t: Thread, fd: Fd, buf: OutBuffer, count: Size) -> int | Wait:
     file = open_file(t, fd, READABLE)
     if file.inode is not None and file.inode.kind == S_IFDIR:
         raise Errno(EISDIR)
-    return fill(t, file, ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),), file.lend)
+    segments = ((buf, count if count < MAX_RW_COUNT else MAX_RW_COUNT),)
+    return _receive(t, file, segments) if file.socket else fill(t, file, segments, file.lend)
 
 
 @syscall(4, "write", man="write(2)", at_once=write_at_once)
 def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
     """Write `count` bytes."""
     file = open_file(t, fd, WRITABLE)
+    if file.socket:
+        return _send(t, file, ((buf, min(count, MAX_RW_COUNT)),))
     if count > PIECE or isinstance(file, RegularFile):
         return drain(t, file, ((buf, min(count, MAX_RW_COUNT)),), writer(t, file))
     return drain_piece(t, file, buf, count)
@@ -351,6 +354,8 @@ def write(t: Thread, fd: Fd, buf: InBuffer, count: Size) -> int | Wait:
 def readv(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32) -> int | Wait:
     """Read into several buffers."""
     file = reading(t, fd)
+    if file.socket:
+        return _receive(t, file, segments_of(t, iov))
     return fill(t, file, segments_of(t, iov), file.lend)
 
 
@@ -358,7 +363,23 @@ def readv(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32) -> int | Wait:
 def writev(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32) -> int | Wait:
     """Write several buffers."""
     file = writing(t, fd)
+    if file.socket:
+        return _send(t, file, segments_of(t, iov))
     return drain(t, file, segments_of(t, iov), writer(t, file))
+
+
+def _receive(t: Thread, file: File, segments: Segments) -> int | Wait:
+    """read(2) of a socket: recv(2) without flags."""
+    from aiopyvm.syscalls.messages import read_socket
+
+    return read_socket(t, file, segments)
+
+
+def _send(t: Thread, file: File, segments: Segments) -> int | Wait:
+    """write(2) of a socket: send(2) without flags."""
+    from aiopyvm.syscalls.messages import write_socket
+
+    return write_socket(t, file, segments)
 
 
 def _positioned_read(t: Thread, fd: int, segments: Segments, offset: int) -> int | Wait:

@@ -28,6 +28,7 @@ _NICE = re.compile("priority|nice")
         "rawcalls",
         "busycalls",
         "vectorcalls",
+        "unixcalls",
         "xstatecalls",
     ],
 )

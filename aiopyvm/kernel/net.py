@@ -1,0 +1,24 @@
+"""One kernel's place in the network: the names of its UNIX sockets, and (`inet.py`) its addresses and ports."""
+
+from __future__ import annotations
+
+from aiopyvm.kernel.unixgc import collect
+from aiopyvm.kernel.unixsocket import UnixNames
+
+
+class NetHost:
+    """What the sockets of one kernel share. Plain data."""
+
+    def __init__(self) -> None:
+        self.unix = UnixNames()
+        self._number = 0
+
+    def next_number(self) -> int:
+        """Return a fresh inode number for a socket."""
+        self._number += 1
+        return self._number
+
+    def clear(self) -> None:
+        """Close the sockets that only messages on their way hold."""
+        if self.unix.in_flight:
+            collect(self.unix)
