@@ -1,5 +1,5 @@
-"""The native engine on floating-point programs in x87 and SSE2 code, beside the host itself and qemu-i386: all in one
-run, in processor time. The programs are built from the C sources here; no rows where `gcc -m32` cannot.
+"""The native engine on floating-point programs in x87, SSE2 and AVX code, beside the host itself and qemu-i386: all in
+one run, in processor time. The programs are built from the C sources here; no rows where `gcc -m32` cannot.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ LOADS: Final = {  # arguments for about half a second of the host's time, and fo
     "fft": (3_000, 300),
     "mandelbrot_sse2": (1_800, 600),
     "matrix_sse2": (1_000, 400),
+    "matrix_avx": (1_200, 500),
 }
 
 

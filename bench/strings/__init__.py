@@ -12,7 +12,7 @@ from bench.table import Row, engines
 from tests.native import c_program
 
 SOURCE: Final = Path(__file__).parent / "strings.c"
-ROUTINES: Final = ("memcpy", "memset", "strlen", "memchr", "strcmp")
+ROUTINES: Final = ("memcpy", "memset", "strlen", "memchr", "strcmp", "inline-memcpy", "inline-memset")
 # Bytes of a string, and of all calls: some tenths of a second of the host's time, and a tenth of it.
 LOADS: Final = {
     64: (1 << 30, 1 << 27),

@@ -65,7 +65,7 @@ class Watched(HandlerTable):
         self.shapes[form.missing] = f"{insn.code.hex()} {insn.row}"
         return form
 
-    def use(self, name: str, core: Core, allowed: frozenset[str] | None = None) -> None:
+    def use(self, name: str, core: Core, allowed: frozenset[str] | None = None, *, hurry: bool = False) -> None:
         self.used.add(self.shapes[name])
 
 

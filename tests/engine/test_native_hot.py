@@ -395,3 +395,12 @@ def test_a_region_follows_words_in_memory() -> None:
     words = (0x11000, ((0, f),)), (0x11004, ((0, f + 6),))
     assert {node.eip for node in Graph(Request(BASE, ((BASE, code),), words)).nodes} >= {BASE, f, f + 6, BASE + 6}
     assert len(Graph(Request(BASE, ((BASE, code),))).nodes) == 1
+
+
+def test_a_loop_of_two_blocks_is_repeated() -> None:
+    """Where Python executed an instruction, a block begins behind it; to a region they are one."""
+    code = assemble("again: add eax, ebx\nmul ecx\nsub edx, 3\ndec esi\njnz again", BASE)
+    whole = Graph(Request(BASE, ((BASE, code),)))
+    parted = Graph(Request(BASE, ((BASE, code[:4]), (BASE + 4, code[4:]))))
+    assert [(node.eip, node.insns) for node in parted.nodes] == [(node.eip, node.insns) for node in whole.nodes]
+    assert parted.nodes[0].again is not None

@@ -67,6 +67,10 @@ class Demand:
         """With one use more the shape called `name` was used often enough."""
         return self._uses.get(name, 0) + 1 >= self.enough
 
+    def hurry(self, name: str) -> None:
+        """The next use of the shape called `name` is enough."""
+        self._uses[name] = max(self._uses.get(name, 0), self.enough - 1)
+
     @property
     def made(self) -> bool:
         """Whether `collect` has something to do."""

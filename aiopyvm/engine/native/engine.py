@@ -336,7 +336,7 @@ class NativeEngine:
                     return 0
                 offset = self.supply(core, code, rec, reason) or self._want_handler(core, code, rec)
                 if not offset:
-                    exit_ = self._step(core, code)
+                    exit_ = self._step(core, code, waits=rec - base in code.waiting)
                     left -= cpu.instructions - done
                     if exit_ is not None:
                         return exit_
@@ -374,7 +374,7 @@ class NativeEngine:
         """
         if rec and (wanted := code.waiting.get(rec - code.arena.base)) is not None:
             assert self._table is not None
-            self._table.use(wanted, core, self._allowed)
+            self._table.use(wanted, core, self._allowed, hurry=code.dense >= _DENSE)
             if code.adopt_handler(rec - code.arena.base):
                 return rec - code.arena.base
         return 0
@@ -411,16 +411,16 @@ class NativeEngine:
         if self.hot is not None and self.hot.guards is not None:
             self.hot.guards.vain(core.memory, code.vain, core.cpu.instructions)
 
-    def _step(self, core: Core, code: SpaceCode) -> Exit | None:
+    def _step(self, core: Core, code: SpaceCode, *, waits: bool) -> Exit | None:
         """One instruction, by its definition; where such instructions follow one another closely, none: the Python
-        engine is to go on for a while."""
+        engine is to go on for a while, a short one where the instruction waits for a handler (`waits`)."""
         before: int = core.cpu.instructions
         code.dense = code.dense + 1 if 0 <= before - code.stepped_at < _CLOSE else 0
         if code.dense < _DENSE:
             exit_ = self._rare.step(core, first=True)
             self._stepped += core.cpu.instructions - before
         else:
-            code.stay = _STRETCH << min(code.dense - _DENSE, _STRETCHES)
+            code.stay = _STRETCH if waits else _STRETCH << min(code.dense - _DENSE, _STRETCHES)
             exit_ = None
         code.stepped_at = core.cpu.instructions
         return exit_

@@ -68,13 +68,15 @@ class HandlerTable:
         needs = ctypes.string_at(self.loaded.address(NEEDS)).decode().split("\n")
         return sum(1 << number for number, need in enumerate(needs) if not allowed.issuperset(need.split()))
 
-    def use(self, name: str, core: Core, allowed: frozenset[str] | None = None) -> None:
+    def use(self, name: str, core: Core, allowed: frozenset[str] | None = None, *, hurry: bool = False) -> None:
         """Python is to execute the instruction that `core` is at, for want of the handler `name`, on a processor with
-        the features `allowed` (None: all).
+        the features `allowed` (None: all). `hurry`: it is to be made now, however seldom it was wanted.
 
         Its shape is not known yet where its record was made by an earlier process. Raises MemoryFault and DecodeFault
         of the instruction.
         """
+        if hurry and name not in self._used:
+            self._demand.hurry(name)
         if name not in self._used and self._demand.is_due(name):  # what it takes to make handlers is long to import
             from aiopyvm.engine.python.fetch import fetch_insn
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -245,6 +245,7 @@ class Graph:
         self._recursive: dict[tuple[int, Stack | None], Node] = {}  # where calls of the root by itself return to
         self._returns: list[Node] = []  # returns from the root's own context
         self._grow(request.root, request.stack)
+        self._straighten()
         self._unroll()
         self._mark_joins()
         self._mark_retreating()
@@ -414,6 +415,22 @@ class Graph:
         """What is known of the words that a jump or call to what memory holds may find: number, target."""
         table = self._tables.get(operand.displacement, ())
         return table if operand.index >= 0 else tuple(word for word in table if word[0] == 0)
+
+    def _straighten(self) -> None:
+        """Make one node of two where the second follows the first alone: a block may have begun between them only
+        because Python had an instruction to execute there.
+        """
+        entered = Counter(way for node in self.nodes for way in node.successors())
+        gone: set[Node] = set()
+        for node in self.nodes:
+            while node not in gone and node.flow is Flow.NEXT and isinstance(way := node.after, Node):
+                if entered[way] > 1 or way in (node, self.nodes[0]) or way.flow is Flow.REPEAT:
+                    break
+                node.insns += way.insns
+                node.flow, node.after, node.taken, node.stack_after = way.flow, way.after, way.taken, way.stack_after
+                node.cases, node.table = way.cases, way.table
+                gone.add(way)
+        self.nodes = [node for node in self.nodes if node not in gone]
 
     def _unroll(self) -> None:
         """Repeat the loops of one node, so that the copies share one look at the budget and their accesses a check."""
