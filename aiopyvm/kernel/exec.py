@@ -83,6 +83,7 @@ class Loading:
         self.parsed = parsed
         self.interpreter = interpreter
         self.space = space
+        space.label = parsed.digest
         self.bias = place_image(space, parsed)
         self.base: int | None = None  # the interpreter's bias, once that has a place
         self.mapped = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
-    from aiopyvm.mem.backing import Backing
+    from aiopyvm.mem.backing import Backing, ImageBacking
     from aiopyvm.mem.space import AddressSpace
 
 
@@ -220,6 +220,10 @@ class File:
         Raises Errno(ENODEV) for what cannot be mapped.
         """
         raise Errno(ENODEV)
+
+    def mmap_image(self) -> ImageBacking | None:
+        """Return what a private mapping may show in place of `mmap_backing`, the content of this moment, or None."""
+        return None
 
     def mmap_content(self) -> bytes:
         """Return the whole content of a program, immutable, the same object while nothing changes.

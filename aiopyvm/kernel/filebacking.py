@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
 
 class FileBacking(Backing):
-    """The content of an open regular file, which it keeps open. `writable`: the file was opened for writing."""
+    """The content of an open regular file, which it keeps open. `writable`: the file was opened for writing.
+
+    While nobody can write it, and no guest has, an image shows it.
+    """
 
     def __init__(self, file: RegularFile) -> None:
         self._file = file.hold()
         self._content = file.content
         self.writable = file.writable
+        image = None if file.writable else file.mmap_image()
+        if image is not None and image.extent is not None:
+            self._image, self.extent, self.frozen = image, image.extent, True
 
     def size(self) -> int:
         """The file's size now; 0 when the host lost it."""
@@ -39,6 +45,11 @@ class FileBacking(Backing):
             self._content.write_at(offset, data)
         except Errno as error:
             raise OSError(error.number, str(error)) from None
+
+    def changed(self, offset: int, length: int) -> None:
+        """Tell who maps it that the bytes may have changed."""
+        self.thaw()
+        super().changed(offset, length)
 
     def __del__(self) -> None:
         self._file.release()

@@ -92,6 +92,11 @@ class Content:
             self._whole = self.read(0, self.size)
         return self._whole
 
+    @property
+    def given(self) -> bytes | None:
+        """The content that Python gave, until it is changed."""
+        return self._whole if self._whole and not self._whole_bytes else None
+
     def _forget_whole(self) -> None:
         self._whole = None
         if self._whole_bytes:

@@ -24,10 +24,12 @@ from aiopyvm.abi.fcntl import (
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
+from aiopyvm.kernel.fileimages import FILE_IMAGES, MOST_OF_ONE
 from aiopyvm.kernel.fs import Directory, Entry, FixedListing, Inode, Listing
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.mem.backing import ImageBacking
 
 MAX_WHOLE = 64 << 20  # bytes of a file that is read whole (a program)
 GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
@@ -67,6 +69,10 @@ class RegularInode(Protocol):
         """Return the whole content, immutable."""
         ...
 
+    def given(self) -> bytes | None:
+        """Return the whole content where no guest made it, the same object each time; None for others."""
+        ...
+
     def sync(self) -> None:
         """fsync(2)."""
         ...
@@ -91,6 +97,8 @@ class RegularFile(File):
         self.content.opened()
         if self.writable:
             inode.writers += 1
+            for backing in tuple(inode.backings.values()) if inode.backings else ():
+                backing.thaw()
 
     def close(self) -> None:
         """Tell the inode."""
@@ -201,6 +209,16 @@ class RegularFile(File):
         if backing is None:
             backing = inode.backings[self.writable] = FileBacking(RegularFile(inode, self.flags))
         return backing
+
+    def mmap_image(self) -> ImageBacking | None:
+        """Return an image of the content, for a private mapping; None where somebody may be changing it."""
+        try:
+            if self.inode is None or self.inode.writers or self.content.size > MOST_OF_ONE:
+                return None
+            content = self.content.given()
+        except Errno:
+            return None  # a page that cannot be read is a SIGBUS when it is touched
+        return FILE_IMAGES.of(content) if content is not None else None
 
     def mmap_content(self) -> bytes:
         """Return the whole content. Raises Errno: ENOMEM for more than MAX_WHOLE bytes, or as its file system."""

@@ -241,6 +241,10 @@ class HostRegular(HostInode):
         """Return the whole content."""
         return self._any.snapshot()
 
+    def given(self) -> bytes | None:
+        """The host's content, where the guest may not change it."""
+        return self._any.snapshot() if self.fs.readonly or not self.fs.tree.writable else None
+
     def sync(self) -> None:
         """Make it durable."""
         if self._writer is not None:

@@ -223,6 +223,10 @@ class MemFile(MemInode):
         """Return the whole content, the same object until it changes."""
         return self.content.snapshot()
 
+    def given(self) -> bytes | None:
+        """The content that Python gave, until it is changed."""
+        return self.content.given
+
     def show(self, data: bytes) -> None:
         """Make `data` the content, shared with whoever holds it: only pages that are written are copied and charged."""
         self.content.free()

@@ -193,6 +193,10 @@ class OverlayFile(Passing, MemFile):
         """Return the whole content."""
         return super().snapshot() if self.taken else self.lower.snapshot()
 
+    def given(self) -> bytes | None:
+        """The host's content, until the guest has changed it."""
+        return None if self.taken else self.lower.snapshot()
+
 
 class OverlayDirectory(Passing, MemDirectory):
     """A directory over one of the host (`lower`), or of ours alone (None)."""

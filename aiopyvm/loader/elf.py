@@ -6,6 +6,7 @@ files are, and is not imported before there is one. The result is cached by cont
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import struct
@@ -142,6 +143,11 @@ class ElfImage:
         from aiopyvm.loader.image import build_pieces
 
         return build_pieces(self)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the file: what tells that two programs are the same."""
+        return hashlib.sha256(self.data).digest()
 
     @cached_property
     def symbols(self) -> dict[str, int]:

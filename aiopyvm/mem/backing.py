@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.mem.arena import Extent, arena
 from aiopyvm.mem.budget import Budget
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from aiopyvm.mem.space import AddressSpace
 
 
+_NOBODY: Final[weakref.WeakSet[AddressSpace]] = weakref.WeakSet()
+
+
 class Backing:
     """Bytes by offset. A page that starts at or past `size()` is a bus fault; the rest of the last page is zero."""
 
+    _mappers: weakref.WeakSet[AddressSpace] = _NOBODY
     has_code: bool = False  # some space runs code from a shared mapping of it
     extent: Extent | None = None  # where the bytes are attachable by the host, at the same offsets
     attach_shared: bool = False  # attached for all to write (else: privately, copied by the host when written)
+    frozen: bool = False  # nobody writes, shared or not, until `thaw`
 
     def size(self) -> int:
         """Size in bytes."""
@@ -46,10 +51,16 @@ class Backing:
 
     def join(self, space: AddressSpace) -> None:
         """`space` maps this backing shared from now on."""
-        try:
-            self._mappers.add(space)
-        except AttributeError:
-            self._mappers: weakref.WeakSet[AddressSpace] = weakref.WeakSet((space,))
+        if self._mappers is _NOBODY:
+            self._mappers = weakref.WeakSet()
+        self._mappers.add(space)
+
+    def thaw(self) -> None:
+        """Somebody is about to write what was frozen: from now on there is no extent that shows it."""
+        if self.frozen:
+            self.frozen, self.extent = False, None
+            for space in tuple(self._mappers):
+                space.backing_thawed(self)
 
     def code_found(self) -> None:
         """A space runs code from a shared mapping of this: no store to it may go unseen any more."""

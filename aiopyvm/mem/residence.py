@@ -34,9 +34,10 @@ from aiopyvm.mem.protection import Protection
 from aiopyvm.mem.reservation import Reservation
 
 SPACE_COST: Final = 64 << 10  # bytes charged for a space itself: tables of the host, Python's objects
-MAX_ATTACHMENTS: Final = 8  # a space's host mappings are bounded whatever the guest does
+MAX_ATTACHMENTS: Final = 64  # a space's host mappings are bounded whatever the guest does
 _NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
 _ZERO: Final = bytes(PAGE)
+_AROUND: Final = 16  # pages, as Linux's fault_around_bytes
 _ALIKE: Final = range(4, 257)  # numbers of pages that are looked at together
 
 
@@ -68,6 +69,7 @@ class Residence:
         "_overhead",
         "_reservation",
         "budget",
+        "label",
         "pages",
         "peak_resident_pages",
         "protection",
@@ -100,6 +102,7 @@ class Residence:
         self.resident_pages = 0
         self.peak_resident_pages = 0
         self.stack_limit = 8 << 20
+        self.label = b""  # what tells that two spaces run the same program
         self._maps = Mappings()
         self._attachments: list[Attachment] = []
         self._lent = Lent()
@@ -150,6 +153,7 @@ class Residence:
         if not self.pages[page] & TOUCHED and not self._fill(page, mapping, address, access):
             bits &= ~WRITE  # a clean page of an image: shown, but not ours
             self._set(page, bits)
+            self._show_around(page, mapping, bits)
             return bits
         if self._lent and (holders := self._lent.holders(page)):
             if access == "w":
@@ -161,6 +165,16 @@ class Residence:
             bits = bits & ~WRITE | HELD
         self._set(page, bits | TOUCHED)
         return bits
+
+    def _show_around(self, page: int, mapping: Mapping, bits: int) -> None:
+        """`page` shows an image: let the clean pages next to it do so too, as they cost nothing."""
+        under = self._attached_at(page << PAGE_SHIFT)
+        assert under is not None
+        first = max(page & -_AROUND, max(mapping.start, under.start) >> PAGE_SHIFT)
+        last = min((page & -_AROUND) + _AROUND, min(mapping.end, under.end) >> PAGE_SHIFT)
+        for other, known in enumerate(bytes(self.pages[first:last]), first):
+            if not known and (not self._inherited or self._inherited.source(other) is None):
+                self._set(other, bits)
 
     def _fill(self, page: int, mapping: Mapping, address: int, access: Access) -> bool:
         """Bring the first content of a private page in; False if it shows already, and is only looked at."""
@@ -300,7 +314,9 @@ class Residence:
         Of an image all the rest is attached, for the segments that are mapped next.
         """
         backing = mapping.backing
-        if backing is None or (extent := backing.extent) is None or mapping.shared != backing.attach_shared:
+        if backing is None or (extent := backing.extent) is None:
+            return
+        if mapping.shared != backing.attach_shared and not (mapping.shared and backing.frozen):
             return
         if extent.fd < 0:
             return  # as on a host without memfd_create(2)
@@ -309,11 +325,11 @@ class Residence:
             return
         rest = mapping.start + extent.size - mapping.offset
         mine = min(mapping.end, rest)
-        if len(self._attachments) >= MAX_ATTACHMENTS or (mapping.shared and self._shows(mapping, extent)):
+        if len(self._attachments) >= MAX_ATTACHMENTS or (backing.attach_shared and self._shows(mapping, extent)):
             return
         for end in (mine,) if mapping.shared else (min(rest, TASK_SIZE), mine):
             if mapping.start < end and self._is_plain(mapping.start, end):
-                self._attach_new(Attachment(mapping.start, end, extent, mapping.offset, mapping.shared))
+                self._attach_new(Attachment(mapping.start, end, extent, mapping.offset, backing.attach_shared))
                 return
 
     def _shows(self, mapping: Mapping, extent: Extent) -> bool:
@@ -346,10 +362,16 @@ class Residence:
     def _is_untouched(self, start: int, end: int) -> bool:
         return not count_touched(bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT]))
 
-    def _detach(self, start: int, end: int) -> None:
-        """[start, end) is no longer mapped: end the attachments that must not, or need not, be there."""
+    def backing_thawed(self, backing: Backing) -> None:
+        """A backing that was frozen is so no longer."""
+        for mapping in self._maps:
+            if mapping.backing is backing and mapping.shared:
+                self._detach(mapping.start, mapping.end, all_=True)
+
+    def _detach(self, start: int, end: int, *, all_: bool = False) -> None:
+        """[start, end) is no longer mapped: end the attachments that must not, or need not, be there (or `all_`)."""
         for attachment in [a for a in self._attachments if a.start < end and start < a.end]:
-            if attachment.shared or (start <= attachment.start and attachment.end <= end):
+            if all_ or attachment.shared or (start <= attachment.start and attachment.end <= end):
                 self._reservation.detach(attachment.start, attachment.end)
                 self._attachments.remove(attachment)
                 if self.protection is not None:

@@ -285,7 +285,7 @@ class AddressSpace(Accesses):
         except BaseException:
             child.close()
             raise
-        child.stack_limit = self.stack_limit
+        child.stack_limit, child.label = self.stack_limit, self.label
         for m in child._maps:
             if m.shared and m.backing is not None:
                 m.backing.join(child)

@@ -143,7 +143,8 @@ def _backing(file: File | None, prot: int, shared: bool) -> Backing | None:
         return None
     if not file.readable or (shared and prot & mman.PROT_WRITE and not file.writable):
         raise Errno(EACCES)
-    return file.mmap_backing()
+    image = None if shared else file.mmap_image()
+    return image if image is not None else file.mmap_backing()
 
 
 def _name(file: File | None) -> str:

@@ -258,13 +258,16 @@ def test_records_are_a_mapping_that_is_counted(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_jumped_to_once_takes_nobodys_place() -> None:
     made = recordarena.RecordArena()
-    assert made.remember_jump(0x1000, 24)
-    other = next(eip for eip in range(0x2000, 1 << 20) if made._jump(eip) == made._jump(0x1000))
+    size = made.jump_mask + 1
+    pair = size - 2  # what addresses of one pair of places have in common
+    first, second, third = [eip for eip in range(0x1000, 64 * size) if (eip ^ eip >> 12) & pair == 0x20][:3]
+    assert made.remember_jump(first, 24)
+    assert made.remember_jump(second, 48)
     shown = made.copy().jumps
-    assert not made.remember_jump(other, 48)
+    assert not made.remember_jump(third, 72)
     assert made.copy().jumps == shown
-    assert not made.remember_jump(other, 48)
-    made.replace_jump(other, 72)  # it is there now
+    assert not made.remember_jump(third, 72)
+    made.replace_jump(third, 96)  # it is there now
     assert made.copy().jumps != shown
 
 

@@ -74,22 +74,34 @@ def check_budget(text: Text, rec: str = "%rec", words: Words = UNCHANGED) -> Non
     text.label(fine)
 
 
-def jump_through_cache(text: Text, eip: str, budget: str, words: Words, store_eip: str) -> None:
-    """End the block: go on at address `eip` (i32), by the jump cache; `store_eip`: the address of `CpuState.eip`."""
+def jump_entry(text: Text, eip: str, *, second: bool = False) -> str:
+    """The jump cache's entry (i64) at the first or the second place of address `eip` (i32)."""
     mask = text.fresh(f"load i32, ptr {context_field(text, 'jump_mask')}")
     cache = text.fresh(f"load ptr, ptr {context_field(text, 'jump_cache')}")
     high = text.fresh(f"lshr i32 {eip}, 12")
     index = text.fresh(f"and i32 {text.fresh(f'xor i32 {eip}, {high}')}, {mask}")
+    if second:
+        index = text.fresh(f"xor i32 {index}, 1")
     slot = text.fresh(f"shl i64 {text.fresh(f'zext i32 {index} to i64')}, 3")
-    entry = text.fresh(f"load i64, ptr {text.fresh(f'getelementptr i8, ptr {cache}, i64 {slot}')}")
+    return text.fresh(f"load i64, ptr {text.fresh(f'getelementptr i8, ptr {cache}, i64 {slot}')}")
+
+
+def go_on_at_entry(text: Text, entry: str, eip: str, miss: str, budget: str, words: Words) -> None:
+    """End the block: go on at the record of `entry` where that is for `eip`, at label `miss` where it is not."""
     record = text.fresh(f"lshr i64 {entry}, 32")
     same = text.fresh(f"icmp eq i32 {text.fresh(f'trunc i64 {entry} to i32')}, {eip}")
     known = text.fresh(f"icmp ne i64 {record}, 0")
-    hit, miss = text.new_label(), text.new_label()
+    hit = text.new_label()
     text.branch(text.fresh(f"and i1 {same}, {known}"), hit, miss, ", !prof !0")
-    text.label(miss)
-    text.line(f"store i32 {eip}, ptr {store_eip}")
-    call(text, "@leave_jump", "%rec", budget, words)
     text.label(hit)
     arena = text.fresh(f"load ptr, ptr {context_field(text, 'arena')}")
     dispatch(text, text.fresh(f"getelementptr i8, ptr {arena}, i64 {record}"), budget, words)
+
+
+def jump_through_cache(text: Text, eip: str, budget: str, words: Words, store_eip: str) -> None:
+    """End the block: go on at address `eip` (i32), by the jump cache; `store_eip`: the address of `CpuState.eip`."""
+    miss = text.new_label()
+    go_on_at_entry(text, jump_entry(text, eip), eip, miss, budget, words)
+    text.label(miss)
+    text.line(f"store i32 {eip}, ptr {store_eip}")
+    call(text, "@leave_jump", "%rec", budget, words)

@@ -86,7 +86,8 @@ ACCESS_WRITE: Final = 1 << 16
 
 
 class JumpEntry(ctypes.Structure):
-    """Where an indirect jump to `eip` goes: entry (eip ^ eip >> 12) & jump_mask of the cache; `record` 0: unknown."""
+    """Where an indirect jump to `eip` goes: entry (eip ^ eip >> 12) & jump_mask of the cache, or the other one
+    of that pair; `record` 0: unknown."""
 
     _fields_ = (("eip", ctypes.c_uint32), ("record", ctypes.c_uint32))
 

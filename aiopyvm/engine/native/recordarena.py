@@ -14,7 +14,8 @@ import struct
 import sys
 from typing import Final
 
-from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE, JumpEntry
+from aiopyvm.engine.native.jumpcache import ENTRY_SIZE, JumpCache, entries
+from aiopyvm.engine.native.layout import RECORD_OFFSETS, RECORD_SIZE
 from aiopyvm.mem.arena import Extent, arena
 from aiopyvm.mem.reservation import HOST_MAPPINGS, map_private
 
@@ -25,14 +26,14 @@ VALUES_AT: Final = RECORD_OFFSETS["values"]
 EIP_AT: Final = RECORD_OFFSETS["eip"]
 NO_REGISTERS: Final = bytes(3)
 
-RUNS_END: Final = 6 << 20  # records have tables in Python that take several times as much
-SINGLES_END: Final = RUNS_END + (2 << 20)
+RUNS_END: Final = 24 << 20  # records have tables in Python that take several times as much
+SINGLES_END: Final = RUNS_END + (8 << 20)
 MAX_JUMPS: Final = 1 << 16
-_SIZE: Final = SINGLES_END + MAX_JUMPS * ctypes.sizeof(JumpEntry)
+_SIZE: Final = SINGLES_END + MAX_JUMPS * ENTRY_SIZE
 _MIN_JUMPS: Final = 512
 _MOST_REFUSED: Final = 256
+_MOST_LEARNT: Final = 8192
 _NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0  # Python 3.11's mmap module has no name for it
-_JUMP: Final = struct.Struct("<II")
 _WORD: Final = struct.Struct("<I")
 _SIGNED: Final = struct.Struct("<i")
 
@@ -91,10 +92,11 @@ class RecordArena:
         "_conflicts",
         "_extent",
         "_free",
+        "_jumps",
+        "_learnt",
         "_refused",
         "_singles",
         "base",
-        "jump_mask",
         "jumps",
         "memory",
         "top",
@@ -116,7 +118,8 @@ class RecordArena:
         self.top = RECORD_SIZE  # where the next run goes
         self._singles = RUNS_END
         self._free: list[int] = []
-        self.jump_mask = _MIN_JUMPS - 1
+        self._jumps = JumpCache(self.memory, SINGLES_END, _MIN_JUMPS)
+        self._learnt: list[int] = []  # addresses that jumps to were remembered of, as far as somebody keeps count
         self._conflicts = 0
         self._refused: set[int] = set()  # addresses that found their place in the jump cache taken
 
@@ -129,13 +132,13 @@ class RecordArena:
         self.top = RECORD_SIZE
         self._singles = RUNS_END
         self._free.clear()
+        self._learnt.clear()
         self._clear_jumps(_MIN_JUMPS)
 
     def copy(self) -> Content:
         """All that is here."""
-        jumps = SINGLES_END + _JUMP.size * (self.jump_mask + 1)
         singles = bytearray(self.memory[RUNS_END : self._singles])
-        return Content(self.memory[: self.top], singles, tuple(self._free), self.memory[SINGLES_END:jumps])
+        return Content(self.memory[: self.top], singles, tuple(self._free), self._jumps.content())
 
     def restore(self, content: Content) -> None:
         """Begin with what `copy` gave."""
@@ -148,7 +151,8 @@ class RecordArena:
         self.top = len(content.runs)
         self._singles = RUNS_END + len(content.singles)
         self._free = list(content.free)
-        self.jump_mask = len(content.jumps) // _JUMP.size - 1
+        self._learnt.clear()
+        self._jumps = JumpCache(self.memory, SINGLES_END, len(content.jumps) // ENTRY_SIZE)
 
     # Runs
 
@@ -214,22 +218,32 @@ class RecordArena:
     # The jump cache
 
     def remember_jump(self, eip: int, offset: int) -> bool:
-        """Indirect jumps to `eip` go to the record at `offset`; True if its place was free.
+        """Indirect jumps to `eip` go to the record at `offset`; True if there was a free place.
 
         An address gets another's place when it is asked for again: what is jumped to once changes nothing that is
         shared. The cache grows where addresses fight for places.
         """
-        at = self._jump(eip)
-        other, there = _JUMP.unpack_from(self.memory, at)
-        if there and other != eip:
+        free = self._jumps.put(eip, offset)
+        if not free:
             self._conflicts += 1
             if self._conflicts > self.jump_mask >> 6 and self.jump_mask + 1 < MAX_JUMPS:
                 self._grow_jumps()
-                at = self._jump(eip)
             elif self._refuse(eip):
                 return False
-        _JUMP.pack_into(self.memory, at, eip, offset)
-        return not there
+            self._jumps.push(eip, offset)
+        if len(self._learnt) < _MOST_LEARNT:
+            self._learnt.append(eip)
+        return free
+
+    def begin_jumps(self, content: bytes) -> None:
+        """Have the jumps of `content`, which is part of what this began with, and those that came since."""
+        own = [(eip, record) for eip in self._learnt if (record := self._jumps.get(eip))]
+        if len(content) == ENTRY_SIZE * (self.jump_mask + 1):
+            self._jumps.fill(content)
+        else:
+            own = [*entries(content), *own]
+        for eip, record in own:
+            self._jumps.push(eip, record)
 
     def _refuse(self, eip: int) -> bool:
         """Tell whether `eip` is asked for the first time, as far as is remembered."""
@@ -243,24 +257,21 @@ class RecordArena:
 
     def replace_jump(self, eip: int, offset: int) -> None:
         """Indirect jumps to `eip`, where the cache knows it, go to the record at `offset` (0: are forgotten)."""
-        at = self._jump(eip)
-        other, there = _JUMP.unpack_from(self.memory, at)
-        if there and other == eip:
-            _JUMP.pack_into(self.memory, at, eip if offset else 0, offset)
+        self._jumps.replace(eip, offset)
 
-    def _jump(self, eip: int) -> int:
-        return SINGLES_END + _JUMP.size * ((eip ^ eip >> 12) & self.jump_mask)
+    @property
+    def jump_mask(self) -> int:
+        """The jump cache's size - 1."""
+        return self._jumps.mask
 
     def _grow_jumps(self) -> None:
         """Make the cache twice as large, with what is in it."""
-        old = self.memory[SINGLES_END : SINGLES_END + _JUMP.size * (self.jump_mask + 1)]
+        old = self._jumps.content()
         self._clear_jumps(2 * (self.jump_mask + 1))
-        for eip, offset in _JUMP.iter_unpack(old):
-            if offset:
-                _JUMP.pack_into(self.memory, self._jump(eip), eip, offset)
+        for eip, record in entries(old):
+            self._jumps.put(eip, record)
 
     def _clear_jumps(self, size: int) -> None:
         self._conflicts = 0
-        length = _JUMP.size * (self.jump_mask + 1)
-        self.memory[SINGLES_END : SINGLES_END + length] = bytes(length)
-        self.jump_mask = size - 1
+        self._jumps.clear()
+        self._jumps = JumpCache(self.memory, SINGLES_END, size)

@@ -4,7 +4,8 @@ x86-64 alone.
 
 `leave_*` write the budget, the flags and why into context and CpuState and return to `run`'s caller. Those for an
 instruction of a record set EIP too. `leave_jump` and `leave_region` expect `CpuState.eip` to be set; `leave_region`
-also `Context.reason` (and vector and error code).
+also `Context.reason` (and vector and error code). `leave_jump` does not leave where the second place of the jump cache
+has what the first has not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from aiopyvm.engine.native.calls import (
     context_field,
     define,
     dispatch,
+    go_on_at_entry,
+    jump_entry,
     linked_record,
     record_field,
 )
@@ -57,7 +60,19 @@ def _cpu_field(text: Text, name: str) -> str:
 
 def _leave(name: str, reason: Left | None, eip: str, rec: str) -> str:
     """A `leave` function; `eip`: "record", "behind" or "" (it is set)."""
+    return define(name, _left(Text(), reason, eip, rec))
+
+
+def _leave_jump() -> str:
     text = Text()
+    eip = text.fresh(f"load i32, ptr {_cpu_field(text, 'eip')}")
+    miss = text.new_label()
+    go_on_at_entry(text, jump_entry(text, eip, second=True), eip, miss, "%budget", UNCHANGED)
+    text.label(miss)
+    return define("leave_jump", _left(text, Left.JUMP, "", "null"))
+
+
+def _left(text: Text, reason: Left | None, eip: str, rec: str) -> Text:
     for flag, word in FLAG_ARGUMENTS.items():
         byte = text.value(f"zext i1 {flag_of_word(text, flag, f'%{word}')} to i8")
         text.line(f"store i8 {byte}, ptr {_cpu_field(text, flag)}")
@@ -74,7 +89,7 @@ def _leave(name: str, reason: Left | None, eip: str, rec: str) -> str:
     if reason is not None:
         text.line(f"store i32 {int(reason)}, ptr {context_field(text, 'reason')}")
     text.line("ret void")
-    return define(name, text)
+    return text
 
 
 def _run() -> str:
@@ -144,7 +159,7 @@ def runtime_text() -> list[str]:
     """The definitions of all functions of this module."""
     leaving = [_leave(name, reason, "record", "%rec") for name, reason in _AT_RECORD.items()]
     leaving += [_leave(name, reason, "behind", "behind") for name, reason in _BEHIND_RECORD.items()]
-    leaving += [_leave("leave_jump", Left.JUMP, "", "null"), _leave("leave_region", None, "", "null")]
+    leaving += [_leave_jump(), _leave("leave_region", None, "", "null")]
     handlers = [_leaving("stub", "leave_link"), _miss(), _goto(), _count()]
     handlers += [_unless_spent("end", "leave_end"), _unless_spent("step", "leave_step")]
     return [_run(), *leaving, *handlers, *(handler_text() if HAS_X87 else ())]

@@ -5,16 +5,22 @@ addresses is the same code, and no byte has to be looked at. It is taken when a 
 than it began with, or earlier, when another space could use it; so it comes to hold what the program's runs had in
 common and what they had not. Records say the same wherever they are mapped, so a space adopts it by one copy; the
 tables stay shared until the space changes its code.
+
+A program that maps its libraries itself has none of them when it begins. So a snapshot has parts, one for each image at
+one place: what is not shown yet is asleep, that is, nothing leads to its records, until the space shows it and is about
+to execute it.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from aiopyvm.engine.native.jumpcache import outside
 from aiopyvm.engine.native.recordarena import Content
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
 from aiopyvm.mem.space import AddressSpace
@@ -27,11 +33,12 @@ MOST_AGE: Final = 6  # doublings of what a space has to have more
 GROWN: Final = 4 << MOST_AGE  # of growth, which is always worth a snapshot
 WORTH_WRITING: Final = 64  # of growth, in a process that may run nothing else
 MOST: Final = 64  # snapshots kept
-MOST_BYTES: Final = 4 << 20  # of one
+MOST_BYTES: Final = 16 << 20  # of one
+MOST_STAGES: Final = 32  # of a program that maps one library after the other, whose jump caches are kept
 LINE_SHIFT: Final = 6  # memory tracks code by lines of 64 bytes
 
 
-Key = tuple[bytes, int, int]  # digest of an image, address where its first byte would be, end of code
+Key = tuple[bytes, int, int]  # what tells a program or an image, address where its first byte would be, end of code
 
 
 class Home(NamedTuple):
@@ -41,6 +48,20 @@ class Home(NamedTuple):
     end: int
     digest: bytes
     offset: int
+
+
+class Part(NamedTuple):
+    """An image at one place, as far as there is code of it."""
+
+    homes: tuple[Home, ...]
+
+    def has(self, address: int) -> bool:
+        """Whether `address` is on one of its pages."""
+        return any(home.start <= address < home.end for home in self.homes)
+
+    def is_shown(self, space: AddressSpace) -> bool:
+        """Whether `space` shows all of it."""
+        return all(_is_home(space, home) for home in self.homes)
 
 
 class Block:
@@ -67,7 +88,8 @@ class Snapshot:
     """Records of code in `homes`, and the tables of the space that made them; nobody changes them any more.
 
     `pages`: runs (address, length) of pages that have code. `make_blocks` gives the blocks when they are asked for.
-    `age`: how many snapshots it has grown from.
+    `age`: how many snapshots it has grown from. `whole`: code leads from one part to another by itself, so that all of
+    them are shown or none is adopted.
     """
 
     def __init__(
@@ -80,6 +102,8 @@ class Snapshot:
         make_blocks: Callable[[], tuple[Block, ...]] = tuple,
         waiting: dict[int, str] | None = None,
         age: int = 0,
+        *,
+        whole: bool = False,
     ) -> None:
         self.homes = homes
         self.pages = pages
@@ -87,8 +111,30 @@ class Snapshot:
         self.entries = entries or {}
         self.counters = counters or {}
         self.waiting = waiting or {}
+        self._jumps: dict[tuple[Part, ...], bytes] = {}  # the jump cache by what of it is asleep
         self.age = age
+        self.whole = whole
         self._make_blocks = make_blocks
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The homes by image and place."""
+        places: dict[tuple[bytes, int], list[Home]] = {}
+        for home in self.homes:
+            places.setdefault((home.digest, home.start - home.offset), []).append(home)
+        return tuple(Part(tuple(homes)) for homes in places.values())
+
+    def jumps_without(self, asleep: tuple[Part, ...]) -> bytes:
+        """The jump cache without what leads to `asleep`."""
+        if not asleep:
+            return self.content.jumps
+        known = self._jumps.get(asleep)
+        if known is None:
+            if len(self._jumps) >= MOST_STAGES:
+                self._jumps.clear()
+            spans = [(home.start, home.end) for part in asleep for home in part.homes]
+            known = self._jumps[asleep] = outside(self.content.jumps, spans)
+        return known
 
     @property
     def worth(self) -> int:
@@ -144,22 +190,26 @@ class Snapshots:
         self.taken = 0
         self.adopted = 0
 
-    def find(self, space: AddressSpace, eip: int, stop: int) -> tuple[Key | None, Snapshot]:
-        """The snapshot for a space that begins at `eip`, and what such ones are kept under; None: it is in no image."""
+    def find(self, space: AddressSpace, eip: int, stop: int) -> tuple[Key | None, Snapshot, tuple[Part, ...]]:
+        """The snapshot for a space that begins at `eip`, what such ones are kept under, and which parts are asleep.
+
+        None: it begins in no image, and has no label.
+        """
         page = eip & -PAGE
         shown = space.shown_image(page, page + PAGE)
         if shown is None:
-            return None, NOTHING
-        key = shown[0].digest, page - shown[1], stop
+            return None, NOTHING, ()
+        key = (space.label, 0, stop) if space.label else (shown[0].digest, page - shown[1], stop)
         donor = self._growing.pop((threading.get_ident(), key), None)
         code = donor() if donor is not None else None
         if code is not None:
             self.keep(key, code)
         snapshot = self._known(key)
-        if not all(_is_home(space, home) for home in snapshot.homes):
-            return key, NOTHING
+        asleep = tuple(part for part in snapshot.parts if not part.is_shown(space))
+        if asleep and (snapshot.whole or len(asleep) == len(snapshot.parts)):
+            return key, NOTHING, ()
         self.adopted += snapshot is not NOTHING
-        return key, snapshot
+        return key, snapshot, asleep
 
     def _known(self, key: Key) -> Snapshot:
         snapshot = self._kept.get(key)
@@ -194,6 +244,13 @@ class Snapshots:
             self._growing = alive if len(alive) < MOST else {}
         self._growing[threading.get_ident(), key] = weakref.ref(code)
 
+    def ended(self, key: Key, code: SpaceCode) -> None:
+        """The space of `code` is about to be closed: nothing can be had from it any more."""
+        place = threading.get_ident(), key
+        known = self._growing.get(place)
+        if known is not None and known() is code:
+            self._growing.pop(place, None)
+
     def keep(self, key: Key, code: SpaceCode) -> None:
         """Take a snapshot of `code`, if it can be taken, in place of the one before."""
         snapshot = code.snapshot()
@@ -210,10 +267,6 @@ def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...
     runs: list[tuple[int, int]] = []
     for page in sorted({line << LINE_SHIFT >> PAGE_SHIFT for line in lines}):
         address = page << PAGE_SHIFT
-        if runs and sum(runs[-1]) == address:
-            runs[-1] = runs[-1][0], runs[-1][1] + PAGE
-        else:
-            runs.append((address, PAGE))
         shown = space.shown_image(address, address + PAGE)
         if shown is None:
             return None
@@ -222,9 +275,34 @@ def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...
             home = homes[-1]._replace(end=address + PAGE)
             if _is_home(space, home):
                 homes[-1] = home
+                if sum(runs[-1]) == address:
+                    runs[-1] = runs[-1][0], runs[-1][1] + PAGE
+                else:
+                    runs.append((address, PAGE))
                 continue
         homes.append(Home(address, address + PAGE, image, offset))
+        runs.append((address, PAGE))
     return tuple(homes), tuple(runs)
+
+
+def is_whole(parts: tuple[Part, ...], blocks: Iterable[Block]) -> bool:
+    """Whether some of `blocks` lead from one part to another without looking an address up."""
+    if len(parts) < 2:
+        return False
+    spans = sorted((home.start, home.end, n) for n, part in enumerate(parts) for home in part.homes)
+    starts = [start for start, _, _ in spans]
+    nowhere = 0, 0, -1
+
+    def span_of(address: int) -> tuple[int, int, int]:
+        at = bisect_right(starts, address) - 1
+        return spans[at] if at >= 0 and address < spans[at][1] else nowhere
+
+    for block in blocks:
+        start, end, here = span_of(block.addresses[0])
+        for address in (block.next, *(target for _, target, _ in block.branches)):
+            if not start <= address < end and span_of(address)[2] not in (here, -1):
+                return True
+    return False
 
 
 def _is_home(space: AddressSpace, home: Home) -> bool:

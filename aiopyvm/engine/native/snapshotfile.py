@@ -29,7 +29,7 @@ KIND: Final = "program"
 WORTH: Final = 64  # instructions more than what is on disk, and a sixteenth more, from which on it is written again
 SMALL: Final = 16  # instructions from which on it is written at first
 _WORDS: Final = RECORD_SIZE // 4
-_LENGTHS: Final = struct.Struct("<14I")  # of the parts
+_LENGTHS: Final = struct.Struct("<15I")  # of the parts
 
 
 class SnapshotFiles:
@@ -102,10 +102,11 @@ def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
             words[record * _WORDS] = table.steps.step
     blocks = array("I", _block_words(snapshot))
     tables = [array("I", part) for known in (snapshot.entries, snapshot.counters) for part in (known, known.values())]
+    whole = bytes((snapshot.whole,))
     homes = array("Q", (number for home in snapshot.homes for number in (home.start, home.end, home.offset)))
     pages = array("Q", itertools.chain.from_iterable(snapshot.pages))
     arrays = (blocks, *tables, homes, pages, array("Q", content.free), array("Q", waiting))
-    texts = (b"".join(home.digest for home in snapshot.homes), "\0".join(waiting.values()).encode())
+    texts = (b"".join(home.digest for home in snapshot.homes), "\0".join(waiting.values()).encode(), whole)
     parts = [words.tobytes(), bytes(content.singles), content.jumps, *(part.tobytes() for part in arrays), *texts]
     return b"".join([_LENGTHS.pack(*map(len, parts)), *parts])
 
@@ -119,7 +120,7 @@ def unpack(data: bytes) -> Snapshot:
         at += length
     if at != len(data):
         raise ValueError("a snapshot of another length")
-    runs, singles, jumps, blocks, *tables, places, pages, free, offsets, digests, names = parts
+    runs, singles, jumps, blocks, *tables, places, pages, free, offsets, digests, names, whole = parts
     known = [array("I", part) for part in tables]
     waiting = zip(array("Q", offsets), names.decode().split("\0") if names else (), strict=True)
     return Snapshot(
@@ -130,6 +131,7 @@ def unpack(data: bytes) -> Snapshot:
         dict(zip(known[2], known[3], strict=True)),
         lambda: _blocks(array("I", blocks), runs),
         dict(waiting),
+        whole=whole != b"\0",
     )
 
 

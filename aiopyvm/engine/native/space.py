@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.jumpcache import joined
 from aiopyvm.engine.native.layout import RECORD_SIZE, Context
 from aiopyvm.engine.native.pairs import paired
 from aiopyvm.engine.native.recordarena import RecordArena
@@ -24,9 +25,11 @@ from aiopyvm.engine.native.snapshot import (
     WORTH,
     Block,
     Key,
+    Part,
     Snapshot,
     Snapshots,
     homes_of,
+    is_whole,
     lines_of,
 )
 from aiopyvm.mem.space import AddressSpace
@@ -47,6 +50,7 @@ class SpaceCode:
         self.steps = table.steps
         self.arena = arena
         self._base = NOTHING  # what was adopted; its tables count where these have nothing
+        self._asleep: tuple[Part, ...] = ()  # parts of it that count for nothing yet
         self._entries: dict[int, int] = {}  # address -> offset of the live record of the instruction there
         self._counters: dict[int, int] = {}  # address -> offset of its count record
         self.generation = 0  # how often everything was dropped
@@ -84,11 +88,16 @@ class SpaceCode:
 
         Raises MemoryFault or DecodeFault of the instruction there.
         """
-        return self._entries.get(eip) or self._base.entries.get(eip) or self._translate(eip)
+        if self._asleep and eip not in self._entries:
+            self._wake(eip)
+        return self.record(eip) or self._translate(eip)
 
     def record(self, eip: int) -> int:
         """The offset of the live record at `eip`; 0: there is none."""
-        return self._entries.get(eip) or self._base.entries.get(eip, 0)
+        found = self._entries.get(eip) or self._base.entries.get(eip, 0)
+        if found and self._asleep and eip not in self._entries and self._part_asleep(eip) is not None:
+            return 0
+        return found
 
     def counter(self, eip: int) -> int:
         """The offset of the count record in front of `eip`; 0: there is none."""
@@ -263,13 +272,14 @@ class SpaceCode:
                 lines = known
             for line in lines:
                 found.update(b for b in known.get(line, ()) if b.addresses[0] < end and address < b.end)
-        return found
+        return {block for block in found if self._is_live(block)} if self._asleep else found
 
     def blocks_at(self, address: int) -> list[Block]:
         """The live blocks that have the byte at `address`."""
         line = address >> LINE_SHIFT
         found = (*self._lines.get(line, ()), *self._base.lines.get(line, ()))
-        return [block for block in found if block.addresses[0] <= address < block.end]
+        here = [block for block in found if block.addresses[0] <= address < block.end]
+        return [block for block in here if self._is_live(block)] if self._asleep else here
 
     def _track(self, block: Block) -> None:
         start = block.addresses[0]
@@ -331,12 +341,15 @@ class SpaceCode:
         """The space is about to change code: what it has adopted becomes its own."""
         base, self._base = self._base, NOTHING
         if base is not NOTHING:
-            self._entries = {**base.entries, **self._entries}
+            awake, lines = base.entries, dict(base.lines)
+            if self._asleep:
+                awake = {eip: offset for eip, offset in awake.items() if self._part_asleep(eip) is None}
+                lines = {n: own for n, all_ in lines.items() if (own := tuple(filter(self._is_live, all_)))}
+            self._entries = {**awake, **self._entries}
             self._counters = {**base.counters, **self._counters}
-            lines = dict(base.lines)
             for line, blocks in self._lines.items():
                 lines[line] = (*lines.get(line, ()), *blocks)
-            self._lines = lines
+            self._lines, self._asleep = lines, ()
 
     def _untrack(self, line: int) -> None:
         """Nothing is translated from `line` any more, unless by someone else: stores to it may be fast again."""
@@ -351,7 +364,7 @@ class SpaceCode:
 
     def begin(self, eip: int, snapshots: Snapshots) -> None:
         """The space begins at `eip`: adopt what others have translated, and let others adopt what this one will."""
-        self._key, snapshot = snapshots.find(self.space, eip, self.stop)
+        self._key, snapshot, asleep = snapshots.find(self.space, eip, self.stop)
         if self._key is None:
             return
         self._snapshots = snapshots
@@ -360,26 +373,65 @@ class SpaceCode:
             self._base = snapshot
             self._worth, self._age = snapshot.worth, snapshot.age + 1
             self.arena.restore(snapshot.content)
-            self._publish_jumps()
             self.waiting = dict(snapshot.waiting)
+            self._asleep = asleep
+            if asleep:
+                self.arena.begin_jumps(snapshot.jumps_without(asleep))
+            self._publish_jumps()
             for address, length in snapshot.pages:
+                if self._part_asleep(address) is None:
+                    self.space.track_code(address, length)
+
+    def _overlaps(self, part: Part) -> bool:
+        """Whether the space has translated something by itself where `part` is."""
+        return any(part.has(line << LINE_SHIFT) for line in self._lines)
+
+    def _part_asleep(self, eip: int) -> Part | None:
+        return next((part for part in self._asleep if part.has(eip)), None)
+
+    def _is_live(self, block: Block) -> bool:
+        """Whether `block`, which is of the tables, counts."""
+        return self._entries.get(block.addresses[0]) == block.offset or self._part_asleep(block.addresses[0]) is None
+
+    def _wake(self, eip: int) -> None:
+        """The space is about to execute at `eip`: what was adopted of that image may be shown now."""
+        part = self._part_asleep(eip)
+        if part is None or not part.is_shown(self.space):
+            return
+        if self._overlaps(part):
+            return  # something else was executed there
+        self._asleep = tuple(other for other in self._asleep if other is not part)
+        self.arena.begin_jumps(self._base.jumps_without(self._asleep))
+        self._publish_jumps()
+        for address, length in self._base.pages:
+            if part.has(address):
                 self.space.track_code(address, length)
 
     def snapshot(self) -> Snapshot | None:
         """What another space that runs the same program can begin with; None where that cannot be said."""
-        lines = {**self._base.lines, **self._lines}
-        for line in self._base.lines.keys() & self._lines.keys():
-            lines[line] = (*self._base.lines[line], *self._lines[line])
-        homes = homes_of(self.space, lines) if lines and self.arena.top <= MOST_BYTES else None
-        if homes is None:
+        base, asleep = self._base, self._asleep
+        lines = {**base.lines, **self._lines}
+        for line in base.lines.keys() & self._lines.keys():
+            lines[line] = (*base.lines[line], *self._lines[line])
+        if any(self._overlaps(part) for part in asleep):
             return None
+        awake = [line for line in lines if self._part_asleep(line << LINE_SHIFT) is None] if asleep else lines
+        found = homes_of(self.space, awake) if awake and self.arena.top <= MOST_BYTES else None
+        if found is None:
+            return None
+        homes = *found[0], *(home for part in asleep for home in part.homes)
+        pages = *found[1], *(run for run in base.pages if self._part_asleep(run[0]) is not None)
         self._growth = 0
         content, counters = self.arena.copy(), self.counters
         for offset in counters.values():
             content.reset_counter(offset, self.steps.count, self.threshold)
+        if asleep:
+            content.jumps = joined(content.jumps, base.content.jumps)
         entries = {**self._base.entries, **self._entries}
         blocks = tuple({block: None for blocks in lines.values() for block in blocks})
-        return Snapshot(*homes, content, entries, counters, lambda: blocks, dict(self.waiting), self._age)
+        made = Snapshot(homes, pages, content, entries, counters, lambda: blocks, dict(self.waiting), self._age)
+        made.whole = base.whole or is_whole(made.parts, blocks)
+        return made
 
     def _grow(self) -> None:
         self._growth += 1
@@ -388,7 +440,10 @@ class SpaceCode:
 
     def _closing(self) -> None:
         key, growth = self._key, self._growth
-        if growth >= self._worth and key is not None and self._snapshots.pays(key, growth):
+        if key is None:
+            return
+        self._snapshots.ended(key, self)
+        if growth >= self._worth and self._snapshots.pays(key, growth):
             self._snapshots.keep(key, self)
 
 
