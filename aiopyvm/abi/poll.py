@@ -16,6 +16,7 @@ POLLWRNORM: Final = 0x100
 POLLWRBAND: Final = 0x200
 POLLRDHUP: Final = 0x2000
 
+
 READABLE: Final = POLLIN | POLLRDNORM
 WRITABLE: Final = POLLOUT | POLLWRNORM
 
@@ -27,3 +28,13 @@ SELECT_EXCEPT: Final = POLLPRI
 
 FD_SETSIZE: Final = 1024
 POLLFD: Final = "<ihH"  # struct pollfd: fd, events, revents
+
+# epoll(7): the events of poll(2), and how they are told.
+EPOLLEXCLUSIVE: Final = 1 << 28
+EPOLLWAKEUP: Final = 1 << 29
+EPOLLONESHOT: Final = 1 << 30
+EPOLLET: Final = 1 << 31
+EPOLL_HOW: Final = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET
+EPOLL_CTL_ADD: Final = 1
+EPOLL_CTL_DEL: Final = 2
+EPOLL_CTL_MOD: Final = 3

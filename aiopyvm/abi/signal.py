@@ -202,3 +202,22 @@ class SigInfo(NamedTuple):
     def pack(self) -> bytes:
         """Return the siginfo_t, 128 bytes."""
         return struct.pack("<iii", self.signo, 0, self.code) + self.union()
+
+
+def signalfd_info(info: SigInfo) -> bytes:
+    """Return the struct signalfd_siginfo of a signal, 128 bytes (signalfd(2))."""
+    union = info.union()
+    first, second, third, fourth, fifth = struct.unpack_from("<IIiII", union)
+    pid = uid = tid = overrun = value = status = utime = stime = address = 0
+    if info.code == SI_TIMER:
+        tid, overrun, value = first, second, third
+    elif info.signo == SIGCHLD and info.code > 0 and info.code != SI_KERNEL:
+        pid, uid, status, utime, stime = first, second, third, fourth, fifth
+    elif info.code <= 0 and info.code not in (SI_USER, SI_TKILL):
+        pid, uid, value = first, second, third
+    elif info.code in (SI_USER, SI_TKILL):
+        pid, uid = first, second
+    elif info.code != SI_KERNEL:
+        address = first
+    head = struct.pack("<IiiIIiIIIIii", info.signo, 0, info.code, pid, uid, 0, tid, 0, overrun, 0, status, value)
+    return (head + struct.pack("<QQQQ", value & 0xFFFFFFFF, utime, stime, address)).ljust(128, b"\0")

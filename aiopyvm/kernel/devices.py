@@ -28,6 +28,7 @@ class Device(File):
 
     seekable = False
     endless = True
+    pollable = False
 
     def seek(self, offset: int, whence: int) -> int:
         """Always at 0 (null_lseek). Raises Errno(EINVAL)."""

@@ -17,6 +17,7 @@ from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.epoll import Watch
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = -1  # of `pull` and `push`: nothing was done
 LATER: Final = -2  # nothing can be done yet
+ANONYMOUS_NUMBER: Final = 1  # inode and device number of all anonymous files
+ANONYMOUS_DEVICE: Final = 15
 
 
 class Unfinished(Errno):
@@ -49,6 +52,8 @@ class File:
     tty = False
     socket = False  # a `kernel.socket.Socket`: messages, not bytes alone
     host = False
+    pollable = True  # it can be not ready: epoll(7) takes nothing else
+    watches: dict[Watch, None] | None = None  # of epoll instances, which it leaves when it is closed
     cost = 1024  # bytes of the budget for an open file description made by a guest
 
     def __init__(self, flags: int = 0, inode: Inode | None = None) -> None:
@@ -76,6 +81,8 @@ class File:
             if self.inode is not None and self.inode.locks is not None:
                 self.inode.locks.unflock(self)
                 self.inode.locks.drop_owner(self)
+            for watch in tuple(self.watches or ()):
+                watch.remove()
             self.close()
             if self._payer is not None:
                 self._payer.charge(-self._paid)
@@ -231,3 +238,19 @@ class File:
         Raises Errno: ENODEV for what cannot be mapped, ENOMEM for what is too long to be a program.
         """
         raise Errno(ENODEV)
+
+
+class AnonymousFile(File):
+    """An open file without an inode of its own, known by its kind: anon_inode:[eventfd] and the like (proc(5))."""
+
+    def __init__(self, kind: bytes, flags: int) -> None:
+        super().__init__(flags)
+        self.name = b"anon_inode:" + kind
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Always at 0, wherever to (noop_llseek)."""
+        return 0
+
+    def stat(self) -> Stat:
+        """The attributes that all such files share: no type, mode 600."""
+        return Stat(ino=ANONYMOUS_NUMBER, mode=0o600, dev=ANONYMOUS_DEVICE)

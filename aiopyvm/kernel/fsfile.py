@@ -90,6 +90,7 @@ class RegularFile(File):
     """An open regular file; `content` is its inode."""
 
     seekable = True
+    pollable = False
 
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(flags, inode)
@@ -231,6 +232,7 @@ class EndlessFile(File):
     """An open file with a position, and no end that could be sought."""
 
     seekable = True
+    pollable = False
 
     def seek(self, offset: int, whence: int) -> int:
         """Move the position. Raises Errno(EINVAL)."""

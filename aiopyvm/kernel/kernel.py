@@ -129,6 +129,7 @@ class Kernel:
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.strace: Callable[[Thread, str], None] | None = None
         self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
+        self.current: Thread | None = None  # whose system call is being handled
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
         self._net: NetHost | None = None

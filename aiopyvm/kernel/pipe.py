@@ -114,6 +114,22 @@ class Pipe:
             self.write_queue.wake()
         return data
 
+    def peek(self, n: int) -> bytes:
+        """Return the first `n` bytes, or as many as there are, and leave them (tee(2))."""
+        parts, start = [], self._start
+        for chunk in self._chunks:
+            if n <= 0:
+                break
+            parts.append(bytes(memoryview(chunk)[start : start + n]))
+            n -= len(parts[-1])
+            start = 0
+        return b"".join(parts)
+
+    @property
+    def room(self) -> int:
+        """How many bytes the free pages hold."""
+        return (self.slots - self._used) * PAGE
+
     def _take(self, n: int) -> bytes:
         chunks = self._chunks
         parts: list[bytes | bytearray | memoryview] = []

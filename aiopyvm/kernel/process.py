@@ -121,6 +121,7 @@ class Process:
     started_ns: int = 0
     charged: int = 0  # bytes of the budget that the kernel's own records of this process hold
     vfork_done: bool = True
+    signal_queue: WaitQueue | None = None  # woken by each signal sent, once somebody waits for one (signalfd(2))
     metered: bool = False  # a timer or a limit is on its CPU time, which is looked at before each slice
 
     def __init__(

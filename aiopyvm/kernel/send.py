@@ -29,6 +29,8 @@ def send_signal(target: Process | Thread, info: SigInfo) -> bool:
     if process.actions.ignores(signo) and not taker.mask & bit(signo):
         return True
     kept = target.pending.add(info)
+    if process.signal_queue is not None:
+        process.signal_queue.wake()
     if isinstance(target, Process):
         taker = _thread_for(process, taker, signo)
     if not taker.mask & bit(signo):

@@ -143,6 +143,4 @@ class Thread:
     def waits_outside(self) -> bool:
         """Whether something other than a guest can end the wait: a deadline, the host, or Python."""
         wait = self.wait
-        return wait is not None and (
-            wait.deadline is not None or any(queue.external or queue.listeners for queue in wait.queues)
-        )
+        return wait is not None and (wait.deadline is not None or any(queue.external for queue in wait.sources))

@@ -71,6 +71,11 @@ class Wait:
         """What is waited for, in words."""
         return self.reason
 
+    @property
+    def sources(self) -> Iterator[WaitQueue]:
+        """The queues, and those that wake them in turn (epoll(7))."""
+        return (source for queue in self.queues for source in queue.sources())
+
 
 class FileWait(Wait):
     """What a thread waits for that cannot read or write `file` yet: the events of poll(2) that `queues` are woken for.
@@ -158,13 +163,18 @@ class WaitQueue:
         self.name = name
         self.external = external
         self.threads: dict[Thread, None] = {}  # the kernel's
-        self.listeners: list[Any] = []  # callables () -> None for host ends (streams, pumps): called at each wake
+        # Called at each wake, without arguments: host ends (streams, pumps), and epoll's watches (kernel/epoll.py).
+        self.listeners: dict[Any, None] = {}
 
     def __len__(self) -> int:
         return len(self.threads)
 
     def __iter__(self) -> Iterator[Thread]:
         return iter(tuple(self.threads))
+
+    def sources(self) -> Iterator[WaitQueue]:
+        """This queue and those whose wakes reach it."""
+        yield self
 
     def add(self, thread: Thread) -> None:
         """Append `thread`; nothing happens when it is there already."""

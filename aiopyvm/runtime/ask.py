@@ -61,7 +61,7 @@ async def _change(runs: Sequence[Run], stdin: SendEnd, stdout: ReceiveEnd, wants
     event = anyio.Event()
     queues = [stdout.waiting_queue] + ([stdin.waiting_queue] if wants_room else [])
     for queue in queues:
-        queue.listeners.append(event.set)
+        queue.listeners[event.set] = None
     for run in runs:
         run.on_park.append(event.set)
         run.when_done(event.set)
@@ -69,7 +69,7 @@ async def _change(runs: Sequence[Run], stdin: SendEnd, stdout: ReceiveEnd, wants
         await event.wait()
     finally:
         for queue in queues:
-            queue.listeners.remove(event.set)
+            del queue.listeners[event.set]
         for run in runs:
             run.on_park.remove(event.set)
             run.not_when_done(event.set)

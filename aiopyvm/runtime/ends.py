@@ -69,12 +69,12 @@ class _End(anyio.abc.AsyncResource):
         if self._event is not None:
             raise anyio.BusyResourceError("using" if isinstance(self, SendEnd) else "reading from")
         event = self._event = anyio.Event()
-        self._waiting.listeners.append(event.set)
+        self._waiting.listeners[event.set] = None
         try:
             await event.wait()
         finally:
             self._event = None
-            self._waiting.listeners.remove(event.set)
+            del self._waiting.listeners[event.set]
 
     def _detach(self) -> PipeEnd:
         file = self._open_file()

@@ -346,7 +346,7 @@ class Run:
         wait = thread.wait
         if wait is None or wait.deadline is not None or not self.has_company:
             return False
-        return any(queue.external for queue in wait.queues)
+        return any(queue.external for queue in wait.sources)
 
     def answered(self) -> None:
         """The host or Python has done what the lane was frozen for."""

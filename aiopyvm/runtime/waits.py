@@ -30,7 +30,7 @@ def whom(run: Run, thread: Thread) -> list[Run]:
             (channel.pipe.read_queue, channel.writers),
             (channel.pipe.write_queue, channel.readers),
         ):
-            if wait is not None and queue in wait.queues:
+            if wait is not None and queue in wait.sources:
                 found += [other for other in others if other is not run and other.result is None]
     return found
 
@@ -49,7 +49,7 @@ def _has_outside(run: Run, thread: Thread) -> bool:
     wait = thread.wait
     if wait is None or not wait.queues:
         return thread.state is RunState.RUNNABLE or run.python_may_signal
-    return any(queue.external for queue in wait.queues)
+    return any(queue.external for queue in wait.sources)
 
 
 def waits_for(run: Run, who: str) -> bool:
@@ -58,7 +58,7 @@ def waits_for(run: Run, who: str) -> bool:
         queue.external == who
         for thread in run.kernel.threads.values()
         if thread.wait is not None
-        for queue in thread.wait.queues
+        for queue in thread.wait.sources
     )
 
 

@@ -80,6 +80,7 @@ class Dispatcher:
             self._unknown(t, number, args)
             return CALL_COST
         kernel.calls[number] += 1
+        kernel.current = t
         t.call = call = Call(number, args, row.name)
         t.moved = 0
         if kernel.strace is not None:
@@ -213,6 +214,7 @@ class Dispatcher:
     def _run(self, t: Thread, call: Call, row: Syscall) -> int | Wait:
         """Call the handler, whose arguments are known."""
         assert call.values is not None
+        t.kernel.current = t
         try:
             return row.handler(t, *call.values)
         except Exception as error:

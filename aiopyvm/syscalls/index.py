@@ -50,6 +50,25 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         305,  # readlinkat
         353,  # renameat2
     ),
+    "epoll": (
+        254,  # epoll_create
+        255,  # epoll_ctl
+        256,  # epoll_wait
+        319,  # epoll_pwait
+        329,  # epoll_create1
+        441,  # epoll_pwait2
+    ),
+    "eventfd": (
+        321,  # signalfd
+        322,  # timerfd_create
+        323,  # eventfd
+        325,  # timerfd_settime
+        326,  # timerfd_gettime
+        327,  # signalfd4
+        328,  # eventfd2
+        410,  # timerfd_gettime64
+        411,  # timerfd_settime64
+    ),
     "exec": (
         11,  # execve
         358,  # execveat
@@ -252,6 +271,11 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         367,  # getsockname
         368,  # getpeername
         373,  # shutdown
+    ),
+    "splice": (
+        313,  # splice
+        315,  # tee
+        316,  # vmsplice
     ),
     "stat": (
         15,  # chmod

@@ -191,8 +191,8 @@ def test_the_budget_bounds_what_a_pipe_holds() -> None:
 def test_queues_are_woken_when_something_comes_and_when_room_comes() -> None:
     reader, writer = (end.hold() for end in make_pipe())
     heard: list[str] = []
-    reader.pipe.read_queue.listeners.append(lambda: heard.append("data"))
-    reader.pipe.write_queue.listeners.append(lambda: heard.append("room"))
+    reader.pipe.read_queue.listeners[lambda: heard.append("data")] = None
+    reader.pipe.write_queue.listeners[lambda: heard.append("room")] = None
     writer.write(b"x" * 65536)
     assert heard == ["data"]
     reader.read(65536)

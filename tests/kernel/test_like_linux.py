@@ -30,6 +30,7 @@ _NICE = re.compile("priority|nice")
         "vectorcalls",
         "unixcalls",
         "xstatecalls",
+        "eventcalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:

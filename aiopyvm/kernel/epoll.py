@@ -1,0 +1,247 @@
+"""epoll instances: sets of files that are watched, and those of them that may be ready (epoll(7)).
+
+How it works. A `Watch` is entered as a listener on the queues of its file. When one of these is woken, the watch goes
+to the end of its instance's ready list and one waiting thread is woken; who then collects asks the files themselves.
+A level-triggered watch that was ready goes back to the end of the list, to be asked again; an edge-triggered one waits
+for the next wake; a one-shot one is off until it is changed. So a wait costs what is ready, not what is watched.
+
+What always holds. A watch is in the ready list of its own instance at most once. A file that is closed leaves all
+instances. Instances that watch each other form no circle, and at most MAX_NESTS stand above each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from aiopyvm.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOMEM, Errno
+from aiopyvm.abi.fcntl import O_RDWR
+from aiopyvm.abi.poll import EPOLL_HOW, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, POLLERR, POLLHUP, READABLE
+from aiopyvm.kernel.file import AnonymousFile, File
+from aiopyvm.kernel.ports import Budget
+from aiopyvm.kernel.wait import WaitQueue
+
+MAX_NESTS: Final = 4
+MAX_WATCHES: Final = 1024  # of one file: each of its wakes goes to all
+MAX_OUTER: Final = 10  # watches of one instance by others: a wake may go up to MAX_OUTER ** MAX_NESTS ways
+WATCH_BYTES: Final = 512  # of the budget, for each watched file
+
+
+class Watch:
+    """One file in one instance, under the descriptor by which it was added. `data` is the program's own."""
+
+    __slots__ = ("_queues", "data", "epoll", "events", "fd", "file")
+
+    def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int) -> None:
+        self.epoll = epoll
+        self.file = file
+        self.fd = fd
+        self.events = events
+        self.data = data
+        self._queues: tuple[WaitQueue, ...] = ()
+
+    def __call__(self) -> None:
+        """A queue of the file was woken."""
+        self.epoll.note(self)
+
+    @property
+    def on(self) -> bool:
+        """Whether it watches for anything: a one-shot that has told does not."""
+        return bool(self.events & ~EPOLL_HOW)
+
+    def now(self) -> int:
+        """Return the events that hold and are asked for."""
+        return self.file.poll() & self.events & ~EPOLL_HOW if self.on else 0
+
+    def listen(self) -> None:
+        """Be told by the queues that matter for `events`, and by no other."""
+        self.leave()
+        self._queues = self.file.queues(self.events & ~EPOLL_HOW)
+        for queue in self._queues:
+            queue.listeners[self] = None
+
+    def leave(self) -> None:
+        """Be told by no queue."""
+        for queue in self._queues:
+            del queue.listeners[self]
+        self._queues = ()
+
+    def remove(self) -> None:
+        """Leave the instance."""
+        self.epoll.drop(self)
+
+    def sources(self) -> Iterator[WaitQueue]:
+        """The queues whose wakes reach this watch."""
+        return (source for queue in self._queues for source in queue.sources())
+
+
+class EpollQueue(WaitQueue):
+    """A queue that is woken when a watch of an instance is."""
+
+    __slots__ = ("_epoll",)
+
+    def __init__(self, epoll: Epoll) -> None:
+        super().__init__("epoll")
+        self._epoll = epoll
+
+    def sources(self) -> Iterator[WaitQueue]:
+        """This queue, and those of all watched files."""
+        yield self
+        for watch in self._epoll.watched.values():
+            yield from watch.sources()
+
+
+class Epoll(AnonymousFile):
+    """One epoll instance. `queue` is where epoll_wait(2) waits; who polls the instance itself has another."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(b"[eventpoll]", O_RDWR)
+        self._budget = budget
+        self.watched: dict[tuple[File, int], Watch] = {}
+        self._ready: dict[Watch, None] = {}
+        self.queue = EpollQueue(self)
+        self._poll_queue = EpollQueue(self)
+
+    # --- what is watched --------------------------------------------------------------------------------------------
+
+    def add(self, file: File, fd: int, events: int, data: int) -> None:
+        """Watch `file`. Raises Errno: EEXIST, ELOOP, ENOMEM, EINVAL where too many watch it."""
+        if isinstance(file, Epoll):
+            self._check_nesting(file)
+        if (file, fd) in self.watched:
+            raise Errno(EEXIST)
+        if len(file.watches or ()) >= (MAX_OUTER if isinstance(file, Epoll) else MAX_WATCHES):
+            raise Errno(EINVAL)
+        try:
+            self.charge(self._budget, WATCH_BYTES)
+        except Errno:
+            raise Errno(ENOMEM) from None
+        watch = self.watched[file, fd] = Watch(self, file, fd, events | POLLERR | POLLHUP, data)
+        if file.watches is None:
+            file.watches = {}
+        file.watches[watch] = None
+        self._begin(watch)
+
+    def modify(self, file: File, fd: int, events: int, data: int) -> None:
+        """Watch for other events. Raises Errno: ENOENT, EINVAL for an exclusive watch."""
+        watch = self._find(file, fd)
+        if watch.events & EPOLLEXCLUSIVE:
+            raise Errno(EINVAL)
+        watch.events, watch.data = events | POLLERR | POLLHUP, data
+        self._begin(watch)
+
+    def remove(self, file: File, fd: int) -> None:
+        """Watch `file` no longer. Raises Errno(ENOENT)."""
+        self.drop(self._find(file, fd))
+
+    def drop(self, watch: Watch) -> None:
+        """Forget a watch."""
+        watch.leave()
+        del self.watched[watch.file, watch.fd]
+        self._ready.pop(watch, None)
+        if watch.file.watches is not None:
+            watch.file.watches.pop(watch)
+        self.charge(self._budget, -WATCH_BYTES)
+
+    def close(self) -> None:
+        """Forget all watches."""
+        for watch in tuple(self.watched.values()):
+            self.drop(watch)
+
+    def _find(self, file: File, fd: int) -> Watch:
+        watch = self.watched.get((file, fd))
+        if watch is None:
+            raise Errno(ENOENT)
+        return watch
+
+    def _begin(self, watch: Watch) -> None:
+        watch.listen()
+        if watch.now():
+            self.note(watch)
+
+    def _check_nesting(self, inner: Epoll) -> None:
+        if inner.reaches(self) or inner.depth_below() + 1 + self.depth_above() > MAX_NESTS:
+            raise Errno(ELOOP)
+
+    def reaches(self, other: Epoll) -> bool:
+        """Whether `other` is this instance, or one that it watches, directly or not."""
+        seen: set[Epoll] = set()
+        todo = [self]
+        while todo:
+            here = todo.pop()
+            if here is other:
+                return True
+            if here not in seen:
+                seen.add(here)
+                todo += here._inner()
+        return False
+
+    def _inner(self) -> list[Epoll]:
+        return [file for file, _ in self.watched if isinstance(file, Epoll)]
+
+    def depth_below(self) -> int:
+        """How many instances stand below this one, at the deepest."""
+        level, depth = set(self._inner()), 0
+        while level:
+            depth += 1
+            level = {inner for epoll in level for inner in epoll._inner()}
+        return depth
+
+    def depth_above(self) -> int:
+        """How many instances stand above this one, at the highest."""
+        level, depth = {watch.epoll for watch in self.watches or ()}, 0
+        while level:
+            depth += 1
+            level = {watch.epoll for epoll in level for watch in epoll.watches or ()}
+        return depth
+
+    # --- what is ready ----------------------------------------------------------------------------------------------
+
+    def note(self, watch: Watch) -> None:
+        """A watched file may be ready."""
+        if watch.on:
+            self._ready[watch] = None
+            self._tell()
+
+    def _tell(self) -> None:
+        self.queue.wake(1)
+        self._poll_queue.wake()
+
+    def collect(self, limit: int) -> list[tuple[Watch, int]]:
+        """Return at most `limit` watches whose files are ready, with the events."""
+        found: list[tuple[Watch, int]] = []
+        for watch in tuple(self._ready):
+            if len(found) >= limit:
+                break
+            del self._ready[watch]
+            if events := watch.now():
+                found.append((watch, events))
+        return found
+
+    def told(self, found: list[tuple[Watch, int]]) -> None:
+        """The program has what `collect` gave: one-shot watches go off, level-triggered ones will be asked again."""
+        for watch, _ in found:
+            if watch.events & EPOLLONESHOT:
+                watch.events &= EPOLL_HOW
+            elif not watch.events & EPOLLET:
+                self._ready[watch] = None
+        if self._ready:
+            self.queue.wake(1)
+
+    def take_back(self, found: list[tuple[Watch, int]]) -> None:
+        """The program could not be told what `collect` gave."""
+        self._ready.update((watch, None) for watch, _ in found)
+
+    # --- as a file --------------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        """Readable while a watched file is ready."""
+        for watch in tuple(self._ready):
+            if watch.now():
+                return READABLE
+            del self._ready[watch]
+        return 0
+
+    def queues(self, events: int) -> tuple[WaitQueue, ...]:
+        """Return the queue for who polls it."""
+        return (self._poll_queue,)
