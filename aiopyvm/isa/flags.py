@@ -71,12 +71,14 @@ def set_logic_flags(b: Tracer, result: Value) -> None:
 def set_add_flags(b: Tracer, x: Value, y: Value, result: Value, carry: Value | None = None) -> None:
     """Flags of x + y = result; `carry` is the carry out where a carry went in. None leaves it to x and result."""
     b.set_flag(CF, result.ult(x) if carry is None else carry)
-    set_inc_flags(b, x, y, result)
+    set_inc_flags(b, x, y, result, ((x ^ result) & (y ^ result)).msb if carry is not None else None)
 
 
-def set_inc_flags(b: Tracer, x: Value, y: Value, result: Value) -> None:
-    """Flags of x + y = result but CF."""
-    b.set_flag(OF, ((x ^ result) & (y ^ result)).msb)
+def set_inc_flags(b: Tracer, x: Value, y: Value, result: Value, overflow: Value | None = None) -> None:
+    """Flags of x + y = result but CF. SF xor OF is x < -y: said so of a number, as `set_dec_flags` says it."""
+    if overflow is None and y.op == "const" and y.attr != 1 << y.bits - 1:  # the least number has no opposite
+        overflow = x.slt(-int(y.attr)) ^ result.msb
+    b.set_flag(OF, overflow if overflow is not None else ((x ^ result) & (y ^ result)).msb)
     b.set_flag(AF, (x ^ y ^ result).bit(4))
     set_result_flags(b, result)
 
