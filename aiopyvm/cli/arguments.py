@@ -225,6 +225,10 @@ def _add_tree(parser: argparse.ArgumentParser) -> None:
         help="give the guest a directory: ro (read-only, the default), cow (changes stay in memory) or rw",
     )
     parser.add_argument("--env", action="append", default=[], type=variable, metavar="K=V", help="set a variable")
+    parser.add_argument(
+        "--user", default="1000", metavar="USER", help="who programs run as: a name, UID or UID:GID (1000)"
+    )
+    parser.add_argument("--hostname", default="aiopyvm", metavar="NAME", help="what the guest's machine is called")
     parser.add_argument("--cwd", default="/", metavar="DIR", help="the guest's working directory (/)")
     parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
 

@@ -64,6 +64,8 @@ def make_vm(arguments: Any) -> VM:
         mounts=_mounts(arguments.mount) if arguments.mount else None,
         env=dict(arguments.env),
         cwd=arguments.cwd,
+        user=arguments.user,
+        hostname=arguments.hostname,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
         engine=arguments.engine,
         cpu=arguments.cpu,

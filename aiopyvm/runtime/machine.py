@@ -17,6 +17,7 @@ from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.vfs import Vfs
 from aiopyvm.runtime.limits import Account, RunMemory
 from aiopyvm.runtime.program import guest_error, refusal
+from aiopyvm.runtime.user import Ids, look_up
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
@@ -114,15 +115,19 @@ class FileClock:
         return VIRTUAL_EPOCH_NS if self.virtual else RealClock().realtime_ns()
 
 
-def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget: Budget) -> Vfs:
-    """Return the file system of a guest machine.
+def build_vfs(root: Dir | None, mounts: Mapping[Any, Dir], clock: Clock, budget: Budget, user: Ids) -> Vfs:
+    """Return the file system of a guest machine, and of `user`.
 
-    Raises TypeError and ValueError for trees that are none, OSError for host directories that cannot be opened.
+    Raises TypeError and ValueError for trees that are none, and for a user who is not in /etc/passwd; OSError for host
+    directories that cannot be opened.
     """
     from aiopyvm.runtime.trees import attach, root_file_system
 
+    if user.name:
+        user = look_up(user.name, build_vfs(root, mounts, clock, budget, Ids(0, 0)))
+    uid, gid = user.uid or 0, user.gid or 0
     try:
-        vfs = Vfs(clock=clock, budget=budget, root=root_file_system(root, clock, budget))
+        vfs = Vfs(clock=clock, budget=budget, root=root_file_system(root, clock, budget), uid=uid, gid=gid)
         attach(vfs, root, mounts)
     except Errno as error:
         raise refusal(error, "the guest's file system") from None
@@ -155,6 +160,7 @@ def make_kernel(
     shared: Runtime | None,
     portable_math: bool,
     processor: Processor,
+    hostname: bytes,
 ) -> Kernel:
     """Return the kernel for one run; what it takes is taken from `shared`, too, and given back when the run ends."""
     budget = RunMemory(limits.memory, shared.memory if shared else None, store)
@@ -176,6 +182,9 @@ def make_kernel(
         syscalls=system_calls(),
         make_core=make_core,
         processor=processor,
+        hostname=hostname,
+        uid=vfs.uid,
+        gid=vfs.gid,
         memory_limit=limits.memory if limits.memory is not None else 0xFFFFE000,
         process_limit=limits.processes,
         open_files=limits.open_files,

@@ -26,6 +26,7 @@ from aiopyvm.mem.space import AddressSpace
 from aiopyvm.runtime.limits import MIB, Account
 from aiopyvm.runtime.machine import Seed, build_vfs, system_calls
 from aiopyvm.runtime.program import Program, environment, environment_bytes, find_in_guest
+from aiopyvm.runtime.user import DEFAULT_IDS
 
 if TYPE_CHECKING:
     from aiopyvm.runtime.machine import Dir
@@ -78,7 +79,7 @@ class Side:
         self._ready: deque[Thread] = deque()
         clock, entropy = VirtualClock(self._timeline), SeededEntropy(setup.seed, 0)
         self._budget = Account(setup.memory)
-        vfs = build_vfs(setup.root, setup.mounts, clock, self._budget)
+        vfs = build_vfs(setup.root, setup.mounts, clock, self._budget, DEFAULT_IDS)
         self.kernel = Kernel(
             vfs=vfs,
             clock=clock,

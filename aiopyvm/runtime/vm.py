@@ -54,6 +54,7 @@ from aiopyvm.runtime.result import Result
 from aiopyvm.runtime.run import Run
 from aiopyvm.runtime.runtime import IMPLICIT, Runtime, check_quantum, current_runtime, current_scheduler
 from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
+from aiopyvm.runtime.user import parse_hostname, parse_user
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -64,15 +65,18 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.machine import Dir
     from aiopyvm.runtime.path import GuestPath
     from aiopyvm.runtime.pipeline import Pipeline
+    from aiopyvm.runtime.user import User
 
 
 class VM:
     """One guest machine: reusable, also by several runs at once, which share its files and nothing else.
 
     `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs'
-    defaults. `engine` is "auto" (native where that can run, else python; or what AIOPYVM_ENGINE says), "native",
-    "python" or "evaluator"; `cpu` the processor that programs see and whose instructions they have: "i486", "pentium3",
-    "pentium4", "x86-64-v2-32", "x86-64-v3-32", "max", or "default", the newest that is whole; `quantum` the
+    defaults. Programs run as `user`: an id, (uid, gid), "uid:gid" or a name of the guest's /etc/passwd; files of the
+    host's user are that user's. `hostname` is what uname(2) says. `engine` is "auto" (native where that can run, else
+    python; or what AIOPYVM_ENGINE says), "native", "python" or "evaluator"; `cpu` the processor that programs see and
+    whose instructions they have: "i486", "pentium3", "pentium4", "x86-64-v2-32", "x86-64-v3-32", "max", or "default",
+    the newest that is whole; `quantum` the
     instructions between two scheduling decisions; `weight` its share of the processor. `clock="virtual"` moves only
     with work done and jumps when everybody sleeps; with that and a `seed` two runs are the same, instruction for
     instruction. The x87's transcendental functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its
@@ -87,6 +91,8 @@ class VM:
         mounts: Mapping[Any, Dir] | None = None,
         env: Env | None = None,
         cwd: Argument = "/",
+        user: User = 1000,
+        hostname: str = "aiopyvm",
         limits: Limits | None = None,
         engine: str = "auto",
         cpu: str = "default",
@@ -121,6 +127,8 @@ class VM:
         self._env = dict(env or {})
         environment_bytes(self._env)
         self._cwd = to_bytes(cwd, "cwd")
+        self._user = parse_user(user)
+        self._hostname = parse_hostname(hostname)
         self.limits = limits or Limits()
         self.quantum = quantum
         self.weight = weight
@@ -144,7 +152,7 @@ class VM:
     @property
     def _vfs(self) -> Vfs:
         if self._vfs_made is None:
-            self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, self._store)
+            self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, self._store, self._user)
         return self._vfs_made
 
     def path(self, path: Argument = "/") -> GuestPath:
@@ -355,7 +363,17 @@ class VM:
     ) -> None:
         shared = runtime if runtime is not IMPLICIT else None
         entropy = make_entropy(self.seed, stream)
-        kernel = make_kernel(run, self._vfs, entropy, limits, self._store, shared, self.portable_math, self._processor)
+        kernel = make_kernel(
+            run,
+            self._vfs,
+            entropy,
+            limits,
+            self._store,
+            shared,
+            self.portable_math,
+            self._processor,
+            self._hostname,
+        )
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:
