@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiopyvm.kernel.inet import Inet
 from aiopyvm.kernel.unixgc import collect
 from aiopyvm.kernel.unixsocket import UnixNames
 
@@ -11,12 +12,12 @@ class NetHost:
 
     def __init__(self) -> None:
         self.unix = UnixNames()
-        self._number = 0
+        self.inet = Inet()
 
     def next_number(self) -> int:
         """Return a fresh inode number for a socket."""
-        self._number += 1
-        return self._number
+        self.inet.numbers += 1
+        return self.inet.numbers
 
     def clear(self) -> None:
         """Close the sockets that only messages on their way hold."""

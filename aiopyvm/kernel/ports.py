@@ -6,10 +6,13 @@ The kernel imports nothing that does I/O; `aiopyvm.host` implements these, tests
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiopyvm.abi.stat import Stat, StatFs
 from aiopyvm.mem.budget import Budget  # what the kernel charges its own objects to, too
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.tcp import TcpSocket
 
 
 class Clock(Protocol):
@@ -45,6 +48,21 @@ class HostTerminal(Protocol):
 
     def size(self) -> bytes:
         """Return the `struct winsize`."""
+        ...
+
+
+class Gateway(Protocol):
+    """What lies outside the guests' network: nothing but what the caller granted."""
+
+    def connect(self, caller: TcpSocket) -> bool:
+        """Begin to connect `caller` (in SYN_SENT) to its `peer_ip` and `peer_port`; False: nothing is there.
+
+        Sooner or later its `establish` or `reset` is called, perhaps at once.
+        """
+        ...
+
+    def answer(self, query: bytes) -> bytes | None:
+        """Return the answer to a message of DNS; None: there is none."""
         ...
 
 
@@ -150,4 +168,4 @@ class HostTree(Protocol):
         ...
 
 
-__all__ = ["Budget", "Clock", "Entropy", "HostFile", "HostPath", "HostTerminal", "HostTree"]
+__all__ = ["Budget", "Clock", "Entropy", "Gateway", "HostFile", "HostPath", "HostTerminal", "HostTree"]

@@ -64,6 +64,7 @@ class Options:
         self.linger: int | None = None  # seconds; None: off
         self.receive_timeout: int | None = None
         self.send_timeout: int | None = None
+        self.fixed_send_buffer = False  # SO_SNDBUF was set
 
     def __getitem__(self, option: int) -> int:
         return self.values.get(option, 0)

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import socket as abi
-from aiopyvm.abi.errno import EDOM, EINVAL, ENOPROTOOPT, EPERM, Errno
+from aiopyvm.abi.errno import EACCES, EDOM, EINVAL, ENOPROTOOPT, EOPNOTSUPP, EPERM, Errno
 from aiopyvm.abi.layout import codec_of
 from aiopyvm.abi.socket import SOL_SOCKET, Linger, Ucred
 from aiopyvm.abi.time import NS
@@ -100,6 +100,8 @@ def _set(t: Thread, socket: Socket, option: int, data: bytes) -> bool:
         raise Errno(EPERM)
     value = word_of(data)
     options = socket.options
+    if option == abi.SO_REUSEPORT and socket.domain == abi.AF_UNIX:
+        raise Errno(EOPNOTSUPP)
     if option in BOOLEANS:
         options.values[option] = int(value != 0)
     elif option == abi.SO_LINGER:
@@ -153,19 +155,20 @@ def _set_buffer(t: Thread, socket: Socket, option: int, value: int) -> None:
     wanted = min(value & 0xFFFFFFFF, abi.BUFFER_SIZE)
     socket.options.values[abi.SO_SNDBUF if sending else abi.SO_RCVBUF] = max(2 * wanted, least)
     if sending:
+        socket.options.fixed_send_buffer = True
         socket.write_queue.wake()
 
 
 def _set_privileged(t: Thread, socket: Socket, option: int, value: int) -> None:
     if option != abi.SO_PRIORITY or not 0 <= value <= 6:
-        need_administrator(t)
+        need_administrator(t, EACCES if option == abi.SO_DEBUG and value else EPERM)
     socket.options.values[option] = value
 
 
-def need_administrator(t: Thread) -> None:
-    """Raise Errno(EPERM) unless the caller is the superuser."""
+def need_administrator(t: Thread, error: int = EPERM) -> None:
+    """Raise Errno(`error`) unless the caller is the superuser."""
     if t.process.credentials.euid:
-        raise Errno(EPERM)
+        raise Errno(error)
 
 
 def word_of(data: bytes) -> int:

@@ -530,6 +530,16 @@ class UnixSocket(Socket):
             return self.inbox[0].size if self.inbox else 0
         return sum(message.size - message.start for message in self.inbox)
 
+    def get_option(self, t: Thread, level: int, option: int, size: int) -> bytes | None:
+        """There are none but those of SOL_SOCKET. Raises Errno(EOPNOTSUPP) for another level."""
+        if level != abi.SOL_SOCKET:
+            raise Errno(EOPNOTSUPP)
+        return None
+
+    def set_option(self, t: Thread, level: int, option: int, data: bytes) -> bool:
+        """As `get_option`."""
+        return self.get_option(t, level, option, 0) is not None
+
     def control(self, t: Thread, request: int, arg: int) -> int:
         """TIOCOUTQ: bytes that nobody has read yet. Raises Errno(ENOTTY)."""
         if request != abi.SIOCOUTQ:

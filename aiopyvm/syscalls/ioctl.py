@@ -8,6 +8,7 @@ from typing import Annotated
 from aiopyvm.abi import termios as abi
 from aiopyvm.abi.errno import ENOTTY, Errno
 from aiopyvm.abi.fcntl import O_ASYNC, O_NONBLOCK
+from aiopyvm.kernel.socket import Socket
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.tty import Terminal
 from aiopyvm.syscalls.spec import Choice, Fd, Hex, syscall
@@ -28,7 +29,7 @@ def ioctl(t: Thread, fd: Fd, request: Request, arg: Hex) -> int:
             file.flags = file.flags | bit if on else file.flags & ~bit
         case abi.FIONREAD:
             t.memory.write(arg, struct.pack("<I", min(file.available(), 0x7FFFFFFF)))
-        case _ if isinstance(file, Terminal):
+        case _ if isinstance(file, (Terminal, Socket)):
             return file.control(t, request, arg)
         case _:
             raise Errno(ENOTTY)

@@ -18,22 +18,24 @@ from aiopyvm.abi.errno import (
     EINVAL,
     ENOTSOCK,
     EOPNOTSUPP,
+    EPERM,
     EPROTONOSUPPORT,
     ESOCKTNOSUPPORT,
     Errno,
 )
 from aiopyvm.abi.fcntl import O_NONBLOCK
+from aiopyvm.abi.inet import IPPROTO_TCP, IPPROTO_UDP
 from aiopyvm.abi.layout import layout
 from aiopyvm.abi.socket import (
     AF_INET,
     AF_INET6,
     AF_MAX,
-    AF_NETLINK,
     AF_UNIX,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     SOCK_RAW,
+    SOCK_STREAM,
     SOCK_TYPE_MASK,
 )
 from aiopyvm.kernel import sockopts
@@ -51,6 +53,7 @@ Type = Annotated[int, SocketType()]
 Level = Annotated[int, Choice(abi.LEVELS)]
 AcceptFlags = Annotated[int, Flags({SOCK_NONBLOCK: "SOCK_NONBLOCK", SOCK_CLOEXEC: "SOCK_CLOEXEC"})]
 Option = Annotated[int, Unsigned()]
+_PROTOCOLS = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
 OPTION_BYTES = 256  # most that setsockopt(2) looks at
 
 
@@ -123,13 +126,31 @@ def make_socket(t: Thread, domain: int, kind: int, protocol: int, flags: int) ->
         if kind not in (*CONNECTED, SOCK_DGRAM):
             raise Errno(ESOCKTNOSUPPORT)
         made: Socket = UnixSocket(net.unix, kind, t.kernel.budget, net.next_number(), flags)
-    elif domain in (AF_INET, AF_INET6, AF_NETLINK):
-        raise Errno(EAFNOSUPPORT)
+    elif domain in (AF_INET, AF_INET6):
+        made = _make_inet(t, domain, kind, protocol, flags)
     else:
         raise Errno(EAFNOSUPPORT)
     who = t.process.credentials
     made.owner = (who.fsuid, who.fsgid)
     return made
+
+
+def _make_inet(t: Thread, domain: int, kind: int, protocol: int, flags: int) -> Socket:
+    """A TCP or UDP socket; raw ones are the superuser's on Linux, and nobody's here."""
+    if kind == SOCK_RAW:
+        raise Errno(EPERM)
+    if kind not in _PROTOCOLS:
+        raise Errno(ESOCKTNOSUPPORT)
+    if protocol not in (0, _PROTOCOLS[kind]):
+        raise Errno(EPROTONOSUPPORT)
+    net = t.kernel.net
+    if kind == SOCK_STREAM:
+        from aiopyvm.kernel.tcp import TcpSocket
+
+        return TcpSocket(net.inet, domain, t.kernel.budget, net.next_number(), flags)
+    from aiopyvm.kernel.udp import UdpSocket
+
+    return UdpSocket(net.inet, domain, t.kernel.budget, net.next_number(), flags)
 
 
 def install(t: Thread, file: Socket, flags: int) -> int:
@@ -197,14 +218,11 @@ def bind(t: Thread, fd: Fd, addr: Ptr, addrlen: I32) -> int:
 def connect(t: Thread, fd: Fd, addr: Ptr, addrlen: I32) -> int | Wait:
     """Connect a socket, or set where its datagrams go."""
     file = socket_of(t, fd)
-    state = call_of(t).state
     timeout = file.options.send_timeout
+    if "begun" in call_of(t).state:
+        return _go_on_connecting(t, file, timeout)
+    address = read_address(t, addr, addrlen)
     try:
-        if "begun" in state:
-            if file.connected():
-                return 0
-            raise Errno(EALREADY)
-        address = read_address(t, addr, addrlen)
         file.connect(t, address)
     except Errno as error:
         if error.number == EAGAIN and not file.flags & O_NONBLOCK and isinstance(file, UnixSocket):
@@ -212,9 +230,15 @@ def connect(t: Thread, fd: Fd, addr: Ptr, addrlen: I32) -> int | Wait:
             return wait_for(t, queues, timeout, "to connect")
         if error.number not in (EINPROGRESS, EALREADY) or file.flags & O_NONBLOCK:
             raise
-    else:
+        return _go_on_connecting(t, file, timeout)
+    return 0
+
+
+def _go_on_connecting(t: Thread, file: Socket, timeout: int | None) -> int | Wait:
+    """A connection that has begun."""
+    if file.connected():
         return 0
-    state["begun"] = True
+    call_of(t).state["begun"] = True
     return wait_for(t, (file.write_queue,), timeout, "to connect", EINPROGRESS)
 
 

@@ -29,6 +29,8 @@ _NICE = re.compile("priority|nice")
         "busycalls",
         "vectorcalls",
         "unixcalls",
+        "inetcalls",
+        "optcalls",
         "xstatecalls",
         "eventcalls",
     ],

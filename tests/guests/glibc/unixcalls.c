@@ -26,6 +26,7 @@ static void making(void)
     printf("mode %o size %d links %d\n", s.st_mode, (int)s.st_size, (int)s.st_nlink);
     CLOSE2();
     R(socketpair(AF_UNIX, SOCK_STREAM, 0, (int *)16));
+    R(socketpair(AF_INET, SOCK_STREAM, 0, sv));
     int p[2];
     R(pipe(p));
     R(getsockname(p[0], (void *)buffer, (socklen_t *)big));

@@ -1,0 +1,151 @@
+"""Addresses and ports of one kernel, and the network on which kernels reach each other.
+
+How it works. `Inet` is one host: its ports, with the sockets that are bound to each. Its loopback addresses reach only
+itself. A `Network` joins hosts: each has an address of it and a name. What is neither is unreachable, unless the host
+has a `gateway` (ports.py), which the runtime gives it: that alone knows of anything outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiopyvm.abi.errno import EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, Errno
+from aiopyvm.abi.inet import (
+    ANY6,
+    FIRST_PORT,
+    LAST_PORT,
+    LOOPBACK4,
+    LOOPBACK6,
+    MAPPED,
+    is_any,
+    is_loopback,
+    is_mapped,
+)
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.inetsocket import InetSocket
+    from aiopyvm.kernel.ports import Gateway
+
+FIRST_HOST: Final = 0x0A000002  # 10.0.0.2; 10.0.0.1 is whoever is outside
+OUTSIDE: Final = MAPPED + b"\x0a\0\0\1"
+MOST_HOSTS: Final = 1 << 16
+
+
+class Network:
+    """Hosts that reach each other. Plain data; addresses are given out in order and never twice while in use."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[bytes, Inet] = {}
+        self._next = 0
+
+    def join(self, host: Inet) -> bytes:
+        """Give a host an address. Raises Errno(EADDRNOTAVAIL) where all are taken."""
+        for _ in range(MOST_HOSTS):
+            ip = MAPPED + (FIRST_HOST + self._next).to_bytes(4, "big")
+            self._next = (self._next + 1) % MOST_HOSTS
+            if ip not in self.hosts:
+                self.hosts[ip] = host
+                host.network, host.ip = self, ip
+                return ip
+        raise Errno(EADDRNOTAVAIL)
+
+    def leave(self, host: Inet) -> None:
+        """Take a host's address back."""
+        if host.ip is not None:
+            self.hosts.pop(host.ip, None)
+            host.network = host.ip = None
+
+
+class Inet:
+    """One host: who is bound where. `ip` is its address on `network`, where it has one."""
+
+    def __init__(self) -> None:
+        self.network: Network | None = None
+        self.ip: bytes | None = None
+        self.gateway: Gateway | None = None
+        self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
+        self.numbers = 0  # inode numbers of sockets that were given out
+        self._next_port = FIRST_PORT
+
+    # --- where addresses lead ---------------------------------------------------------------------------------------
+
+    def is_mine(self, ip: bytes) -> bool:
+        """Whether an address is this host's own."""
+        return is_loopback(ip) or ip == self.ip
+
+    def route(self, ip: bytes) -> Inet | None:
+        """Return the host that has an address; None: it is outside."""
+        if self.is_mine(ip):
+            return self
+        return self.network.hosts.get(ip) if self.network is not None else None
+
+    def source(self, ip: bytes) -> bytes:
+        """Return the address from which one sends to `ip`. Raises Errno(ENETUNREACH)."""
+        if ip == self.ip:
+            return ip
+        if is_loopback(ip):
+            return LOOPBACK4 if is_mapped(ip) else LOOPBACK6
+        if is_mapped(ip) and self.ip is not None:
+            return self.ip
+        if is_mapped(ip) and self.gateway is not None:
+            return LOOPBACK4
+        raise Errno(ENETUNREACH)
+
+    # --- ports ------------------------------------------------------------------------------------------------------
+
+    def claim(self, socket: InetSocket, ip: bytes, port: int) -> None:
+        """Bind a socket; port 0 is any that is free. Raises Errno: EADDRINUSE."""
+        if port == 0:
+            port = self._free_port(socket, ip)
+        elif any(other.conflicts(socket, ip) for other in self.ports.get((socket.protocol, port), ())):
+            raise Errno(EADDRINUSE)
+        self.add(socket, ip, port)
+
+    def add(self, socket: InetSocket, ip: bytes, port: int) -> None:
+        """Enter a socket."""
+        socket.ip, socket.port = ip, port
+        self.ports.setdefault((socket.protocol, port), []).append(socket)
+
+    def _free_port(self, socket: InetSocket, ip: bytes) -> int:
+        span = LAST_PORT - FIRST_PORT + 1
+        for n in range(span):
+            port = FIRST_PORT + (self._next_port - FIRST_PORT + n) % span
+            bound = self.ports.get((socket.protocol, port))
+            if not bound:
+                self._next_port = port + 1
+                return port
+        raise Errno(EADDRINUSE)
+
+    def drop(self, socket: InetSocket) -> None:
+        """Take a socket out."""
+        key = (socket.protocol, socket.port)
+        bound = self.ports.get(key)
+        if bound and socket in bound:
+            bound.remove(socket)
+            if not bound:
+                del self.ports[key]
+
+    def find(self, protocol: int, ip: bytes, port: int, source: tuple[bytes, int] | None = None) -> InetSocket | None:
+        """Return the socket that gets what comes for `ip`: the one that fits best, and does take it.
+
+        A socket that is connected to `source` is before others, one of the very address before one of any.
+        """
+        best, most = None, 0
+        for socket in self.ports.get((protocol, port), ()):
+            score = socket.fits(ip, source)
+            if score > most:
+                best, most = socket, score
+        return best
+
+
+def overlap(one: bytes, two: bytes, one_only: bool, two_only: bool) -> bool:
+    """Whether two bound addresses can get the same packet; `*_only`: it is of a socket for IPv6 alone."""
+    if one == two:
+        return True
+    if not (is_any(one) or is_any(two)):
+        return False
+    if is_mapped(one) == is_mapped(two):
+        return True
+    six_only = two_only if is_mapped(one) else one_only
+    six = two if is_mapped(one) else one
+    return six == ANY6 and not six_only

@@ -1,0 +1,484 @@
+"""TCP between the hosts of one network, as tcp(7) and Linux's state machine have it, without packets.
+
+How it works. A connection is two sockets that name each other; what one sends goes into the other's inbox, which has
+room for the receiver's and the sender's buffer together. The handshake is over at once where the listener's backlog has
+room; else the socket stays in SYN_SENT on the listener's `waiting` list. Closing with unread bytes, or SO_LINGER with
+0, resets the connection; else the other end sees the end of file, and what it sends then is answered with a reset.
+
+The end of a connection that is outside (a stream of the host, or Python's) is a `TcpSocket` too, which the runtime
+drives with `put` and `take`: it has no descriptor and no thread.
+
+What always holds. Data that arrived stays readable whatever happens to the connection; `inbox_size` is what the inbox
+holds and was charged to `budget`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from aiopyvm.abi import inet as abi
+from aiopyvm.abi import socket as sockets
+from aiopyvm.abi.errno import (
+    EADDRINUSE,
+    EAGAIN,
+    EALREADY,
+    ECONNABORTED,
+    ECONNREFUSED,
+    ECONNRESET,
+    EINPROGRESS,
+    EINVAL,
+    EISCONN,
+    ENETUNREACH,
+    ENOBUFS,
+    ENOTCONN,
+    EPIPE,
+    Errno,
+)
+from aiopyvm.abi.inet import TcpState
+from aiopyvm.abi.poll import POLLHUP, READABLE, WRITABLE
+from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
+from aiopyvm.kernel.inetsocket import InetSocket
+from aiopyvm.kernel.socket import (
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    Incoming,
+    Outgoing,
+    family_of,
+)
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.inet import Inet
+    from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.thread import Thread
+
+ROOM: Final = 262144  # what an end can send ahead at least, unless SO_SNDBUF was set
+_INFO: Final = struct.Struct("<8B24I")
+
+
+class TcpSocket(InetSocket):
+    """A TCP socket, or the outside end of a connection; see the module's docstring."""
+
+    def __init__(self, host: Inet, domain: int, budget: Budget, number: int, flags: int = 0) -> None:
+        super().__init__(host, domain, SOCK_STREAM, abi.IPPROTO_TCP, budget, number, flags)
+        self.state = TcpState.CLOSE
+        self.peer: TcpSocket | None = None
+        self.inbox: deque[bytes] = deque()
+        self.inbox_start = 0  # bytes of the first piece that were taken
+        self.inbox_size = 0
+        self.arrivals: deque[TcpSocket] = deque()
+        self.waiting: deque[TcpSocket] = deque()  # that connect while the backlog is full
+        self.asked: TcpSocket | None = None  # whose `waiting` list this is on
+        self.backlog = 0
+        self.connecting = False  # connect(2) has begun and nobody was told how it went
+        self.ended = False  # the other end sends no more
+        self.gone = False  # closed: who sends here is reset
+
+    # --- connecting -------------------------------------------------------------------------------------------------
+
+    def connect(self, t: Thread | None, address: bytes) -> None:
+        """Begin to connect. Raises Errno: EINPROGRESS always, when that has begun; else why it has not."""
+        if len(address) >= 2 and family_of(address) == AF_UNSPEC:
+            was = self.state
+            self._disconnect()
+            self.error = ECONNRESET if was not in (TcpState.CLOSE, TcpState.LISTEN) else 0
+            return
+        if self.connecting:
+            if self.connected():
+                return
+            raise Errno(EALREADY)
+        if self.state != TcpState.CLOSE:
+            raise Errno(EISCONN)
+        ip, port = self.destination(address)
+        source = self.host_inet.source(ip) if not self.bound_ip else self.ip
+        self.need_port(source)
+        self.peer_ip, self.peer_port = ip, port
+        self.shut = self.error = 0
+        self.connecting = True
+        self.state = TcpState.SYN_SENT
+        self._knock()
+        raise Errno(EINPROGRESS)
+
+    def _knock(self) -> None:
+        host = self.host_inet.route(self.peer_ip)
+        if host is None:
+            gateway = self.host_inet.gateway
+            if gateway is None or not gateway.connect(self):
+                self.reset(ENETUNREACH)
+            return
+        listener = host.find(abi.IPPROTO_TCP, self.peer_ip, self.peer_port)
+        if not isinstance(listener, TcpSocket) or not listener.listening:
+            self.reset(ECONNREFUSED)
+        else:
+            listener.knocked(self)
+
+    def knocked(self, caller: TcpSocket) -> None:
+        """Somebody connects to this listening socket."""
+        if len(self.arrivals) > self.backlog:
+            caller.asked = self
+            self.waiting.append(caller)
+            return
+        made = TcpSocket(self.host_inet, self.domain, self.budget, self.number_of_next())
+        made.options = self.options.copy()
+        made.values = dict(self.values)
+        made.owner = self.owner
+        self.host_inet.add(made, caller.peer_ip, self.port)
+        made.bound_ip = made.bound_port = True
+        made.peer_ip, made.peer_port = caller.ip, caller.port
+        made.establish(caller)
+        caller.establish(made)
+        self.arrivals.append(made)
+        self.read_queue.wake()
+
+    def number_of_next(self) -> int:
+        """An inode number for a connection that is accepted."""
+        self.host_inet.numbers += 1
+        return self.host_inet.numbers
+
+    def establish(self, peer: TcpSocket) -> None:
+        """The handshake is over."""
+        self.peer = peer
+        self.state = TcpState.ESTABLISHED
+        self.asked = None
+        self.write_queue.wake()
+
+    def connected(self) -> bool:
+        """Whether the connection is made, which is told once. Raises Errno where it failed."""
+        if self.state == TcpState.SYN_SENT:
+            return False
+        self.connecting = False
+        if self.state == TcpState.CLOSE:
+            error = self.take_error() or ECONNABORTED
+            self._disconnect()
+            raise Errno(error)
+        return True
+
+    def _disconnect(self) -> None:
+        """Be as a new socket, but bound where bind(2) put it."""
+        if self.state == TcpState.LISTEN:
+            self._stop_listening()
+        elif self.peer is not None and not self.gone:
+            self._cut()
+        self._stop_asking()
+        self.peer = None
+        self.state = TcpState.CLOSE
+        self.connecting = self.ended = False
+        self.shut = self.error = 0
+        self.peer_port = 0
+        self._empty()
+        if not self.bound_ip:
+            self.ip = abi.ANY4 if self.domain == sockets.AF_INET else abi.ANY6
+        if not self.bound_port and self.port:
+            self.leave_port()
+        self.wake()
+
+    def _stop_asking(self) -> None:
+        if self.asked is not None:
+            self.asked.waiting.remove(self)
+            self.asked = None
+
+    # --- listening --------------------------------------------------------------------------------------------------
+
+    def listen(self, t: Thread | None, backlog: int) -> None:
+        """Take connections; where it has no port yet, on any. Raises Errno: EINVAL, EADDRINUSE."""
+        if self.state not in (TcpState.CLOSE, TcpState.LISTEN) or self.connecting:
+            raise Errno(EINVAL)
+        self.backlog = backlog
+        if self.listening:
+            self._admit()
+            return
+        if not self.port:
+            self.host_inet.claim(self, self.ip, 0)
+        bound = self.host_inet.ports[self.protocol, self.port]
+        if any(other.listening and other is not self and other.conflicts(self, self.ip) for other in bound):
+            raise Errno(EADDRINUSE)
+        self.state = TcpState.LISTEN
+        self.listening = True
+        self.shut = 0
+
+    def accept(self, t: Thread | None) -> TcpSocket:
+        """Return the next connection. Raises Errno: EAGAIN, EINVAL of one that does not listen."""
+        if not self.listening:
+            raise Errno(EINVAL)
+        if not self.arrivals:
+            raise Errno(EAGAIN)
+        made = self.arrivals.popleft()
+        self._admit()
+        return made
+
+    def _admit(self) -> None:
+        """Let those in for whom there is room now."""
+        while self.waiting and len(self.arrivals) <= self.backlog:
+            self.knocked(self.waiting.popleft())
+
+    def _stop_listening(self) -> None:
+        self.listening = False
+        while self.arrivals:
+            made = self.arrivals.popleft()
+            made.options.linger = 0
+            made.close()
+        while self.waiting:
+            caller = self.waiting.popleft()
+            caller.asked = None
+            caller.reset(ECONNREFUSED)
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def reset(self, error: int = 0) -> None:
+        """The other end has reset the connection, or nobody is there: `error`, else what Linux says in this state."""
+        if self.gone:
+            return
+        if not error:
+            error = EPIPE if self.state == TcpState.CLOSE_WAIT else ECONNRESET
+        self.error = error
+        self._done()
+
+    def _done(self) -> None:
+        self._stop_asking()
+        self.state = TcpState.CLOSE
+        self.shut = SHUTDOWN_MASK
+        self.peer = None
+        self.wake()
+
+    def _cut(self) -> None:
+        """Reset the connection from this side."""
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.reset()
+
+    def finish(self) -> None:
+        """The other end sends no more."""
+        self.ended = True
+        self.shut |= RCV_SHUTDOWN
+        if self.state == TcpState.ESTABLISHED:
+            self.state = TcpState.CLOSE_WAIT
+        self.wake()
+
+    def shutdown(self, how: int) -> None:
+        """Close a direction, or both. Raises Errno(ENOTCONN)."""
+        mode = how + 1
+        if self.state == TcpState.LISTEN:
+            if mode & RCV_SHUTDOWN:
+                self._stop_listening()
+                self.state = TcpState.CLOSE
+                self.wake()
+            return
+        was = self.shut
+        self.shut |= mode
+        if self.state == TcpState.SYN_SENT:
+            self._disconnect()
+            return
+        if self.peer is not None and mode & SEND_SHUTDOWN and not was & SEND_SHUTDOWN:
+            self.peer.finish()
+        self.wake()
+        if self.state == TcpState.CLOSE:
+            raise Errno(ENOTCONN)
+
+    def close(self) -> None:
+        """End the connection; a listening socket's, all that nobody accepted."""
+        if self.listening:
+            self._stop_listening()
+        self._stop_asking()
+        peer = self.peer
+        if peer is not None:
+            if self.inbox_size or self.options.linger == 0:
+                self._cut()
+            elif not self.shut & SEND_SHUTDOWN:
+                peer.finish()
+        self.gone = True
+        self.state = TcpState.CLOSE
+        self.shut = SHUTDOWN_MASK
+        self._empty()
+        if self.port:
+            self.leave_port()
+        if peer is not None:
+            peer.write_queue.wake()  # what it sends is not kept any more
+        self.wake()
+
+    def _empty(self) -> None:
+        self.inbox.clear()
+        self.budget.charge(-self.inbox_size)
+        self.inbox_size = self.inbox_start = 0
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def send(self, t: Thread, message: Outgoing) -> int:
+        """Send what there is room for. Raises Errno: EAGAIN, EPIPE, ECONNRESET."""
+        if self.state == TcpState.SYN_SENT and not self.error:
+            raise Errno(EAGAIN)
+        self.raise_error()
+        if self.peer is None or self.shut & SEND_SHUTDOWN:
+            raise Errno(EPIPE)
+        if not message.data:
+            return 0
+        n = self.put(message.data)
+        if not n:
+            raise Errno(EAGAIN)
+        return n
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+        peer = self.peer
+        if peer is None:
+            return 0
+        if peer.gone:
+            return ROOM
+        ahead = self.options[sockets.SO_SNDBUF]
+        if not self.options.fixed_send_buffer:
+            ahead = max(ahead, ROOM)
+        return peer.options[sockets.SO_RCVBUF] + ahead - peer.inbox_size
+
+    def put(self, data: bytes) -> int:
+        """Send a part of `data`, as much as there is room for; return how many bytes. Raises Errno(ENOBUFS)."""
+        peer = self.peer
+        room = self.room
+        if peer is None or room <= 0:
+            return 0
+        if peer.gone:
+            self.reset()
+            return len(data)
+        data = data[:room]
+        if not peer.budget.charge(len(data)):
+            raise Errno(ENOBUFS)
+        peer.inbox.append(data)
+        peer.inbox_size += len(data)
+        peer.read_queue.wake()
+        return len(data)
+
+    # --- receiving --------------------------------------------------------------------------------------------------
+
+    def receive(self, t: Thread, n: int, flags: int) -> Incoming:
+        """Return what came, in order. Raises Errno: EAGAIN, EINVAL for MSG_OOB, ENOTCONN, and the pending error."""
+        if self.listening:
+            raise Errno(ENOTCONN)
+        if flags & sockets.MSG_OOB:
+            raise Errno(EINVAL)
+        if not self.inbox_size:
+            if self.ended:
+                return Incoming(b"")
+            self.raise_error()
+            if self.shut & RCV_SHUTDOWN:
+                return Incoming(b"")
+            raise Errno(ENOTCONN if self.state == TcpState.CLOSE else EAGAIN)
+        if flags & MSG_PEEK:
+            return Incoming(self.look(n))
+        data = self.take(n)
+        return Incoming(b"", len(data)) if flags & MSG_TRUNC else Incoming(data)
+
+    def look(self, n: int) -> bytes:
+        """Return the first `n` bytes, which stay."""
+        parts: list[bytes] = []
+        start = self.inbox_start
+        for piece in self.inbox:
+            parts.append(piece[start : start + n])
+            n -= len(parts[-1])
+            start = 0
+            if not n:
+                break
+        return b"".join(parts)
+
+    def take(self, n: int) -> bytes:
+        """Return the first `n` bytes, fewer where there are fewer; the sender has room again."""
+        inbox = self.inbox
+        parts: list[bytes] = []
+        taken = 0
+        while inbox and taken < n:
+            piece, start = inbox[0], self.inbox_start
+            part = piece[start : start + n - taken]
+            parts.append(part)
+            taken += len(part)
+            if start + len(part) == len(piece):
+                inbox.popleft()
+                self.inbox_start = 0
+            else:
+                self.inbox_start = start + len(part)
+        self.inbox_size -= taken
+        self.budget.charge(-taken)
+        if self.peer is not None and taken:
+            self.peer.write_queue.wake()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def unreceive(self, data: bytes) -> None:
+        """Put the tail of what was taken back."""
+        if not data:
+            return
+        if self.inbox_start:
+            data += self.inbox.popleft()[self.inbox_start :]
+            self.inbox_size -= len(data)
+            self.budget.charge(len(data))
+            self.inbox_start = 0
+        self.inbox.appendleft(data)
+        self.inbox_size += len(data)
+        self.budget.charge(len(data))
+
+    # --- readiness --------------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        """Return the events that hold now (net/ipv4/tcp.c, tcp_poll)."""
+        if self.listening:
+            return READABLE if self.arrivals else 0
+        events = self.state_events()
+        if self.state == TcpState.CLOSE:
+            events |= POLLHUP
+        if self.state != TcpState.SYN_SENT:
+            if self.inbox_size >= max(1, self.options[sockets.SO_RCVLOWAT]):
+                events |= READABLE
+            if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= ROOM:
+                events |= WRITABLE
+        return events
+
+    def available(self) -> int:
+        """Bytes to be read. Raises Errno(EINVAL) of a listening socket."""
+        if self.listening:
+            raise Errno(EINVAL)
+        return self.inbox_size
+
+    def is_connected(self) -> bool:
+        """Whether it has a peer."""
+        return self.peer_port != 0 and self.state not in (TcpState.CLOSE, TcpState.SYN_SENT)
+
+    def fits(self, ip: bytes, source: tuple[bytes, int] | None) -> int:
+        """Only a listening socket takes what is new."""
+        return super().fits(ip, source) if self.listening else 0
+
+    # --- options ----------------------------------------------------------------------------------------------------
+
+    def option_table(self, level: int) -> dict[int, tuple[int, int, int]] | None:
+        """TCP's too."""
+        return abi.TCP_OPTIONS if level == SOL_TCP else super().option_table(level)
+
+    def get_option(self, t: Thread, level: int, option: int, size: int) -> bytes | None:
+        """TCP_INFO, TCP_CONGESTION, TCP_MAXSEG and what is a mere value."""
+        if level == SOL_TCP:
+            if option == abi.TCP_INFO:
+                return _INFO.pack(self.state, *bytes(7), 200000, 40000, abi.MTU - 40, 536, *bytes(20))
+            if option == abi.TCP_CONGESTION:
+                return b"cubic".ljust(16, b"\0")
+            if option == abi.TCP_MAXSEG:
+                return struct.pack("<i", abi.MTU - 53 if self.is_connected() else 536)
+        return super().get_option(t, level, option, size)
+
+    def set_option(self, t: Thread, level: int, option: int, data: bytes) -> bool:
+        """TCP_MAXSEG and TCP_CONGESTION beside mere values."""
+        if level == SOL_TCP and option in abi.TCP_BOOLEANS:
+            data = struct.pack("<i", int(any(data[:4]))) if len(data) >= 4 else data
+        if level == SOL_TCP and option in (abi.TCP_MAXSEG, abi.TCP_WINDOW_CLAMP):
+            return True
+        if level == SOL_TCP and option == abi.TCP_CONGESTION and data.rstrip(b"\0") in (b"cubic", b"reno"):
+            return True
+        return super().set_option(t, level, option, data)
+
+    def control(self, t: Thread, request: int, arg: int) -> int:
+        """SIOCATMARK and TIOCOUTQ beside those of interfaces. Raises Errno."""
+        if request == sockets.SIOCOUTQ:
+            if self.listening:
+                raise Errno(EINVAL)
+            t.memory.write(arg, bytes(4))  # all that was sent has arrived
+            return 0
+        if request == sockets.SIOCATMARK:
+            t.memory.write(arg, bytes(4))
+            return 0
+        return super().control(t, request, arg)

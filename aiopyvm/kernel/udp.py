@@ -1,0 +1,175 @@
+"""UDP between the hosts of one network (udp(7)).
+
+A datagram goes into the inbox of the socket that fits best, or is dropped where that is full (SO_RCVBUF). Where nobody
+is bound a connected sender learns of it: ECONNREFUSED at its next call. `answerers` of a host (a resolver) see what
+goes to a port where nobody is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiopyvm.abi import inet as abi
+from aiopyvm.abi import socket as sockets
+from aiopyvm.abi.errno import (
+    EACCES,
+    EAGAIN,
+    ECONNREFUSED,
+    EDESTADDRREQ,
+    EINVAL,
+    EMSGSIZE,
+    ENETUNREACH,
+    ENOTCONN,
+    EOPNOTSUPP,
+    EPIPE,
+    Errno,
+)
+from aiopyvm.abi.inet import ANY4, ANY6, pack_address
+from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
+from aiopyvm.abi.socket import AF_INET, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
+from aiopyvm.kernel.inetsocket import InetSocket
+from aiopyvm.kernel.socket import MESSAGE_BYTES, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, family_of
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.inet import Inet
+    from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.thread import Thread
+
+DNS: int = 53
+
+
+class UdpSocket(InetSocket):
+    """A UDP socket."""
+
+    def __init__(self, host: Inet, domain: int, budget: Budget, number: int, flags: int = 0) -> None:
+        super().__init__(host, domain, SOCK_DGRAM, abi.IPPROTO_UDP, budget, number, flags)
+        self.inbox: deque[tuple[bytes, bytes, int]] = deque()  # data, and where it came from
+        self.inbox_size = 0
+
+    def connect(self, t: Thread, address: bytes) -> None:
+        """Set where datagrams go and come from; AF_UNSPEC: nowhere and anywhere."""
+        if len(address) >= 2 and family_of(address) == AF_UNSPEC:
+            self._disconnect()
+            return
+        ip, port = self.destination(address)
+        self._check_broadcast(ip)
+        source = self.host_inet.source(ip)
+        self.need_port(source)
+        if not self.bound_ip:
+            self.ip = source
+        self.peer_ip, self.peer_port = ip, port
+
+    def _disconnect(self) -> None:
+        self.peer_port = 0
+        if not self.bound_ip:
+            self.ip = ANY4 if self.domain == AF_INET else ANY6
+        if not self.bound_port and self.port:
+            self.leave_port()
+
+    def _check_broadcast(self, ip: bytes) -> None:
+        if ip == abi.BROADCAST and not self.options[sockets.SO_BROADCAST]:
+            raise Errno(EACCES)
+
+    def shutdown(self, how: int) -> None:
+        """Close a direction for this socket alone. Raises Errno(ENOTCONN), having done so."""
+        self.shut |= how + 1
+        self.wake()
+        if not self.is_connected():
+            raise Errno(ENOTCONN)
+
+    def close(self) -> None:
+        """Drop what is there."""
+        self.inbox.clear()
+        self.budget.charge(-self.inbox_size)
+        self.inbox_size = 0
+        if self.port:
+            self.leave_port()
+        self.wake()
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def send(self, t: Thread, message: Outgoing) -> int:
+        """Send a datagram. Raises Errno."""
+        data = message.data
+        self.need_port(self.ip)
+        if len(data) > 0xFFFF:
+            raise Errno(EMSGSIZE)
+        if message.flags & sockets.MSG_OOB:
+            raise Errno(EOPNOTSUPP)
+        if message.address is not None:
+            ip, port = self._given_destination(message.address)
+        elif not self.is_connected():
+            raise Errno(EDESTADDRREQ)
+        else:
+            ip, port = self.peer_ip, self.peer_port
+        self._check_broadcast(ip)
+        source = self.ip if self.bound_ip else self.host_inet.source(ip)
+        self.raise_error()
+        if self.shut & SEND_SHUTDOWN:
+            raise Errno(EPIPE)
+        if len(data) > abi.LARGEST_UDP:
+            raise Errno(EMSGSIZE)
+        self._deliver(data, source, ip, port)
+        return len(data)
+
+    def _given_destination(self, address: bytes) -> tuple[bytes, int]:
+        if len(address) >= 2 and family_of(address) == AF_UNSPEC and self.domain == AF_INET and len(address) >= 16:
+            address = AF_INET.to_bytes(2, "little") + address[2:]
+        ip, port = self.destination(address)
+        if not port:
+            raise Errno(EINVAL)
+        return ip, port
+
+    def _deliver(self, data: bytes, source: bytes, ip: bytes, port: int) -> None:
+        host = self.host_inet.route(ip)
+        found = host.find(abi.IPPROTO_UDP, ip, port, (source, self.port)) if host is not None else None
+        if isinstance(found, UdpSocket):
+            found.arrive(data, source, self.port)
+            return
+        gateway = self.host_inet.gateway
+        if gateway is not None and port == DNS:
+            answer = gateway.answer(data)
+            if answer is not None:
+                self.arrive(answer, ip, port)
+            return
+        if host is None:
+            raise Errno(ENETUNREACH)
+        if self.is_connected() and (ip, port) == (self.peer_ip, self.peer_port):
+            self.error = ECONNREFUSED
+            self.wake()
+
+    def arrive(self, data: bytes, ip: bytes, port: int) -> None:
+        """Keep a datagram, where there is room."""
+        size = len(data) + MESSAGE_BYTES
+        if self.inbox_size and self.inbox_size + size > self.options[sockets.SO_RCVBUF]:
+            return
+        if self.shut & RCV_SHUTDOWN or not self.budget.charge(size):
+            return
+        self.inbox_size += size
+        self.inbox.append((data, ip, port))
+        self.read_queue.wake()
+
+    def receive(self, t: Thread, n: int, flags: int) -> Incoming:
+        """Return the next datagram."""
+        self.raise_error()
+        if not self.inbox:
+            if self.shut & RCV_SHUTDOWN and not flags & sockets.MSG_DONTWAIT:
+                return Incoming(b"", 0)
+            raise Errno(EAGAIN)
+        data, ip, port = self.inbox[0]
+        if not flags & MSG_PEEK:
+            self.inbox.popleft()
+            size = len(data) + MESSAGE_BYTES
+            self.inbox_size -= size
+            self.budget.charge(-size)
+        short = MSG_TRUNC if n < len(data) else 0
+        return Incoming(data[:n], len(data), pack_address(self.domain, ip, port), short)
+
+    def poll(self) -> int:
+        """Return the events that hold now; there is always room to send."""
+        return self.state_events() | WRITABLE | POLLWRBAND | (READABLE if self.inbox else 0)
+
+    def available(self) -> int:
+        """The size of the next datagram."""
+        return len(self.inbox[0][0]) if self.inbox else 0
