@@ -1,7 +1,7 @@
 """Signals of Linux i386: numbers, actions, codes and structures (signal(7), sigaction(2))."""
 
 import struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiopyvm.abi.layout import layout
 
@@ -184,6 +184,8 @@ class SigInfo(NamedTuple):
     stime: int = 0
     value: int = 0  # sigval_t
     raw: bytes | None = None  # the union, as rt_sigqueueinfo(2) gave it
+    timer: Any = None  # the kernel's: the timer that sent it, and which setting of it
+    setting: int = 0
 
     def union(self) -> bytes:
         """Return the bytes of the union, 116 of them, as the kind of signal lays them out."""

@@ -264,6 +264,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
         shared.release()
     process.fds.close_on_exec()
     process.actions = process.actions.after_exec()
+    process.drop_timers()
     process.exit_signal = SIGCHLD
     process.has_execed = True
     process.dumpable = 1

@@ -174,6 +174,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     shared_memory = process.mm.users > 1
     for thread in tuple(process.threads.values()):
         _detach(thread, wake_joiner=shared_memory)
+    process.drop_timers()
     process.pending.flush(ALL)
     process.real_timer.cancel()
     leave_vfork(process)
@@ -190,6 +191,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     elif not kernel.ended:
         _reparent_children(process)
         _tell_parent(process)
+    process.tell_end()
     kernel.on_exit(process)
 
 
@@ -214,6 +216,7 @@ def leave_vfork(process: Process) -> None:
 def reap(process: Process) -> None:
     """Forget a zombie; its CPU time goes to the parent."""
     process.life = Life.REAPED
+    process.tell_end()
     process.kernel.processes.pop(process.pid, None)
     process.kernel.free_task()
     parent = process.parent

@@ -15,7 +15,7 @@ class Mm:
     While `copier` forks it, piece by piece, nobody else changes its mappings (Linux's mmap_lock).
     """
 
-    __slots__ = ("brk", "brk_start", "committed", "copier", "space", "stack_top", "users", "vdso")
+    __slots__ = ("barriers", "brk", "brk_start", "committed", "copier", "space", "stack_top", "users", "vdso")
 
     def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0, vdso: int = 0) -> None:
         self.space = space
@@ -25,6 +25,7 @@ class Mm:
         self.stack_top = stack_top
         self.vdso = vdso  # where the vdso is, once that is mapped
         self.committed = 0  # bytes mapped that count against the memory limit, or more
+        self.barriers = False  # it has registered for private barriers (membarrier(2))
         self.copier: Thread | None = None
 
     def share(self) -> Mm:

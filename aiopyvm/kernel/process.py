@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.mm import Mm
+    from aiopyvm.kernel.posixtimer import PosixTimer
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.space import AddressSpace
 
+TIMER_BYTES: Final = 512  # of the budget, for each timer of timer_create(2)
 PROCESS_BYTES: Final = 8192  # of the budget, for a process's own records
 
 
@@ -114,14 +116,17 @@ class Process:
     environment: bytes = b""
     personality: int = 0
     nice: int = 0
+    io_priority: int = 0  # ioprio_set(2); 0: what goes with `nice`
     dumpable: int = 1
     death_signal: int = 0
     no_new_privs: int = 0
     subreaper: int = 0
     started_ns: int = 0
+    next_timer: int = 0
     charged: int = 0  # bytes of the budget that the kernel's own records of this process hold
     vfork_done: bool = True
     signal_queue: WaitQueue | None = None  # woken by each signal sent, once somebody waits for one (signalfd(2))
+    exit_queue: WaitQueue | None = None  # woken when it ends and when it is waited for (pidfd_open(2))
     metered: bool = False  # a timer or a limit is on its CPU time, which is looked at before each slice
 
     def __init__(
@@ -156,10 +161,23 @@ class Process:
         self.child_queue = WaitQueue("a child to change state")
         self.vfork_queue = WaitQueue("a vfork child to exec or exit")
         self.pending = Pending(kernel.queue_room)
+        self.timers: dict[int, PosixTimer] = {}  # timer_create(2)
         self.real_timer = RealTimer(self)
         self.virtual_timer = CpuTimer(SIGVTALRM)
         self.profile_timer = CpuTimer(SIGPROF)
         self.meter()
+
+    def drop_timers(self) -> None:
+        """Forget all timers of timer_create(2)."""
+        timers, self.timers = self.timers, {}
+        for timer in timers.values():
+            timer.cancel()
+            self.kernel.budget.charge(-TIMER_BYTES)
+
+    def tell_end(self) -> None:
+        """Wake who waits for its end through a descriptor."""
+        if self.exit_queue is not None:
+            self.exit_queue.wake()
 
     def meter(self) -> None:
         """A timer or a limit on CPU time may have been set."""

@@ -36,10 +36,10 @@ class Pending:
     def add(self, info: SigInfo) -> bool:
         """Add a signal; False when its information did not fit into the queue (the signal itself is pending still)."""
         bit = abi.bit(info.signo)
-        if self.bits & bit and info.signo < abi.SIGRTMIN:
+        if self.bits & bit and info.signo < abi.SIGRTMIN and info.timer is None:
             return True
         self.bits |= bit
-        if info.signo >= abi.SIGRTMIN:
+        if _is_counted(info):
             if self._room.used >= MAX_QUEUED:
                 return False
             self._room.used += 1
@@ -58,17 +58,30 @@ class Pending:
             self.bits &= ~abi.bit(signo)
         if not matches:
             return SigInfo(signo)
-        self._room.used -= signo >= abi.SIGRTMIN
-        return self._queue.pop(matches[0])
+        info = self._queue.pop(matches[0])
+        self._room.used -= _is_counted(info)
+        return info if info.timer is None else info.timer.delivered(info)
+
+    def holds(self, info: SigInfo) -> bool:
+        """Tell whether this very signal waits."""
+        return any(waiting is info for waiting in self._queue)
 
     def flush(self, signals: int) -> None:
         """Forget all pending signals of the set `signals`."""
         if self.bits & signals:
             self.bits &= ~signals
             kept = [info for info in self._queue if not signals & abi.bit(info.signo)]
-            real_time = sum(info.signo >= abi.SIGRTMIN for info in self._queue)
-            self._room.used -= real_time - sum(info.signo >= abi.SIGRTMIN for info in kept)
+            gone = [info for info in self._queue if signals & abi.bit(info.signo)]
+            self._room.used -= sum(_is_counted(info) for info in gone)
             self._queue = kept
+            for info in gone:
+                if info.timer is not None:
+                    info.timer.dropped(info)
+
+
+def _is_counted(info: SigInfo) -> bool:
+    """Whether it takes of the room for queued signals; a timer has room of its own."""
+    return info.signo >= abi.SIGRTMIN and info.timer is None
 
 
 class Actions:

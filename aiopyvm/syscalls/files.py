@@ -107,7 +107,8 @@ def give(t: Thread, file: File, *, cloexec: bool = False) -> int:
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-def _open(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wait:
+def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wait:
+    """open(2): return a descriptor, or wait for the other end of a FIFO. Raises Errno."""
     state = call_of(t).state
     end: PipeEnd | None = state.get("fifo")
     if end is not None:
@@ -150,22 +151,22 @@ def _fifo_opened(t: Thread, end: PipeEnd) -> int | Wait:
 @syscall(5, "open", man="open(2)")
 def open_(t: Thread, path: CStr, flags: OpenFlags, mode: Mode) -> int | Wait:
     """Open or create a file."""
-    return _open(t, AT_FDCWD, path, flags, mode)
+    return open_path(t, AT_FDCWD, path, flags, mode)
 
 
 @syscall(295, "openat", man="open(2)")
 def openat(t: Thread, dirfd: DirFd, path: CStr, flags: OpenFlags, mode: Mode) -> int | Wait:
     """Open or create a file, relative to a directory."""
-    return _open(t, dirfd, path, flags, mode)
+    return open_path(t, dirfd, path, flags, mode)
 
 
 @syscall(8, "creat", man="open(2)")
 def creat(t: Thread, path: CStr, mode: Mode) -> int | Wait:
     """Create or truncate a file and open it for writing."""
-    return _open(t, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+    return open_path(t, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
 
 
-@syscall(356, "memfd_create", man="memfd_create(2)")
+@syscall(356, "memfd_create", man="memfd_create(2)", note="no seals, no huge pages")
 def memfd_create(t: Thread, name: Hex, flags: U32) -> int:
     """Open a new file in memory that has no name. MFD_ALLOW_SEALING is accepted; F_ADD_SEALS is EINVAL."""
     if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING):

@@ -39,13 +39,13 @@ def _operation_names() -> dict[int, str]:
 FutexOp = Annotated[int, Choice(_operation_names())]
 
 
-@syscall(240, "futex", man="futex(2)")
+@syscall(240, "futex", man="futex(2)", note="no priority inheritance")
 def futex(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """Wait on a word of memory, or wake who waits."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec32)
 
 
-@syscall(422, "futex_time64", man="futex(2)")
+@syscall(422, "futex_time64", man="futex(2)", note="no priority inheritance")
 def futex_time64(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """futex with 64-bit time."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec64)

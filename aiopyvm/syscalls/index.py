@@ -185,6 +185,21 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         372,  # recvmsg
         417,  # recvmmsg_time64
     ),
+    "openat2": (
+        437,  # openat2
+    ),
+    "peers": (
+        310,  # unshare
+        347,  # process_vm_readv
+        348,  # process_vm_writev
+        349,  # kcmp
+        375,  # membarrier
+    ),
+    "pidfd": (
+        424,  # pidfd_send_signal
+        434,  # pidfd_open
+        438,  # pidfd_getfd
+    ),
     "pipes": (
         42,  # pipe
         331,  # pipe2
@@ -224,8 +239,118 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
     "random": (
         355,  # getrandom
     ),
+    "refused": (
+        17,  # break
+        21,  # mount
+        22,  # umount
+        31,  # stty
+        32,  # gtty
+        35,  # ftime
+        44,  # prof
+        51,  # acct
+        52,  # umount2
+        53,  # lock
+        56,  # mpx
+        58,  # ulimit
+        62,  # ustat
+        86,  # uselib
+        87,  # swapon
+        88,  # reboot
+        98,  # profil
+        101,  # ioperm
+        103,  # syslog
+        110,  # iopl
+        111,  # vhangup
+        112,  # idle
+        113,  # vm86old
+        115,  # swapoff
+        127,  # create_module
+        128,  # init_module
+        129,  # delete_module
+        130,  # get_kernel_syms
+        131,  # quotactl
+        134,  # bdflush
+        135,  # sysfs
+        137,  # afs_syscall
+        149,  # _sysctl
+        166,  # vm86
+        167,  # query_module
+        169,  # nfsservctl
+        188,  # getpmsg
+        189,  # putpmsg
+        217,  # pivot_root
+        245,  # io_setup
+        246,  # io_destroy
+        247,  # io_getevents
+        248,  # io_submit
+        249,  # io_cancel
+        253,  # lookup_dcookie
+        257,  # remap_file_pages
+        273,  # vserver
+        274,  # mbind
+        275,  # get_mempolicy
+        276,  # set_mempolicy
+        283,  # kexec_load
+        286,  # add_key
+        287,  # request_key
+        288,  # keyctl
+        294,  # migrate_pages
+        317,  # move_pages
+        336,  # perf_event_open
+        338,  # fanotify_init
+        339,  # fanotify_mark
+        341,  # name_to_handle_at
+        342,  # open_by_handle_at
+        346,  # setns
+        350,  # finit_module
+        354,  # seccomp
+        357,  # bpf
+        374,  # userfaultfd
+        381,  # pkey_alloc
+        382,  # pkey_free
+        385,  # io_pgetevents
+        416,  # io_pgetevents_time64
+        425,  # io_uring_setup
+        426,  # io_uring_enter
+        427,  # io_uring_register
+        428,  # open_tree
+        429,  # move_mount
+        430,  # fsopen
+        431,  # fsconfig
+        432,  # fsmount
+        433,  # fspick
+        440,  # process_madvise
+        442,  # mount_setattr
+        443,  # quotactl_fd
+        444,  # landlock_create_ruleset
+        445,  # landlock_add_rule
+        446,  # landlock_restrict_self
+        447,  # memfd_secret
+        448,  # process_mrelease
+        450,  # set_mempolicy_home_node
+        451,  # cachestat
+        453,  # map_shadow_stack
+        454,  # futex_wake
+        455,  # futex_wait
+        456,  # futex_requeue
+        457,  # statmount
+        458,  # listmount
+        459,  # lsm_get_self_attr
+        460,  # lsm_set_self_attr
+        461,  # lsm_list_modules
+        462,  # mseal
+    ),
     "remap": (
         163,  # mremap
+    ),
+    "scheduling": (
+        124,  # adjtimex
+        289,  # ioprio_set
+        290,  # ioprio_get
+        343,  # clock_adjtime
+        351,  # sched_setattr
+        352,  # sched_getattr
+        405,  # clock_adjtime64
     ),
     "sendfile": (
         187,  # sendfile
@@ -342,6 +467,15 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         404,  # clock_settime64
         406,  # clock_getres_time64
         407,  # clock_nanosleep_time64
+    ),
+    "timers": (
+        259,  # timer_create
+        260,  # timer_settime
+        261,  # timer_gettime
+        262,  # timer_getoverrun
+        263,  # timer_delete
+        408,  # timer_gettime64
+        409,  # timer_settime64
     ),
     "transfer": (
         3,  # read

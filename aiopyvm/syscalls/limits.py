@@ -162,7 +162,7 @@ def setpriority(t: Thread, which: PriorityWhich, who: I32, prio: I32) -> int:
         raise Errno(ESRCH)
     nice = max(-20, min(19, prio))
     for process in found:
-        _set_nice(t, process, nice, EACCES)
+        set_nice(t, process, nice, EACCES)
     return 0
 
 
@@ -170,11 +170,11 @@ def setpriority(t: Thread, which: PriorityWhich, who: I32, prio: I32) -> int:
 def nice(t: Thread, inc: I32) -> int:
     """Raise the nice value."""
     increment = max(-40, min(40, inc))
-    _set_nice(t, t.process, max(-20, min(19, t.process.nice + increment)), EPERM)
+    set_nice(t, t.process, max(-20, min(19, t.process.nice + increment)), EPERM)
     return 0
 
 
-def _set_nice(t: Thread, process: Process, nice: int, error: int) -> None:
+def set_nice(t: Thread, process: Process, nice: int, error: int) -> None:
     if nice < process.nice and t.process.credentials.euid != 0:
         raise Errno(error)
     process.nice = nice
@@ -214,7 +214,12 @@ def sched_getscheduler(t: Thread, pid: Pid) -> int:
     return SCHED_OTHER
 
 
-@syscall(156, "sched_setscheduler", man="sched_setscheduler(2)")
+@syscall(
+    156,
+    "sched_setscheduler",
+    man="sched_setscheduler(2)",
+    note="policies without priorities alone; they make no difference",
+)
 def sched_setscheduler(t: Thread, pid: Pid, policy: Policy, param: In[I32]) -> int:
     """Only the policies without priorities may be had, and make no difference."""
     if not param or pid < 0 or policy < 0:

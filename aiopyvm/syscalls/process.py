@@ -6,7 +6,8 @@ import struct
 from typing import Annotated, Final
 
 from aiopyvm.abi import clone as clone_abi
-from aiopyvm.abi.errno import E2BIG, EACCES, EBADF, ECHILD, EFAULT, EINTR, EINVAL, ENOMEM, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import E2BIG, EACCES, EAGAIN, ECHILD, EFAULT, EINTR, EINVAL, ENOMEM, EPERM, ESRCH, Errno
+from aiopyvm.abi.fcntl import O_NONBLOCK
 from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
@@ -17,6 +18,7 @@ from aiopyvm.kernel.wait import Call, Restart, Wait
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.limits import rusage_of
+from aiopyvm.syscalls.pidfd import process_of
 from aiopyvm.syscalls.spec import (
     I32,
     Choice,
@@ -70,13 +72,13 @@ def vfork(t: Thread) -> int | Wait:
     return _clone(t, clone_abi.CLONE_VFORK | clone_abi.CLONE_VM | SIGCHLD, 0, 0, 0, 0)
 
 
-@syscall(120, "clone", man="clone(2)")
+@syscall(120, "clone", man="clone(2)", note="no namespaces, no CLONE_PIDFD")
 def clone(t: Thread, flags: CloneFlags, stack: Ptr, parent_tid: Ptr, tls: Ptr, child_tid: Ptr) -> int | Wait:
     """A process or a thread, sharing what `flags` say."""
     return _clone(t, flags, stack, parent_tid, tls, child_tid)
 
 
-@syscall(435, "clone3", man="clone3(2)")
+@syscall(435, "clone3", man="clone3(2)", note="no namespaces, no CLONE_PIDFD, set_tid and cgroups")
 def clone3(t: Thread, args: Ptr, size: Size) -> int | Wait:
     """clone with its arguments in memory."""
     if size > 4096:
@@ -235,13 +237,17 @@ def waitid(t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, u
     elif idtype == P_PGID:
         group = id or t.process.group
     elif idtype == P_PIDFD:
-        raise Errno(EBADF)
+        if id < 0:
+            raise Errno(EINVAL)
+        pid = process_of(t, id).pid
     elif idtype != P_ALL:
         raise Errno(EINVAL)
     if (idtype == P_PID and id <= 0) or (idtype == P_PGID and id < 0):
         raise Errno(EINVAL)
     found = _find_child(t.process, pid, group, options)
     if found is None and not options & WNOHANG:
+        if idtype == P_PIDFD and t.process.fds.get(id).flags & O_NONBLOCK:
+            raise Errno(EAGAIN)
         return _await_child(t)
     words = (0, 0, 0, 0, 0, 0)
     if found is not None:

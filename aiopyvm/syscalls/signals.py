@@ -48,8 +48,8 @@ def kill(t: Thread, pid: Pid, sig: Signo) -> int:
     info = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
     if pid > 0:
         target = _process(t, pid)
-        _check_signal(sig)
-        _send(t, target, info)
+        check_signal(sig)
+        send_checked(t, target, info)
         return 0
     if pid == -1:
         targets = [p for p in t.kernel.processes.values() if p.pid > 1 and p is not t.process]
@@ -58,7 +58,7 @@ def kill(t: Thread, pid: Pid, sig: Signo) -> int:
         targets = [p for p in t.kernel.processes.values() if p.group == group]
     if not targets:
         raise Errno(ESRCH)
-    _check_signal(sig)
+    check_signal(sig)
     allowed = [p for p in targets if _may_signal(t.process, p, sig)]
     if not allowed:
         raise Errno(EPERM)
@@ -87,27 +87,27 @@ def _tkill(t: Thread, tgid: int, tid: int, sig: int) -> int:
     target = t.kernel.threads.get(tid)
     if target is None or (tgid and target.process.pid != tgid):
         raise Errno(ESRCH)
-    _check_signal(sig)
-    _send(t, target, SigInfo(sig, SI_TKILL, t.process.pid, t.process.credentials.uid))
+    check_signal(sig)
+    send_checked(t, target, SigInfo(sig, SI_TKILL, t.process.pid, t.process.credentials.uid))
     return 0
 
 
 @syscall(178, "rt_sigqueueinfo", man="rt_sigqueueinfo(2)")
 def rt_sigqueueinfo(t: Thread, tgid: Pid, sig: Signo, info: In[SiginfoBytes]) -> int:
     """Send a signal with data to a process."""
-    return _queue(t, _queued_info(sig, info), tgid, 0)
+    return _queue(t, queued_info(sig, info), tgid, 0)
 
 
 @syscall(335, "rt_tgsigqueueinfo", man="rt_tgsigqueueinfo(2)")
 def rt_tgsigqueueinfo(t: Thread, tgid: Pid, tid: Pid, sig: Signo, info: In[SiginfoBytes]) -> int:
     """Send a signal with data to one thread."""
-    given = _queued_info(sig, info)
+    given = queued_info(sig, info)
     if tgid <= 0 or tid <= 0:
         raise Errno(EINVAL)
     return _queue(t, given, tgid, tid)
 
 
-def _queued_info(sig: int, info: In[SiginfoBytes]) -> SigInfo:
+def queued_info(sig: int, info: In[SiginfoBytes]) -> SigInfo:
     given = info.get()
     pid, uid = struct.unpack_from("<II", given.fields)
     return SigInfo(sig, given.code, pid, uid, raw=given.fields)
@@ -122,8 +122,8 @@ def _queue(t: Thread, info: SigInfo, tgid: int, tid: int) -> int:
         if thread is None or thread.process.pid != tgid:
             raise Errno(ESRCH)
         target = thread
-    _check_signal(info.signo)
-    if not _send(t, target, info) and info.signo >= abi.SIGRTMIN:
+    check_signal(info.signo)
+    if not send_checked(t, target, info) and info.signo >= abi.SIGRTMIN:
         raise Errno(EAGAIN)
     return 0
 
@@ -136,7 +136,7 @@ def _process(t: Thread, pid: int) -> Process:
     return process
 
 
-def _send(t: Thread, target: Process | Thread, info: SigInfo) -> bool:
+def send_checked(t: Thread, target: Process | Thread, info: SigInfo) -> bool:
     process = target if isinstance(target, Process) else target.process
     if not _may_signal(t.process, process, info.signo):
         raise Errno(EPERM)
@@ -150,7 +150,7 @@ def _may_signal(sender: Process, target: Process, sig: int) -> bool:
     return sig == SIGCONT and sender.session == target.session
 
 
-def _check_signal(sig: int) -> None:
+def check_signal(sig: int) -> None:
     if not 0 <= sig <= NSIG:
         raise Errno(EINVAL)
 

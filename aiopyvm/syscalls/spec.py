@@ -309,14 +309,16 @@ def read_string(t: Thread, address: int, limit: int, too_long: int) -> bytes:
 class Syscall:
     """One row: number, name, manual page and handler; `decode` and `kinds` are compiled when first needed."""
 
-    __slots__ = ("_kinds", "decode", "handler", "hex_result", "man", "name", "number")
+    __slots__ = ("_kinds", "decode", "handler", "hex_result", "man", "name", "note", "number", "refusal")
 
-    def __init__(self, number: int, name: str, man: str, handler: Handler, hex_result: bool) -> None:
+    def __init__(self, number: int, name: str, man: str, handler: Handler, hex_result: bool, note: str = "") -> None:
         self.number = number
         self.name = name
         self.man = man
         self.handler = handler
         self.hex_result = hex_result
+        self.note = note  # what a program must not expect of it; empty: it is all there
+        self.refusal = 0  # the error of a call that is refused on purpose; `note` says why
         self._kinds: tuple[Kind, ...] | None = None
         # Turns (thread, argument registers) into the handler's arguments. Raises Errno and MemoryFault.
         self.decode: Callable[[Thread, tuple[int, ...]], tuple[Any, ...]] = self._compile_and_decode
@@ -350,15 +352,17 @@ class Syscall:
         return self.decode(t, a)
 
 
+REFUSED: Final = "aiopyvm.syscalls.refused"  # the module of all calls that are refused on purpose
 TABLE: Final[dict[int, Syscall]] = {}
 AT_ONCE: Final[dict[int, AtOnce]] = {}  # by number; see `syscall`
 
 
 def syscall(
-    number: int, name: str, *, man: str, hex_result: bool = False, at_once: AtOnce | None = None
+    number: int, name: str, *, man: str, hex_result: bool = False, at_once: AtOnce | None = None, note: str = ""
 ) -> Callable[[H], H]:
     """Enter a handler in the table. `hex_result`: strace shows the result as an address. `at_once` is tried first: it
-    does what the handler would, for a call that moves bytes and neither waits nor fails.
+    does what the handler would, for a call that moves bytes and neither waits nor fails. `note` says what is missing,
+    for the page of system calls.
 
     Decorators may be stacked where two numbers share one meaning. Raises ValueError when the number is taken.
     """
@@ -366,12 +370,24 @@ def syscall(
     def register(handler: H) -> H:
         if number in TABLE:
             raise ValueError(f"system call {number} is {TABLE[number].name} already, not {name}")
-        TABLE[number] = Syscall(number, name, man, handler, hex_result)
+        TABLE[number] = Syscall(number, name, man, handler, hex_result, note)
         if at_once is not None:
             AT_ONCE[number] = at_once
         return handler
 
     return register
+
+
+def refuse(number: int, name: str, error: int, note: str, *, man: str) -> None:
+    """Enter a call that always fails with `error`, on purpose; `note` says why. Raises ValueError as `syscall`."""
+
+    def refused(t: Thread, first: Hex, second: Hex, third: Hex, fourth: Hex, fifth: Hex) -> int:
+        """Refuse."""
+        raise Errno(error)
+
+    refused.__module__ = REFUSED
+    syscall(number, name, man=man, note=note)(refused)
+    TABLE[number].refusal = error
 
 
 def _kinds_of(handler: Handler) -> tuple[Kind, ...]:

@@ -430,7 +430,7 @@ def pwritev(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64) -> int | 
 RWF_SUPPORTED = 0x07  # RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing is kept back here anyway
 
 
-@syscall(378, "preadv2", man="readv(2)")
+@syscall(378, "preadv2", man="readv(2)", note="no RWF_NOWAIT and RWF_APPEND")
 def preadv2(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32, offset: I64, flags: Hex) -> int | Wait:
     """Like preadv; offset -1 is the position."""
     if flags & ~RWF_SUPPORTED:
@@ -438,7 +438,7 @@ def preadv2(t: Thread, fd: Fd, iov: OutIovec, iovcnt: I32, offset: I64, flags: H
     return readv(t, fd, iov, iovcnt) if offset == -1 else preadv(t, fd, iov, iovcnt, offset)
 
 
-@syscall(379, "pwritev2", man="readv(2)")
+@syscall(379, "pwritev2", man="readv(2)", note="no RWF_NOWAIT and RWF_APPEND")
 def pwritev2(t: Thread, fd: Fd, iov: InIovec, iovcnt: I32, offset: I64, flags: Hex) -> int | Wait:
     """Like pwritev; offset -1 is the position."""
     if flags & ~RWF_SUPPORTED:

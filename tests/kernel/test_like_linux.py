@@ -33,6 +33,7 @@ _NICE = re.compile("priority|nice")
         "optcalls",
         "xstatecalls",
         "eventcalls",
+        "timercalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:

@@ -1,0 +1,79 @@
+"""Processes by descriptor: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from aiopyvm.abi.errno import EBADF, EINVAL, EPERM, ESRCH, Errno
+from aiopyvm.abi.fcntl import O_NONBLOCK
+from aiopyvm.abi.signal import SI_TKILL, SI_USER, SigInfo, SiginfoBytes
+from aiopyvm.kernel.pidfd import PidFile
+from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.thread import Thread
+from aiopyvm.syscalls.files import give
+from aiopyvm.syscalls.signals import check_signal, queued_info, send_checked
+from aiopyvm.syscalls.spec import U32, Fd, Flags, In, Pid, Signo, syscall
+
+PidFlags = Annotated[int, Flags({O_NONBLOCK: "PIDFD_NONBLOCK"})]
+ALIVE_OR_ZOMBIE: Final = (Life.ALIVE, Life.ZOMBIE)
+
+
+@syscall(434, "pidfd_open", man="pidfd_open(2)")
+def pidfd_open(t: Thread, pid: Pid, flags: PidFlags) -> int:
+    """Open a process."""
+    if flags & ~O_NONBLOCK or pid <= 0:
+        raise Errno(EINVAL)
+    process = t.kernel.find_process(pid)
+    if process is None:
+        raise Errno(EINVAL if pid in t.kernel.threads else ESRCH)
+    return give(t, PidFile(process, flags & O_NONBLOCK), cloexec=True)
+
+
+def process_of(t: Thread, pidfd: int) -> Process:
+    """Return the process of a pidfd. Raises Errno(EBADF)."""
+    file = t.process.fds.get(pidfd)
+    if not isinstance(file, PidFile):
+        raise Errno(EBADF)
+    return file.process
+
+
+@syscall(424, "pidfd_send_signal", man="pidfd_send_signal(2)")
+def pidfd_send_signal(t: Thread, pidfd: Fd, sig: Signo, info: In[SiginfoBytes], flags: U32) -> int:
+    """Send a signal to an open process."""
+    if flags:
+        raise Errno(EINVAL)
+    target = process_of(t, pidfd)
+    given = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
+    if info:
+        if info.get().signo != sig:
+            raise Errno(EINVAL)
+        given = queued_info(sig, info)
+        if target is not t.process and (given.code >= 0 or given.code == SI_TKILL):
+            raise Errno(EPERM)
+    if target.life not in ALIVE_OR_ZOMBIE:
+        raise Errno(ESRCH)
+    check_signal(sig)
+    send_checked(t, target, given)
+    return 0
+
+
+@syscall(438, "pidfd_getfd", man="pidfd_getfd(2)")
+def pidfd_getfd(t: Thread, pidfd: Fd, targetfd: Fd, flags: U32) -> int:
+    """Open a file of another process that the caller may look into."""
+    if flags:
+        raise Errno(EINVAL)
+    target = process_of(t, pidfd)
+    if target.life is not Life.ALIVE:
+        raise Errno(ESRCH)
+    if not may_look_into(t.process, target):
+        raise Errno(EPERM)
+    return t.process.fds.install(target.fds.get_any(targetfd), cloexec=True)
+
+
+def may_look_into(process: Process, target: Process) -> bool:
+    """Whether a process may read another's memory and files (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS)."""
+    a, b = process.credentials, target.credentials
+    if process is target or a.euid == 0:
+        return True
+    same = {a.uid} == {b.uid, b.euid, b.suid} and {a.gid} == {b.gid, b.egid, b.sgid}
+    return same and target.dumpable == 1
