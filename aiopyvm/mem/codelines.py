@@ -7,6 +7,7 @@ from typing import Final
 
 _LINE_SHIFT: Final = 6
 _LINES: Final = 64
+_WHOLE: Final = (1 << _LINES) - 1
 
 
 class CodeLines:
@@ -31,6 +32,10 @@ class CodeLines:
                 fresh.append(page)
             self._pages[page] = self._pages.get(page, 0) | mask
         return fresh
+
+    def add_pages(self, pages: range) -> None:
+        """Track all lines of `pages`."""
+        self._pages.update(dict.fromkeys(pages, _WHOLE))
 
     def remove(self, address: int, length: int) -> list[int]:
         """Stop tracking every line that has a byte of the range; the pages that have no tracked line left."""

@@ -53,11 +53,13 @@ class Mapping(NamedTuple):
 class Mappings:
     """Sorted, never overlapping; neighbours that continue one another are one."""
 
-    __slots__ = ("_list", "_starts")
+    __slots__ = ("_full_from", "_full_length", "_list", "_starts")
 
     def __init__(self, mappings: list[Mapping] | None = None) -> None:
         self._list = mappings or []
         self._starts = [m.start for m in self._list]
+        self._full_length = 1 << 32  # nothing as long is free in [_full_from, MMAP_BASE)
+        self._full_from = MMAP_BASE
 
     def __iter__(self) -> Iterator[Mapping]:
         return iter(self._list)
@@ -71,6 +73,7 @@ class Mappings:
     def clear(self) -> None:
         self._list.clear()
         self._starts.clear()
+        self._full_length = 1 << 32
 
     def find(self, address: int) -> Mapping | None:
         """The mapping that contains `address`."""
@@ -103,6 +106,8 @@ class Mappings:
         old = self._list[first:last]
         if not old:
             return []
+        if end > self._full_from:
+            self._full_length = 1 << 32
         rest = [piece for piece in (old[0].clip(0, start), old[-1].clip(end, 1 << 32)) if piece.start < piece.end]
         self._splice(first, last, rest)
         old[-1] = old[-1].clip(start, end)
@@ -146,12 +151,18 @@ class Mappings:
         hint = page_up(hint)
         if hint >= LOWEST and hint + length <= TASK_SIZE and self._is_free(hint, hint + length):
             return hint
-        high = MMAP_BASE
-        for m in reversed(self._list):
+        high, i = MMAP_BASE, len(self._list)
+        if length >= self._full_length:
+            high = self._full_from
+            i = bisect_right(self._starts, high)
+        while i:
+            m = self._list[i - 1]
             if m.end <= high and high - m.end >= length:
                 break
             high = min(high, m.start - STACK_GUARD if m.grows_down else m.start)
+            i -= 1
         if high - length >= LOWEST:
+            self._full_length, self._full_from = length, high
             return high - length
         return self._find_above(length)
 

@@ -380,7 +380,7 @@ class SpaceCode:
             self._publish_jumps()
             for address, length in snapshot.pages:
                 if self._part_asleep(address) is None:
-                    self.space.track_code(address, length)
+                    self.space.track_image(address, length)
 
     def _overlaps(self, part: Part) -> bool:
         """Whether the space has translated something by itself where `part` is."""
@@ -405,7 +405,7 @@ class SpaceCode:
         self._publish_jumps()
         for address, length in self._base.pages:
             if part.has(address):
-                self.space.track_code(address, length)
+                self.space.track_image(address, length)
 
     def snapshot(self) -> Snapshot | None:
         """What another space that runs the same program can begin with; None where that cannot be said."""
