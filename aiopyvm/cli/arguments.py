@@ -200,7 +200,7 @@ def _fill_run(run: Parser) -> None:
     run.add_argument("--perf-map", action="store_true", help="name generated code for Linux perf: /tmp/perf-PID.map")
     run.add_argument("--flat", action="store_true", help="PROGRAM is a flat binary: no headers, just code")
     run.add_argument("--load-at", type=address, default=0, metavar="ADDRESS", help="where --flat puts it (0)")
-    run.add_argument("--tty", action="store_true", help="the streams are a terminal for the guest")
+    run.add_argument("-t", "--tty", action="store_true", help="the streams are a terminal for the guest")
     run.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from aiopyvm import VM, Limits, Reason, Result
+from aiopyvm import STDOUT, VM, Limits, Reason, Result
 from aiopyvm.cli.main import complain
 from aiopyvm.cli.measure import Measure
 from aiopyvm.host.terminal import restore_terminals
@@ -52,6 +52,11 @@ def _end_by(number: int, frame: object) -> None:
     os.kill(os.getpid(), number)
 
 
+def is_terminal(arguments: Any) -> bool:
+    """The guest gets a terminal: as asked, or because it is run in one."""
+    return bool(getattr(arguments, "tty", False)) or all(map(os.isatty, (0, 1)))
+
+
 def make_vm(arguments: Any) -> VM:
     """Return the machine that the arguments describe."""
     limits: dict[str, Any] = {
@@ -62,7 +67,7 @@ def make_vm(arguments: Any) -> VM:
     return VM(
         root=arguments.root,
         mounts=_mounts(arguments.mount) if arguments.mount else None,
-        env=dict(arguments.env),
+        env=_environment(arguments),
         cwd=arguments.cwd,
         user=arguments.user,
         hostname=arguments.hostname,
@@ -73,6 +78,14 @@ def make_vm(arguments: Any) -> VM:
         portable_math=arguments.portable_math,
         clock="real" if arguments.seed is None else "virtual",
     )
+
+
+def _environment(arguments: Any) -> dict[str, str]:
+    """Return the variables that were asked for, and in a terminal what kind that is."""
+    given: dict[str, str] = dict(arguments.env)
+    if "TERM" in os.environ and hasattr(arguments, "tty") and is_terminal(arguments):
+        given.setdefault("TERM", os.environ["TERM"])
+    return given
 
 
 def _mounts(given: list[tuple[str, str, Any]]) -> dict[str, HostDir]:
@@ -98,7 +111,9 @@ def _show(line: object) -> None:
 
 async def _run(arguments: Any) -> int:
     vm = make_vm(arguments)
-    options = streams(arguments) | {"tty": arguments.tty or all(map(os.isatty, (0, 1)))}
+    options = streams(arguments) | {"tty": is_terminal(arguments)}
+    if options["tty"] and (arguments.tty or os.isatty(2)):
+        options["stderr"] = STDOUT
     program, rest = arguments.program, arguments.arguments
     measure = Measure(arguments)
     if measure.wanted:

@@ -1,15 +1,15 @@
-"""The host's terminal behind a guest's: its modes follow the guest's, and come back.
+"""The host's terminal behind a guest's: it passes every byte on, and gets back what it was.
 
-How it works. Attributes are translated by name (termios(3)), so that nothing depends on the host's numbers. What
-belongs to a line and not to a program (speed, parity) is never passed on.
+How it works. Lines are edited by the guest's terminal (kernel/ldisc.py), which starts with the host's attributes: they
+are translated by name (termios(3)), so that nothing depends on the host's numbers. What belongs to a line and not to a
+program (speed, parity) is never passed on.
 
-What always holds. Nothing of the host's terminal changes before a guest sets something; `restore` gives back what was
-there at the start. Nothing here waits for output to drain.
+What always holds. `restore` gives back what was there at the start, before any guest. Nothing here waits for output to
+drain.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import termios
@@ -17,7 +17,6 @@ import threading
 from typing import Any, Final
 
 from aiopyvm.abi import termios as abi
-from aiopyvm.abi.errno import Errno
 
 IFLAG, OFLAG, LFLAG, CC = 0, 1, 3, 6  # what stands where in Python's list of attributes
 _GROUPS: Final = ((IFLAG, abi.INPUT_FLAGS), (OFLAG, abi.OUTPUT_FLAGS), (LFLAG, abi.LOCAL_FLAGS))
@@ -26,7 +25,7 @@ _changed: dict[TerminalDevice, None] = {}
 
 
 class TerminalDevice:
-    """The terminal that descriptor `fd` of this process refers to; a `kernel.ports.HostTerminal`. `close` it.
+    """The terminal that descriptor `fd` of this process refers to. `close` it.
 
     Raises OSError where it cannot be asked.
     """
@@ -41,16 +40,19 @@ class TerminalDevice:
         """Return the attributes at the start, as the guest's `struct termios`."""
         return to_guest(self._at_start)
 
-    def set_attributes(self, attributes: bytes, *, flush: bool) -> None:
-        """Set modes and special characters. Raises Errno (EIO: the terminal is gone)."""
+    def make_raw(self) -> None:
+        """Pass every byte on as it is, both ways (termios(3), cfmakeraw). Raises OSError where it is gone."""
+        wanted = _get(self.fd)
+        wanted[IFLAG] &= ~_bits("IGNBRK BRKINT PARMRK ISTRIP INLCR IGNCR ICRNL IXON")
+        wanted[OFLAG] &= ~termios.OPOST
+        wanted[LFLAG] &= ~_bits("ECHO ECHONL ICANON ISIG IEXTEN")
+        wanted[CC] = list(wanted[CC])
+        wanted[CC][termios.VMIN], wanted[CC][termios.VTIME] = 1, 0
+        _changed[self] = None
         try:
-            wanted = from_guest(attributes, termios.tcgetattr(self.fd))
-            _changed[self] = None
             termios.tcsetattr(self.fd, termios.TCSANOW, wanted)
-            if flush:
-                termios.tcflush(self.fd, termios.TCIFLUSH)
-        except (termios.error, OSError):
-            raise Errno(errno.EIO) from None
+        except termios.error as error:
+            raise OSError(*error.args) from None
 
     def size(self) -> bytes:
         """Return lines and columns now, as the guest's `struct winsize`."""
@@ -111,6 +113,10 @@ def _get(fd: int) -> list[Any]:
         raise OSError(*error.args) from None
 
 
+def _bits(names: str) -> int:
+    return sum(_bit(name) for name in names.split())
+
+
 def _bit(name: str) -> int:
     value: int = getattr(termios, name, 0)  # 0: this host does not have it
     return value
@@ -128,20 +134,3 @@ def to_guest(attributes: list[Any]) -> bytes:
             cc[at] = value if isinstance(value, int) else value[0]
     *_, cflag, _, _, _ = abi.TERMIOS.unpack(abi.INIT_TERMIOS)
     return abi.TERMIOS.pack(words[0], words[1], cflag, words[2], 0, bytes(cc))
-
-
-def from_guest(data: bytes, attributes: list[Any]) -> list[Any]:
-    """Return attributes of the host with what a guest's `struct termios` says."""
-    iflag, oflag, _, lflag, _, cc = abi.TERMIOS.unpack(data)
-    result = list(attributes)
-    for (index, names), word in zip(_GROUPS, (iflag, oflag, lflag), strict=True):
-        for name, value in names.items():
-            bit = _bit(name)
-            result[index] = result[index] | bit if word & value else result[index] & ~bit
-    characters = list(attributes[CC])
-    for name, at in abi.CHARACTERS.items():
-        if hasattr(termios, name):
-            number = name in ("VMIN", "VTIME") and not lflag & abi.LOCAL_FLAGS["ICANON"]
-            characters[_bit(name)] = cc[at] if number else cc[at : at + 1]
-    result[CC] = characters
-    return result

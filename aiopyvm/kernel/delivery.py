@@ -21,7 +21,7 @@ from aiopyvm.abi.signal import (
     bit,
 )
 from aiopyvm.abi.time import NS
-from aiopyvm.kernel import lifecycle, send, sigframe
+from aiopyvm.kernel import jobs, lifecycle, send, sigframe
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
@@ -89,7 +89,7 @@ def _default_action(t: Thread, signo: int) -> bool:
     if abi.IGNORED_BY_DEFAULT & bit(signo):
         return False
     if abi.STOPS & bit(signo):
-        if signo != SIGSTOP and lifecycle.is_orphaned(t.kernel, t.process.group):
+        if signo != SIGSTOP and jobs.is_orphaned(t.kernel, t.process.group):
             return False
         t.attention = True  # look again when continued: other signals, and the interrupted call
         send.stop_process(t.process, signo)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.abi.errno import EINVAL, ENOSPC, ENXIO, Errno
 from aiopyvm.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
-from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, Stat, makedev
+from aiopyvm.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_ISVTX, makedev
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.memfs import MemDirectory, MemFs, MemInode
 from aiopyvm.kernel.ports import Entropy
-from aiopyvm.kernel.tty import ATTRIBUTES
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -119,26 +118,21 @@ class DeviceNode(MemInode):
         return self._opener(ctx, flags, self)
 
 
-class TerminalNode(DeviceNode):
-    """/dev/pts/0, the name of the standard streams' terminal (ttyname(3))."""
-
-    def stat(self) -> Stat:
-        """The terminal's own attributes."""
-        return ATTRIBUTES
-
-
 class DeviceDirectory(MemDirectory):
     """/dev itself. What is in it is made, and charged, when somebody looks: most programs never do."""
 
     def __init__(self, fs: MemFs) -> None:
         super().__init__(fs, S_IFDIR | 0o755, 0, 0)
         self.nlink = 4
+        from aiopyvm.kernel.devpts import DevPts
+
+        self.grafts = {b"pts": DevPts(self).root}
         del self._entries
 
     @property
     def size(self) -> int:
         """As of any directory, for which the names need not be there."""
-        made = self._entries if "_entries" in vars(self) else (*_DEVICES, *_LINKS, "pts", "shm")
+        made = self._entries if "_entries" in vars(self) else (*_DEVICES, *_LINKS, "shm")
         return 20 * (len(made) + 2)
 
     def __getattr__(self, name: str) -> Any:
@@ -146,7 +140,7 @@ class DeviceDirectory(MemDirectory):
         if name != "_entries":
             raise AttributeError(name)
         fs, budget, tally = self.fs, self.fs.budget, Tally()
-        self._entries, self.nlink, fs.budget = {}, 2, tally
+        self._entries, self.nlink, fs.budget = {}, 3, tally
         self._fill()
         self.mtime = self.ctime = self.btime
         fs.budget = budget
@@ -163,9 +157,6 @@ class DeviceDirectory(MemDirectory):
             self.attach(name, DeviceNode(self.fs, 0o666, makedev(major, minor), opener))
         for name, target in _LINKS:
             self.make(name, S_IFLNK | 0o777, 0, 0, target=target)
-        pts = self.make(b"pts", S_IFDIR | 0o755, 0, 0)
-        assert isinstance(pts, MemDirectory)
-        pts.attach(b"0", TerminalNode(self.fs, 0o666, ATTRIBUTES.rdev, _open_terminal))
         self.make(b"shm", S_IFDIR | S_ISVTX | 0o777, 0, 0)
 
 
@@ -198,13 +189,22 @@ def _open_random(ctx: FsContext, flags: int, node: DeviceNode) -> File:
 
 
 def _open_terminal(ctx: FsContext, flags: int, node: DeviceNode) -> File:
-    """/dev/tty: the terminal among the standard streams. Raises Errno(ENXIO) when there is none."""
-    if ctx.process is not None:
-        for fd in (0, 1, 2):
-            file = ctx.process.fds.find(fd)
-            if file is not None and file.tty:
-                return file
-    raise Errno(ENXIO)
+    """/dev/tty: the controlling terminal. Raises Errno(ENXIO) when there is none."""
+    process = ctx.process
+    if process is None or process.tty is None:
+        raise Errno(ENXIO)
+    from aiopyvm.kernel.pty import open_terminal
+
+    return open_terminal(process, process.tty, flags, node)
+
+
+def _open_master(ctx: FsContext, flags: int, node: DeviceNode) -> File:
+    """/dev/ptmx: a new pty. Raises Errno: ENXIO outside of a machine, ENOSPC."""
+    if ctx.process is None:
+        raise Errno(ENXIO)
+    from aiopyvm.kernel.pty import open_master
+
+    return open_master(ctx.process, flags, node)
 
 
 _DEVICES: Final[tuple[tuple[bytes, int, int, Opener], ...]] = (
@@ -214,6 +214,7 @@ _DEVICES: Final[tuple[tuple[bytes, int, int, Opener], ...]] = (
     (b"random", 1, 8, _open_random),
     (b"urandom", 1, 9, _open_random),
     (b"tty", 5, 0, _open_terminal),
+    (b"ptmx", 5, 2, _open_master),
 )
 _LINKS: Final = (
     (b"fd", b"/proc/self/fd"),

@@ -18,7 +18,7 @@ from aiopyvm.abi.signal import SIGCHLD
 from aiopyvm.abi.stat import S_IFLNK, S_IFREG
 from aiopyvm.errors import HostRefusedError, LoadError
 from aiopyvm.isa.state import CpuState
-from aiopyvm.kernel import lifecycle, robust
+from aiopyvm.kernel import jobs, lifecycle, robust
 from aiopyvm.kernel.fdtable import FdTable
 from aiopyvm.kernel.fs import need, need_directory
 from aiopyvm.kernel.memfs import MemFile
@@ -158,6 +158,8 @@ def spawn(
     process.has_execed = True
     for fd, file in enumerate(files):
         process.fds.install_at(fd, file)
+        if file.tty and process.tty is None:
+            _take_console(kernel, process, file)
     cpu = CpuState()
     thread = Thread(kernel, process, pid, kernel.make_core(cpu, memory.space))
     process.threads[pid] = kernel.threads[pid] = thread
@@ -167,6 +169,18 @@ def spawn(
     _begin(thread, image, environ, memory)
     kernel.on_runnable(thread)
     return process
+
+
+def _take_console(kernel: Kernel, process: Process, file: File) -> None:
+    """The run's own terminal is that of its first session."""
+    from aiopyvm.kernel.tty import TerminalFile
+
+    assert isinstance(file, TerminalFile)
+    line = file.line
+    line.kernel, line.uid = kernel, kernel.uid
+    line.created_ns = kernel.clock.realtime_ns()
+    kernel.terminals[line.index] = line
+    jobs.take_terminal(process, line)
 
 
 def execve(

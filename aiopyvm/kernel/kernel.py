@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.net import NetHost
     from aiopyvm.kernel.ports import Budget, Clock, Entropy
+    from aiopyvm.kernel.tty import Tty
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.mem.space import AddressSpace
 
@@ -118,6 +119,7 @@ class Kernel:
         self.processes: dict[int, Process] = {}  # zombies too
         self.threads: dict[int, Thread] = {}
         self.init: Process | None = None
+        self.terminals: dict[int, Tty] = {}
         self.ended = False
         self.timers = Timers()
         self.queue_room = QueueRoom()

@@ -26,7 +26,7 @@ from aiopyvm.abi.signal import (
     SIGKILL,
     SigInfo,
 )
-from aiopyvm.kernel import robust, segments
+from aiopyvm.kernel import jobs, robust, segments
 from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
 from aiopyvm.kernel.send import child_info, notify, send_signal
 from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
@@ -130,6 +130,7 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
         process.fs = old.fs.clone(process)
     process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
     process.hold_exe(old.exe_inode, old.exe_file)
+    process.tty = old.tty
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
     process.no_new_privs = old.no_new_privs
     parent.children[pid] = process
@@ -178,6 +179,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     process.pending.flush(ALL)
     process.real_timer.cancel()
     leave_vfork(process)
+    jobs.leader_ends(process)
     ends_run = process is kernel.init and not kernel.ended
     kernel.ended = kernel.ended or ends_run
     process.hold_exe(None, None)
@@ -226,17 +228,6 @@ def reap(process: Process) -> None:
         parent.child_usage.add(process.child_usage)
 
 
-def is_orphaned(kernel: Kernel, group: int, leaving: Process | None = None) -> bool:
-    """Whether no member of `group` but `leaving` has a parent in another group of its session (setpgid(2))."""
-    for process in kernel.processes.values():
-        parent = process.parent
-        if process.group != group or process is leaving or process.life is not Life.ALIVE or parent is None:
-            continue
-        if parent.group != group and parent.session == process.session:
-            return False
-    return True
-
-
 def _detach(t: Thread, *, wake_joiner: bool) -> None:
     """Take a thread out of everything; what it used stays with the process."""
     kernel, process = t.kernel, t.process
@@ -271,7 +262,7 @@ def _reparent_children(process: Process) -> None:
     kernel = process.kernel
     heir = next((p for p in process.ancestors() if p.subreaper and p.life is Life.ALIVE), kernel.init)
     children = tuple(process.children.values())
-    whole = [group for group in {child.group: None for child in children} if not is_orphaned(kernel, group)]
+    whole = [group for group in {child.group: None for child in children} if not jobs.is_orphaned(kernel, group)]
     for child in children:
         child.parent = heir
         if heir is not None:
@@ -290,7 +281,7 @@ def _reparent_children(process: Process) -> None:
 def _hang_up_if_orphaned(kernel: Kernel, group: int) -> None:
     """SIGHUP and SIGCONT for a group that became orphaned with a stopped member (exit(3))."""
     members = [p for p in kernel.processes.values() if p.group == group and p.life is Life.ALIVE]
-    if any(p.stop_signal for p in members) and is_orphaned(kernel, group):
+    if any(p.stop_signal for p in members) and jobs.is_orphaned(kernel, group):
         kernel.signal_group(group, SigInfo(SIGHUP, SI_KERNEL))
         kernel.signal_group(group, SigInfo(SIGCONT, SI_KERNEL))
 

@@ -35,22 +35,6 @@ class Entropy(Protocol):
         ...
 
 
-class HostTerminal(Protocol):
-    """A terminal of the host behind a guest's: structures are the guest's (ioctl_tty(2))."""
-
-    def attributes(self) -> bytes:
-        """Return the `struct termios`."""
-        ...
-
-    def set_attributes(self, termios: bytes, *, flush: bool) -> None:
-        """Set modes and special characters; `flush` drops what was typed and not read. Raises Errno."""
-        ...
-
-    def size(self) -> bytes:
-        """Return the `struct winsize`."""
-        ...
-
-
 class Gateway(Protocol):
     """What lies outside the guests' network: nothing but what the caller granted."""
 
@@ -168,4 +152,4 @@ class HostTree(Protocol):
         ...
 
 
-__all__ = ["Budget", "Clock", "Entropy", "Gateway", "HostFile", "HostPath", "HostTerminal", "HostTree"]
+__all__ = ["Budget", "Clock", "Entropy", "Gateway", "HostFile", "HostPath", "HostTree"]

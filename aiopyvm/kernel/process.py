@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.mm import Mm
     from aiopyvm.kernel.posixtimer import PosixTimer
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.kernel.tty import Tty
     from aiopyvm.mem.space import AddressSpace
 
 TIMER_BYTES: Final = 512  # of the budget, for each timer of timer_create(2)
@@ -127,6 +128,8 @@ class Process:
     vfork_done: bool = True
     signal_queue: WaitQueue | None = None  # woken by each signal sent, once somebody waits for one (signalfd(2))
     exit_queue: WaitQueue | None = None  # woken when it ends and when it is waited for (pidfd_open(2))
+    tty: Tty | None = None  # the controlling terminal
+    old_foreground: int = 0  # of a leader whose terminal was hung up: the group that was in the foreground
     metered: bool = False  # a timer or a limit is on its CPU time, which is looked at before each slice
 
     def __init__(

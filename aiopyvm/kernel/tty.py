@@ -1,147 +1,196 @@
-"""A minimal terminal over an input and an output file: what isatty(3), a libc's buffering and a shell's size query
-need.
+"""Terminals: a line discipline with a screen, a session and a foreground group, and the open files of its user's side
+(ioctl_tty(2), credentials(7), "Sessions").
 
-Bytes pass through unchanged: line editing and echo are those of whoever is on the other side. Settings are kept and
-given back; where a terminal of the host is on the other side (`ports.HostTerminal`), it starts with its settings and
-size and passes on what the guest sets.
+How it works. `Tty` is one terminal. A pty's other side is a file of a guest (`pty.py`), that of the run's own terminal
+is outside (`console.py`). `TerminalFile` is what programs have open. A process's controlling terminal is `Process.tty`;
+`jobs.py` has what sessions and groups do with it.
+
+What always holds: nothing here waits; a file that was hung up stays so.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import termios as abi
-from aiopyvm.abi.errno import ENOTTY, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import EAGAIN, EIO, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.signal import SI_KERNEL, SIGWINCH, SigInfo
 from aiopyvm.abi.stat import S_IFCHR, Stat, makedev
+from aiopyvm.kernel.devpts import DEVPTS_DEVICE
 from aiopyvm.kernel.file import File
+from aiopyvm.kernel.ldisc import LineDiscipline
+from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.kernel import Kernel
-    from aiopyvm.kernel.ports import HostTerminal
-    from aiopyvm.kernel.thread import Thread
-    from aiopyvm.kernel.wait import WaitQueue
 
-ROWS, COLUMNS = 24, 80
-PATH = b"/dev/pts/0"
-ATTRIBUTES = Stat(ino=3, mode=S_IFCHR | 0o666, rdev=makedev(136, 0), dev=24, blksize=1024)  # also of the node at PATH
+PTS_MAJOR: Final = 136
+TTY_GROUP: Final = 5  # of Debian's /etc/group: whose the slaves of ptys are
 
 
-class Settings:
-    """What all open files of one terminal share: attributes, size, and the foreground process group (0: not set yet).
+class Tty(LineDiscipline):
+    """One terminal. `session` and `foreground` are 0 where there is none; `winsize` is ioctl_tty(2)'s structure."""
 
-    Both are the structures of ioctl_tty(2). `host` is the host's terminal on the other side, if one is there.
-    """
-
-    def __init__(self, host: HostTerminal | None = None) -> None:
-        self.host = host
-        self.termios = host.attributes() if host is not None else abi.INIT_TERMIOS
-        self.winsize = host.size() if host is not None else abi.WINSIZE.pack(ROWS, COLUMNS, 0, 0)
+    def __init__(self, index: int, uid: int = 0, winsize: bytes = bytes(8)) -> None:
+        super().__init__()
+        self.kernel: Kernel | None = None
+        self.index = index
+        self.uid, self.gid, self.mode = uid, TTY_GROUP, 0o620
+        self.created_ns = 0
+        self.winsize = winsize
+        self.session = 0
         self.foreground = 0
+        self.locked = False  # TIOCSPTLCK
+        self.exclusive = False
+        self.gone = False  # nobody is on the other side any more
+        self.ended = False  # nothing is typed any more, and reading goes on until all was read
+        self.broken = False  # nothing is shown any more
+        self.packet = False
+        self.status = 0  # what a master in packet mode reads next: TIOCPKT_*
+        self.files: dict[TerminalFile, None] = {}  # open, and not hung up
+        self.read_queue = WaitQueue(f"terminal {index}: input")
+        self.write_queue = WaitQueue(f"terminal {index}: room")
 
-    def set_termios(self, termios: bytes, *, flush: bool = False) -> None:
-        """Set the attributes; `flush` drops what was typed and not read. Raises Errno where the host refuses."""
-        if self.host is not None:
-            self.host.set_attributes(termios, flush=flush)
-        self.termios = termios
+    @property
+    def name(self) -> bytes:
+        """Its path."""
+        return b"/dev/pts/%d" % self.index
 
-    def resize(self, kernel: Kernel, winsize: bytes) -> None:
+    def stat(self) -> Stat:
+        """The attributes of its node."""
+        return Stat(
+            ino=3 + self.index, mode=S_IFCHR | self.mode, uid=self.uid, gid=self.gid, atime=self.created_ns,
+            mtime=self.created_ns, ctime=self.created_ns, rdev=makedev(PTS_MAJOR, self.index), dev=DEVPTS_DEVICE,
+            blksize=1024,
+        )  # fmt: skip
+
+    # --- the line discipline's ----------------------------------------------------------------------------------------
+
+    def signal(self, signo: int) -> None:
+        """Send a signal of the keyboard to the foreground group."""
+        if self.foreground and self.kernel is not None:
+            self.kernel.signal_group(self.foreground, SigInfo(signo, SI_KERNEL))
+
+    def input_came(self) -> None:
+        """Wake who reads."""
+        self.read_queue.wake()
+
+    def room_came(self) -> None:
+        """Wake who writes."""
+        self.write_queue.wake()
+
+    def other_queues(self) -> tuple[WaitQueue, ...]:
+        """What else wakes who waits here."""
+        return ()
+
+    def look(self) -> None:
+        """Take what has come from the other side, where that is to be asked."""
+
+    def room(self) -> int:
+        """Whether the screen takes bytes: WRITABLE, POLLERR."""
+        return WRITABLE
+
+    # --- its own ------------------------------------------------------------------------------------------------------
+
+    def resize(self, winsize: bytes) -> None:
         """Set the size; where that is another one, tell the foreground group: SIGWINCH."""
         if winsize != self.winsize:
             self.winsize = winsize
-            group = self.foreground or (kernel.init.group if kernel.init is not None else 0)
-            kernel.signal_group(group, SigInfo(SIGWINCH, SI_KERNEL))
+            self.signal(SIGWINCH)
+
+    def opened(self, file: TerminalFile) -> None:
+        """One more open file."""
+        self.files[file] = None
+
+    def closed(self, file: TerminalFile) -> None:
+        """One less."""
+        self.files.pop(file, None)
+
+    def forget_files(self) -> None:
+        """A hang-up: what is open is of no use any more (vhangup(2))."""
+        for file in self.files:
+            file.hung_up = True
+        self.files.clear()
+        self.read_queue.wake()
+        self.write_queue.wake()
 
 
-class Terminal(File):
-    """A terminal whose keyboard is `source` and whose screen is `sink`; it holds both."""
+class TerminalFile(File):
+    """The user's side of a terminal, open."""
 
     tty = True
 
-    def __init__(self, source: File, sink: File, settings: Settings | None = None) -> None:
-        super().__init__(O_RDWR)
-        self._source = source.hold()
-        self._sink = sink.hold()
-        self.host = source.host
-        self.settings = settings or Settings()
-        self.name = PATH
+    def __init__(self, line: Tty, flags: int = O_RDWR, inode: Inode | None = None) -> None:
+        super().__init__(flags, inode)
+        self.line = line
+        self.hung_up = False
+        self.name = line.name
+        line.opened(self)
 
     def close(self) -> None:
-        """Let go of both files."""
-        self._source.release()
-        self._sink.release()
+        """The last of them tells the other side."""
+        self.line.closed(self)
 
     def read(self, n: int) -> bytes:
-        """Return what was typed. Raises Errno, as the input file."""
-        return self._source.read(n)
+        """Return what was typed, b"" at the end of file. Raises Errno: EAGAIN, EIO where the other side is gone."""
+        line = self.line
+        if self.hung_up:
+            return b""
+        line.look()
+        if line.can_read():
+            return line.take(n)
+        if line.gone:
+            raise Errno(EIO)
+        if self.ended:
+            return b""
+        raise Errno(EAGAIN)
 
-    def unread(self, data: bytes) -> None:
-        """Put back the tail of the last read."""
-        self._source.unread(data)
+    @property
+    def ended(self) -> bool:
+        """Nothing is typed any more, and all that was is read."""
+        return self.line.ended and not self.line.flip
 
-    def write(self, data: bytes) -> int:
-        """Show bytes. Raises Errno, as the output file."""
-        return self._sink.write(data)
+    def write(self, data: bytes | memoryview) -> int:
+        """Show bytes. Raises Errno: EAGAIN, EIO after a hang-up."""
+        line = self.line
+        if self.hung_up or line.gone or line.broken:
+            raise Errno(EIO)
+        shown = line.show(bytes(data))
+        if not shown and data:
+            raise Errno(EAGAIN)
+        return shown
 
     def poll(self) -> int:
-        """Readable as the input, writable as the output."""
-        return self._source.poll() & (READABLE | POLLHUP) | self._sink.poll() & (WRITABLE | POLLERR)
+        """Readable as the line discipline says, writable unless it is stopped."""
+        line = self.line
+        if self.hung_up:
+            return READABLE | WRITABLE | POLLERR | POLLHUP
+        line.look()
+        events = READABLE if line.can_read(polled=True) or self.ended else 0
+        if line.gone:
+            return events | POLLHUP
+        return events | (0 if line.stopped else line.room())
 
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
-        """The queues of both files."""
-        return (*self._source.queues(events), *self._sink.queues(events))
+        """Both sides' queues."""
+        line = self.line
+        return (line.read_queue, line.write_queue, *line.other_queues())
 
     def available(self) -> int:
-        """Bytes typed and not yet read."""
-        return self._source.available()
+        """Bytes typed and not yet read. Raises Errno(EIO) after a hang-up."""
+        if self.hung_up:
+            raise Errno(EIO)
+        self.line.look()
+        return self.line.readable_bytes()
 
     def stat(self) -> Stat:
         """A character device's attributes."""
-        return ATTRIBUTES
+        return self.inode.stat() if self.inode is not None else self.line.stat()
 
-    def control(self, t: Thread, request: int, arg: int) -> int:
-        """ioctl_tty(2). Raises Errno: ENOTTY for an unknown request, EPERM and ESRCH for a group of another session."""
-        settings = self.settings
-        match request:
-            case abi.TCGETS:
-                t.memory.write(arg, settings.termios)
-            case abi.TCSETS | abi.TCSETSW | abi.TCSETSF:
-                settings.set_termios(t.memory.read(arg, abi.TERMIOS.size), flush=request == abi.TCSETSF)
-            case abi.TCGETA:
-                *flags, line, cc = abi.TERMIOS.unpack(settings.termios)
-                t.memory.write(arg, abi.TERMIO.pack(*(flag & 0xFFFF for flag in flags), line, cc[:8]))
-            case abi.TCSETA | abi.TCSETAW | abi.TCSETAF:
-                self._set_termio(t.memory.read(arg, abi.TERMIO.size), flush=request == abi.TCSETAF)
-            case abi.TIOCGWINSZ:
-                t.memory.write(arg, settings.winsize)
-            case abi.TIOCSWINSZ:
-                settings.resize(t.kernel, t.memory.read(arg, abi.WINSIZE.size))
-            case abi.TIOCGPGRP:
-                t.memory.write(arg, (settings.foreground or t.process.group).to_bytes(4, "little"))
-            case abi.TIOCSPGRP:
-                self._set_foreground(t, t.memory.load(arg, 4))
-            case abi.TIOCGSID:
-                t.memory.write(arg, t.process.session.to_bytes(4, "little"))
-            case abi.TIOCOUTQ:
-                t.memory.write(arg, bytes(4))
-            case abi.TCSBRK | abi.TCSBRKP | abi.TCXONC | abi.TCFLSH | abi.TIOCSCTTY | abi.TIOCNOTTY:
-                pass  # nothing is queued here, and the standard streams' terminal is always the controlling one
-            case _:
-                raise Errno(ENOTTY)
-        return 0
 
-    def _set_termio(self, data: bytes, *, flush: bool) -> None:
-        *low, line, cc = abi.TERMIO.unpack(data)
-        *flags, _, old_cc = abi.TERMIOS.unpack(self.settings.termios)
-        merged = [old & ~0xFFFF | new for old, new in zip(flags, low, strict=True)]
-        self.settings.set_termios(abi.TERMIOS.pack(*merged, line, cc + old_cc[8:]), flush=flush)
-
-    def _set_foreground(self, t: Thread, group: int) -> None:
-        members = [p for p in t.kernel.processes.values() if p.group == group]
-        if not members:
-            raise Errno(ESRCH)
-        if all(p.session != t.process.session for p in members):
-            raise Errno(EPERM)
-        self.settings.foreground = group
+def flow_is_usual(line: Tty) -> bool:
+    """^S and ^Q stop and start output: what a master in packet mode is told of (ioctl_tty(2))."""
+    return bool(line.iflag & abi.INPUT_FLAGS["IXON"]) and line.is_char("VSTOP", 19) and line.is_char("VSTART", 17)

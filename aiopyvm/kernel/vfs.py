@@ -32,6 +32,7 @@ from aiopyvm.abi.fcntl import (
     O_DIRECTORY,
     O_EXCL,
     O_NOATIME,
+    O_NOCTTY,
     O_NOFOLLOW,
     O_PATH,
     O_RDONLY,
@@ -206,7 +207,8 @@ class Vfs:
         if flags & O_PATH:
             file = File(flags & ~CREATION_FLAGS, inode)
         else:
-            file = inode.open(ctx, flags & ~CREATION_FLAGS)
+            file = inode.open(ctx, flags & ~(CREATION_FLAGS & ~O_NOCTTY))
+            file.flags &= ~O_NOCTTY  # a terminal has heeded it
             if flags & O_TRUNC and inode.kind == S_IFREG:
                 file.hold()
                 try:

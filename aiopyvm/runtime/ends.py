@@ -10,6 +10,7 @@ none are lost.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -192,6 +193,27 @@ class ReceiveEnd(_End, anyio.abc.ByteReceiveStream):
             start = max(0, len(self._ahead) - len(delimiter) + 1)
             await self._read_ahead()
         data, self._ahead = self._ahead[:at], self._ahead[at + len(delimiter) :]
+        return data
+
+    async def receive_to(self, pattern: bytes | re.Pattern[bytes], max_bytes: int = 65536) -> bytes:
+        """Return the bytes up to the first match of `pattern` (bytes as they are, or a compiled expression), which is
+        read too.
+
+        Raises ValueError for a pattern that matches nothing at all, anyio's DelimiterNotFound when it does not match
+        within the next `max_bytes`, IncompleteRead at an earlier end (what was there is kept), ClosedResourceError,
+        BusyResourceError.
+        """
+        if isinstance(pattern, bytes):
+            pattern = re.compile(re.escape(pattern))
+        if pattern.match(b""):
+            raise ValueError("a pattern matches at least one byte")
+        await anyio.lowlevel.checkpoint()
+        self._open_file()
+        while (match := pattern.search(self._ahead)) is None:
+            if len(self._ahead) >= max_bytes:
+                raise anyio.DelimiterNotFound(max_bytes)
+            await self._read_ahead()
+        data, self._ahead = self._ahead[: match.end()], self._ahead[match.end() :]
         return data
 
     async def _read_ahead(self) -> None:

@@ -7,6 +7,7 @@ and `result` is there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -17,6 +18,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from aiopyvm.abi.signal import SI_USER, SigInfo
+from aiopyvm.abi.termios import WINSIZE
 from aiopyvm.runtime.block import Block
 from aiopyvm.runtime.driver import BlockTask
 from aiopyvm.runtime.result import Reason, Result
@@ -161,6 +163,36 @@ class Process(anyio.abc.Process):
         from aiopyvm.runtime.ask import ask
 
         return await ask(self.runs, self.stdin, self.stdout, data)
+
+    async def expect(self, pattern: bytes | re.Pattern[bytes], max_bytes: int = 65536) -> bytes:
+        """Return what it writes to standard output up to `pattern`'s first match, which is read too.
+
+        Raises ValueError unless stdout is PIPE; else as `ReceiveEnd.receive_to`.
+        """
+        if self.stdout is None:
+            raise ValueError("expect() needs stdout=PIPE")
+        return await self.stdout.receive_to(pattern, max_bytes)
+
+    async def send(self, data: bytes) -> None:
+        """Write `data` to standard input: in a terminal, type it. Raises ValueError unless stdin is PIPE; else as
+        `SendEnd.send`."""
+        if self.stdin is None:
+            raise ValueError("send() needs stdin=PIPE")
+        await self.stdin.send(data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set its terminal's size; the foreground group gets SIGWINCH where that is another one.
+
+        Raises ValueError without tty=True, and for a size that is not 0 to 65535.
+        """
+        line = self._stdio.terminal
+        if line is None:
+            raise ValueError("resize() needs tty=True")
+        if not (0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF):
+            raise ValueError(f"a terminal has 0 to 65535 rows and columns, not {rows} and {columns}")
+        if self._run.result is None:
+            self._run.by_hand(lambda: line.resize(WINSIZE.pack(rows, columns, 0, 0)))
+            self._run.scheduler.look_at(self._run)
 
     # --- the machine --------------------------------------------------------------------------------------------------
 

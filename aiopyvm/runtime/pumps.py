@@ -17,7 +17,7 @@ from aiopyvm.host.terminal import TerminalDevice, may_watch_size
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.hoststream import HostInput, HostOutput
-    from aiopyvm.kernel.tty import Settings
+    from aiopyvm.kernel.tty import Tty
     from aiopyvm.runtime.run import Run
 
 
@@ -103,9 +103,9 @@ class OutputPump:
 class SizePump:
     """Tells a guest's terminal when the host's window changes its size, where that can be known (SIGWINCH)."""
 
-    def __init__(self, run: Run, settings: Settings, device: TerminalDevice) -> None:
+    def __init__(self, run: Run, line: Tty, device: TerminalDevice) -> None:
         self._run = run
-        self._settings = settings
+        self._line = line
         self._device = device
 
     async def run(self) -> None:
@@ -125,4 +125,4 @@ class SizePump:
     def _look(self) -> None:
         run = self._run
         if run.result is None:
-            run.by_hand(lambda: self._settings.resize(run.kernel, self._device.size()))
+            run.by_hand(lambda: self._line.resize(self._device.size()))

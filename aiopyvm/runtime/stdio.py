@@ -14,8 +14,9 @@ from aiopyvm.abi.errno import EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.host.streams import Sink, is_broken, open_sink, open_source
 from aiopyvm.host.terminal import TerminalDevice, find_terminal
+from aiopyvm.kernel.console import Console, SecondScreen
 from aiopyvm.kernel.hoststream import BytesInput, Collector, HostInput, HostOutput
-from aiopyvm.kernel.tty import Settings, Terminal
+from aiopyvm.kernel.tty import TerminalFile
 from aiopyvm.runtime.ends import ReceiveEnd, SendEnd, Shared, input_pipe, output_pipe
 from aiopyvm.runtime.meter import Meter
 from aiopyvm.runtime.pumps import InputPump, OutputPump, Pump, SizePump
@@ -34,6 +35,7 @@ class Stdio:
     stdin: SendEnd | None = None
     stdout: ReceiveEnd | None = None
     stderr: ReceiveEnd | None = None
+    terminal: Console | None = None
 
     def __init__(self) -> None:
         self.files: list[File] = []
@@ -92,18 +94,25 @@ def _kept(run: Run, value: Any, collect: bool) -> int | None:
 
 
 def _become_terminals(run: Run, stdio: Stdio, device: TerminalDevice | None) -> None:
-    """Put a terminal on top, which leads to the host's if `device` is there."""
-    settings = Settings(device)
-    if device is not None:
-        run.on_close.append(device.close)
-        run.python_may_signal = True  # SIGWINCH
-        stdio.pumps.append(SizePump(run, settings, device))
+    """Put a terminal on top, behind which is the host's if `device` is there."""
     source, sink, errors = stdio.files
-    terminal = Terminal(source, sink, settings)
-    second = terminal if errors is sink else Terminal(source, errors, settings)
+    line = stdio.terminal = Console(source, sink, device.size() if device else None, hangs_up=device is not None)
+    if device is not None:
+        line.set_modes(device.attributes())
+        run.on_close.append(device.close)
+        run.python_may_signal = True  # SIGWINCH, and the keys for signals
+        stdio.pumps.append(SizePump(run, line, device))
+        device.make_raw()
+    terminal = TerminalFile(line)
+    terminal.host = source.host
+    second = terminal if errors is sink else SecondScreen(line, errors)
     stdio.files = [terminal.hold(), terminal.hold(), second.hold()]
     for file in (source, sink, errors):
         file.release()
+    for queue in source.queues(0):  # what is typed is taken in at once: it may be for a signal
+        queue.listeners[line.look] = None
+    if not isinstance(source, BytesInput):
+        line.look()
 
 
 def check_stdio(stdin: Any, stdout: Any, stderr: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from subprocess import PIPE
+from subprocess import PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
@@ -311,12 +311,17 @@ class VM:
     ) -> Process:
         """Make the kernel and the first process, and let it be scheduled. Synchronous; leaves nothing behind when it
         raises."""
-        values = (options.get("stdin", b""), options.get("stdout", PIPE), options.get("stderr", PIPE))
+        tty = options.get("tty", False)
+        values = (
+            options.get("stdin", PIPE if tty and not collect else b""),
+            options.get("stdout", PIPE),
+            options.get("stderr", STDOUT if tty else PIPE),
+        )
         check_stdio(*values)
         runtime = self._runtime or current_runtime()
         limits = options["limits"].over(self.limits) if "limits" in options else self.limits
         run = self._new_run(program, options, runtime, limits)
-        stdio = open_stdio(run, open_null(self._vfs), *values, collect=collect, tty=options.get("tty", False))
+        stdio = open_stdio(run, open_null(self._vfs), *values, collect=collect, tty=tty)
         try:
             self._spawn(run, program, options, stdio, runtime, limits, paused, stream)
         except BaseException:

@@ -350,6 +350,7 @@ def setsid(t: Thread) -> int:
     if any(p.group == process.pid or p.session == process.pid for p in t.kernel.processes.values()):
         raise Errno(EPERM)
     process.group = process.session = process.pid
+    process.tty = None
     return process.pid
 
 

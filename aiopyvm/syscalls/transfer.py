@@ -85,6 +85,11 @@ def fill(t: Thread, file: File, segments: Segments, read: Callable[[int], bytes 
     assert call is not None
     single = len(segments) == 1
     total = length_of(segments)
+    if file.tty:
+        from aiopyvm.syscalls.terminals import read_terminal  # at the first use: most programs have no terminal
+
+        if (result := read_terminal(t, file, total, lambda data: scatter(t, segments, call.done, data))) is not None:
+            return result
     step = 0
     while True:
         left = total - call.done
@@ -161,6 +166,8 @@ def _written_before(t: Thread, start: int, piece: bytes | memoryview, fault: Mem
 def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], int]) -> int | Wait:
     """Give the bytes of `segments` to `write`; return the count, or wait for room. EPIPE comes with SIGPIPE."""
     total = length_of(segments)
+    if file.tty and (held := _hold_writer(t, file)) is not None:
+        return held
 
     def take(done: int) -> bytes:
         data = gather(t, segments, done)
@@ -174,12 +181,20 @@ def drain(t: Thread, file: File, segments: Segments, write: Callable[[bytes], in
     return pass_on(t, take, total, file, write)
 
 
+def _hold_writer(t: Thread, file: File) -> Wait | None:
+    from aiopyvm.syscalls.terminals import hold_writer
+
+    return hold_writer(t, file)
+
+
 def drain_piece(t: Thread, file: File, address: int, count: int) -> int | Wait:
     """As `drain` for one segment of at most PIECE bytes, and a file that is none of a file system: in most cases it
     takes them at once."""
     call = t.call
     assert call is not None
     if not call.done:
+        if file.tty and (held := _hold_writer(t, file)) is not None:
+            return held
         try:
             n = file.borrow(t.memory.show(address, count))
         except Errno as error:

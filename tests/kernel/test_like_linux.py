@@ -34,6 +34,8 @@ _NICE = re.compile("priority|nice")
         "xstatecalls",
         "eventcalls",
         "timercalls",
+        "ptycalls",
+        "jobcalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
