@@ -33,6 +33,7 @@ from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.signals import QueueRoom
+from aiopyvm.kernel.sysv import IpcSpace
 from aiopyvm.kernel.thread import PARKED, RUNNABLE, RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
@@ -131,6 +132,7 @@ class Kernel:
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.strace: Callable[[Thread, str], None] | None = None
         self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
+        self._ipc: IpcSpace | None = None
         self.current: Thread | None = None  # whose system call is being handled
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
@@ -148,6 +150,20 @@ class Kernel:
     @net.setter
     def net(self, host: NetHost) -> None:
         self._net = host
+
+    @property
+    def ipc(self) -> IpcSpace:
+        """The System V objects, made when first needed."""
+        if self._ipc is None:
+            self._ipc = IpcSpace(self.budget)
+        return self._ipc
+
+    def leave_ipc(self, process: Process) -> None:
+        """A process has ended: give back what it has on semaphores; at the end of the run forget all objects."""
+        if self._ipc is not None:
+            self._ipc.left(process)
+            if self.ended:
+                self._ipc.clear()
 
     def clear_network(self) -> None:
         """A process has ended: close the sockets that only messages on their way hold."""

@@ -186,6 +186,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     process.fds.release()
     kernel.clear_network()
     process.mm.release()
+    kernel.leave_ipc(process)
     kernel.budget.charge(-process.charged)
     process.charged = 0
     if ends_run:

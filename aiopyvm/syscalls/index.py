@@ -138,6 +138,9 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
     "ioctl": (
         54,  # ioctl
     ),
+    "ipc": (
+        117,  # ipc
+    ),
     "limits": (
         34,  # nice
         75,  # setrlimit
@@ -184,6 +187,12 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         371,  # recvfrom
         372,  # recvmsg
         417,  # recvmmsg_time64
+    ),
+    "msg": (
+        399,  # msgget
+        400,  # msgsnd
+        401,  # msgrcv
+        402,  # msgctl
     ),
     "openat2": (
         437,  # openat2
@@ -352,10 +361,21 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         352,  # sched_getattr
         405,  # clock_adjtime64
     ),
+    "sem": (
+        393,  # semget
+        394,  # semctl
+        420,  # semtimedop_time64
+    ),
     "sendfile": (
         187,  # sendfile
         239,  # sendfile64
         377,  # copy_file_range
+    ),
+    "shm": (
+        395,  # shmget
+        396,  # shmctl
+        397,  # shmat
+        398,  # shmdt
     ),
     "signals": (
         29,  # pause

@@ -36,6 +36,7 @@ _NICE = re.compile("priority|nice")
         "timercalls",
         "ptycalls",
         "jobcalls",
+        "ipccalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
