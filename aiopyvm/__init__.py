@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.hooks import CodeHook, MemoryHook, SyscallHook
     from aiopyvm.runtime.hostdir import HostDir
     from aiopyvm.runtime.limits import Limits
+    from aiopyvm.runtime.network import Network
     from aiopyvm.runtime.path import GuestPath
     from aiopyvm.runtime.pipeline import Pipeline
     from aiopyvm.runtime.process import Process
@@ -53,6 +54,7 @@ _HOMES = {
     "Limits": "runtime.limits",
     "Memory": "runtime.proxies",
     "MemoryHook": "runtime.hooks",
+    "Network": "runtime.network",
     "Pipe": "runtime.ends",
     "Pipeline": "runtime.pipeline",
     "Process": "runtime.process",
@@ -106,6 +108,7 @@ __all__ = [
     "LoadError",
     "Memory",
     "MemoryHook",
+    "Network",
     "Pipe",
     "Pipeline",
     "Process",

@@ -21,6 +21,7 @@ from aiopyvm.abi.inet import (
     is_loopback,
     is_mapped,
 )
+from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inetsocket import InetSocket
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FIRST_HOST: Final = 0x0A000002  # 10.0.0.2; 10.0.0.1 is whoever is outside
 OUTSIDE: Final = MAPPED + b"\x0a\0\0\1"
 MOST_HOSTS: Final = 1 << 16
+NETWORK: Final = "network"  # who may wake a listener from outside: somebody who connects
 
 
 class Network:
@@ -36,15 +38,17 @@ class Network:
 
     def __init__(self) -> None:
         self.hosts: dict[bytes, Inet] = {}
+        self.names: dict[bytes, Inet] = {}
         self._next = 0
 
-    def join(self, host: Inet) -> bytes:
-        """Give a host an address. Raises Errno(EADDRNOTAVAIL) where all are taken."""
+    def join(self, host: Inet, names: tuple[bytes, ...]) -> bytes:
+        """Give a host an address; its names are its own from now on. Raises Errno(EADDRNOTAVAIL): all are taken."""
         for _ in range(MOST_HOSTS):
             ip = MAPPED + (FIRST_HOST + self._next).to_bytes(4, "big")
             self._next = (self._next + 1) % MOST_HOSTS
             if ip not in self.hosts:
                 self.hosts[ip] = host
+                self.names |= {name.lower(): host for name in names}
                 host.network, host.ip = self, ip
                 return ip
         raise Errno(EADDRNOTAVAIL)
@@ -53,6 +57,8 @@ class Network:
         """Take a host's address back."""
         if host.ip is not None:
             self.hosts.pop(host.ip, None)
+            for name in [name for name, named in self.names.items() if named is host]:
+                del self.names[name]
             host.network = host.ip = None
 
 
@@ -63,7 +69,9 @@ class Inet:
         self.network: Network | None = None
         self.ip: bytes | None = None
         self.gateway: Gateway | None = None
+        self.reachable = False  # from outside of the machine, or from another one
         self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
+        self.opened = WaitQueue("network: a listener")  # woken when somebody begins to listen
         self.numbers = 0  # inode numbers of sockets that were given out
         self._next_port = FIRST_PORT
 
@@ -90,6 +98,22 @@ class Inet:
         if is_mapped(ip) and self.gateway is not None:
             return LOOPBACK4
         raise Errno(ENETUNREACH)
+
+    def resolve(self, name: bytes) -> bytes | None:
+        """Return the address of a name: this host's, one on its network, or one that the gateway knows."""
+        if name == b"localhost":
+            return LOOPBACK4
+        if self.network is not None and name in self.network.names:
+            return self.network.names[name].ip
+        return self.gateway.resolve(name) if self.gateway is not None else None
+
+    def set_reachable(self, reachable: bool) -> None:
+        """Say whether somebody from outside may connect to those who listen."""
+        self.reachable = reachable
+        for bound in self.ports.values():
+            for socket in bound:
+                if socket.listening:
+                    socket.read_queue.external = NETWORK if reachable else ""
 
     # --- ports ------------------------------------------------------------------------------------------------------
 

@@ -137,6 +137,7 @@ class Kernel:
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
         self._net: NetHost | None = None
+        self._reachable = False
 
     @property
     def net(self) -> NetHost:
@@ -145,11 +146,8 @@ class Kernel:
             from aiopyvm.kernel.net import NetHost
 
             self._net = NetHost()
+            self._net.inet.reachable = self._reachable
         return self._net
-
-    @net.setter
-    def net(self, host: NetHost) -> None:
-        self._net = host
 
     @property
     def ipc(self) -> IpcSpace:
@@ -169,6 +167,12 @@ class Kernel:
         """A process has ended: close the sockets that only messages on their way hold."""
         if self._net is not None:
             self._net.clear()
+
+    def set_reachable(self, reachable: bool) -> None:
+        """Say whether somebody outside of the machine may connect to guests that listen (set by the runtime)."""
+        self._reachable = reachable
+        if self._net is not None:
+            self._net.inet.set_reachable(reachable)
 
     # --- the runtime's doors ----------------------------------------------------------------------------------------
 

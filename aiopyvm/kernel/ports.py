@@ -45,8 +45,8 @@ class Gateway(Protocol):
         """
         ...
 
-    def answer(self, query: bytes) -> bytes | None:
-        """Return the answer to a message of DNS; None: there is none."""
+    def resolve(self, name: bytes) -> bytes | None:
+        """Return the address that stands for a granted name (16 bytes, as in abi/inet.py); None: it is not granted."""
         ...
 
 

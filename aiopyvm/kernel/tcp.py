@@ -39,6 +39,7 @@ from aiopyvm.abi.errno import (
 from aiopyvm.abi.inet import TcpState
 from aiopyvm.abi.poll import POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
+from aiopyvm.kernel.inet import NETWORK
 from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.socket import (
     RCV_SHUTDOWN,
@@ -140,9 +141,15 @@ class TcpSocket(InetSocket):
     def establish(self, peer: TcpSocket) -> None:
         """The handshake is over."""
         self.peer = peer
+        if peer.host_inet is not self.host_inet:
+            self.mark(NETWORK)
         self.state = TcpState.ESTABLISHED
         self.asked = None
         self.write_queue.wake()
+
+    def mark(self, who: str) -> None:
+        """Tell who, other than this machine's guests, may wake whoever waits here (`WaitQueue.external`)."""
+        self.read_queue.external = self.write_queue.external = who
 
     def connected(self) -> bool:
         """Whether the connection is made, which is told once. Raises Errno where it failed."""
@@ -197,6 +204,9 @@ class TcpSocket(InetSocket):
         self.state = TcpState.LISTEN
         self.listening = True
         self.shut = 0
+        if self.host_inet.reachable:
+            self.read_queue.external = NETWORK
+        self.host_inet.opened.wake()
 
     def accept(self, t: Thread | None) -> TcpSocket:
         """Return the next connection. Raises Errno: EAGAIN, EINVAL of one that does not listen."""

@@ -1,8 +1,8 @@
 """UDP between the hosts of one network (udp(7)).
 
 A datagram goes into the inbox of the socket that fits best, or is dropped where that is full (SO_RCVBUF). Where nobody
-is bound a connected sender learns of it: ECONNREFUSED at its next call. `answerers` of a host (a resolver) see what
-goes to a port where nobody is.
+is bound a connected sender learns of it: ECONNREFUSED at its next call. Port 53 without anybody there, of whatever
+address, is the resolver of this network (`dns.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from aiopyvm.abi.errno import (
     EPIPE,
     Errno,
 )
-from aiopyvm.abi.inet import ANY4, ANY6, pack_address
+from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, pack_address
 from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.socket import AF_INET, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
+from aiopyvm.kernel import dns
 from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.socket import MESSAGE_BYTES, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, family_of
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
-
-DNS: int = 53
 
 
 class UdpSocket(InetSocket):
@@ -54,7 +53,7 @@ class UdpSocket(InetSocket):
             return
         ip, port = self.destination(address)
         self._check_broadcast(ip)
-        source = self.host_inet.source(ip)
+        source = self._source(ip, port)
         self.need_port(source)
         if not self.bound_ip:
             self.ip = source
@@ -104,7 +103,7 @@ class UdpSocket(InetSocket):
         else:
             ip, port = self.peer_ip, self.peer_port
         self._check_broadcast(ip)
-        source = self.ip if self.bound_ip else self.host_inet.source(ip)
+        source = self.ip if self.bound_ip else self._source(ip, port)
         self.raise_error()
         if self.shut & SEND_SHUTDOWN:
             raise Errno(EPIPE)
@@ -112,6 +111,10 @@ class UdpSocket(InetSocket):
             raise Errno(EMSGSIZE)
         self._deliver(data, source, ip, port)
         return len(data)
+
+    def _source(self, ip: bytes, port: int) -> bytes:
+        """As `Inet.source`; a resolver is wherever one asks for it."""
+        return abi.LOOPBACK4 if port == dns.PORT and is_mapped(ip) else self.host_inet.source(ip)
 
     def _given_destination(self, address: bytes) -> tuple[bytes, int]:
         if len(address) >= 2 and family_of(address) == AF_UNSPEC and self.domain == AF_INET and len(address) >= 16:
@@ -127,9 +130,8 @@ class UdpSocket(InetSocket):
         if isinstance(found, UdpSocket):
             found.arrive(data, source, self.port)
             return
-        gateway = self.host_inet.gateway
-        if gateway is not None and port == DNS:
-            answer = gateway.answer(data)
+        if port == dns.PORT:
+            answer = dns.answer(data, self.host_inet.resolve)
             if answer is not None:
                 self.arrive(answer, ip, port)
             return

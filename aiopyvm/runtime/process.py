@@ -24,8 +24,10 @@ from aiopyvm.runtime.driver import BlockTask
 from aiopyvm.runtime.result import Reason, Result
 
 if TYPE_CHECKING:
+    from aiopyvm.runtime.conduit import GuestStream
     from aiopyvm.runtime.debugger import Breakpoints, Debugger
     from aiopyvm.runtime.ends import ReceiveEnd, SendEnd
+    from aiopyvm.runtime.network import Publisher
     from aiopyvm.runtime.proxies import Memory, Registers
     from aiopyvm.runtime.pumps import Pump
     from aiopyvm.runtime.run import Run
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
 class Process(anyio.abc.Process):
     """A guest that runs, or has run. Code written for anyio's processes works with it unchanged."""
 
-    def __init__(self, run: Run, stdio: Stdio) -> None:
+    def __init__(self, run: Run, stdio: Stdio, publisher: Publisher | None = None) -> None:
         self._run = run
         self._stdio = stdio
         self._debugger_made: Debugger | None = None
+        self._publisher = publisher
         self.name = run.name
 
     def __repr__(self) -> str:
@@ -115,6 +118,8 @@ class Process(anyio.abc.Process):
         self._stdio.close_ends()
         for run in self.runs:
             run.python_may_signal = False
+            if not run.networked:
+                run.kernel.set_reachable(False)
             if run.result is None and not run.going and not run.held:
                 run.end(Reason.KILLED, "closed while a debugger held it")  # it would never end
         for run in self.runs:
@@ -144,6 +149,23 @@ class Process(anyio.abc.Process):
         for run in self.runs:
             run.end(Reason.CANCELLED, detail)
         self._stdio.close_ends()
+
+    # --- its network ------------------------------------------------------------------------------------------------
+
+    async def connect(self, port: int, *, wait: bool = True) -> GuestStream:
+        """Connect by TCP to a port on which the guest listens; return a byte stream.
+
+        With `wait`, as soon as it listens there. Raises ConnectionRefusedError where it does not, or ends before it
+        does; TypeError, ValueError for what is no port.
+        """
+        from aiopyvm.runtime.network import check_port
+
+        return await self._run.outside.connect(check_port(port), wait=wait)
+
+    @property
+    def published(self) -> dict[int, tuple[str, int]]:
+        """Where the host listens for the guest's ports: {guest port: (address, port)} (`VM(publish=...)`)."""
+        return dict(self._publisher.ports) if self._publisher is not None else {}
 
     # --- the result ---------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.hoststream import HostOutput, MeteredEnd
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process as GuestProcess
+    from aiopyvm.runtime.conduit import Outside
     from aiopyvm.runtime.ends import Channel
     from aiopyvm.runtime.instruments import Instruments
     from aiopyvm.runtime.lane import Lane
@@ -106,6 +107,8 @@ class Run:
         self.timer_ns: int | None = None  # the scheduler's earliest entry for this run
         self.stdout: Meter | None = None
         self.stderr: Meter | None = None
+        self.networked = False  # on a network with others, or with ports that the host publishes
+        self._outside: Outside | None = None
         self._done: list[Callable[[], None]] = []
         self.patience = True  # freeze its lane where it waits for the host; False until it has been answered
         self.channels: list[Channel] = []  # pipes of which it holds an end
@@ -142,6 +145,15 @@ class Run:
         kernel.on_exit = self._exited
         self.scheduler.deadline_changed(self)
         self._runnable(main)
+
+    @property
+    def outside(self) -> Outside:
+        """Where its connections with the outside end."""
+        if self._outside is None:
+            from aiopyvm.runtime.conduit import Outside
+
+            self._outside = Outside(self)
+        return self._outside
 
     def link(self, channel: Channel) -> None:
         """This run holds an end of `channel` from now on."""
@@ -346,7 +358,7 @@ class Run:
         wait = thread.wait
         if wait is None or wait.deadline is not None or not self.has_company:
             return False
-        return any(queue.external for queue in wait.sources)
+        return any(queue.external not in ("", "network") for queue in wait.sources)
 
     def answered(self) -> None:
         """The host or Python has done what the lane was frozen for."""

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
     from aiopyvm.runtime.machine import Dir
+    from aiopyvm.runtime.network import HostPort, Network, Publisher
     from aiopyvm.runtime.path import GuestPath
     from aiopyvm.runtime.pipeline import Pipeline
     from aiopyvm.runtime.user import User
@@ -73,15 +74,17 @@ class VM:
 
     `root` is its file tree (empty when None), `mounts` maps guest paths to more; `env` and `cwd` are its programs'
     defaults. Programs run as `user`: an id, (uid, gid), "uid:gid" or a name of the guest's /etc/passwd; files of the
-    host's user are that user's. `hostname` is what uname(2) says. `engine` is "auto" (native where that can run, else
-    python; or what AIOPYVM_ENGINE says), "native", "python" or "evaluator"; `cpu` the processor that programs see and
-    whose instructions they have: "i486", "pentium3", "pentium4", "x86-64-v2-32", "x86-64-v3-32", "max", or "default",
-    the newest that is whole; `quantum` the
-    instructions between two scheduling decisions; `weight` its share of the processor. `clock="virtual"` moves only
-    with work done and jumps when everybody sleeps; with that and a `seed` two runs are the same, instruction for
-    instruction. The x87's transcendental functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its
-    maker chose; with `portable_math` they are software and the same on every host, within one unit in the last place.
-    Raises TypeError, ValueError for arguments that are none.
+    host's user are that user's. `hostname` is what uname(2) says. Guests reach each other by a loopback interface, and
+    other machines, and what was granted outside, by `net`; `publish` maps ports of the host, or ("address", port), to
+    ports of the guest (0: any that is free; `Process.published` tells which; not in a pipeline). `engine` is "auto"
+    (native where that can run, else python; or what AIOPYVM_ENGINE says), "native", "python" or "evaluator"; `cpu` the
+    processor that programs see and whose instructions they have: "i486", "pentium3", "pentium4", "x86-64-v2-32",
+    "x86-64-v3-32", "max", or "default", the newest that is whole; `quantum` the instructions between two scheduling
+    decisions; `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody
+    sleeps; with that and a `seed` two runs are the same, instruction for instruction. The x87's transcendental
+    functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its maker chose; with `portable_math`
+    they are software and the same on every host, within one unit in the last place. Raises TypeError, ValueError for
+    arguments that are none.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class VM:
         cwd: Argument = "/",
         user: User = 1000,
         hostname: str = "aiopyvm",
+        net: Network | None = None,
+        publish: Mapping[HostPort, int] | None = None,
         limits: Limits | None = None,
         engine: str = "auto",
         cpu: str = "default",
@@ -129,6 +134,17 @@ class VM:
         self._cwd = to_bytes(cwd, "cwd")
         self._user = parse_user(user)
         self._hostname = parse_hostname(hostname)
+        self._net = net
+        self._publish: dict[tuple[str, int], int] = {}
+        if publish is not None:
+            check_kind("publish", publish, Mapping, "a mapping of the host's ports to the guest's")
+            from aiopyvm.runtime.network import check_publish
+
+            self._publish = check_publish(publish)
+        if net is not None:
+            from aiopyvm.runtime.network import Network
+
+            check_kind("net", net, Network, "a Network")
         self.limits = limits or Limits()
         self.quantum = quantum
         self.weight = weight
@@ -307,7 +323,14 @@ class VM:
         return self._guest(argv, options)
 
     def start(
-        self, program: Program, options: OpenOptions, *, collect: bool, paused: bool = False, stream: int = 0
+        self,
+        program: Program,
+        options: OpenOptions,
+        *,
+        collect: bool,
+        paused: bool = False,
+        stream: int = 0,
+        publisher: Publisher | None = None,
     ) -> Process:
         """Make the kernel and the first process, and let it be scheduled. Synchronous; leaves nothing behind when it
         raises."""
@@ -331,7 +354,10 @@ class VM:
             raise
         finally:
             stdio.release()
-        process = Process(run, stdio)
+        if publisher is not None:
+            publisher.attach(run)
+            stdio.pumps.append(publisher)
+        process = Process(run, stdio, publisher)
         runtime.add(run, process)
         return process
 
@@ -379,6 +405,7 @@ class VM:
             self._processor,
             self._hostname,
         )
+        self._attach_network(run, kernel, stdio)
         env = environment({**self._env, **options.get("env", {})})
         cwd = self._cwd_of(options)
         try:
@@ -411,6 +438,44 @@ class VM:
             walls.append((run.scheduler.now_ns() + round(seconds * SECOND_NS), seconds))
         timeline = run.clock.timeline if isinstance(run.clock, VirtualClock) else None
         run.start(kernel, process, Lane(timeline), min(filter(None, walls), default=None))
+        if self._net is not None:
+            self._net.join_lanes(run)
+
+    def _attach_network(self, run: Run, kernel: Kernel, stdio: Stdio) -> None:
+        """Let guests be reached, and reach others, as far as that was granted."""
+        run.networked = self._net is not None or bool(self._publish)
+        if run.networked:
+            kernel.set_reachable(True)
+        if self._net is not None:
+            from aiopyvm.runtime.network import join
+
+            names = [self._hostname, *([self.name.encode()] if self.name else [])]
+            stdio.pumps.append(join(self._net, run, kernel, tuple(names)))
+
+    async def _open_ports(self) -> Publisher | None:
+        """Listen on the host's ports that lead to the guest's. Raises OSError."""
+        if not self._publish:
+            return None
+        from aiopyvm.runtime.network import Publisher
+
+        publisher = Publisher()
+        await publisher.open(self._publish)
+        return publisher
+
+    async def _start_published(
+        self, program: Program, options: OpenOptions, *, collect: bool, paused: bool = False
+    ) -> Process:
+        """As `start`, when it may, with the ports that are published."""
+        publisher = await self._open_ports()
+        try:
+            gate = current_scheduler().gate
+            await gate.wait()
+            with gate.passing():
+                return self.start(program, options, collect=collect, paused=paused, publisher=publisher)
+        except BaseException:
+            if publisher is not None:
+                await publisher.close()
+            raise
 
     @staticmethod
     def _instrument(run: Run, kernel: Kernel, options: OpenOptions, stdio: Stdio) -> None:
@@ -433,10 +498,7 @@ class VM:
 
     async def _run(self, program: Program, options: RunOptions) -> Result:
         await anyio.lowlevel.checkpoint()
-        gate = current_scheduler().gate
-        await gate.wait()
-        with gate.passing():
-            process = self.start(program, options, collect=True)
+        process = await self._start_published(program, options, collect=True)
         run = process.runs[0]
         try:
             if "task_status" in options:
@@ -472,11 +534,9 @@ class VM:
         async def start(block: Block) -> Process:
             found = await program()
             await anyio.lowlevel.checkpoint()
-            gate = current_scheduler().gate
-            await gate.wait()
-            with gate.passing():
-                process = self.start(found, options, collect=False, paused=options.get("paused", False))
+            process = await self._start_published(found, options, collect=False, paused=options.get("paused", False))
             process.runs[0].python_may_signal = True
+            process.runs[0].kernel.set_reachable(True)
             for pump in process.tasks:
                 block.start(pump_task(process.runs[0], pump), name="aiopyvm pump")
             return process

@@ -1,0 +1,282 @@
+"""The edges of the guests' network: Python's connections, published ports, granted hosts, machines of one network."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import pytest
+
+from aiopyvm import VM, Limits, Network, Reason, Result
+from tests.native import glibc_path
+
+pytestmark = pytest.mark.both_loops
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    path = glibc_path("server")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    return path
+
+
+@asynccontextmanager
+async def shouting_host() -> AsyncIterator[int]:
+    """A server of the host on a port of its loopback interface, which answers in capitals."""
+
+    async def answer(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            try:
+                async for data in stream:
+                    await stream.send(data.upper())
+            except anyio.BrokenResourceError:
+                pass
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, answer)
+        yield listener.extra(anyio.abc.SocketAttribute.local_port)
+        group.cancel_scope.cancel()
+
+
+async def all_of(stream: anyio.abc.ByteReceiveStream) -> bytes:
+    return b"".join([data async for data in stream])
+
+
+# --- Python's connections ---------------------------------------------------------------------------------------------
+
+
+async def test_python_connects_to_a_guest(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "serve", "8080", "2", argv0="server") as process:
+            for text in (b"hello", b"x" * 2_000_000):
+                async with await process.connect(8080) as stream, anyio.create_task_group() as group:
+
+                    async def speak(stream: anyio.abc.ByteStream = stream, text: bytes = text) -> None:
+                        await stream.send(text)
+                        await stream.send_eof()
+
+                    group.start_soon(speak)
+                    assert await all_of(stream) == text.upper()
+    assert process.result.ok
+
+
+async def test_nobody_listens(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "hold", "8080", argv0="server") as process:
+            with pytest.raises(ConnectionRefusedError, match="port 8081"):
+                await process.connect(8081, wait=False)
+            async with await process.connect(8080):
+                assert await process.stdout.receive() == b"1\n"
+                process.kill()
+            with pytest.raises(ConnectionRefusedError):
+                await process.connect(8080)
+    for port, error in ((0, ValueError), (70000, ValueError), ("80", TypeError)):
+        with pytest.raises(error):
+            await process.connect(port)  # type: ignore[arg-type]
+
+
+async def test_a_side_that_does_not_read_holds_the_other_back(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "hold", "8080", argv0="server") as process:
+            stream = await process.connect(8080)
+            sent = 0
+            with anyio.move_on_after(0.3):
+                while True:
+                    await stream.send(bytes(10000))
+                    sent += 10000
+            assert 100_000 < sent < 1_000_000
+            process.kill()
+            with pytest.raises(anyio.BrokenResourceError):
+                await stream.send(b"x")
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "flood", "8080", argv0="server") as process:
+            stream = await process.connect(8080)
+            await anyio.sleep(0.1)
+            assert stream._socket.inbox_size < 1_000_000
+            await stream.aclose()
+    assert process.result.ok  # its write failed: the connection was reset
+
+
+async def test_a_server_without_visitors_is_a_deadlock_only_without_python(program: Path) -> None:
+    with anyio.fail_after(60):
+        assert (await VM().run_elf(program, "serve", "8080", argv0="server")).reason is Reason.DEADLOCK
+        async with VM().open_elf(program, "serve", "8080", argv0="server") as process:
+            await anyio.sleep(0.05)
+            assert process.returncode is None
+    assert process.result.reason is Reason.DEADLOCK  # the block was left: nobody can connect any more
+
+
+async def test_a_server_that_ends_leaves_what_it_said(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "serve", "8080", argv0="server") as process:
+            stream = await process.connect(8080)
+            await stream.send(b"last words")
+            await stream.send_eof()
+            await process.wait()
+            assert await stream.receive() == b"LAST WORDS"
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+            await stream.aclose()
+            with pytest.raises(anyio.ClosedResourceError):
+                await stream.receive()
+
+
+# --- published ports --------------------------------------------------------------------------------------------------
+
+
+async def test_a_published_port(program: Path) -> None:
+    vm = VM(publish={0: 8080})
+    with anyio.fail_after(60):
+        async with vm.open_elf(program, "serve", "8080", "20", argv0="server") as process:
+            await (await process.connect(8080)).aclose()  # it listens now
+            host, port = process.published[8080]
+            assert host == "127.0.0.1"
+            answers = []
+
+            async def visit(n: int) -> None:
+                async with await anyio.connect_tcp(host, port) as stream:
+                    await stream.send(b"visitor %d" % n)
+                    await stream.send_eof()
+                    answers.append(await all_of(stream))
+
+            async with anyio.create_task_group() as group:
+                for n in range(19):
+                    group.start_soon(visit, n)
+            assert sorted(answers) == sorted(b"VISITOR %d" % n for n in range(19))
+        with pytest.raises(OSError):
+            await anyio.connect_tcp(host, port)
+    assert process.result.ok
+
+
+async def test_a_published_port_that_is_taken(program: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        vm = VM(publish={taken.getsockname()[1]: 8080})
+        with pytest.raises(OSError):
+            await vm.run_elf(program, "serve", "8080", argv0="server")
+
+
+async def test_a_published_port_where_nobody_listens(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8081}).open_elf(program, "hold", "8080", argv0="server") as process:
+            async with await anyio.connect_tcp(*process.published[8081]) as stream:
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await stream.receive()
+            process.kill()
+
+
+# --- granted hosts ----------------------------------------------------------------------------------------------------
+
+
+async def fetch(vm: VM, program: Path, name: str, port: int, text: str = "") -> Result:
+    with anyio.fail_after(60):
+        return await vm.run_elf(program, "fetch", name, str(port), text, argv0="client")
+
+
+async def test_a_granted_host(program: Path) -> None:
+    async with shouting_host() as port:
+        vm = VM(net=Network(allow=[("127.0.0.1", port), ("localhost.test", 9), ("localhost", port)]))
+        assert (await fetch(vm, program, "198.18.0.2", port, "by address")).stdout == b"BY ADDRESS"
+        assert (await fetch(vm, program, "127.0.0.1", port)).stdout == b"ECONNREFUSED\n"  # its own loopback
+        assert (await fetch(vm, program, "198.18.0.2", port + 1)).stdout == b"ECONNREFUSED\n"
+        assert (await fetch(vm, program, "198.18.0.9", port)).stdout == b"ENETUNREACH\n"
+        assert (await fetch(vm, program, "93.184.216.34", 80)).stdout == b"ENETUNREACH\n"
+        assert (await fetch(vm, program, "elsewhere.test", port)).stdout == b"elsewhere.test: not found\n"
+
+
+async def test_nothing_is_granted_by_default(program: Path) -> None:
+    async with shouting_host() as port:
+        for vm in (VM(), VM(net=Network())):
+            assert (await fetch(vm, program, "127.0.0.1", port, "x")).stdout == b"ECONNREFUSED\n"
+            assert (await fetch(vm, program, "10.0.0.1", port, "x")).stdout in (b"ENETUNREACH\n", b"ECONNREFUSED\n")
+            assert (await fetch(vm, program, "host.test", port)).stdout == b"host.test: not found\n"
+
+
+async def test_a_name_is_resolved_by_the_host_when_it_is_needed(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    connect = anyio.connect_tcp
+
+    async def connect_tcp(host: str, port: int) -> anyio.abc.SocketStream:
+        asked.append((host, port))
+        if host != "web.test":
+            raise OSError("no such host")
+        return await connect("127.0.0.1", port)
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    async with shouting_host() as port:
+        vm = VM(net=Network(allow=[("web.test", port), ("gone.test", 80)]))
+        assert (await fetch(vm, program, "WEB.test", port, "by name")).stdout == b"BY NAME"
+        assert (await fetch(vm, program, "gone.test", 80)).stdout == b"EHOSTUNREACH\n"
+        assert (await fetch(vm, program, "web.test", 81)).stdout == b"ECONNREFUSED\n"
+    assert asked == [("web.test", port), ("gone.test", 80)]
+
+
+async def test_a_host_that_refuses(program: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    vm = VM(net=Network(allow=[("localhost", port)]))
+    assert (await fetch(vm, program, "198.18.0.1", port)).stdout == b"ECONNREFUSED\n"
+
+
+async def test_a_long_exchange_with_a_host(program: Path) -> None:
+    async with shouting_host() as port:
+        vm = VM(net=Network(allow=[("localhost", port)]))
+        text = "word " * 20000
+        assert (await fetch(vm, program, "198.18.0.1", port, text)).stdout == text.upper().encode()
+
+
+async def test_what_is_no_grant() -> None:
+    for grant, error in (
+        ("example.org", TypeError),
+        (("example.org",), TypeError),
+        (("example.org", "80"), TypeError),
+        (("example.org", 0), ValueError),
+        (("", 80), TypeError),
+    ):
+        with pytest.raises(error):
+            Network(allow=[grant])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        VM(net="host")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        VM(publish=[80])  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        VM(publish={80: 0})
+
+
+# --- machines of one network ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+async def test_machines_reach_each_other_by_name(program: Path, clock: str) -> None:
+    net = Network()
+    limits = Limits(wall_time=50)
+    results: dict[str, Result] = {}
+
+    async def run(vm: VM, *args: str) -> None:
+        results[args[0]] = await vm.run_elf(program, *args, argv0=args[0], env={"PATIENT": "1"}, limits=limits)
+
+    web = VM(net=net, hostname="web", clock=clock)  # type: ignore[arg-type]
+    user = VM(net=net, hostname="user", clock=clock)  # type: ignore[arg-type]
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, web, "serve", "8080")
+            await anyio.sleep(0.01)
+            group.start_soon(run, user, "fetch", "web", "8080", "from afar")
+    assert results["fetch"].stdout == b"FROM AFAR"
+    assert results["serve"].ok
+    assert not net.runs
+    assert not net.machines.hosts
+
+
+async def test_machines_of_different_networks_do_not_meet(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(net=Network(), hostname="web").open_elf(program, "hold", "8080", argv0="server") as process:
+            await anyio.sleep(0.05)
+            other = await VM(net=Network()).run_elf(program, "fetch", "web", "8080", argv0="client")
+            assert other.stdout == b"web: not found\n"
+            process.kill()
