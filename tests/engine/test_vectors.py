@@ -217,3 +217,46 @@ def test_a_store_to_xmm_keeps_the_upper_half(tier: str) -> None:
     core.cpu.ymm1 = 5 << 200 | 7
     engine_of(tier).run(core, 10)
     assert core.cpu.ymm1 == 5 << 200
+
+
+# Every condition behind what compares strings or numbers, while the flags are in use behind it, too.
+CONDITIONS = f"""
+    mov ebx, {DATA}
+    mov edx, 400
+again:
+    movdqu xmm1, xmmword ptr [ebx]
+    movdqu xmm2, xmmword ptr [ebx + 8]
+    {{compare}}
+    {{jump}} taken
+    lea esi, [esi + esi * 2 + 1]
+    movdqu xmm3, xmmword ptr [ebx + 3]
+taken:
+    setc al
+    setz ah
+    lea edi, [edi + edi * 2]
+    lea edi, [edi + eax]
+    sets al
+    seto ah
+    lea edi, [edi + eax * 4]
+    lea esi, [esi + ecx + 1]
+    inc ebx
+    dec edx
+    jnz again
+    hlt
+"""
+
+
+@pytest.mark.parametrize("tier", ("native", "hot", "guarded"))
+@pytest.mark.parametrize("jump", ("jc", "jz", "js", "jo", "jbe", "ja", "jp", "jnp"))
+@pytest.mark.parametrize("compare", ("pcmpistri xmm1, xmm2, 0x1a", "pcmpistrm xmm1, xmm2, 0x08", "comisd xmm1, xmm2"))
+def test_engines_agree_on_conditions(tier: str, jump: str, compare: str) -> None:
+    program = CONDITIONS.format(compare=compare, jump=jump)
+
+    def state(engine: Engine) -> tuple[bytes, bytes]:
+        core = prepared(program)
+        core.memory.write(DATA, random.Random(7).randbytes(96) + bytes(range(1, 130)) * 2 + b"ab\0" * 30)
+        while engine.run(core, 1_000_000).vector != 13:
+            pass
+        return bytes(core.cpu), core.memory.read(DATA, 128)
+
+    assert state(engine_of(tier)) == state(PythonEngine("evaluator"))

@@ -88,6 +88,11 @@ class Text:
         """Whether an integer was made of a floating-point number."""
         return name in self._numbers
 
+    def know_below_or_equal(self, carry: str, zero: str, either: str) -> None:
+        """CF or ZF, all i1, is there already."""
+        self.know(f"or i1 {carry}, {zero}", either)
+        self.know(f"or i1 {zero}, {carry}", either)
+
     def line(self, text: str) -> None:
         """Append an instruction without a value."""
         self.lines.append("  " + text)

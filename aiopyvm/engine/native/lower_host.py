@@ -20,9 +20,9 @@ from aiopyvm.ir.builder import Value
 
 _KIND: Final = "<2 x i64>"
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
-# Flags that are outputs of an asm: type, constraint, bits, place in what the helper returns.
-_MASK_FLAGS: Final = (("i8", "={@ccz}", 1, 16), ("i8", "={@ccs}", 1, 17))
-_INDEX_FLAGS: Final = tuple(("i8", f"={{@cc{flag}}}", 1, place) for place, flag in enumerate("czso", 5))
+# Flags that are outputs of an asm, each with its place in what the helper returns.
+_MASK_FLAGS: Final = (("z", 16), ("s", 17))
+_INDEX_FLAGS: Final = tuple((flag, place) for place, flag in enumerate("czso", 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +92,31 @@ def _asm(text: Text, template: str, constraints: str, operands: Sequence[str]) -
 
 
 def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool) -> str:
-    """What the helpers return; operands behind the vectors are EAX and EDX."""
-    outputs = (("i32", "={ecx}", 5, 0), *_INDEX_FLAGS) if index else ((_KIND, "={xmm0}", 16, 0), *_MASK_FLAGS)
+    """What the helpers return; operands behind the vectors are EAX and EDX. CF, ZF and SF come by LAHF: SETcc competes
+    for what compares.
+    """
+    kind, register, width = ("i32", "={ecx}", 5) if index else (_KIND, "={xmm0}", 16)
     lengths = "".join(f", i32 {length}" for length in operands[2:])
-    constraints = ",".join([output[1] for output in outputs] + ["x,x"]) + (",{eax},{edx}" if lengths else "")
     listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
-    result = f"{{{', '.join(output[0] for output in outputs)}}}"
-    asm = f"{template}${len(outputs) + 1}, ${len(outputs)}"
+    constraints = f"{register},={{eax}},=q,x,x" + (",{eax},{edx}" if lengths else "")
+    result = f"{{{kind}, i32, i8}}"
+    asm = f"{template}$4, $3\\0A\\09lahf\\0A\\09movzbl %ah, %eax\\0A\\09seto $2"
     every = text.value(f'call {result} asm "{asm}", "{constraints},{_CLOBBERS}"({listed})')
-    type_ = f"i{outputs[-1][3] + 1}"
-    parts: list[tuple[int, int, str]] = []
-    for number, (kind, _, bits, place) in enumerate(outputs):
-        part = text.value(f"extractvalue {result} {every}, {number}")
-        if kind == _KIND:
-            kind, part = "i64", text.value(f"extractelement {_KIND} {part}, i64 0")
-        parts.append((bits, place, text.value(f"trunc {kind} {part} to i{bits}")))
-    return _together(text, type_, parts)
+    whole, low, overflow = (text.value(f"extractvalue {result} {every}, {number}") for number in range(3))
+    if not index:
+        kind, whole = "i64", text.value(f"extractelement {_KIND} {whole}, i64 0")
+    flags = {flag: _bit(text, low, bit) for flag, bit in (("c", 0), ("z", 6), ("s", 7))}
+    flags["o"] = text.value(f"trunc i8 {overflow} to i1")
+    either = text.value(f"icmp ne i32 {text.value(f'and i32 {low}, 65')}, 0")
+    text.know_below_or_equal(flags["c"], flags["z"], either)
+    parts = [(width, 0, text.value(f"trunc {kind} {whole} to i{width}"))]
+    parts += [(1, place, flags[flag]) for flag, place in (_INDEX_FLAGS if index else _MASK_FLAGS)]
+    return _together(text, f"i{parts[-1][1] + 1}", parts)
+
+
+def _bit(text: Text, word: str, number: int) -> str:
+    moved = text.value(f"lshr i32 {word}, {number}") if number else word
+    return text.value(f"trunc i32 {moved} to i1")
 
 
 def _together(text: Text, type_: str, parts: Sequence[tuple[int, int, str]]) -> str:

@@ -202,12 +202,19 @@ def _conversion(op: Value, source: Type, result: Type) -> Template:
 
 
 def _order(text: Text, values: Sequence[str], type_: Type, *, quiet: bool) -> str:
-    """UCOMIS or COMIS: CF and, one bit higher, ZF."""
+    """UCOMIS or COMIS: CF and, one bit higher, ZF. Who looks at one of them, or at either, has the host's flag."""
     kind, name = _host_type(type_), _prefixed(("u" if quiet else "") + "comi" + _suffix(type_))
-    pair = text.fresh(f'call {{i8, i8}} asm sideeffect "{name} $3, $2\\0A\\09setb $0\\0A\\09sete $1", '
-                      f'"=&q,=&q,x,x,{_CLOBBERS}"({kind} {values[0]}, {kind} {values[1]})')  # fmt: skip
-    carry, zero = (text.fresh(f"extractvalue {{i8, i8}} {pair}, {n}") for n in range(2))
-    return text.fresh(f"or i8 {carry}, {text.fresh(f'shl i8 {zero}, 1')}")
+    code = f"{name} $4, $3\\0A\\09setb $0\\0A\\09sete $1\\0A\\09setbe $2"  # LLVM may lose flags that are outputs
+    result = "{i8, i8, i8}"
+    every = text.fresh(f'call {result} asm sideeffect "{code}", "=q,=q,=q,x,x,{_CLOBBERS}"'
+                       f"({kind} {values[0]}, {kind} {values[1]})")  # fmt: skip
+    parts = [text.fresh(f"extractvalue {result} {every}, {number}") for number in range(3)]
+    carry, zero, below_or_equal = (text.fresh(f"trunc i8 {part} to i1") for part in parts)
+    found = text.fresh(f"or i8 {parts[0]}, {text.fresh(f'shl i8 {parts[1]}, 1')}")
+    text.know(f"trunc i8 {found} to i1", carry)
+    text.know(f"trunc i8 {text.value(f'lshr i8 {found}, 1')} to i1", zero)
+    text.know_below_or_equal(carry, zero, below_or_equal)
+    return found
 
 
 def _prefixed(name: str) -> str:
