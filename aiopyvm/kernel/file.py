@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
+from aiopyvm.abi.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
 
@@ -81,6 +82,7 @@ class File:
             if self.inode is not None and self.inode.locks is not None:
                 self.inode.locks.unflock(self)
                 self.inode.locks.drop_owner(self)
+            self.tell(IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
             for watch in tuple(self.watches or ()):
                 watch.remove()
             self.close()
@@ -90,6 +92,14 @@ class File:
             if self._count is not None:
                 self._count.charge(-1)
                 self._count = None
+
+    def tell(self, events: int) -> None:
+        """Tell who watches the file, or the directory where it was opened, what was done (inotify(7))."""
+        inode, place = self.inode, self.place
+        if inode is None or (inode.watchers is None and (place is None or place[0].watchers is None)):
+            return
+        if not self.flags & O_PATH:
+            inode.tell(events, place)
 
     def charge(self, budget: Budget, size_bytes: int) -> None:
         """Charge `size_bytes` more (negative: fewer) for as long as it is open, always to the first `budget` named.

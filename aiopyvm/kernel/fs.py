@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
 from aiopyvm.abi.fcntl import PATH_MAX, R_OK, W_OK, X_OK
+from aiopyvm.abi.inotify import IN_ISDIR, IN_MODIFY
 from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IXUGO, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.filebacking import FileBacking
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.fslocks import Locks
+    from aiopyvm.kernel.inotify import InotifyWatch
 
 
 class Entry(NamedTuple):
@@ -76,6 +78,7 @@ class Inode:
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
     backings: weakref.WeakValueDictionary[bool, FileBacking] | None = None  # what maps it now, by `writable`
     writers = 0  # open file descriptions, and mappings, that may write: no process may begin to execute it
+    watchers: dict[InotifyWatch, None] | None = None  # inotify(7)
     executed = 0  # processes whose program it is: nobody may open it for writing
 
     def stat(self) -> Stat:
@@ -90,6 +93,22 @@ class Inode:
     def open(self, ctx: FsContext, flags: int) -> File:
         """Return a new open file description; permissions were checked. Raises Errno."""
         raise Errno(ENXIO)
+
+    def tell(self, events: int, place: tuple[Directory, bytes] | None = None, cookie: int = 0) -> None:
+        """Tell who watches it, and who watches the directory that has it under a name, what was done (inotify(7))."""
+        if self.kind == S_IFDIR:
+            events |= IN_ISDIR
+        if place is not None and place[0].watchers is not None:
+            for watch in tuple(place[0].watchers):
+                watch.happened(events, place[1], cookie)
+        if self.watchers is not None:
+            for watch in tuple(self.watchers):
+                watch.happened(events, b"", cookie)
+
+    def tell_gone(self) -> None:
+        """Tell who watches it that it can never be reached again; they watch it no longer."""
+        for watch in tuple(self.watchers or ()):
+            watch.gone()
 
     def set_mode(self, mode: int) -> None:
         """Set the permission bits."""
@@ -111,6 +130,7 @@ class Inode:
         """Set the size of a regular file, and tell whoever maps it."""
         old = self.stat().size
         self.truncate(size)
+        self.tell(IN_MODIFY)
         self.changed_bytes(min(old, size), abs(old - size))
 
     def changed_bytes(self, offset: int, length: int) -> None:
@@ -135,6 +155,11 @@ class Directory(Inode):
     name: bytes = b"/"
     grafts: dict[bytes, Directory] | None = None
     removed = False
+
+    @property
+    def own_place(self) -> tuple[Directory, bytes] | None:
+        """Its parent and its name there; None for a root."""
+        return (self.parent, self.name) if self.parent is not self else None
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return the inode under `name` (never "." or ".."). Raises Errno(ENOENT)."""
@@ -171,6 +196,13 @@ class Directory(Inode):
     def exchange(self, name: bytes, inode: Inode, target: Directory, new: bytes, other: Inode) -> None:
         """Swap two names of this file system (RENAME_EXCHANGE)."""
         raise Errno(EINVAL)
+
+    def tell_name(self, events: int, name: bytes, inode: Inode, cookie: int = 0) -> None:
+        """Tell who watches the directory, and nobody else, what was done to a name in it (inotify(7))."""
+        if self.watchers is not None:
+            events |= IN_ISDIR if inode.kind == S_IFDIR else 0
+            for watch in tuple(self.watchers):
+                watch.happened(events, name, cookie)
 
     def child(self, name: bytes, ctx: FsContext) -> Inode:
         """Return what a path sees under `name`: what is mounted there, else `lookup`."""

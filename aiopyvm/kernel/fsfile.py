@@ -21,6 +21,7 @@ from aiopyvm.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from aiopyvm.abi.inotify import IN_ACCESS, IN_MODIFY
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
@@ -111,6 +112,7 @@ class RegularFile(File):
         """Return the bytes at the position and move it."""
         data = self.content.read_at(self.offset, n)
         self.offset += len(data)
+        self.tell(IN_ACCESS)
         return data
 
     def write(self, data: bytes) -> int:
@@ -122,7 +124,9 @@ class RegularFile(File):
 
     def pread(self, n: int, offset: int) -> bytes:
         """Return the bytes at `offset`."""
-        return self.content.read_at(offset, n)
+        data = self.content.read_at(offset, n)
+        self.tell(IN_ACCESS)
+        return data
 
     def pwrite(self, data: bytes, offset: int) -> int:
         """Store bytes at `offset`; with O_APPEND at the end, as Linux does (pwrite(2), BUGS)."""
@@ -139,7 +143,9 @@ class RegularFile(File):
         return n
 
     def _changed(self, offset: int, n: int) -> None:
-        """Tell whoever maps the file."""
+        """Tell whoever maps the file, or watches it."""
+        if n:
+            self.tell(IN_MODIFY)
         if self.inode is not None and self.inode.backings:
             self.inode.changed_bytes(offset, n)
 
@@ -171,6 +177,8 @@ class RegularFile(File):
         old = self.content.size
         self.content.truncate(size)
         self._changed(min(old, size), abs(old - size))
+        if old == size:
+            self.tell(IN_MODIFY)
 
     def allocate(self, offset: int, length: int, mode: int) -> None:
         """fallocate(2): sizes, holes and zeros; space itself is taken when it is written."""
@@ -252,6 +260,7 @@ class DirectoryFile(EndlessFile):
     def __init__(self, inode: Directory, flags: int, ctx: FsContext) -> None:
         super().__init__(flags, inode)
         self.directory = inode
+        self.place = inode.own_place
         self._ctx = ctx
         self._listing: Listing | None = None
         self._kept = 0  # bytes charged for it
@@ -309,6 +318,7 @@ class DirectoryFile(EndlessFile):
             self._keep(directory.listing(self._ctx))
         listing = self._listing
         assert listing is not None
+        self.tell(IN_ACCESS)
         if self.offset < 1:
             yield Entry(1, directory.stat().ino, 4, b".")
         if self.offset < 2:

@@ -168,6 +168,7 @@ class MemInode(Inode):
 
     def end(self) -> None:
         """Called once, when the inode can never be reached again."""
+        self.tell_gone()
         self.fs.budget.charge(-INODE_BYTES)
 
 

@@ -44,12 +44,22 @@ from aiopyvm.abi.fcntl import (
     W_OK,
     X_OK,
 )
+from aiopyvm.abi.inotify import (
+    IN_ATTRIB,
+    IN_CREATE,
+    IN_DELETE,
+    IN_MODIFY,
+    IN_MOVE_SELF,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_OPEN,
+)
 from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISVTX
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, FileSystem, Inode, need, need_directory
 from aiopyvm.kernel.fscontext import FsContext
 from aiopyvm.kernel.fslocks import Blocked
-from aiopyvm.kernel.memfs import MemFs
+from aiopyvm.kernel.memfs import MemFs, MemInode
 from aiopyvm.kernel.ports import Budget, Clock
 from aiopyvm.kernel.vfswalk import Found, lookup, resolve
 
@@ -70,6 +80,7 @@ class Vfs:
         self.uid = uid
         self.gid = gid
         self.devices = 1  # device numbers given out
+        self._cookie = 0  # of the last move that was told
         self.pipes = 0  # pipe inode numbers given out
         self.blocked_locks: dict[Hashable, Blocked] = {}
         self.unnamed = MemFs(clock, budget, uid=uid, gid=gid)  # files that have no path (memfd_create(2))
@@ -204,22 +215,31 @@ class Vfs:
             raise Errno(EPERM)
 
     def _opened(self, ctx: FsContext, inode: Inode, flags: int, found: Found | None) -> File:
-        if flags & O_PATH:
+        path_only = bool(flags & O_PATH)
+        if path_only:
             file = File(flags & ~CREATION_FLAGS, inode)
         else:
             file = inode.open(ctx, flags & ~(CREATION_FLAGS & ~O_NOCTTY))
             file.flags &= ~O_NOCTTY  # a terminal has heeded it
-            if flags & O_TRUNC and inode.kind == S_IFREG:
-                file.hold()
-                try:
-                    inode.resize(0)
-                except Errno:
-                    file.release()
-                    raise
-                file.refs -= 1
         if file.place is None and found is not None and inode.kind != S_IFDIR:
             file.place = (found.directory, found.name)
+        file.tell(IN_OPEN)
+        if flags & O_TRUNC and not path_only and inode.kind == S_IFREG:
+            self._empty(file, inode)
         return file
+
+    @staticmethod
+    def _empty(file: File, inode: Inode) -> None:
+        """O_TRUNC. Raises Errno, and the file is closed."""
+        file.hold()
+        try:
+            inode.resize(0)
+        except Errno:
+            file.release()
+            raise
+        file.refs -= 1
+        if file.place is not None:
+            file.place[0].tell_name(IN_MODIFY, file.place[1], inode)
 
     def _open_unnamed(self, ctx: FsContext, path: bytes, flags: int, mode: int, at: Directory | None) -> File:
         if flags & O_ACCMODE == O_RDONLY or not flags & O_DIRECTORY:
@@ -254,7 +274,9 @@ class Vfs:
         if directory_mode & S_ISGID:
             gid = directory_gid
             mode |= S_ISGID if mode & S_IFMT == S_IFDIR else 0
-        return directory.make(found.name, mode, ctx.uid, gid, rdev=rdev, target=target)
+        made = directory.make(found.name, mode, ctx.uid, gid, rdev=rdev, target=target)
+        directory.tell_name(IN_CREATE, found.name, made)
+        return made
 
     def link(self, ctx: FsContext, inode: Inode, path: bytes, at: Directory | None = None) -> None:
         """Give `inode` another name (link(2)). Raises Errno: EEXIST, EXDEV, EPERM for a directory."""
@@ -270,6 +292,8 @@ class Vfs:
         if inode.kind == S_IFDIR:
             raise Errno(EPERM)
         found.directory.link(found.name, inode)
+        inode.tell(IN_ATTRIB)
+        found.directory.tell_name(IN_CREATE, found.name, inode)
 
     # --- removing ---------------------------------------------------------------------------------------------------
 
@@ -284,7 +308,25 @@ class Vfs:
         self._check_removal(ctx, found.directory, inode)
         if inode.kind == S_IFDIR:
             raise Errno(EISDIR)
-        found.directory.unlink(found.name, inode)
+        self._unlink(found.directory, found.name, inode)
+
+    @staticmethod
+    def _unlink(directory: Directory, name: bytes, inode: Inode) -> None:
+        """Remove a name, and tell who watches."""
+        if inode.watchers is None and directory.watchers is None:
+            directory.unlink(name, inode)
+            return
+        held = inode if isinstance(inode, MemInode) else None
+        if held is not None:
+            held.opened()
+        directory.unlink(name, inode)
+        if inode.kind != S_IFDIR:
+            inode.tell(IN_ATTRIB)
+        if held is not None:
+            held.closed()
+        elif inode.kind == S_IFDIR:
+            inode.tell_gone()
+        directory.tell_name(IN_DELETE, name, inode)
 
     def rmdir(self, ctx: FsContext, path: bytes, at: Directory | None = None) -> None:
         """Remove an empty directory. Raises Errno."""
@@ -297,7 +339,7 @@ class Vfs:
         self._check_not_mounted(found.directory, found.name, directory)
         if not directory.empty():
             raise Errno(ENOTEMPTY)
-        found.directory.unlink(found.name, directory)
+        self._unlink(found.directory, found.name, directory)
 
     def rename(
         self,
@@ -328,8 +370,30 @@ class Vfs:
             return
         if flags & RENAME_EXCHANGE and target.inode is not None:
             source.directory.exchange(source.name, inode, target.directory, target.name, target.inode)
+            self._tell_moved(source, target.inode, target)
         else:
+            replaced = target.inode if isinstance(target.inode, MemInode) else None
+            if replaced is not None:
+                replaced.opened()
             source.directory.rename(source.name, inode, target.directory, target.name, target.inode)
+            self._tell_moved(source, inode, target)
+            if target.inode is not None and target.inode.kind != S_IFDIR:
+                target.inode.tell(IN_ATTRIB)
+            inode.tell(IN_MOVE_SELF)
+            if replaced is not None:
+                replaced.closed()
+            return
+        self._tell_moved(target, inode, source)
+        inode.tell(IN_MOVE_SELF)
+        target.inode.tell(IN_MOVE_SELF)
+
+    def _tell_moved(self, source: Found, inode: Inode, target: Found) -> None:
+        """Tell who watches the directories that a name has moved."""
+        watched = source.directory.watchers, target.directory.watchers
+        if watched != (None, None):
+            self._cookie = self._cookie % 0xFFFFFFFF + 1
+            source.directory.tell_name(IN_MOVED_FROM, source.name, inode, self._cookie)
+            target.directory.tell_name(IN_MOVED_TO, target.name, inode, self._cookie)
 
     def _check_rename(self, ctx: FsContext, source: Found, inode: Inode, target: Found, *, exchange: bool) -> None:
         if exchange and target.slash and not isinstance(target.inode, Directory):

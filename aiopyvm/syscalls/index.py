@@ -135,6 +135,12 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         215,  # setfsuid32
         216,  # setfsgid32
     ),
+    "inotify": (
+        291,  # inotify_init
+        292,  # inotify_add_watch
+        293,  # inotify_rm_watch
+        332,  # inotify_init1
+    ),
     "ioctl": (
         54,  # ioctl
     ),

@@ -18,6 +18,7 @@ from aiopyvm.abi.fcntl import (
     W_OK,
     X_OK,
 )
+from aiopyvm.abi.inotify import IN_ATTRIB
 from aiopyvm.abi.stat import (
     PIPEFS_MAGIC,
     S_IFLNK,
@@ -201,6 +202,7 @@ def _chmod(t: Thread, inode: Inode, mode: int) -> int:
     if ctx.uid != 0 and not ctx.in_group(inode.owner_and_mode()[1]):
         mode &= ~S_ISGID
     inode.set_mode(mode)
+    inode.tell(IN_ATTRIB)
     return 0
 
 
@@ -262,6 +264,7 @@ def _chown(t: Thread, inode: Inode, uid: int, gid: int) -> int:
     inode.set_owner(uid, gid)
     if inode.kind == S_IFREG and mode & (S_ISUID | S_ISGID) and mode & S_IXUGO:
         inode.set_mode(mode & ~(S_ISUID | (S_ISGID if mode & 0o010 else 0)))
+    inode.tell(IN_ATTRIB)
     return 0
 
 
@@ -330,6 +333,7 @@ def _set_times(t: Thread, inode: Inode, times: Times | None) -> int:
     now = t.kernel.clock.realtime_ns()
     values = [None if ns == UTIME_OMIT else now if ns == UTIME_NOW else s * 10**9 + ns for s, ns in times]
     inode.set_times(*values)
+    inode.tell(IN_ATTRIB)
     return 0
 
 

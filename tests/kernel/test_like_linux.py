@@ -37,6 +37,7 @@ _NICE = re.compile("priority|nice")
         "ptycalls",
         "jobcalls",
         "ipccalls",
+        "inotifycalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
