@@ -72,6 +72,10 @@ def deliver(t: Thread) -> None:
         info = t.pending.take(~t.mask) or process.pending.take(~t.mask)
         if info is None:
             break
+        if t.kernel.strace is not None:
+            from aiopyvm.kernel.tracetext import signal_text
+
+            t.kernel.strace(t, signal_text(info))
         action = process.actions[info.signo]
         if action.handler == SIG_IGN:
             continue

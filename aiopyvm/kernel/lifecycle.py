@@ -172,6 +172,7 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     process.life = Life.ZOMBIE
     process.exit_status, process.end_reason, process.detail = status, reason, detail
     process.usage.max_pages = max(process.usage.max_pages, process.mm.space.peak_resident_pages)
+    main = process.main
     shared_memory = process.mm.users > 1
     for thread in tuple(process.threads.values()):
         _detach(thread, wake_joiner=shared_memory)
@@ -196,6 +197,10 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
         _tell_parent(process)
     process.tell_end()
     kernel.on_exit(process)
+    if kernel.strace is not None and main is not None and reason in (EndReason.EXITED, EndReason.SIGNALED):
+        from aiopyvm.kernel.tracetext import end_text
+
+        kernel.strace(main, end_text(status))
 
 
 def end_run(kernel: Kernel, reason: EndReason, detail: str = "") -> None:

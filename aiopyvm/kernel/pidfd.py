@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiopyvm.abi.errno import ESPIPE, Errno
+from aiopyvm.abi.errno import EBADF, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLHUP, READABLE
 from aiopyvm.kernel.file import AnonymousFile
 from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import WaitQueue
 
 PIDFD_KIND: Final = b"[pidfd]"
@@ -37,3 +38,11 @@ class PidFile(AnonymousFile):
         if self.process.exit_queue is None:
             self.process.exit_queue = WaitQueue(f"the end of process {self.process.pid}")
         return (self.process.exit_queue,)
+
+
+def process_of(t: Thread, pidfd: int) -> Process:
+    """Return the process of a pidfd. Raises Errno(EBADF)."""
+    file = t.process.fds.get(pidfd)
+    if not isinstance(file, PidFile):
+        raise Errno(EBADF)
+    return file.process

@@ -264,3 +264,8 @@ def watch_calls(kernel: Kernel, show: Callable[[str], object]) -> None:
         show(text if first else f"[pid {thread.tid}] {text}")
 
     kernel.strace = line
+    first = kernel.init
+    if first is not None and first.exe_inode is not None and first.main is not None:
+        from aiopyvm.syscalls.strace import first_line
+
+        line(first.main, first_line(first))

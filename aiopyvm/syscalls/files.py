@@ -57,7 +57,7 @@ from aiopyvm.syscalls.spec import (
 from aiopyvm.syscalls.steps import call_of
 from aiopyvm.syscalls.transfer import raise_signal
 
-OpenFlags = Annotated[int, Flags({name: value for value, name in OPEN_NAMES.items()}, zero="O_RDONLY")]
+OpenFlags = Annotated[int, Flags({name: value for value, name in OPEN_NAMES.items()}, zero="O_RDONLY", field=3)]
 Whence = Annotated[
     int,
     Choice(

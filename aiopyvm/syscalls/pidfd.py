@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from aiopyvm.abi.errno import EBADF, EINVAL, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.abi.fcntl import O_NONBLOCK
 from aiopyvm.abi.signal import SI_TKILL, SI_USER, SigInfo, SiginfoBytes
-from aiopyvm.kernel.pidfd import PidFile
+from aiopyvm.kernel.pidfd import PidFile, process_of
 from aiopyvm.kernel.process import Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.files import give
@@ -27,14 +27,6 @@ def pidfd_open(t: Thread, pid: Pid, flags: PidFlags) -> int:
     if process is None:
         raise Errno(EINVAL if pid in t.kernel.threads else ESRCH)
     return give(t, PidFile(process, flags & O_NONBLOCK), cloexec=True)
-
-
-def process_of(t: Thread, pidfd: int) -> Process:
-    """Return the process of a pidfd. Raises Errno(EBADF)."""
-    file = t.process.fds.get(pidfd)
-    if not isinstance(file, PidFile):
-        raise Errno(EBADF)
-    return file.process
 
 
 @syscall(424, "pidfd_send_signal", man="pidfd_send_signal(2)")

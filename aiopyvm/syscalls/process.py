@@ -12,13 +12,13 @@ from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import lifecycle
+from aiopyvm.kernel.pidfd import process_of
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Restart, Wait
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import TASK_SIZE
 from aiopyvm.syscalls.limits import rusage_of
-from aiopyvm.syscalls.pidfd import process_of
 from aiopyvm.syscalls.spec import (
     I32,
     Choice,

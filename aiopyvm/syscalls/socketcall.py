@@ -9,7 +9,7 @@ from aiopyvm.abi.errno import EINVAL, Errno
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.syscalls import messages, sockets
-from aiopyvm.syscalls.spec import TABLE, Choice, Ptr, syscall
+from aiopyvm.syscalls.spec import TABLE, Choice, Ptr, Syscall, syscall
 from aiopyvm.syscalls.steps import call_of
 
 
@@ -48,6 +48,20 @@ _DIRECT: Final = {
     row.name: row for row in TABLE.values() if row.handler.__module__ in (messages.__name__, sockets.__name__)
 }
 Number = Annotated[int, Choice({number: name for number, (name, _, _) in _ROWS.items()})]
+
+
+def direct_call(t: Thread, number: int, args: int) -> tuple[str, int, Syscall, tuple[int, ...]] | None:
+    """What strace shows of a socketcall: name, how many arguments, the direct call and its arguments; None: of nothing.
+
+    Raises MemoryFault.
+    """
+    row = _ROWS.get(number)
+    if row is None:
+        return None
+    name, count, translate = row
+    words = tuple(memoryview(t.memory.read(args, 4 * count)).cast("I").tolist())
+    direct, arguments = translate(words)
+    return name.removeprefix("SYS_").lower(), count, _DIRECT[direct], arguments
 
 
 @syscall(102, "socketcall", man="socketcall(2)")

@@ -105,11 +105,15 @@ class Wide(Kind):
 
 
 class Flags(Kind):
-    """A set of flags, shown by name; other bits in hexadecimal. `zero` is what 0 is called."""
+    """A set of flags, shown by name; other bits in hexadecimal. `zero` is what 0 is called.
 
-    def __init__(self, names: Names, *, zero: str = "0") -> None:
+    The bits of `field` are one number, which is called `zero` when it is 0 and others are not.
+    """
+
+    def __init__(self, names: Names, *, zero: str = "0", field: int = 0) -> None:
         self.names = _by_value(names)
         self.zero = zero
+        self.field = field
 
 
 class Choice(Kind):

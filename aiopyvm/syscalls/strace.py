@@ -8,53 +8,124 @@ What a call takes is shown as it was when the call began, what it gives as it is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiopyvm.abi import errno, numbers
+from aiopyvm.abi.errno import Errno
 from aiopyvm.abi.fcntl import AT_FDCWD
 from aiopyvm.abi.layout import Codec
-from aiopyvm.abi.signal import KernelSigaction, OldSigaction, OldSigset, Sigset, signal_name
+from aiopyvm.abi.signal import SA_RESTORER, KernelSigaction, OldSigaction, OldSigset, Sigset, signal_name
+from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call
 from aiopyvm.mem.faults import MemoryFault
-from aiopyvm.syscalls import spec
+from aiopyvm.syscalls import spec, straceforms
 from aiopyvm.syscalls.spec import Kind, Syscall
 
 SHOWN_BYTES: Final = 32  # of a string or buffer, as strace -s 32
 SHOWN_ITEMS: Final = 32
+RESULT_COLUMN: Final = 40  # strace -a 40
 ENDINGS: Final = frozenset({"exit", "exit_group"})
 _ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+
+_SA_NAMES: Final = {
+    0x04000000: "SA_RESTORER", 0x08000000: "SA_ONSTACK", 0x10000000: "SA_RESTART", 0x20000000: "SA_INTERRUPT",
+    0x40000000: "SA_NODEFER", 0x80000000: "SA_RESETHAND", 1: "SA_NOCLDSTOP", 2: "SA_NOCLDWAIT", 4: "SA_SIGINFO",
+}  # fmt: skip
 
 Show = Callable[[Thread, Any, Call, int, "int | None"], str]  # thread, kind, call, index of the argument, result
 
 
 def entry(t: Thread, call: Call, row: Syscall) -> list[str | None]:
     """Show the arguments that `call` takes, before it begins; None for those that it will give."""
-    return [None if _is_output(kind) else _show(t, call, row, n, kind, None) for n, kind in enumerate(row.kinds)]
+    if row.name == "socketcall" and (direct := _direct(t, call)) is not None:
+        _, _, other, other_row = call.state["strace as"] = direct
+        return entry(t, other, other_row)
+    forms = _before(t, call, row)
+    return [
+        forms[n] if n in forms else None if _is_output(kind) else _show(t, call, row, n, kind, None)
+        for n, kind in enumerate(row.kinds)
+    ]
+
+
+def _direct(t: Thread, call: Call) -> tuple[str, int, Call, Syscall] | None:
+    """The direct call that a socketcall does: the name, and how many arguments are shown of the call."""
+    from aiopyvm.syscalls.socketcall import direct_call
+
+    try:
+        direct = direct_call(t, *call.args[:2])
+        if direct is None:
+            return None
+        name, count, row, args = direct
+        other = Call(row.number, (*args, 0, 0, 0, 0, 0, 0)[:6], name)
+        other.values = row.decode(t, other.args)
+    except (Errno, MemoryFault):
+        return None
+    return name, count, other, row
+
+
+def _before(t: Thread, call: Call, row: Syscall) -> dict[int, str]:
+    form = straceforms.BEFORE.get(row.name)
+    if form is None:
+        return {}
+    try:
+        return form(t, call)
+    except MemoryFault:
+        return {}
 
 
 def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
     """Return the whole line of a call that ended; `result` None says that it will be restarted."""
+    if "strace as" in call.state and "strace" in call.state:
+        name, count, other, other_row = call.state["strace as"]
+        return aligned(
+            name, _arguments(t, other, other_row, call.state["strace"], result)[:count], _result(row, result)
+        )
     shown = call.state.get("strace")
     if shown is None:  # the arguments could not be decoded
-        arguments = ", ".join(hex(word) for word in call.args[: sum(kind.slots for kind in row.kinds)])
-    else:
-        arguments = ", ".join(
-            text if text is not None else _show(t, call, row, n, row.kinds[n], result) for n, text in enumerate(shown)
-        )
-    return f"{row.name}({arguments}) = {_result(row, result)}"
+        arguments = [hex(word) for word in call.args[: sum(kind.slots for kind in row.kinds)]]
+        return aligned(row.name, arguments, _result(row, result))
+    arguments = _arguments(t, call, row, shown, result)
+    behind, failed = "", result is None or result > 0xFFFFF000 or result < 0
+    try:
+        arrange = straceforms.AFTER.get(row.name)
+        if arrange is not None:
+            arguments = arrange(t, call, arguments, -1 if failed or result is None else result)
+        if not failed and result is not None and row.name in straceforms.BEHIND:
+            behind = straceforms.BEHIND[row.name](t, call, result)
+    except MemoryFault:
+        pass  # another thread has unmapped it: what is shown already must do
+    return aligned(row.name, arguments, behind or _result(row, result))
+
+
+def _arguments(t: Thread, call: Call, row: Syscall, shown: Sequence[str | None], result: int | None) -> list[str]:
+    return [text if text is not None else _show(t, call, row, n, row.kinds[n], result) for n, text in enumerate(shown)]
+
+
+def aligned(name: str, arguments: Sequence[str], result: str) -> str:
+    """A line whose result stands in column 40, where there is room."""
+    return f"{name + '(' + ', '.join(arguments) + ')':<{RESULT_COLUMN - 1}} = {result}"
 
 
 def ending(call: Call, row: Syscall) -> str:
     """Return the line of a call that does not return; it is shown when it begins."""
-    return f"{row.name}({', '.join(text or '' for text in call.state['strace'])}) = ?"
+    return aligned(row.name, [text or "" for text in call.state["strace"]], "?")
 
 
 def unknown(number: int, args: tuple[int, ...]) -> str:
     """Return the line of a call that the table does not have."""
     name = numbers.NAMES.get(number, f"syscall_{number:#x}")
-    return f"{name}({', '.join(hex(word) for word in args)}) = {_error(errno.ENOSYS)}"
+    return aligned(name, [hex(word) for word in args], _error(errno.ENOSYS))
+
+
+def first_line(process: Process) -> str:
+    """The line for the execve(2) that made the first process what it is."""
+    words = ", ".join(map(quoted, process.arguments.split(b"\0")[:-1]))
+    count, main = process.environment.count(b"\0"), process.main
+    where = main.core.cpu.esp if main is not None else 0
+    environment = f"{where:#x} /* {count} var{'s' if count != 1 else ''} */"
+    return aligned("execve", [quoted(process.exe, limit=spec.PATH_MAX), f"[{words}]", environment], "0")
 
 
 def quoted(data: bytes, *, cut: bool = False, limit: int = SHOWN_BYTES) -> str:
@@ -154,7 +225,9 @@ def _show_signal(t: Thread, kind: Any, call: Call, n: int, result: int | None) -
 
 
 def _show_flags(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
-    return flags_text(kind.names, _value(call, n), kind.zero)
+    value = _value(call, n)
+    text = flags_text(kind.names, value, kind.zero)
+    return f"{kind.names.get(0, kind.zero)}|{text}" if kind.field and value and not value & kind.field else text
 
 
 def _show_choice(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:
@@ -246,7 +319,9 @@ def _structure(codec: Codec[Any], value: Any) -> str:
         return sigset_text(value.bits)
     if isinstance(value, (KernelSigaction, OldSigaction)):
         handler = {0: "SIG_DFL", 1: "SIG_IGN"}.get(value.handler) or hex(value.handler)
-        return f"{{sa_handler={handler}, sa_mask={sigset_text(value.mask)}, sa_flags={value.flags:#x}}}"
+        flags = flags_text(_SA_NAMES, value.flags)
+        restorer = f", sa_restorer={value.restorer:#x}" if value.flags & SA_RESTORER else ""
+        return f"{{sa_handler={handler}, sa_mask={sigset_text(value.mask)}, sa_flags={flags}{restorer}}}"
     return "{" + ", ".join(f"{name}={_field(item)}" for name, item in value._asdict().items()) + "}"
 
 

@@ -16,7 +16,7 @@ from aiopyvm.syscalls.spec import TABLE
 
 # What is in the package and no family.
 MACHINERY: Final = frozenset(
-    {"accounting", "atonce", "control", "dispatch", "index", "spec", "steps", "strace", "table"}
+    {"accounting", "atonce", "control", "dispatch", "index", "spec", "steps", "strace", "straceforms", "table"}
 )
 
 FAMILIES: Final = tuple(

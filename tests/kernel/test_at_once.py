@@ -93,4 +93,4 @@ def test_a_trace_shows_them() -> None:
     lines: list[str] = []
     m.kernel.strace = lambda thread, line: lines.append(line)
     assert m.call(m.thread, "write", 1, SCRATCH, 3) == 3
-    assert lines == ['write(1, "\\0\\1\\2", 3) = 3']
+    assert lines == ['write(1, "\\0\\1\\2", 3)                   = 3']

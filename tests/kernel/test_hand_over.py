@@ -153,7 +153,7 @@ def test_strace_shows_the_read_when_it_ends() -> None:
     assert pair.write(b"hello") == 5
     assert lines == []
     assert pair.reader.result(t) == 5
-    assert lines == ['read(0, "hello", 100) = 5']
+    assert lines == ['read(0, "hello", 100)                   = 5']
 
 
 def test_within_one_machine() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,7 +95,13 @@ def test_root_mount_env_and_cwd(run: Run, guest: GuestPaths, tmp_path: Path) -> 
 
 def test_strace_and_trace(run: Run, guest: GuestPaths) -> None:
     _, _, err = run("run", "--strace", guest("hello"))
-    assert err == 'write(1, "Hello, world!\\n", 14) = 14\nexit(0) = ?\n'
+    first, *rest = err.splitlines()
+    assert re.fullmatch(r'execve\(".*hello", \[".*hello"\], 0xff[0-9a-f]{6} /\* 2 vars \*/\) = 0', first)
+    assert rest == [
+        'write(1, "Hello, world!\\n", 14)         = 14',
+        "exit(0)                                 = ?",
+        "+++ exited with 0 +++",
+    ]
     _, out, err = run("run", "--trace", guest("hello"))
     assert out == b"Hello, world!\n"
     assert err.count("\n") > 100
