@@ -98,6 +98,7 @@ SI_USER: Final = 0
 SI_KERNEL: Final = 0x80
 SI_QUEUE: Final = -1
 SI_TIMER: Final = -2
+SI_MESGQ: Final = -3
 SI_TKILL: Final = -6
 ILL_ILLOPN: Final = 2
 FPE_INTDIV: Final = 1

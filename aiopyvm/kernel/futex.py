@@ -72,8 +72,8 @@ class FutexTable:
         for thread in source:
             if moved >= limit:
                 break
-            if thread.wait is None or thread.call is None:
-                continue
+            if thread.wait is None or thread.call is None or len(thread.wait.queues) > 1:
+                continue  # who waits for several (futex_waitv(2)) stays
             source.discard(thread)
             target.add(thread)
             thread.wait.queues = (target,)

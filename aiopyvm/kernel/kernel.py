@@ -31,6 +31,7 @@ from aiopyvm.isa.processors import MAX
 from aiopyvm.kernel import delivery, lifecycle, send, trap
 from aiopyvm.kernel import exec as program
 from aiopyvm.kernel.futex import FutexTable
+from aiopyvm.kernel.mqueue import MessageQueues
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.signals import QueueRoom
 from aiopyvm.kernel.sysv import IpcSpace
@@ -133,6 +134,7 @@ class Kernel:
         self.strace: Callable[[Thread, str], None] | None = None
         self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
         self._ipc: IpcSpace | None = None
+        self._mqueues: MessageQueues | None = None
         self.current: Thread | None = None  # whose system call is being handled
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
         self._last_pid = 0
@@ -156,8 +158,19 @@ class Kernel:
             self._ipc = IpcSpace(self.budget)
         return self._ipc
 
+    @property
+    def mqueues(self) -> MessageQueues:
+        """The POSIX message queues, made when first needed."""
+        if self._mqueues is None:
+            self._mqueues = MessageQueues(self.budget)
+        return self._mqueues
+
     def leave_ipc(self, process: Process) -> None:
         """A process has ended: give back what it has on semaphores; at the end of the run forget all objects."""
+        if self._mqueues is not None:
+            self._mqueues.left(process)
+            if self.ended:
+                self._mqueues.clear()
         if self._ipc is not None:
             self._ipc.left(process)
             if self.ended:

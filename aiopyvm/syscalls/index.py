@@ -99,6 +99,9 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         240,  # futex
         422,  # futex_time64
     ),
+    "futexv": (
+        449,  # futex_waitv
+    ),
     "identity": (
         20,  # getpid
         23,  # setuid
@@ -184,6 +187,7 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         91,  # munmap
         125,  # mprotect
         192,  # mmap2
+        380,  # pkey_mprotect
     ),
     "messages": (
         337,  # recvmmsg
@@ -193,6 +197,16 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         371,  # recvfrom
         372,  # recvmsg
         417,  # recvmmsg_time64
+    ),
+    "mqueue": (
+        277,  # mq_open
+        278,  # mq_unlink
+        279,  # mq_timedsend
+        280,  # mq_timedreceive
+        281,  # mq_notify
+        282,  # mq_getsetattr
+        418,  # mq_timedsend_time64
+        419,  # mq_timedreceive_time64
     ),
     "msg": (
         399,  # msgget

@@ -21,7 +21,7 @@ from aiopyvm.mem.backing import Backing
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, TASK_SIZE, page_up
 from aiopyvm.syscalls.accounting import admit, check_address_space, is_accounted, page_range
-from aiopyvm.syscalls.spec import Fd, Flags, Hex, In, Ptr, Size, syscall
+from aiopyvm.syscalls.spec import I32, Fd, Flags, Hex, In, Ptr, Size, syscall
 from aiopyvm.syscalls.steps import again, by_pieces, call_of
 
 READ_IMPLIES_EXEC: Final = 0x0400000
@@ -198,6 +198,14 @@ def mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot) -> int | Wait:
         return by_pieces(t, addr, size, lambda at, length: _protect(t, at, length, prot & 7)) or 0
     except (GuestMemoryError, AddressSpaceFull):
         raise Errno(ENOMEM) from None
+
+
+@syscall(380, "pkey_mprotect", man="pkey_mprotect(2)", note="no protection keys: `pkey` must be -1")
+def pkey_mprotect(t: Thread, addr: Ptr, len: Size, prot: Prot, pkey: I32) -> int | Wait:
+    """Set the protection of a range."""
+    if pkey != -1:
+        raise Errno(EINVAL)
+    return mprotect(t, addr, len, prot)
 
 
 def _protect(t: Thread, addr: int, size: int, prot: int) -> None:

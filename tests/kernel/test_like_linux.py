@@ -37,6 +37,7 @@ _NICE = re.compile("priority|nice")
         "ptycalls",
         "jobcalls",
         "ipccalls",
+        "mqcalls",
         "inotifycalls",
     ],
 )
