@@ -224,15 +224,17 @@ def test_a_loop_at_the_end_of_memory(loop: str, memory: str) -> None:
 
 @pytest.mark.parametrize("string", ["movsb", "movsd", "stosb", "stosd", "movsw", "lodsb"])
 @pytest.mark.parametrize("direction", ["cld", "std"])
-def test_repeated_strings(string: str, direction: str) -> None:
-    """REP with counts about the one from which cold code goes on, up to a page that may not be written, onto itself."""
+@pytest.mark.parametrize(("most", "memory"), [(0x1F, MMU), (0xFF, MMU), (0xFF, CHECKED)])
+def test_repeated_strings(string: str, direction: str, most: int, memory: str) -> None:
+    """REP with counts about the one from which many passes are one, and large ones, up to a page that may not be
+    written, onto itself."""
 
     def program() -> Core:
         core = looping(f"""
             {direction}
         again:
             mov ecx, [0x11000]
-            and ecx, 0x1f
+            and ecx, {most}
             mov esi, [0x11004]
             mov edi, [0x11008]
             add eax, ecx
@@ -249,10 +251,10 @@ def test_repeated_strings(string: str, direction: str) -> None:
         """)
         core.memory.write(0x11000, struct.pack("<3I", 5, 0x11400, 0x11410) + bytes(range(1, 250)) * 8)
         core.memory.protect(0x12000, 4096, 1)
-        core.cpu.ebp = 40
+        core.cpu.ebp = 40 if most < 0x80 else 8
         return core
 
-    every_slicing_ends_the_same(program, hot_engine())
+    every_slicing_ends_the_same(program, hot_engine(memory=memory))
 
 
 _PARTS = """

@@ -18,10 +18,50 @@ from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, READ, WRITE
 
 _SIZES: Final = {"movsb": 0, "movsw": 1, "movsd": 2, "stosb": 0, "stosw": 1, "stosd": 2}  # log2 of bytes
 _SUFFIXES: Final = "bwl"
-_WORTH: Final = 8  # iterations
-_MOST: Final = 1 << 16  # a budget above it does not limit
+WORTH: Final = 8  # iterations
+MOST: Final = 1 << 16  # a budget above it does not limit
 _FS: Final = 4  # segment numbers from here on have a base
 _CLOBBERS: Final = "~{memory},~{dirflag},~{fpsr},~{flags}"
+
+
+def least(text: Text, bits: int, x: str, y: str) -> str:
+    """The lesser of two numbers without sign."""
+    below = text.fresh(f"icmp ult i{bits} {x}, {y}")
+    return text.fresh(f"select i1 {below}, i{bits} {x}, i{bits} {y}")
+
+
+def room(text: Text, insn: Insn, address: str) -> str:
+    """How many whole elements there are from an address (i32) up to the end of the page."""
+    used = text.fresh(f"and i32 {address}, {PAGE - 1}")
+    return text.fresh(f"lshr i32 {text.fresh(f'sub i32 {PAGE}, {used}')}, {size_of(insn)}")
+
+
+def size_of(insn: Insn) -> int:
+    """The size of an element, its log2."""
+    return _SIZES[insn.row.name]
+
+
+def moves(insn: Insn) -> bool:
+    """Tell whether an instruction is REP MOVS, not REP STOS."""
+    return insn.row.name.startswith("movs")
+
+
+def at_once(text: Text, insn: Insn, destination: str, source: str, count: str, value: str) -> None:
+    """`count` (i32) iterations by the host, at guest addresses (i32) that may be accessed; `value`: EAX, for STOS."""
+
+    def pointer(address: str) -> str:
+        return text.fresh(f"getelementptr i8, ptr %mem, i64 {text.fresh(f'zext i32 {address} to i64')}")
+
+    suffix = _SUFFIXES[size_of(insn)]
+    to, times = pointer(destination), text.fresh(f"zext i32 {count} to i64")
+    if moves(insn):
+        constraints = f"={{di}},={{si}},={{cx}},0,1,2,{_CLOBBERS}"
+        operands = f"ptr {to}, ptr {pointer(source)}, i64 {times}"
+        text.fresh(f'call {{ ptr, ptr, i64 }} asm sideeffect "rep movs{suffix}", "{constraints}"({operands})')
+    else:
+        constraints = f"={{di}},={{cx}},0,1,{{ax}},{_CLOBBERS}"
+        operands = f"ptr {to}, i64 {times}, i32 {value}"
+        text.fresh(f'call {{ ptr, i64 }} asm sideeffect "rep stos{suffix}", "{constraints}"({operands})')
 
 
 def is_bulk(insn: Insn) -> bool:
@@ -38,8 +78,8 @@ def bulk(text: Text, insn: Insn) -> None:
 class _Bulk:
     def __init__(self, text: Text, insn: Insn) -> None:
         self.text = text
-        self.moves = insn.row.name.startswith("movs")
-        self.shift = _SIZES[insn.row.name]
+        self.insn = insn
+        self.moves = moves(insn)
         self.single = text.new_label()
 
     def write(self) -> None:
@@ -47,17 +87,17 @@ class _Bulk:
         scope = text.scope()
         left, destination = self._get("ecx"), self._get("edi")
         source = self._get("esi") if self.moves else ""
-        budget = self._least(64, "%budget", str(_MOST))
-        count = self._least(32, left, text.fresh(f"trunc i64 {budget} to i32"))
+        budget = least(text, 64, "%budget", str(MOST))
+        count = least(text, 32, left, text.fresh(f"trunc i64 {budget} to i32"))
         for address in (destination, source) if self.moves else (destination,):
-            count = self._least(32, count, self._room(address))
-        self._go_on_if(text.fresh(f"icmp uge i32 {count}, {_WORTH}"))
+            count = least(text, 32, count, room(text, self.insn, address))
+        self._go_on_if(text.fresh(f"icmp uge i32 {count}, {WORTH}"))
         direction = text.fresh(f"load i8, ptr {self._field('df')}")
         self._go_on_if(text.fresh(f"icmp eq i8 {direction}, 0"))
         self._go_on_if(self._is_fast(destination, WRITE))
         if self.moves:
             self._go_on_if(self._is_fast(source, READ))
-        self._copy(destination, source, count)
+        at_once(text, self.insn, destination, source, count, "" if self.moves else self._get("eax"))
         self._leave(destination, source, left, count)
         text.label(self.single)
         text.leave_scope(scope)
@@ -67,15 +107,6 @@ class _Bulk:
 
     def _get(self, name: str) -> str:
         return self.text.fresh(f"load i32, ptr {self._field(name)}")
-
-    def _least(self, bits: int, x: str, y: str) -> str:
-        below = self.text.fresh(f"icmp ult i{bits} {x}, {y}")
-        return self.text.fresh(f"select i1 {below}, i{bits} {x}, i{bits} {y}")
-
-    def _room(self, address: str) -> str:
-        """How many whole elements there are up to the end of the page."""
-        used = self.text.fresh(f"and i32 {address}, {PAGE - 1}")
-        return self.text.fresh(f"lshr i32 {self.text.fresh(f'sub i32 {PAGE}, {used}')}, {self.shift}")
 
     def _go_on_if(self, condition: str) -> None:
         label = self.text.new_label()
@@ -89,24 +120,9 @@ class _Bulk:
         found = text.fresh(f"load i8, ptr {text.fresh(f'getelementptr i8, ptr {table}, i64 {page}')}")
         return text.fresh(f"icmp ne i8 {text.fresh(f'and i8 {found}, {bit}')}, 0")
 
-    def _pointer(self, address: str) -> str:
-        return self.text.fresh(f"getelementptr i8, ptr %mem, i64 {self.text.fresh(f'zext i32 {address} to i64')}")
-
-    def _copy(self, destination: str, source: str, count: str) -> None:
-        text, suffix = self.text, _SUFFIXES[self.shift]
-        to, times = self._pointer(destination), text.fresh(f"zext i32 {count} to i64")
-        if self.moves:
-            constraints = f"={{di}},={{si}},={{cx}},0,1,2,{_CLOBBERS}"
-            operands = f"ptr {to}, ptr {self._pointer(source)}, i64 {times}"
-            text.fresh(f'call {{ ptr, ptr, i64 }} asm sideeffect "rep movs{suffix}", "{constraints}"({operands})')
-        else:
-            constraints = f"={{di}},={{cx}},0,1,{{ax}},{_CLOBBERS}"
-            operands = f"ptr {to}, i64 {times}, i32 {self._get('eax')}"
-            text.fresh(f'call {{ ptr, i64 }} asm sideeffect "rep stos{suffix}", "{constraints}"({operands})')
-
     def _leave(self, destination: str, source: str, left: str, count: str) -> None:
         text = self.text
-        size = text.fresh(f"shl i32 {count}, {self.shift}")
+        size = text.fresh(f"shl i32 {count}, {size_of(self.insn)}")
         for name, address in (("edi", destination), ("esi", source)) if self.moves else (("edi", destination),):
             text.line(f"store i32 {text.fresh(f'add i32 {address}, {size}')}, ptr {self._field(name)}")
         rest = text.fresh(f"sub i32 {left}, {count}")

@@ -121,6 +121,10 @@ class SpanMemory(Accesses):
         text.lines = lines
         text.label(fine)
 
+    def is_fast(self, address: str, bit: int) -> str:
+        """Whether the page of an address (i32) allows `bit` at once (i1)."""
+        return self._allows(self._permissions(address), bit)
+
     def _allows(self, found: str, bit: int) -> str:
         return self.text.value(f"icmp ne i8 {self.text.value(f'and i8 {found}, {bit}')}, 0")
 

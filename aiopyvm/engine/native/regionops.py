@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from aiopyvm.engine.native.bulk import is_bulk
 from aiopyvm.engine.native.layout import CPU_OFFSETS, FLAG_ARGUMENTS, MMU
 from aiopyvm.engine.native.llvmtext import INVARIANT, UNLIKELY
 from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.lower_host import may_be_portable
 from aiopyvm.engine.native.lower_simd import kept, low_results, simd_into, simd_text
 from aiopyvm.engine.native.lower_vector import llvm_type
+from aiopyvm.engine.native.regionbulk import many_passes
 from aiopyvm.engine.native.regiondraft import Draft, Names
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS
@@ -33,7 +35,7 @@ from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
 
 
-SHORT = 24  # passes of a repeated instruction: with more of them leaving and coming back costs less
+SHORT = 24  # passes of a repeated instruction: with more of them doing many at once costs less
 
 
 class Operations:
@@ -63,8 +65,8 @@ class Operations:
         self._spans, self._lanes = self._bases.spans(ops), Lanes(ops)
 
     def write(self, ops: Sequence[Value], last: int, *, short: bool = False) -> None:
-        """Write a node's operations, up to the one with number `last`. `short`: but leave where many passes of a
-        repeated instruction are left.
+        """Write a node's operations, up to the one with number `last`. `short`: unless many passes of a repeated
+        instruction are left.
         """
         self._ops, self._short = ops, short
         self._low = low_results(ops)
@@ -82,7 +84,7 @@ class Operations:
                 self._draft.state.done += 1
                 self._begin_float(op.attr[0])
                 if self._short:
-                    self._leave_if_long()
+                    self._look_at_count(op.attr[0])
             case "get" if op.attr == "fsw" and self._draft.floats is not None:
                 if self._shows:
                     self._draft.state.names[op] = self._draft.floats.status()
@@ -175,11 +177,12 @@ class Operations:
         else:
             text.line(f"store i{REGISTERS[name]} {self._draft.name(value)}, ptr {self._field(name)}")
 
-    def _leave_if_long(self) -> None:
-        """Cold code does many passes at once (`bulk`)."""
-        text, fine = self._text, self._text.new_label()
+    def _look_at_count(self, insn: Insn) -> None:
+        """Do many passes at once, or let cold code do them."""
+        text, fine, leave = self._text, self._text.new_label(), self._exits.before()
         count = text.fresh("load i32, ptr %l.ecx")  # a repeated instruction begins a tree
-        text.branch(text.fresh(f"icmp ugt i32 {count}, {SHORT}"), self._exits.before(), fine)
+        many = many_passes(self._draft, self._memory, insn, fine, leave) if is_bulk(insn) else leave
+        text.branch(text.fresh(f"icmp ugt i32 {count}, {SHORT}"), many, fine)
         text.label(fine)
 
     def _leave_portable(self, op: Value) -> None:
