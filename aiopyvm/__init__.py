@@ -29,6 +29,7 @@ from aiopyvm.errors import (
 if TYPE_CHECKING:
     from aiopyvm.isa.assemble import assemble
     from aiopyvm.isa.disasm import disassemble
+    from aiopyvm.runtime.census import GuestProcess, GuestThread
     from aiopyvm.runtime.ends import Pipe, ReceiveEnd, SendEnd, pipe
     from aiopyvm.runtime.hooks import CodeHook, MemoryHook, SyscallHook
     from aiopyvm.runtime.hostdir import HostDir
@@ -50,6 +51,8 @@ _HOMES = {
     "CodeHook": "runtime.hooks",
     "Fault": "runtime.result",
     "GuestPath": "runtime.path",
+    "GuestProcess": "runtime.census",
+    "GuestThread": "runtime.census",
     "HostDir": "runtime.hostdir",
     "Limits": "runtime.limits",
     "Memory": "runtime.proxies",
@@ -101,6 +104,8 @@ __all__ = [
     "GuestFailedError",
     "GuestMemoryError",
     "GuestPath",
+    "GuestProcess",
+    "GuestThread",
     "HostDir",
     "HostRefusedError",
     "InternalError",

@@ -24,6 +24,7 @@ from aiopyvm.runtime.driver import BlockTask
 from aiopyvm.runtime.result import Reason, Result
 
 if TYPE_CHECKING:
+    from aiopyvm.runtime.census import GuestProcess
     from aiopyvm.runtime.conduit import GuestStream
     from aiopyvm.runtime.debugger import Breakpoints, Debugger
     from aiopyvm.runtime.ends import ReceiveEnd, SendEnd
@@ -104,6 +105,15 @@ class Process(anyio.abc.Process):
             run.check_end()
             if run.result is None:
                 run.scheduler.deadline_changed(run)
+
+    def process_table(self) -> list[GuestProcess]:
+        """What runs in its machine now, by pid: processes with their threads, what these wait for, and open files.
+
+        Nothing once it has ended.
+        """
+        from aiopyvm.runtime.census import census
+
+        return census(self._run.kernel) if self._run.result is None else []
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
+    from aiopyvm.runtime.census import GuestProcess
     from aiopyvm.runtime.machine import Dir
     from aiopyvm.runtime.network import HostPort, Network, Publisher
     from aiopyvm.runtime.path import GuestPath
@@ -159,6 +160,7 @@ class VM:
         if runtime:
             finalize(self, self._store.close)
         self._streams = 0
+        self._running: dict[Run, Process] = {}
 
     def __repr__(self) -> str:
         return f"<aiopyvm.VM {self.name or hex(id(self))}>"
@@ -170,6 +172,10 @@ class VM:
         if self._vfs_made is None:
             self._vfs_made = build_vfs(self._root, self._mounts, self._file_clock, self._store, self._user)
         return self._vfs_made
+
+    def processes(self) -> list[GuestProcess]:
+        """Return what runs in the machine now: all processes of all its runs (`Process.process_table`)."""
+        return [found for process in tuple(self._running.values()) for found in process.process_table()]
 
     def path(self, path: Argument = "/") -> GuestPath:
         """Return a path in the guest, with the async methods of `anyio.Path`."""
@@ -357,9 +363,13 @@ class VM:
         if publisher is not None:
             publisher.attach(run)
             stdio.pumps.append(publisher)
-        process = Process(run, stdio, publisher)
+        process = self._running[run] = Process(run, stdio, publisher)
+        run.when_done(lambda: self._ended(run))
         runtime.add(run, process)
         return process
+
+    def _ended(self, run: Run) -> None:
+        self._running.pop(run, None)
 
     def _new_run(self, program: Program, options: OpenOptions, runtime: Runtime, limits: Limits) -> Run:
         shared = runtime if runtime is not IMPLICIT else None
