@@ -124,6 +124,31 @@ def mount(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
+def port(text: str) -> int:
+    """Return a port's number, 0 to 65535."""
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Return the parts of HOST:PORT; an IPv6 address may stand in brackets."""
+    host, _, number = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or port(number) == 0:
+        raise argparse.ArgumentTypeError(f"what the guest may reach is HOST:PORT, not {text!r}")
+    return host, port(number)
+
+
+def published(text: str) -> tuple[tuple[str, int], int]:
+    """Return ((address, port), guest's port) from [ADDRESS:]PORT:GUEST."""
+    front, _, guest = text.rpartition(":")
+    address, _, number = front.rpartition(":")
+    if port(guest) == 0:
+        raise argparse.ArgumentTypeError(f"what is published is [ADDRESS:]PORT:GUEST, not {text!r}")
+    return (address.removeprefix("[").removesuffix("]") or "127.0.0.1", port(number)), port(guest)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
@@ -235,6 +260,22 @@ def _add_tree(parser: argparse.ArgumentParser) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     _add_tree(parser)
+    parser.add_argument(
+        "--net",
+        action="append",
+        default=[],
+        type=host_and_port,
+        metavar="HOST:PORT",
+        help="let the guest connect there by TCP; without it, it reaches itself alone",
+    )
+    parser.add_argument(
+        "--publish",
+        action="append",
+        default=[],
+        type=published,
+        metavar="[ADDRESS:]PORT:GUEST",
+        help="listen on the host's PORT (of 127.0.0.1, else of ADDRESS) for the guest's port GUEST",
+    )
     parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
     parser.add_argument(

@@ -18,7 +18,7 @@ from aiopyvm.cli.measure import Measure
 from aiopyvm.host.terminal import restore_terminals
 
 if TYPE_CHECKING:
-    from aiopyvm import HostDir
+    from aiopyvm import HostDir, Network
 
 OUT_OF_TIME: Final = 124
 RUNTIME_ENDED: Final = 128 + 9
@@ -71,6 +71,8 @@ def make_vm(arguments: Any) -> VM:
         cwd=arguments.cwd,
         user=arguments.user,
         hostname=arguments.hostname,
+        net=_network(arguments.net),
+        publish=dict(arguments.publish) or None,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
         engine=arguments.engine,
         cpu=arguments.cpu,
@@ -78,6 +80,15 @@ def make_vm(arguments: Any) -> VM:
         portable_math=arguments.portable_math,
         clock="real" if arguments.seed is None else "virtual",
     )
+
+
+def _network(grants: list[tuple[str, int]]) -> Network | None:
+    """Return the network of `--net`; None: the loopback interface alone."""
+    if not grants:
+        return None
+    from aiopyvm import Network
+
+    return Network(allow=grants)
 
 
 def _environment(arguments: Any) -> dict[str, str]:

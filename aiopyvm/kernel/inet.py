@@ -71,6 +71,7 @@ class Inet:
         self.gateway: Gateway | None = None
         self.reachable = False  # from outside of the machine, or from another one
         self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
+        self.netlink_ports: dict[int, None] = {}  # those of AF_NETLINK sockets
         self.opened = WaitQueue("network: a listener")  # woken when somebody begins to listen
         self.numbers = 0  # inode numbers of sockets that were given out
         self._next_port = FIRST_PORT

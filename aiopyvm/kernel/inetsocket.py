@@ -181,9 +181,3 @@ class InetSocket(Socket):
         if level == SOL_IPV6 and self.domain == AF_INET6:
             return abi.IPV6_OPTIONS
         return None
-
-    def control(self, t: Thread, request: int, arg: int) -> int:
-        """ioctl(2) of network interfaces. Raises Errno."""
-        from aiopyvm.kernel.interfaces import control
-
-        return control(self, t, request, arg)

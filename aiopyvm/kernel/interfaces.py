@@ -15,7 +15,6 @@ from aiopyvm.abi.inet import LOOPBACK4, MTU
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
-    from aiopyvm.kernel.inetsocket import InetSocket
     from aiopyvm.kernel.thread import Thread
 
 IFNAMSIZ: Final = 16
@@ -24,6 +23,7 @@ IFF_UP: Final = 0x1
 IFF_BROADCAST: Final = 0x2
 IFF_LOOPBACK: Final = 0x8
 IFF_RUNNING: Final = 0x40
+IFF_LOWER_UP: Final = 0x10000
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
 _CHANGES: Final = frozenset({0x8914, 0x8916, 0x8918, 0x891A, 0x891C, 0x891E, 0x8922, 0x8923, 0x8924, 0x8943})
@@ -45,24 +45,31 @@ class Interface(NamedTuple):
 def interfaces(host: Inet) -> tuple[Interface, ...]:
     """Return a host's interfaces."""
     lo = Interface(
-        1, b"lo", LOOPBACK4[12:], b"\xff\0\0\0", IFF_UP | IFF_LOOPBACK | IFF_RUNNING, ARPHRD_LOOPBACK, MTU, 1000
+        1,
+        b"lo",
+        LOOPBACK4[12:],
+        b"\xff\0\0\0",
+        IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP,
+        ARPHRD_LOOPBACK,
+        MTU,
+        1000,
     )
     if host.ip is None:
         return (lo,)
-    flags = IFF_UP | IFF_BROADCAST | IFF_RUNNING
+    flags = IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_LOWER_UP
     return lo, Interface(2, b"eth0", host.ip[12:], b"\xff\xff\0\0", flags, ARPHRD_ETHER, 1500, 1000)
 
 
-def control(socket: InetSocket, t: Thread, request: int, arg: int) -> int:
+def control(host: Inet, t: Thread, request: int, arg: int) -> int:
     """Answer a request about interfaces. Raises Errno: ENODEV, EPERM for changes, ENOTTY for what is none."""
     if request == abi.SIOCGIFCONF:
-        return _list(socket, t, arg)
+        return _list(host, t, arg)
     if request in _CHANGES:
         raise Errno(EPERM)
     if request not in _ANSWERS and request != abi.SIOCGIFNAME:
         raise Errno(ENOTTY)
     data = t.memory.read(arg, IFREQ_SIZE)
-    found = interfaces(socket.host_inet)
+    found = interfaces(host)
     if request == abi.SIOCGIFNAME:
         index = int.from_bytes(data[16:20], "little")
         names = [each.name for each in found if each.number == index]
@@ -88,13 +95,17 @@ def _broadcast(each: Interface) -> bytes:
     return _address(bytes(a | ~m & 0xFF for a, m in zip(each.ip, each.mask, strict=True)))
 
 
+def hardware_address(each: Interface) -> bytes:
+    """Return an interface's link-layer address."""
+    return bytes(6) if each.flags & IFF_LOOPBACK else b"\x02\0" + each.ip
+
+
 def _hardware(each: Interface) -> bytes:
-    address = bytes(6) if each.flags & IFF_LOOPBACK else b"\x02\0" + each.ip
-    return struct.pack("<H", each.hardware) + address + bytes(8)
+    return struct.pack("<H", each.hardware) + hardware_address(each) + bytes(8)
 
 
 _ANSWERS: Final[dict[int, Callable[[Interface], bytes]]] = {
-    abi.SIOCGIFFLAGS: lambda each: struct.pack("<H", each.flags),
+    abi.SIOCGIFFLAGS: lambda each: struct.pack("<H", each.flags & 0xFFFF),
     abi.SIOCGIFADDR: lambda each: _address(each.ip),
     abi.SIOCGIFDSTADDR: lambda each: _address(each.ip),
     abi.SIOCGIFBRDADDR: _broadcast,
@@ -107,10 +118,10 @@ _ANSWERS: Final[dict[int, Callable[[Interface], bytes]]] = {
 }
 
 
-def _list(socket: InetSocket, t: Thread, arg: int) -> int:
+def _list(host: Inet, t: Thread, arg: int) -> int:
     """SIOCGIFCONF: as many interfaces as there is room for; only their size where the buffer is NULL."""
     room, buffer = struct.unpack("<iI", t.memory.read(arg, 8))
-    rows = [each.name.ljust(IFNAMSIZ, b"\0") + _address(each.ip) for each in interfaces(socket.host_inet)]
+    rows = [each.name.ljust(IFNAMSIZ, b"\0") + _address(each.ip) for each in interfaces(host)]
     if buffer:
         rows = rows[: max(0, room) // IFREQ_SIZE]
         t.memory.write(buffer, b"".join(rows))

@@ -234,6 +234,7 @@ class ProcRoot(ProcDirectory):
             b"self": lambda ctx: b"%d" % _own(ctx).pid,
             b"thread-self": lambda ctx: b"%d/task/%d" % (_own(ctx).pid, _own(ctx).pid),
             b"mounts": lambda ctx: b"self/mounts",
+            b"net": lambda ctx: b"self/net",
         }
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
@@ -302,6 +303,10 @@ class ThreadDirectory(ProcDirectory):
             )
         if name == b"fd":
             return DescriptorDirectory(self.fs, base + 80, process, self, name)
+        if name == b"net":
+            from aiopyvm.kernel.procnet import NetDirectory  # which needs this module
+
+            return NetDirectory(self.fs, base + 82, process, self, name)
         raise Errno(ENOENT)
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
@@ -312,6 +317,7 @@ class ThreadDirectory(ProcDirectory):
         for n, name in enumerate(_LINKS):
             yield base + 60 + n, 10, name
         yield base + 80, 4, b"fd"
+        yield base + 82, 4, b"net"
 
 
 class ProcessDirectory(ThreadDirectory):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi import socket as abi
-from aiopyvm.abi.errno import EBADF, EINVAL, ENOBUFS, ENOTCONN, ENOTTY, EOPNOTSUPP, Errno
+from aiopyvm.abi.errno import EBADF, EINVAL, ENOBUFS, ENOTCONN, EOPNOTSUPP, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, POLLPRI, POLLRDHUP, READABLE, WRITABLE
 from aiopyvm.abi.socket import Ucred
@@ -167,8 +167,10 @@ class Socket(File):
         return abi.NOBODY
 
     def control(self, t: Thread, request: int, arg: int) -> int:
-        """ioctl(2), what only this family knows. Raises Errno(ENOTTY)."""
-        raise Errno(ENOTTY)
+        """ioctl(2): what this family knows, and network interfaces. Raises Errno: ENOTTY."""
+        from aiopyvm.kernel.interfaces import control
+
+        return control(t.kernel.net.inet, t, request, arg)
 
     def take_error(self) -> int:
         """Return the pending error and forget it (SO_ERROR)."""

@@ -25,7 +25,6 @@ from aiopyvm.abi.errno import (
     EISCONN,
     EMSGSIZE,
     ENOTCONN,
-    ENOTTY,
     EOPNOTSUPP,
     EPERM,
     EPIPE,
@@ -541,9 +540,9 @@ class UnixSocket(Socket):
         return self.get_option(t, level, option, 0) is not None
 
     def control(self, t: Thread, request: int, arg: int) -> int:
-        """TIOCOUTQ: bytes that nobody has read yet. Raises Errno(ENOTTY)."""
+        """TIOCOUTQ: bytes that nobody has read yet. Raises Errno."""
         if request != abi.SIOCOUTQ:
-            raise Errno(ENOTTY)
+            return super().control(t, request, arg)
         if self.listening:
             raise Errno(EINVAL)
         t.memory.write(arg, self.sent.to_bytes(4, "little"))

@@ -43,6 +43,7 @@ from aiopyvm.syscalls.transfer import STEP, Segments, gather, length_of, scatter
 
 MessageFlags = Annotated[int, Flags(abi.MESSAGE_FLAGS)]
 PLAIN = Control()
+_NOTE = "no MSG_OOB, MSG_ERRQUEUE and IP_PKTINFO"
 LARGEST_MESSAGE = 1 << 20  # no send buffer takes more in one piece
 
 
@@ -190,7 +191,7 @@ def write_socket(t: Thread, file: File, segments: Segments) -> int | Wait:
 # --- single messages --------------------------------------------------------------------------------------------------
 
 
-@syscall(369, "sendto", man="send(2)")
+@syscall(369, "sendto", man="send(2)", note=_NOTE)
 def sendto(t: Thread, fd: Fd, buf: InBuffer, len: Size, flags: MessageFlags, addr: Ptr, addrlen: U32) -> int | Wait:
     """Send a message, to `addr` where that is given."""
     file = socket_of(t, fd)
@@ -198,7 +199,7 @@ def sendto(t: Thread, fd: Fd, buf: InBuffer, len: Size, flags: MessageFlags, add
     return send(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags, address)
 
 
-@syscall(371, "recvfrom", man="recv(2)")
+@syscall(371, "recvfrom", man="recv(2)", note=_NOTE)
 def recvfrom(t: Thread, fd: Fd, buf: OutBuffer, len: Size, flags: MessageFlags, addr: Ptr, addrlen: Ptr) -> int | Wait:
     """Receive a message, and tell where it came from."""
     file = socket_of(t, fd)
@@ -254,13 +255,13 @@ def _receive_message(t: Thread, file: Socket, at: int, flags: int) -> int | Wait
     return count
 
 
-@syscall(370, "sendmsg", man="send(2)")
+@syscall(370, "sendmsg", man="send(2)", note=_NOTE)
 def sendmsg(t: Thread, fd: Fd, msg: Ptr, flags: MessageFlags) -> int | Wait:
     """Send a message out of several places, with what goes along."""
     return _send_message(t, socket_of(t, fd), msg, flags)
 
 
-@syscall(372, "recvmsg", man="recv(2)")
+@syscall(372, "recvmsg", man="recv(2)", note=_NOTE)
 def recvmsg(t: Thread, fd: Fd, msg: Ptr, flags: MessageFlags) -> int | Wait:
     """Receive a message into several places, with what came along."""
     return _receive_message(t, socket_of(t, fd), msg, flags)
@@ -269,7 +270,7 @@ def recvmsg(t: Thread, fd: Fd, msg: Ptr, flags: MessageFlags) -> int | Wait:
 # --- several messages -------------------------------------------------------------------------------------------------
 
 
-@syscall(345, "sendmmsg", man="sendmmsg(2)")
+@syscall(345, "sendmmsg", man="sendmmsg(2)", note=_NOTE)
 def sendmmsg(t: Thread, fd: Fd, vmessages: Ptr, vlen: U32, flags: MessageFlags) -> int | Wait:
     """Send several messages; return how many were sent."""
     file = socket_of(t, fd)
@@ -327,13 +328,13 @@ def _rest_of_time(t: Thread, timeout: int, fmt: str) -> int:
     return left
 
 
-@syscall(337, "recvmmsg", man="recvmmsg(2)")
+@syscall(337, "recvmmsg", man="recvmmsg(2)", note=_NOTE)
 def recvmmsg(t: Thread, fd: Fd, vmessages: Ptr, vlen: U32, flags: MessageFlags, timeout: Ptr) -> int | Wait:
     """Receive several messages; return how many came."""
     return _receive_several(t, fd, vmessages, vlen, flags, timeout, "<ii")
 
 
-@syscall(417, "recvmmsg_time64", man="recvmmsg(2)")
+@syscall(417, "recvmmsg_time64", man="recvmmsg(2)", note=_NOTE)
 def recvmmsg_time64(t: Thread, fd: Fd, vmessages: Ptr, vlen: U32, flags: MessageFlags, timeout: Ptr) -> int | Wait:
     """Like recvmmsg, with 64-bit seconds."""
     return _receive_several(t, fd, vmessages, vlen, flags, timeout, "<qi4x")

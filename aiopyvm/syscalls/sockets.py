@@ -30,6 +30,7 @@ from aiopyvm.abi.socket import (
     AF_INET,
     AF_INET6,
     AF_MAX,
+    AF_NETLINK,
     AF_UNIX,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
@@ -54,6 +55,7 @@ Level = Annotated[int, Choice(abi.LEVELS)]
 AcceptFlags = Annotated[int, Flags({SOCK_NONBLOCK: "SOCK_NONBLOCK", SOCK_CLOEXEC: "SOCK_CLOEXEC"})]
 Option = Annotated[int, Unsigned()]
 _PROTOCOLS = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
+_OPTIONS_NOTE = "no multicast groups, filters, time stamps and zero copy"
 OPTION_BYTES = 256  # most that setsockopt(2) looks at
 
 
@@ -128,11 +130,25 @@ def make_socket(t: Thread, domain: int, kind: int, protocol: int, flags: int) ->
         made: Socket = UnixSocket(net.unix, kind, t.kernel.budget, net.next_number(), flags)
     elif domain in (AF_INET, AF_INET6):
         made = _make_inet(t, domain, kind, protocol, flags)
+    elif domain == AF_NETLINK:
+        made = _make_netlink(t, kind, protocol, flags)
     else:
         raise Errno(EAFNOSUPPORT)
     who = t.process.credentials
     made.owner = (who.fsuid, who.fsgid)
     return made
+
+
+def _make_netlink(t: Thread, kind: int, protocol: int, flags: int) -> Socket:
+    """A socket of NETLINK_ROUTE, which alone is there."""
+    if kind not in (SOCK_RAW, SOCK_DGRAM):
+        raise Errno(ESOCKTNOSUPPORT)
+    if protocol:
+        raise Errno(EPROTONOSUPPORT)
+    from aiopyvm.kernel.netlink import NetlinkSocket
+
+    net = t.kernel.net
+    return NetlinkSocket(net.inet, kind, t.kernel.budget, net.next_number(), flags)
 
 
 def _make_inet(t: Thread, domain: int, kind: int, protocol: int, flags: int) -> Socket:
@@ -170,7 +186,7 @@ def _split_type(word: int) -> tuple[int, int]:
     return word & SOCK_TYPE_MASK, word & ~SOCK_TYPE_MASK
 
 
-@syscall(359, "socket", man="socket(2)")
+@syscall(359, "socket", man="socket(2)", note="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (NETLINK_ROUTE); no raw ones")
 def socket(t: Thread, domain: Domain, type: Type, protocol: I32) -> int:
     """Make a socket."""
     kind, flags = _split_type(type)
@@ -302,7 +318,7 @@ def shutdown(t: Thread, fd: Fd, how: I32) -> int:
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-@syscall(365, "getsockopt", man="getsockopt(2)")
+@syscall(365, "getsockopt", man="getsockopt(2)", note=_OPTIONS_NOTE)
 def getsockopt(t: Thread, fd: Fd, level: Level, optname: Option, optval: Ptr, optlen: Ptr) -> int:
     """Tell an option's value."""
     file = socket_of(t, fd)
@@ -316,7 +332,7 @@ def getsockopt(t: Thread, fd: Fd, level: Level, optname: Option, optval: Ptr, op
     return 0
 
 
-@syscall(366, "setsockopt", man="getsockopt(2)")
+@syscall(366, "setsockopt", man="getsockopt(2)", note=_OPTIONS_NOTE)
 def setsockopt(t: Thread, fd: Fd, level: Level, optname: Option, optval: Ptr, optlen: I32) -> int:
     """Set an option."""
     file = socket_of(t, fd)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import pytest
 
 from aiopyvm import VM, Limits, Network, Reason, Result
+from aiopyvm.cli import main
 from tests.native import glibc_path
 
 pytestmark = pytest.mark.both_loops
@@ -85,20 +88,28 @@ async def test_a_side_that_does_not_read_holds_the_other_back(program: Path) -> 
     with anyio.fail_after(60):
         async with VM().open_elf(program, "hold", "8080", argv0="server") as process:
             stream = await process.connect(8080)
-            sent = 0
-            with anyio.move_on_after(0.3):
+            sent = [0]
+
+            async def speak() -> None:
                 while True:
                     await stream.send(bytes(10000))
-                    sent += 10000
-            assert 100_000 < sent < 1_000_000
+                    sent[0] += 10000
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(speak)
+                while stream._socket.room > 0:
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert 100_000 < sent[0] < 1_000_000
             process.kill()
             with pytest.raises(anyio.BrokenResourceError):
                 await stream.send(b"x")
     with anyio.fail_after(60):
         async with VM().open_elf(program, "flood", "8080", argv0="server") as process:
             stream = await process.connect(8080)
-            await anyio.sleep(0.1)
-            assert stream._socket.inbox_size < 1_000_000
+            while stream._socket.peer is None or stream._socket.peer.room > 0:
+                await anyio.lowlevel.checkpoint()
+            assert 100_000 < stream._socket.inbox_size < 1_000_000
             await stream.aclose()
     assert process.result.ok  # its write failed: the connection was reset
 
@@ -246,6 +257,35 @@ async def test_what_is_no_grant() -> None:
         VM(publish=[80])  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         VM(publish={80: 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--net", "example.org"], "HOST:PORT"),
+        (["--net", "example.org:0"], "HOST:PORT"),
+        (["--net", ":80"], "HOST:PORT"),
+        (["--publish", "80"], "a port is"),
+        (["--publish", "80:0"], "GUEST"),
+        (["--publish", "70000:80"], "70000"),
+    ],
+)
+async def test_what_the_command_line_refuses(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", *options, "program"])
+    assert message in capsys.readouterr().err
+
+
+async def test_the_command_lines_grants(program: Path) -> None:
+    async with shouting_host() as port:
+        command = [sys.executable, "-m", "aiopyvm", "run", "--net", f"localhost:{port}", str(program), "fetch"]
+        with anyio.fail_after(100):
+            answer = await anyio.run_process([*command, "198.18.0.1", str(port), "granted"])
+            refused = await anyio.run_process([*command, "198.18.0.3", str(port)], check=False)
+    assert answer.stdout == b"GRANTED"
+    assert refused.stdout == b"ENETUNREACH\n"
 
 
 # --- machines of one network ------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 /* TCP and UDP over the loopback interface, in both families: names, connections, ends, readiness, refusals. */
 #include "calls.h"
 #include "net.h"
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
 
 static struct sockaddr_in in;
 static struct sockaddr_in6 in6;
@@ -42,6 +46,19 @@ static void whom(const char *what, int (*get)(int, struct sockaddr *, socklen_t 
     inet_ntop(a.sin6_family, a.sin6_family == AF_INET ? (void *)&((struct sockaddr_in *)&a)->sin_addr : &a.sin6_addr,
               text, sizeof text);
     printf("%s: family %d size %d %s port %s\n", what, a.sin6_family, size, text, a.sin6_port ? "some" : "none");
+}
+
+/* Lines of a file of /proc/net that have `what` in them. */
+static void table(const char *file, const char *what)
+{
+    char line[300];
+    FILE *f = fopen(file, "r");
+    int n = 0;
+    while (f && fgets(line, sizeof line, f))
+        n += strstr(line, what) != NULL;
+    printf("%s: %d\n", file, n);
+    if (f)
+        fclose(f);
 }
 
 static int listener, client, server, port;
@@ -125,6 +142,12 @@ static void making(void)
 static void connections(void)
 {
     join();
+    char shown[32];
+    sprintf(shown, " 0100007F:%04X 00000000:0000 0A ", port);
+    table("/proc/net/tcp", shown);
+    sprintf(shown, " 0100007F:%04X 0100007F:%04X 01 ", port, port_of(client));
+    table("/proc/net/tcp", shown);
+    table("/proc/self/net/dev", " lo: ");
     whom("listener", getsockname, listener);
     whom("client", getsockname, client);
     whom("client's peer", getpeername, client);
@@ -506,6 +529,37 @@ static void interfaces(void)
     R(ioctl(fd, 0x8915, &r));
     R(ioctl(fd, 0x8915, 16));
     R(ioctl(fd, 0x1234, &r));
+    close(fd);
+    R(socket(AF_NETLINK, SOCK_STREAM, 0));
+    struct ifaddrs *all, *each;
+    R(getifaddrs(&all));
+    for (each = all; each; each = each->ifa_next) {
+        char text[64] = "";
+        if (strcmp(each->ifa_name, "lo") || !each->ifa_addr)
+            continue;
+        if (each->ifa_addr->sa_family == AF_INET)
+            inet_ntop(AF_INET, &((struct sockaddr_in *)each->ifa_addr)->sin_addr, text, sizeof text);
+        if (each->ifa_addr->sa_family == AF_INET6)
+            inet_ntop(AF_INET6, &((struct sockaddr_in6 *)each->ifa_addr)->sin6_addr, text, sizeof text);
+        printf("lo %d %#x %s\n", each->ifa_addr->sa_family, each->ifa_flags, text);
+    }
+    freeifaddrs(all);
+    char name[IF_NAMESIZE] = "";
+    R(if_nametoindex("lo"));
+    printf("%s\n", if_indextoname(1, name) ?: "none");
+    fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
+    struct { struct nlmsghdr h; struct rtgenmsg g; } request = {{sizeof request, 99, NLM_F_REQUEST, 7, 0}, {0}};
+    struct sockaddr_nl nl = {AF_NETLINK};
+    R(bind(fd, (void *)&nl, sizeof nl));
+    R(bind(fd, (void *)&nl, 5));
+    socklen_t size = sizeof nl;
+    R(getsockname(fd, (void *)&nl, &size));
+    printf("%d %d %d\n", size, nl.nl_pid == getpid(), nl.nl_groups);
+    request.h.nlmsg_type = RTM_NEWADDR;
+    R(send(fd, &request, sizeof request, 0));
+    R(recv(fd, buffer, 1000, MSG_DONTWAIT) > 0);
+    printf("%d %d\n", ((struct nlmsghdr *)buffer)->nlmsg_type, ((struct nlmsgerr *)(buffer + 16))->error);
+    R(recv(fd, buffer, 1000, MSG_DONTWAIT));
     close(fd);
 }
 
