@@ -21,7 +21,7 @@ from aiopyvm.abi.signal import (
     bit,
 )
 from aiopyvm.abi.time import NS
-from aiopyvm.kernel import jobs, lifecycle, send, sigframe
+from aiopyvm.kernel import jobs, lifecycle, ptrace, send, sigframe
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
@@ -31,6 +31,10 @@ def resume(t: Thread) -> int:
     """Finish `t`'s call and deliver its signals, as far as that goes now; return the cost in virtual instructions."""
     cost = 0
     while t.state is RUNNABLE:
+        if t.trace is not None and ptrace.stop_before_user(t):
+            break
+        if t.state is not RUNNABLE:
+            break
         if t.call is not None and t.interrupted is None:
             cost += t.kernel.syscalls.proceed(t)
         elif t.attention:
@@ -69,9 +73,14 @@ def deliver(t: Thread) -> None:
     handled = False
     process = t.process
     while True:
-        info = t.pending.take(~t.mask) or process.pending.take(~t.mask)
+        info = _injected(t)
         if info is None:
-            break
+            info = t.pending.take(~t.mask) or process.pending.take(~t.mask)
+            if info is None:
+                break
+            if t.trace is not None and info.signo != SIGKILL and not t.pending_bits() & bit(SIGKILL):
+                ptrace.signal_stop(t, info)
+                return
         if t.kernel.strace is not None:
             from aiopyvm.kernel.tracetext import signal_text
 
@@ -88,6 +97,14 @@ def deliver(t: Thread) -> None:
         t.kernel.syscalls.interrupt(t, handler=False, restart=True)
 
 
+def _injected(t: Thread) -> SigInfo | None:
+    """The signal that the tracer lets through after its stop."""
+    if t.trace is None:
+        return None
+    info, t.trace.injected = t.trace.injected, None
+    return info
+
+
 def _default_action(t: Thread, signo: int) -> bool:
     """Do what the default action of `signo` is; True when the thread does not go on."""
     if abi.IGNORED_BY_DEFAULT & bit(signo):
@@ -97,6 +114,11 @@ def _default_action(t: Thread, signo: int) -> bool:
             return False
         t.attention = True  # look again when continued: other signals, and the interrupted call
         send.stop_process(t.process, signo)
+        if t.trace is not None:
+            ptrace.group_stop(t, signo)
+        return True
+    if t.trace is not None and signo != SIGKILL and ptrace.exit_stop(t, signo):
+        t.trace.injected = SigInfo(signo)
         return True
     lifecycle.end_process(t.process, signo, EndReason.SIGNALED)
     return True
@@ -122,6 +144,8 @@ def _handle(t: Thread, info: SigInfo, action: KernelSigaction) -> None:
         return
     if action.flags & abi.SA_RESETHAND:
         t.process.actions[info.signo] = action._replace(handler=SIG_DFL)
+    if t.trace is not None and t.trace.steps:
+        t.trace.stepped = True
     blocked = action.mask | (0 if action.flags & abi.SA_NODEFER else bit(info.signo))
     t.set_mask(t.mask | blocked)
 

@@ -18,7 +18,7 @@ from aiopyvm.abi.signal import SIGCHLD
 from aiopyvm.abi.stat import S_IFLNK, S_IFREG
 from aiopyvm.errors import HostRefusedError, LoadError
 from aiopyvm.isa.state import CpuState
-from aiopyvm.kernel import jobs, lifecycle, robust
+from aiopyvm.kernel import jobs, lifecycle, ptrace, robust
 from aiopyvm.kernel.fdtable import FdTable
 from aiopyvm.kernel.fs import need, need_directory
 from aiopyvm.kernel.memfs import MemFile
@@ -264,8 +264,9 @@ def _give_up(t: Thread) -> None:
 
 def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
     """Take the point of no return: the old program goes, the new one is about to begin."""
-    process = t.process
+    process, old_tid = t.process, t.tid
     lifecycle.end_other_threads(t)
+    ptrace.executed(t, old_tid)
     if t.robust_list:
         robust.release(t)
     old = process.mm

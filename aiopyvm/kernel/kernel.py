@@ -62,6 +62,10 @@ class SystemCalls(Protocol):
         """Begin the call that EAX names; return its cost."""
         ...
 
+    def enter_now(self, thread: Thread) -> int:
+        """As `enter`, of a thread whose tracer has seen the call."""
+        ...
+
     def proceed(self, thread: Thread) -> int:
         """Continue `thread.call`; return its cost."""
         ...
@@ -234,7 +238,7 @@ class Kernel:
 
     def parked(self) -> list[tuple[Thread, str]]:
         """Return every thread that cannot run, with what it waits for: a deadlock's detail."""
-        stuck = (PARKED, RunState.STOPPED)
+        stuck = (PARKED, RunState.STOPPED, RunState.TRACED)
         return [(thread, thread.waits_for) for thread in self.threads.values() if thread.state in stuck]
 
     # --- waiting ----------------------------------------------------------------------------------------------------

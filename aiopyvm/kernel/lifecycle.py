@@ -26,7 +26,7 @@ from aiopyvm.abi.signal import (
     SIGKILL,
     SigInfo,
 )
-from aiopyvm.kernel import jobs, robust, segments
+from aiopyvm.kernel import jobs, ptrace, robust, segments
 from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
 from aiopyvm.kernel.send import child_info, notify, send_signal
 from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
@@ -80,6 +80,7 @@ def clone(
         thread.alt_sp, thread.alt_size, thread.alt_flags = t.alt_sp, t.alt_size, t.alt_flags
     process.threads[tid] = thread
     kernel.threads[tid] = thread
+    ptrace.cloned(t, thread, flags)
     return thread
 
 
@@ -144,6 +145,7 @@ def end_thread(t: Thread, status: int) -> None:
     if len(process.threads) == 1:
         end_process(process, status, EndReason.EXITED)
         return
+    ptrace.thread_ends(t, status)
     _detach(t, wake_joiner=True)
     for other in process.threads.values():  # what `t` was to take is for the others now
         if other.pending_bits():
@@ -155,6 +157,7 @@ def end_other_threads(t: Thread) -> None:
     process = t.process
     for other in tuple(process.threads.values()):
         if other is not t:
+            ptrace.thread_ends(other, 0)
             _detach(other, wake_joiner=False)
     if t.tid != process.pid:
         for table in (process.threads, t.kernel.threads):
@@ -174,7 +177,9 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
     process.usage.max_pages = max(process.usage.max_pages, process.mm.space.peak_resident_pages)
     main = process.main
     shared_memory = process.mm.users > 1
+    ptrace.tracer_ends(process)
     for thread in tuple(process.threads.values()):
+        ptrace.thread_ends(thread, status)
         _detach(thread, wake_joiner=shared_memory)
     process.drop_timers()
     process.pending.flush(ALL)

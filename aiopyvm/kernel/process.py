@@ -158,6 +158,8 @@ class Process:
         self.actions = actions if actions is not None else Actions()
         self.limits = limits if limits is not None else default_limits()  # by RLIMIT_* number: (soft, hard)
         self.threads: dict[int, Thread] = {}
+        self.tracees: dict[int, Thread] = {}  # what it traces, by thread id (ptrace.py)
+        self.tracee_ends: dict[int, int] = {}  # wait(2)'s status words of such that ended and are not its children
         self.children: dict[int, Process] = {}
         self.usage = Usage()
         self.child_usage = Usage()

@@ -181,6 +181,11 @@ def _stat(ctx: FsContext, process: Process | None) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
+def _tracer(process: Process) -> int:
+    main = process.main
+    return main.trace.tracer.pid if main is not None and main.trace is not None else 0
+
+
 def _times(process: Process) -> tuple[int, int, int, int]:
     return process.user_ns, process.system_ns, process.child_usage.user_ns, process.child_usage.system_ns
 
@@ -202,7 +207,7 @@ def _status(ctx: FsContext, process: Process | None) -> bytes:
         ("Tgid", process.pid),
         ("Pid", process.pid),
         ("PPid", process.parent.pid if process.parent is not None else 0),
-        ("TracerPid", 0),
+        ("TracerPid", _tracer(process)),
         ("Uid", f"{who.uid}\t{who.euid}\t{who.suid}\t{who.fsuid}"),
         ("Gid", f"{who.gid}\t{who.egid}\t{who.sgid}\t{who.fsgid}"),
         ("FDSize", process.fds.capacity),

@@ -26,7 +26,7 @@ def send_signal(target: Process | Thread, info: SigInfo) -> bool:
     taker = target if isinstance(target, Thread) else process.main
     if taker is None or taker.state is RunState.DEAD:
         return True
-    if process.actions.ignores(signo) and not taker.mask & bit(signo):
+    if process.actions.ignores(signo) and not taker.mask & bit(signo) and taker.trace is None:
         return True
     kept = target.pending.add(info)
     if process.signal_queue is not None:
@@ -60,7 +60,7 @@ def notify(thread: Thread, signo: int) -> None:
         wait = thread.wait
         if signo == SIGKILL or wait is None or not wait.uninterruptible:
             thread.kernel.unpark(thread, Cause.SIGNAL)
-    elif thread.state is RunState.STOPPED and signo == SIGKILL:
+    elif thread.state in (RunState.STOPPED, RunState.TRACED) and signo == SIGKILL:
         thread.kernel.make_runnable(thread)
 
 
@@ -86,6 +86,10 @@ def continue_process(process: Process) -> None:
     for thread in tuple(process.threads.values()):
         if thread.state is RunState.STOPPED:
             thread.kernel.make_runnable(thread)
+        elif thread.trace is not None:
+            from aiopyvm.kernel import ptrace
+
+            ptrace.continued(thread)
     _tell_parent(process, abi.CLD_CONTINUED, SIGCONT)
 
 

@@ -128,6 +128,16 @@ def _format(t: Thread) -> Format:
     return Format.XSAVE if processor.whole else fpstate.format_of(processor.features)
 
 
+def has_fxsave(t: Thread) -> bool:
+    """The processor stores vector registers."""
+    return _format(t) is not Format.FSAVE
+
+
+def has_xsave(t: Thread) -> bool:
+    """The processor has XSAVE."""
+    return _format(t) is Format.XSAVE
+
+
 def _context(t: Thread, fp: int, old_mask: int) -> Sigcontext:
     c = t.core.cpu
     return Sigcontext(

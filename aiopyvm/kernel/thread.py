@@ -1,7 +1,8 @@
 """A guest thread: a CPU of its own, a signal mask, and at most one system call in progress. Plain data.
 
 Run states. RUNNABLE: may run instructions, once `attention` is false and no `call` is in progress (`Kernel.resume`
-sees to both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKILL ends it. DEAD: for good.
+sees to both). PARKED: a call waits for `wait`. STOPPED: a stop signal; SIGCONT or SIGKILL ends it. TRACED:
+stopped for its tracer (ptrace.py). DEAD: for good.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.ptrace import Trace
     from aiopyvm.kernel.timer import Timer
     from aiopyvm.kernel.wait import Call, Wait
     from aiopyvm.mem.space import AddressSpace
@@ -29,6 +31,7 @@ class RunState(enum.Enum):
     RUNNABLE = "R"
     PARKED = "S"
     STOPPED = "T"
+    TRACED = "t"
     DEAD = "X"
 
 
@@ -65,6 +68,7 @@ class Thread:
         "system_ns",
         "tid",
         "timer",
+        "trace",
         "trap_number",
         "usual_read",
         "usual_write",
@@ -86,6 +90,7 @@ class Thread:
         self.interrupted: Wait | None = None  # what it waited for, when a signal came between
         self.timer: Timer | None = None  # of wait.deadline
         self.attention = False  # a signal may be deliverable, or a call has changed more than EAX: look before going on
+        self.trace: Trace | None = None  # where somebody traces it
         self.mask = 0  # blocked signals
         self.pending = Pending(kernel.queue_room)
         self.alt_sp = 0
@@ -134,6 +139,8 @@ class Thread:
         """What the thread waits for, in words: for people, and for a deadlock's detail."""
         if self.state is RunState.STOPPED:
             return "stopped by a signal"
+        if self.state is RunState.TRACED:
+            return "stopped for its tracer"
         if self.wait is None:
             return self.state.name.lower()
         reason = self.wait.words or ", ".join(queue.name for queue in self.wait.queues if queue.name) or "a signal"

@@ -15,7 +15,7 @@ from typing import Final
 from aiopyvm.abi.errno import EFAULT, EINTR, ENOSYS, Errno
 from aiopyvm.errors import InternalError
 from aiopyvm.isa.state import CpuState
-from aiopyvm.kernel import lifecycle
+from aiopyvm.kernel import lifecycle, ptrace
 from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.thread import RunState, Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
@@ -51,8 +51,8 @@ class Dispatcher:
         cpu = t.core.cpu
         number, ecx, edx, ebx, _, _, _ = registers = _registers(cpu)
         at_once = AT_ONCE.get(number)
-        if at_once is None or (kernel := t.kernel).strace is not None:
-            return self._enter(t)
+        if at_once is None or t.trace is not None or (kernel := t.kernel).strace is not None:
+            return self._enter(t) if t.trace is None else self._enter_traced(t)
         try:
             n = at_once(t, ebx, ecx, edx)
         except (Errno, MemoryFault):
@@ -69,6 +69,22 @@ class Dispatcher:
         cpu.eax = n
         t.system_ns += (cost := CALL_COST + (n >> MOVED_SHIFT))
         return cost
+
+    def _enter_traced(self, t: Thread) -> int:
+        """As `enter`, of a thread that is traced."""
+        trace = t.trace
+        assert trace is not None
+        if not trace.stops_at_calls:
+            t.attention = True
+            if trace.steps:
+                trace.stepped = True
+            return self._enter(t)
+        ptrace.call_begins(t, t.core.cpu.eax)
+        return CALL_COST
+
+    def enter_now(self, t: Thread) -> int:
+        """As `enter`, of a thread whose tracer has seen the call."""
+        return self._enter(t)
 
     def _enter(self, t: Thread) -> int:
         """As `enter`, by the call's handler."""
@@ -197,6 +213,8 @@ class Dispatcher:
         """Do what follows from what the handler said: end the call, wait, or be interrupted; return the cost."""
         if isinstance(result, Wait):
             pending = t.pending_bits()
+            if t.trace is not None and self._stops_first(t, call, result):
+                return self._cost(t)
             if not pending or (result.uninterruptible and not pending & 0x100):
                 t.kernel.park(t, result)
                 return self._cost(t)
@@ -210,6 +228,15 @@ class Dispatcher:
         if t.call is call:
             self._finish(t, call, result)
         return self._cost(t)
+
+    def _stops_first(self, t: Thread, call: Call, wait: Wait) -> bool:
+        """A traced thread whose call waits is to stop for its tracer before: the call goes on, or is interrupted."""
+        if not ptrace.pauses(t):
+            return False
+        t.attention = True
+        if ptrace.interrupted(t, wait):
+            t.interrupted = wait
+        return True
 
     def _run(self, t: Thread, call: Call, row: Syscall) -> int | Wait:
         """Call the handler, whose arguments are known."""

@@ -247,12 +247,14 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         184,  # capget
         185,  # capset
     ),
+    "ptrace": (
+        26,  # ptrace
+    ),
     "process": (
         0,  # restart_syscall
         1,  # exit
         2,  # fork
         7,  # waitpid
-        26,  # ptrace
         57,  # setpgid
         65,  # getpgrp
         66,  # setsid

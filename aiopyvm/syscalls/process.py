@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from aiopyvm.abi import clone as clone_abi
 from aiopyvm.abi.errno import E2BIG, EACCES, EAGAIN, ECHILD, EFAULT, EINTR, EINVAL, ENOMEM, EPERM, ESRCH, Errno
 from aiopyvm.abi.fcntl import O_NONBLOCK
+from aiopyvm.abi.ptrace import EVENT_VFORK_DONE
 from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
-from aiopyvm.kernel import lifecycle
+from aiopyvm.kernel import lifecycle, ptrace
 from aiopyvm.kernel.pidfd import process_of
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
@@ -173,6 +174,8 @@ def _start(t: Thread, child: Thread) -> Process:
 
 def _await_vfork(t: Thread, child: Process, tid: int) -> int | Wait:
     if child.vfork_done:
+        if t.trace is not None and t.trace.wants(EVENT_VFORK_DONE):
+            t.trace.events.append((EVENT_VFORK_DONE, tid))
         return tid
     reason = f"process {child.pid} to exec or exit"
     return Wait((child.vfork_queue,), restart=Restart.NOINTR, reason=reason, uninterruptible=True)
@@ -182,15 +185,19 @@ def _await_vfork(t: Thread, child: Process, tid: int) -> int | Wait:
 
 
 @syscall(1, "exit", man="_exit(2)")
-def _exit(t: Thread, status: I32) -> int:
+def _exit(t: Thread, status: I32) -> int | Wait:
     """End this thread; the last one ends the process."""
+    if ptrace.exit_stop(t, (status & 0xFF) << 8):
+        return again(t)
     lifecycle.end_thread(t, (status & 0xFF) << 8)
     return 0
 
 
 @syscall(252, "exit_group", man="exit_group(2)")
-def exit_group(t: Thread, status: I32) -> int:
+def exit_group(t: Thread, status: I32) -> int | Wait:
     """End the process."""
+    if ptrace.exit_stop(t, (status & 0xFF) << 8):
+        return again(t)
     lifecycle.end_process(t.process, (status & 0xFF) << 8, EndReason.EXITED)
     return 0
 
@@ -209,14 +216,13 @@ def wait4(t: Thread, pid: Pid, status: Out[I32], options: WaitFlags, usage: Out[
     found = _find_child(t.process, max(pid, 0), group, options | WEXITED)
     if found is None:
         return 0 if options & WNOHANG else _await_child(t)
-    child, code, word = found
-    child_usage = rusage_of(child.user_ns, child.system_ns, child.usage.max_pages)
-    _consume(child, code, options)
+    child_usage = found.usage
+    _consume(t.process, found, options)
     if status:
-        status.put(word)
+        status.put(found.word)
     if usage:
         usage.put(child_usage)
-    return child.pid
+    return found.pid
 
 
 @syscall(7, "waitpid", man="waitpid(2)")
@@ -251,11 +257,9 @@ def waitid(t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, u
         return _await_child(t)
     words = (0, 0, 0, 0, 0, 0)
     if found is not None:
-        child, code, word = found
-        detail = word >> 8 & 0xFF if code in (CLD_EXITED, CLD_STOPPED) else word & 0x7F
-        words = (SIGCHLD, 0, code, child.pid, child.credentials.uid, SIGCONT if code == CLD_CONTINUED else detail)
-        child_usage = rusage_of(child.user_ns, child.system_ns, child.usage.max_pages)
-        _consume(child, code, options)
+        words = (SIGCHLD, 0, found.code, found.pid, found.uid, found.detail)
+        child_usage = found.usage
+        _consume(t.process, found, options)
         if usage:
             usage.put(child_usage)
     if infop:
@@ -263,36 +267,92 @@ def waitid(t: Thread, idtype: IdType, id: Pid, infop: Ptr, options: WaitFlags, u
     return 0
 
 
-def _find_child(parent: Process, pid: int, group: int, options: int) -> tuple[Process, int, int] | None:
-    """Return (child, CLD_* code, status word) of one that changed state. Raises Errno(ECHILD)."""
+class Change(NamedTuple):
+    """What wait(2) finds: a child, or a thread that the caller traces, has ended, stopped or gone on."""
+
+    pid: int
+    code: int  # CLD_*
+    word: int  # wait(2)'s status
+    process: Process | None  # None: a thread that has ended
+    thread: Thread | None = None  # stopped for its tracer
+
+    @property
+    def uid(self) -> int:
+        """The user."""
+        return self.process.credentials.uid if self.process is not None else 0
+
+    @property
+    def detail(self) -> int:
+        """si_status."""
+        if self.code == CLD_CONTINUED:
+            return SIGCONT
+        if self.code == ptrace.CLD_TRAPPED:
+            return self.word >> 8
+        return self.word >> 8 & 0xFF if self.code in (CLD_EXITED, CLD_STOPPED) else self.word & 0x7F
+
+    @property
+    def usage(self) -> Rusage:
+        """The times so far."""
+        child = self.process
+        return rusage_of(child.user_ns, child.system_ns, child.usage.max_pages) if child else rusage_of(0, 0, 0)
+
+
+def _find_child(parent: Process, pid: int, group: int, options: int) -> Change | None:
+    """Return what is to be told of one that changed state. Raises Errno(ECHILD)."""
     eligible = False
+    if parent.tracees or parent.tracee_ends:
+        eligible, change = _find_tracee(parent, pid, group, options)
+        if change is not None:
+            return change
     for child in tuple(parent.children.values()):
         if (pid and child.pid != pid) or (group and child.group != group):
             continue
         if not options & WALL and (child.exit_signal != SIGCHLD) != bool(options & WCLONE):
             continue
-        if child.life is Life.ZOMBIE:
-            if options & WEXITED:
-                word = child.exit_status or 0
-                return child, CLD_KILLED if word & 0x7F else CLD_EXITED, word
-            eligible = True
-            continue
         eligible = True
-        if options & WUNTRACED and child.stop_signal and child.stop_unreported:
-            return child, CLD_STOPPED, child.stop_signal << 8 | 0x7F
-        if options & WCONTINUED and child.continued_unreported:
-            return child, CLD_CONTINUED, 0xFFFF
+        change = _change_of(child, options)
+        if change is not None:
+            return change
     if not eligible:
         raise Errno(ECHILD)
     return None
 
 
-def _consume(child: Process, code: int, options: int) -> None:
+def _find_tracee(tracer: Process, pid: int, group: int, options: int) -> tuple[bool, Change | None]:
+    """Whether `tracer` traces such a thread, and what is to be told of one."""
+    t = ptrace.stopped_for(tracer, pid, group)
+    if t is not None and t.trace is not None:
+        return True, Change(t.tid, ptrace.CLD_TRAPPED, t.trace.stop << 8 | 0x7F, t.process, t)
+    for tid, word in tracer.tracee_ends.items():
+        if options & WEXITED and (not pid or tid == pid) and not group:
+            return True, Change(tid, CLD_KILLED if word & 0x7F else CLD_EXITED, word, None)
+    return any((not pid or tid == pid) and not group for tid in tracer.tracees), None
+
+
+def _change_of(child: Process, options: int) -> Change | None:
+    if child.life is Life.ZOMBIE:
+        word = child.exit_status or 0
+        code = CLD_KILLED if word & 0x7F else CLD_EXITED
+        return Change(child.pid, code, word, child) if options & WEXITED else None
+    if options & WUNTRACED and child.stop_signal and child.stop_unreported:
+        return Change(child.pid, CLD_STOPPED, child.stop_signal << 8 | 0x7F, child)
+    if options & WCONTINUED and child.continued_unreported:
+        return Change(child.pid, CLD_CONTINUED, 0xFFFF, child)
+    return None
+
+
+def _consume(parent: Process, change: Change, options: int) -> None:
+    """It was told, and is not to be told again."""
+    child = change.process
     if options & WNOWAIT:
         return
-    if code == CLD_STOPPED:
+    if change.thread is not None and change.thread.trace is not None:
+        change.thread.trace.unreported = False
+    elif child is None:
+        del parent.tracee_ends[change.pid]
+    elif change.code == CLD_STOPPED:
         child.stop_unreported = False
-    elif code == CLD_CONTINUED:
+    elif change.code == CLD_CONTINUED:
         child.continued_unreported = False
     else:
         lifecycle.reap(child)
@@ -365,12 +425,6 @@ def _process_or_self(t: Thread, pid: int) -> Process:
     if process is None:
         raise Errno(ESRCH)
     return process
-
-
-@syscall(26, "ptrace", man="ptrace(2)")
-def ptrace(t: Thread, request: I32, pid: Pid, address: Ptr, data: Ptr) -> int:
-    """Not to be had by guests."""
-    raise Errno(EPERM)
 
 
 @syscall(0, "restart_syscall", man="restart_syscall(2)")

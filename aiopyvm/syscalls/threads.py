@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.errno import EINVAL, ENODEV, ENOSYS, EPERM, ESRCH, Errno
-from aiopyvm.abi.layout import layout
+from aiopyvm.abi.layout import codec_of, layout
 from aiopyvm.isa.state import FIRST_TLS_ENTRY, TLS_ENTRIES
 from aiopyvm.kernel import segments
 from aiopyvm.kernel.thread import Thread
@@ -88,16 +88,23 @@ def set_thread_area(t: Thread, desc: InOut[UserDesc]) -> int:
 @syscall(244, "get_thread_area", man="set_thread_area(2)")
 def get_thread_area(t: Thread, desc: InOut[UserDesc]) -> int:
     """Tell a TLS descriptor."""
-    entry = desc.get().entry_number
-    d = t.core.cpu.tls[_index(entry)]
+    desc.put(_described(t, _index(desc.get().entry_number)))
+    return 0
+
+
+def show_tls(t: Thread, index: int) -> bytes:
+    """Return the struct user_desc of a TLS entry of `t`."""
+    return codec_of(UserDesc).pack(_described(t, index))
+
+
+def _described(t: Thread, index: int) -> UserDesc:
+    d, entry = t.core.cpu.tls[index], index + FIRST_TLS_ENTRY
     if not d.access:
-        desc.put(UserDesc(entry, 0, 0, READ_EXEC_ONLY | SEG_NOT_PRESENT))
-        return 0
+        return UserDesc(entry, 0, 0, READ_EXEC_ONLY | SEG_NOT_PRESENT)
     flags = SEG_32BIT | (d.access >> 9 & CONTENTS) | (0 if d.access & 0x200 else READ_EXEC_ONLY)
     flags |= LIMIT_IN_PAGES if d.access & 0x800000 else 0
     flags |= USEABLE if d.access & 0x100000 else 0
-    desc.put(UserDesc(entry, d.base, d.limit >> 12 if d.access & 0x800000 else d.limit, flags))
-    return 0
+    return UserDesc(entry, d.base, d.limit >> 12 if d.access & 0x800000 else d.limit, flags)
 
 
 @syscall(123, "modify_ldt", man="modify_ldt(2)")

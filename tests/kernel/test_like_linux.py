@@ -39,6 +39,7 @@ _NICE = re.compile("priority|nice")
         "ipccalls",
         "mqcalls",
         "inotifycalls",
+        "ptracecalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
