@@ -64,6 +64,8 @@ def bits(*signals: int) -> int:
 UNBLOCKABLE: Final = bits(SIGKILL, SIGSTOP)
 SYNCHRONOUS: Final = bits(SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS)  # delivered before all others
 IGNORED_BY_DEFAULT: Final = bits(SIGCONT, SIGCHLD, SIGWINCH, SIGURG)
+DUMPS: Final = bits(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)
+CORE_DUMPED: Final = 0x80  # of wait(2)'s status
 STOPS: Final = bits(SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 ALL: Final = (1 << NSIG) - 1
 
@@ -115,6 +117,7 @@ TRAP_BRKPT: Final = 1
 TRAP_TRACE: Final = 2
 CLD_EXITED: Final = 1
 CLD_KILLED: Final = 2
+CLD_DUMPED: Final = 3
 CLD_STOPPED: Final = 5
 CLD_CONTINUED: Final = 6
 

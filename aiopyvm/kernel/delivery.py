@@ -7,7 +7,7 @@ cannot run.
 from __future__ import annotations
 
 from aiopyvm.abi import signal as abi
-from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CPU
+from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CORE, RLIMIT_CPU
 from aiopyvm.abi.signal import (
     SI_KERNEL,
     SIG_DFL,
@@ -91,7 +91,7 @@ def deliver(t: Thread) -> None:
         if action.handler != SIG_DFL:
             _handle(t, info, action)
             handled = True
-        elif _default_action(t, info.signo):
+        elif _default_action(t, info):
             return
     if t.interrupted is not None and not handled:
         t.kernel.syscalls.interrupt(t, handler=False, restart=True)
@@ -105,8 +105,9 @@ def _injected(t: Thread) -> SigInfo | None:
     return info
 
 
-def _default_action(t: Thread, signo: int) -> bool:
-    """Do what the default action of `signo` is; True when the thread does not go on."""
+def _default_action(t: Thread, info: SigInfo) -> bool:
+    """Do what the default action of a signal is; True when the thread does not go on."""
+    signo = info.signo
     if abi.IGNORED_BY_DEFAULT & bit(signo):
         return False
     if abi.STOPS & bit(signo):
@@ -118,9 +119,14 @@ def _default_action(t: Thread, signo: int) -> bool:
             ptrace.group_stop(t, signo)
         return True
     if t.trace is not None and signo != SIGKILL and ptrace.exit_stop(t, signo):
-        t.trace.injected = SigInfo(signo)
+        t.trace.injected = info
         return True
-    lifecycle.end_process(t.process, signo, EndReason.SIGNALED)
+    status = signo
+    if abi.DUMPS & bit(signo) and t.process.limits[RLIMIT_CORE][0]:
+        from aiopyvm.kernel import coredump  # at the first use: few ask for it
+
+        status |= coredump.dump(t, info)
+    lifecycle.end_process(t.process, status, EndReason.SIGNALED)
     return True
 
 

@@ -63,6 +63,7 @@ class Memory(NamedTuple):
     space: AddressSpace
     loaded: Loaded
     esp: int
+    auxv: bytes = b""
 
 
 class Interpreter(NamedTuple):
@@ -414,7 +415,7 @@ def _add_stack(
         stack_limit=limit,
     )
     space.stack_limit = limit
-    return Memory(space, loaded, stack.esp)
+    return Memory(space, loaded, stack.esp, stack.auxv)
 
 
 def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
@@ -429,6 +430,7 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     process.exe = image.exe
     process.arguments = b"\0".join([*image.argv, b""])
     process.environment = b"\0".join([*envp, b""])
+    process.auxv = memory.auxv
     same = image.inode is not None and image.inode is process.exe_inode
     process.hold_exe(image.inode, process.exe_file if same else image.file)
     if memory.loaded.read_implies_exec:

@@ -13,8 +13,10 @@ from aiopyvm.abi.errno import EAGAIN, EINVAL, ENOMEM, EPERM, Errno
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
 from aiopyvm.abi.signal import (
     ALL,
+    CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
+    CORE_DUMPED,
     NSIG,
     SA_NOCLDWAIT,
     SI_KERNEL,
@@ -130,6 +132,7 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
     if not flags & abi.CLONE_FS:
         process.fs = old.fs.clone(process)
     process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
+    process.auxv = old.auxv
     process.hold_exe(old.exe_inode, old.exe_file)
     process.tty = old.tty
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
@@ -297,6 +300,13 @@ def _hang_up_if_orphaned(kernel: Kernel, group: int) -> None:
         kernel.signal_group(group, SigInfo(SIGCONT, SI_KERNEL))
 
 
+def end_code(status: int) -> int:
+    """The CLD_* code of wait(2)'s `status` word of what has ended."""
+    if not status & 0x7F:
+        return CLD_EXITED
+    return CLD_DUMPED if status & CORE_DUMPED else CLD_KILLED
+
+
 def _tell_parent(process: Process) -> None:
     """Send the exit signal; a parent that ignores SIGCHLD gets no zombie (wait(2), notes)."""
     parent = process.parent
@@ -304,7 +314,7 @@ def _tell_parent(process: Process) -> None:
         return
     status = process.exit_status or 0
     killed = status & 0x7F
-    info = child_info(process, CLD_KILLED if killed else CLD_EXITED, killed or status >> 8)
+    info = child_info(process, end_code(status), killed or status >> 8)
     action = parent.actions[SIGCHLD]
     unwanted = process.exit_signal == SIGCHLD and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT)
     if 1 <= process.exit_signal <= NSIG and not (unwanted and action.handler == SIG_IGN):

@@ -115,6 +115,7 @@ class Process:
     exe_file: File | None = None  # held where the program is a file without a name
     arguments: bytes = b""  # argv and the environment as the program got them, each string with its NUL (proc(5))
     environment: bytes = b""
+    auxv: bytes = b""  # getauxval(3)
     personality: int = 0
     nice: int = 0
     io_priority: int = 0  # ioprio_set(2); 0: what goes with `nice`

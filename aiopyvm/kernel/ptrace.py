@@ -16,8 +16,10 @@ from aiopyvm.abi import ptrace as abi
 from aiopyvm.abi.clone import CLONE_UNTRACED, CLONE_VFORK, CSIGNAL
 from aiopyvm.abi.errno import EPERM, ESRCH, Errno
 from aiopyvm.abi.signal import (
+    CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
+    CORE_DUMPED,
     SA_NOCLDSTOP,
     SI_KERNEL,
     SI_USER,
@@ -154,8 +156,9 @@ def thread_ends(t: Thread, status: int) -> None:
         return
     tracer.tracee_ends[t.tid] = status
     killed = status & 0x7F
+    code = CLD_EXITED if not killed else CLD_DUMPED if status & CORE_DUMPED else CLD_KILLED
     if t.tid == t.process.pid:
-        send_signal(tracer, child_info(t.process, CLD_KILLED if killed else CLD_EXITED, killed or status >> 8))
+        send_signal(tracer, child_info(t.process, code, killed or status >> 8))
     tracer.child_queue.wake()
 
 

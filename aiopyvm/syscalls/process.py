@@ -10,7 +10,7 @@ from aiopyvm.abi.errno import E2BIG, EACCES, EAGAIN, ECHILD, EFAULT, EINTR, EINV
 from aiopyvm.abi.fcntl import O_NONBLOCK
 from aiopyvm.abi.ptrace import EVENT_VFORK_DONE
 from aiopyvm.abi.resource import Rusage
-from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
+from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import lifecycle, ptrace
 from aiopyvm.kernel.pidfd import process_of
@@ -325,14 +325,14 @@ def _find_tracee(tracer: Process, pid: int, group: int, options: int) -> tuple[b
         return True, Change(t.tid, ptrace.CLD_TRAPPED, t.trace.stop << 8 | 0x7F, t.process, t)
     for tid, word in tracer.tracee_ends.items():
         if options & WEXITED and (not pid or tid == pid) and not group:
-            return True, Change(tid, CLD_KILLED if word & 0x7F else CLD_EXITED, word, None)
+            return True, Change(tid, lifecycle.end_code(word), word, None)
     return any((not pid or tid == pid) and not group for tid in tracer.tracees), None
 
 
 def _change_of(child: Process, options: int) -> Change | None:
     if child.life is Life.ZOMBIE:
         word = child.exit_status or 0
-        code = CLD_KILLED if word & 0x7F else CLD_EXITED
+        code = lifecycle.end_code(word)
         return Change(child.pid, code, word, child) if options & WEXITED else None
     if options & WUNTRACED and child.stop_signal and child.stop_unreported:
         return Change(child.pid, CLD_STOPPED, child.stop_signal << 8 | 0x7F, child)

@@ -40,6 +40,7 @@ _NICE = re.compile("priority|nice")
         "mqcalls",
         "inotifycalls",
         "ptracecalls",
+        "corecalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
