@@ -222,7 +222,7 @@ def start(pair: Pair, *argv: object) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGHUP", "SIGINT", "timeout"])
 def test_the_command_gives_the_terminal_back(pair: Pair, asker: Path, how: str) -> None:
-    options = ("--timeout", "1") if how == "timeout" else ()
+    options = ("--timeout", "3") if how == "timeout" else ()
     with start(pair, *options, "--flat", asker) as process:
         try:
             assert os.read(pair.screen, 1) == b"r"
