@@ -129,8 +129,6 @@ def _wait(
         return 0
     elif call.woken is Cause.TIMEOUT:
         raise Errno(ETIMEDOUT)
-    if call.deadline is not None and call.deadline <= t.kernel.clock.monotonic_ns():
-        raise Errno(ETIMEDOUT)
     queue = t.kernel.futexes.queue(call.state["key"])
     restart = Restart.SYS if call.deadline is None else Restart.BLOCK
     return Wait((queue,), call.deadline, restart, reason=f"the futex at {uaddr:#x}")

@@ -206,6 +206,15 @@ def test_a_futex_wait_times_out() -> None:
     assert m.result(t) == -errno.ETIMEDOUT
 
 
+def test_a_futex_wait_whose_time_is_over_still_gives_way() -> None:
+    """Else a thread that waits for a microsecond at a time keeps the processor, and a mutex that others want."""
+    m = Machine()
+    m.put(struct.pack("<Iii", 7, 0, 0), SCRATCH + 0x400)
+    t = futex_waiter(m, SCRATCH + 0x404)
+    m.advance(0)
+    assert m.result(t) == -errno.ETIMEDOUT
+
+
 @pytest.mark.parametrize("flags", RESTARTS)
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_futex_wait_interrupted(flags: int, timed: bool) -> None:
