@@ -7,8 +7,10 @@ from typing import Annotated, Final
 from aiopyvm.abi.errno import EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.abi.fcntl import O_NONBLOCK
 from aiopyvm.abi.signal import SI_TKILL, SI_USER, SigInfo, SiginfoBytes
+from aiopyvm.kernel.fsfile import DirectoryFile
 from aiopyvm.kernel.pidfd import PidFile, process_of
 from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.procfs import ProcessDirectory
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.files import give
 from aiopyvm.syscalls.signals import check_signal, queued_info, send_checked
@@ -31,10 +33,12 @@ def pidfd_open(t: Thread, pid: Pid, flags: PidFlags) -> int:
 
 @syscall(424, "pidfd_send_signal", man="pidfd_send_signal(2)")
 def pidfd_send_signal(t: Thread, pidfd: Fd, sig: Signo, info: In[SiginfoBytes], flags: U32) -> int:
-    """Send a signal to an open process."""
+    """Send a signal to an open process; a directory /proc/PID is one too."""
     if flags:
         raise Errno(EINVAL)
-    target = process_of(t, pidfd)
+    file = t.process.fds.get(pidfd)
+    shown = file.directory if isinstance(file, DirectoryFile) else None
+    target = shown.subject if isinstance(shown, ProcessDirectory) else process_of(t, pidfd)
     given = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
     if info:
         if info.get().signo != sig:

@@ -302,11 +302,21 @@ def writing(t: Thread, fd: int) -> File:
     return open_file(t, fd, WRITABLE)
 
 
+def sink(t: Thread, file: File) -> Callable[[bytes], int]:
+    """Return what gives bytes to a file at its position, or to a socket's peer."""
+    if not file.socket:
+        return file.write
+    from aiopyvm.kernel.socket import Outgoing, Socket  # at the first use: most programs have no socket
+
+    assert isinstance(file, Socket)
+    return lambda data: file.send(t, Outgoing(data))
+
+
 def writer(t: Thread, file: File, offset: int | None = None) -> Callable[[bytes], int]:
     """Return the function that stores the next bytes at the position, or at `offset`; it keeps RLIMIT_FSIZE."""
     limit = t.process.limits[RLIMIT_FSIZE][0]
     if offset is None:
-        store = file.write
+        store = sink(t, file)
     else:
         start, call = offset, call_of(t)
 

@@ -24,6 +24,7 @@ _NICE = re.compile("priority|nice")
         "processcalls",
         "filecalls2",
         "waitcalls",
+        "futexcalls",
         "lifecalls",
         "rawcalls",
         "busycalls",

@@ -1,0 +1,94 @@
+/* Threads that wait for microseconds, sendfile to sockets, and processes by their directories in /proc. */
+#include "calls.h"
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+static volatile int done;
+
+static void *spins(void *unused)
+{
+    struct timespec until;
+    pthread_mutex_lock(&mutex);
+    while (!done) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        pthread_cond_timedwait(&never, &mutex, &until);
+    }
+    pthread_mutex_unlock(&mutex);
+    return NULL;
+}
+
+static void microseconds(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, spins, NULL);
+    for (int i = 0; i < 20; i++) {
+        usleep(100);
+        pthread_mutex_lock(&mutex);
+        done = i == 19;
+        pthread_mutex_unlock(&mutex);
+    }
+    R(pthread_join(thread, NULL));
+}
+
+static void directories(void)
+{
+    char path[40];
+    on(SIGUSR1, 0);
+    int self = open("/proc/self", O_RDONLY | O_DIRECTORY), other = open("/proc", O_RDONLY | O_DIRECTORY);
+    int task = open("/proc/self/task", O_RDONLY | O_DIRECTORY), pathed = open("/proc/self", O_PATH);
+    count = 0;
+    R(syscall(SYS_pidfd_send_signal, self, SIGUSR1, NULL, 0));
+    R(count);
+    R(syscall(SYS_pidfd_send_signal, other, SIGUSR1, NULL, 0));
+    R(syscall(SYS_pidfd_send_signal, task, SIGUSR1, NULL, 0));
+    R(syscall(SYS_pidfd_send_signal, pathed, SIGUSR1, NULL, 0));
+    R(syscall(SYS_pidfd_getfd, self, 0, 0));
+    pid_t pid = fork();
+    if (!pid)
+        _exit(3);
+    sprintf(path, "/proc/%d", pid);
+    int child = open(path, O_RDONLY | O_DIRECTORY);
+    ended(pid);
+    R(syscall(SYS_pidfd_send_signal, child, 0, NULL, 0));
+    close(self), close(other), close(task), close(pathed), close(child);
+}
+
+static void files_to_sockets(void)
+{
+    int pair[2], file = open("sent", O_RDWR | O_CREAT, 0600);
+    off_t at = 2;
+    R(write(file, "0123456789", 10));
+    R(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    R(sendfile(pair[0], file, &at, 4));
+    R(at);
+    R(lseek(file, 0, SEEK_SET));
+    R(sendfile(pair[0], file, NULL, 100));
+    R(lseek(file, 0, SEEK_CUR));
+    R(sendfile(pair[0], file, NULL, 100));
+    R(read(pair[1], buffer, 100));
+    buffer[14] = 0;
+    printf("%s\n", buffer);
+    R(ftruncate(file, 1 << 20));
+    fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    at = 0;
+    R(sendfile(pair[0], file, &at, 1 << 20) == at && at > 0 && at < 1 << 20);
+    R(sendfile(pair[0], file, &at, 1 << 20));
+    R(sendfile(file, pair[0], NULL, 10));
+    close(pair[1]);
+    on(SIGPIPE, 0);
+    count = 0;
+    R(sendfile(pair[0], file, &at, 10));
+    R(count);
+    close(pair[0]), close(file);
+}
+
+int main(void)
+{
+    begin();
+    microseconds();
+    directories();
+    files_to_sockets();
+    return 0;
+}
