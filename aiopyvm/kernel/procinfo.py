@@ -215,11 +215,14 @@ def _status(ctx: FsContext, process: Process | None) -> bytes:
     ]
     if process.life is Life.ALIVE:
         rows += [("VmSize", f"{mapped * 4:8} kB"), ("VmRSS", f"{resident * 4:8} kB")]
+    ignored, caught = process.actions.sets()
     rows += [
         ("Threads", max(1, len(process.threads))),
         ("SigPnd", f"{main.pending.bits if main is not None else 0:016x}"),
         ("ShdPnd", f"{process.pending.bits:016x}"),
         ("SigBlk", f"{main.mask if main is not None else 0:016x}"),
+        ("SigIgn", f"{ignored:016x}"),
+        ("SigCgt", f"{caught:016x}"),
         ("NoNewPrivs", process.no_new_privs),
     ]
     return "".join(f"{name}:\t{value}\n" for name, value in rows).encode(errors="surrogateescape")

@@ -114,6 +114,16 @@ class Actions:
         }
         return other
 
+    def sets(self) -> tuple[int, int]:
+        """Return the set of signals that SIG_IGN ignores, and of those that have a handler."""
+        ignored = caught = 0
+        for signo, action in self._actions.items():
+            if action.handler == abi.SIG_IGN:
+                ignored |= abi.bit(signo)
+            elif action.handler != abi.SIG_DFL:
+                caught |= abi.bit(signo)
+        return ignored, caught
+
     def ignores(self, signo: int) -> bool:
         """Tell whether `signo` would be discarded: SIG_IGN, or SIG_DFL where that ignores."""
         handler = self[signo].handler

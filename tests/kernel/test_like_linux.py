@@ -24,7 +24,7 @@ _NICE = re.compile("priority|nice")
         "processcalls",
         "filecalls2",
         "waitcalls",
-        "futexcalls",
+        "pythoncalls",
         "lifecalls",
         "rawcalls",
         "busycalls",
