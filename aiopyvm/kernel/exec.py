@@ -270,6 +270,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     ptrace.executed(t, old_tid)
     if t.robust_list:
         robust.release(t)
+    t.kernel.futexes.orphan(t)
     old = process.mm
     process.usage.max_pages = max(process.usage.max_pages, old.space.peak_resident_pages)
     process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso)

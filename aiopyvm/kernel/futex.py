@@ -10,7 +10,11 @@ from typing import Final
 
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import WaitQueue
+from aiopyvm.mem.faults import MemoryFault
 
+FUTEX_WAITERS: Final = 0x80000000
+FUTEX_OWNER_DIED: Final = 0x40000000
+FUTEX_TID_MASK: Final = 0x3FFFFFFF
 MATCH_ANY: Final = 0xFFFFFFFF
 Key = tuple[object, int]
 
@@ -18,10 +22,11 @@ Key = tuple[object, int]
 class FutexTable:
     """The futexes of one kernel on which somebody waits."""
 
-    __slots__ = ("_queues", "_sweep_at")
+    __slots__ = ("_owners", "_queues", "_sweep_at")
 
     def __init__(self) -> None:
         self._queues: dict[Key, WaitQueue] = {}
+        self._owners: dict[Key, Thread] = {}  # of the locks that threads wait for, and of some no longer waited for
         self._sweep_at = 64
 
     def __len__(self) -> int:
@@ -42,6 +47,7 @@ class FutexTable:
         if queue is None:
             if len(self._queues) >= self._sweep_at:
                 self._queues = {k: q for k, q in self._queues.items() if len(q)}
+                self._owners = {k: o for k, o in self._owners.items() if k in self._queues}
                 self._sweep_at = 64 + 2 * len(self._queues)
             queue = self._queues[key] = WaitQueue(f"futex at {key[1]:#x}")
         return queue
@@ -80,3 +86,44 @@ class FutexTable:
             thread.call.state["key"] = to
             moved += 1
         return moved
+
+    # --- locks (syscalls/futexpi.py) --------------------------------------------------------------------------------
+
+    def first(self, key: Key) -> Thread | None:
+        """Return the thread that has waited longest."""
+        return next(iter(self._queues.get(key, ())), None)
+
+    def owner(self, key: Key) -> Thread | None:
+        """Return whose unlocking the waiting threads expect; None where nobody waits, or waits for a wake."""
+        first = self.first(key)
+        if first is None or first.call is None or not first.call.state.get("pi"):
+            return None
+        return self._owners.get(key)
+
+    def queue_behind(self, key: Key, owner: Thread) -> WaitQueue:
+        """Return the queue to wait in until `owner` unlocks."""
+        queue = self.queue(key)
+        self._owners[key] = owner
+        return queue
+
+    def hand_over(self, key: Key) -> None:
+        """Make the first waiting thread the owner, and wake it."""
+        queue = self._queues[key]
+        first = next(iter(queue))
+        self._owners[key] = first
+        first.kernel.wake(first, queue)
+        if not len(queue):
+            del self._queues[key], self._owners[key]
+
+    def orphan(self, owner: Thread) -> None:
+        """Hand over the locks of a thread that ends; their words tell of it."""
+        for key in [key for key, other in self._owners.items() if other is owner]:
+            first = self.first(key)
+            if first is None or first.call is None or self.owner(key) is not owner:
+                del self._owners[key]
+                continue
+            try:
+                first.memory.store(first.call.args[0], 4, FUTEX_WAITERS | FUTEX_OWNER_DIED | first.tid)
+            except MemoryFault:
+                first.call.state["fault"] = True
+            self.hand_over(key)

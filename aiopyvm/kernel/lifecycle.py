@@ -255,6 +255,7 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     t.pending.flush(ALL)
     if t.robust_list:
         robust.release(t)
+    kernel.futexes.orphan(t)
     if wake_joiner and t.clear_child_tid:
         try:
             t.memory.store(t.clear_child_tid, 4, 0)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiopyvm.kernel.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.faults import MemoryFault
 
 LIMIT: Final = 2048  # ROBUST_LIST_LIMIT
-FUTEX_WAITERS: Final = 0x80000000
-FUTEX_OWNER_DIED: Final = 0x40000000
-FUTEX_TID_MASK: Final = 0x3FFFFFFF
 
 
 def release(t: Thread) -> None:

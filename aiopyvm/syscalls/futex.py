@@ -11,11 +11,14 @@ from aiopyvm.kernel.futex import MATCH_ANY, Key
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
 from aiopyvm.mem.layout import TASK_SIZE
+from aiopyvm.syscalls.futexpi import lock_pi, unlock_pi
 from aiopyvm.syscalls.spec import U32, Choice, Ptr, syscall
+from aiopyvm.syscalls.steps import call_of
 
 WAIT, WAKE, FD, REQUEUE, CMP_REQUEUE, WAKE_OP = 0, 1, 2, 3, 4, 5
 LOCK_PI, UNLOCK_PI, TRYLOCK_PI, WAIT_BITSET, WAKE_BITSET = 6, 7, 8, 9, 10
 WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2 = 11, 12, 13
+LOCKS_PI: Final = (LOCK_PI, TRYLOCK_PI, LOCK_PI2)
 PRIVATE: Final = 128
 CLOCK_REALTIME: Final = 256
 COMMANDS: Final = {
@@ -39,13 +42,13 @@ def _operation_names() -> dict[int, str]:
 FutexOp = Annotated[int, Choice(_operation_names())]
 
 
-@syscall(240, "futex", man="futex(2)", note="no priority inheritance")
+@syscall(240, "futex", man="futex(2)", note="no FUTEX_WAIT_REQUEUE_PI")
 def futex(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """Wait on a word of memory, or wake who waits."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec32)
 
 
-@syscall(422, "futex_time64", man="futex(2)", note="no priority inheritance")
+@syscall(422, "futex_time64", man="futex(2)", note="no FUTEX_WAIT_REQUEUE_PI")
 def futex_time64(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """futex with 64-bit time."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec64)
@@ -65,7 +68,7 @@ def _futex(
     private = bool(op & PRIVATE)
     if op & CLOCK_REALTIME and command not in (WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2):
         raise Errno(ENOSYS)
-    if command not in (WAIT, WAIT_BITSET, WAKE, WAKE_BITSET, REQUEUE, CMP_REQUEUE, WAKE_OP):
+    if command not in COMMANDS or command in (FD, WAIT_REQUEUE_PI, CMP_REQUEUE_PI):
         raise Errno(ENOSYS)
     if uaddr & 3:
         raise Errno(EINVAL)
@@ -75,6 +78,14 @@ def _futex(
         return _wait(t, uaddr, val, timeout, bitset, private, absolute, bool(op & CLOCK_REALTIME), time)
     futexes = t.kernel.futexes
     key = _key(t, uaddr, private)
+    if command == UNLOCK_PI:
+        return unlock_pi(t, uaddr, key)
+    if command in LOCKS_PI:
+        if command != TRYLOCK_PI:
+            _set_deadline(t, timeout, True, command == LOCK_PI or bool(op & CLOCK_REALTIME), time)
+        return lock_pi(t, uaddr, key, attempt=command == TRYLOCK_PI)
+    if futexes.owner(key) is not None:
+        raise Errno(EINVAL)  # who waits for a lock is not to be woken
     if command == WAKE:
         return futexes.wake(key, _count(val))
     if command == WAKE_BITSET:
@@ -145,7 +156,18 @@ def _begin_wait(
     realtime: bool,
     time: type[Timespec32 | Timespec64],
 ) -> None:
-    if timeout:
+    _set_deadline(t, timeout, absolute, realtime, time)
+    if not bitset:
+        raise Errno(EINVAL)
+    t.memory.probe(uaddr, 4, False)
+    call.state["bitset"] = bitset
+    call.state["key"] = t.kernel.futexes.key(t, uaddr, private)
+
+
+def _set_deadline(t: Thread, timeout: int, absolute: bool, realtime: bool, time: type[Timespec32 | Timespec64]) -> None:
+    """Read the time at `timeout`, if that is not 0, when the call begins. Raises Errno(EINVAL) and MemoryFault."""
+    call = call_of(t)
+    if timeout and call.deadline is None:
         codec = codec_of(time)
         spec = codec.unpack(t.memory.read(timeout, codec.size))
         if spec.tv_sec < 0 or not 0 <= spec.tv_nsec < NS:
@@ -154,11 +176,6 @@ def _begin_wait(
         if absolute and realtime:
             given -= t.kernel.clock.realtime_ns()
         call.deadline = given if absolute and not realtime else given + now
-    if not bitset:
-        raise Errno(EINVAL)
-    t.memory.probe(uaddr, 4, False)
-    call.state["bitset"] = bitset
-    call.state["key"] = t.kernel.futexes.key(t, uaddr, private)
 
 
 def _wake_op(t: Thread, key: Key, to: Key, uaddr2: int, val: int, val2: int, op: int) -> int:

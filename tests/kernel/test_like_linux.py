@@ -25,6 +25,7 @@ _NICE = re.compile("priority|nice")
         "filecalls2",
         "waitcalls",
         "pythoncalls",
+        "futexcalls",
         "lifecalls",
         "rawcalls",
         "busycalls",
