@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiopyvm.errors import (
     AiopyvmError,
+    ArchiveError,
     AssemblyError,
     EngineUnavailableError,
     GuestFailedError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.process import Process
     from aiopyvm.runtime.proxies import Memory, Registers
     from aiopyvm.runtime.result import Fault, Reason, Result
+    from aiopyvm.runtime.roots import ImageSettings, OciRoot, TarRoot
     from aiopyvm.runtime.runtime import Runtime
     from aiopyvm.runtime.steps import Step
     from aiopyvm.runtime.vm import VM
@@ -54,10 +56,12 @@ _HOMES = {
     "GuestProcess": "runtime.census",
     "GuestThread": "runtime.census",
     "HostDir": "runtime.hostdir",
+    "ImageSettings": "runtime.roots",
     "Limits": "runtime.limits",
     "Memory": "runtime.proxies",
     "MemoryHook": "runtime.hooks",
     "Network": "runtime.network",
+    "OciRoot": "runtime.roots",
     "Pipe": "runtime.ends",
     "Pipeline": "runtime.pipeline",
     "Process": "runtime.process",
@@ -69,6 +73,7 @@ _HOMES = {
     "SendEnd": "runtime.ends",
     "Step": "runtime.steps",
     "SyscallHook": "runtime.hooks",
+    "TarRoot": "runtime.roots",
     "assemble": "isa.assemble",
     "disassemble": "isa.disasm",
     "pipe": "runtime.ends",
@@ -97,6 +102,7 @@ __all__ = [
     "STDOUT",
     "VM",
     "AiopyvmError",
+    "ArchiveError",
     "AssemblyError",
     "CodeHook",
     "EngineUnavailableError",
@@ -108,12 +114,14 @@ __all__ = [
     "GuestThread",
     "HostDir",
     "HostRefusedError",
+    "ImageSettings",
     "InternalError",
     "Limits",
     "LoadError",
     "Memory",
     "MemoryHook",
     "Network",
+    "OciRoot",
     "Pipe",
     "Pipeline",
     "Process",
@@ -125,6 +133,7 @@ __all__ = [
     "SendEnd",
     "Step",
     "SyscallHook",
+    "TarRoot",
     "assemble",
     "disassemble",
     "pipe",

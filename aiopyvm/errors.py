@@ -2,6 +2,7 @@
 
     AiopyvmError
     ├── LoadError            (also ValueError)          the program cannot be loaded; says what it is and why
+    ├── ArchiveError         (also ValueError)          a tar file or image that cannot be read; says where and why
     ├── GuestFailedError     (also CalledProcessError)  `check=True` and the guest did not end well; has `.result`
     ├── GuestMemoryError     (also IndexError)          a host access outside what the guest has mapped
     ├── AssemblyError        (also ValueError)          text that is no instruction of the table
@@ -27,6 +28,23 @@ class AiopyvmError(Exception):
 
 class LoadError(AiopyvmError, ValueError):
     """A program that cannot be loaded: not ELF, another machine, truncated, dynamic, overlapping segments."""
+
+
+class ArchiveError(AiopyvmError, ValueError):
+    """A tar file or OCI image that cannot be used as a tree: damaged, truncated, too large, or not understood.
+
+    `path` is the file, `place` the byte of it (unpacked) where that was found, or None.
+    """
+
+    def __init__(self, path: str, place: int | None, reason: str) -> None:
+        super().__init__(path, place, reason)
+        self.path = path
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = "" if self.place is None else f", at byte {self.place}"
+        return f"{self.path}{where}: {self.reason}"
 
 
 class GuestFailedError(AiopyvmError, subprocess.CalledProcessError):

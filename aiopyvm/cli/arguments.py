@@ -19,6 +19,8 @@ examples:
   aiopyvm run ./hello                          a program of this host, with this terminal's streams
   aiopyvm run ./sort -rn < numbers             options after PROGRAM are the program's
   aiopyvm run --root rootfs/ ls -l /bin        a program of a directory tree; the tree is not changed
+  aiopyvm run --tar rootfs.tar.xz ls -l /bin   the same out of an archive
+  aiopyvm run --oci image/ --                  the command of an image
   aiopyvm run --mount .:/src:ro --cwd /src --root rootfs/ make -n
   aiopyvm run --instructions 1000000 --memory 16M --timeout 2 ./untrusted
   aiopyvm run --strace ./hello                 system calls, on standard error
@@ -34,8 +36,9 @@ could not run it. 126: the program cannot be executed. 127: there is no such pro
 """
 
 RUN_HELP: Final = """\
-PROGRAM is a path of this host; with --root it is a path (or a name, looked up in PATH) inside that tree. The guest sees
-nothing of this host but its streams and what --root and --mount name. Its environment is PATH, HOME=/ and --env.
+PROGRAM is a path of this host; with --root, --tar or --oci it is a path (or a name, looked up in PATH) inside that
+tree. The guest sees nothing of this host but its streams and what these and --mount name. Its environment is PATH,
+HOME=/ and --env. An image has a user, a directory and variables of its own; --user, --cwd and --env come before them.
 """
 
 PIPE_HELP: Final = """\
@@ -152,11 +155,16 @@ def published(text: str) -> tuple[tuple[str, int], int]:
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
+    bare = False  # its program may be left out after a "--": it is "" then
     fill: Callable[[Parser], None] | None = None  # gives it its arguments, once they are needed: most commands are not
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As `ArgumentParser`."""
         self._be_filled()
+        if self.bare and args and args[-1] == "--":
+            parsed = super().parse_known_args([*args, ""], namespace)
+            if parsed[0].program == "":
+                return parsed
         return super().parse_known_args(args, namespace)
 
     def format_help(self) -> str:
@@ -226,7 +234,12 @@ def _fill_run(run: Parser) -> None:
     run.add_argument("--flat", action="store_true", help="PROGRAM is a flat binary: no headers, just code")
     run.add_argument("--load-at", type=address, default=0, metavar="ADDRESS", help="where --flat puts it (0)")
     run.add_argument("-t", "--tty", action="store_true", help="the streams are a terminal for the guest")
-    run.add_argument("program", metavar="PROGRAM", help="what to run; -- before it ends the options")
+    run.bare = True
+    run.add_argument(
+        "program",
+        metavar="PROGRAM",
+        help="what to run; -- before it ends the options, and with nothing after it means an --oci image's own command",
+    )
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="its arguments")
 
 
@@ -240,7 +253,10 @@ def _fill_pipe(pipe: Parser) -> None:
 
 
 def _add_tree(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", metavar="DIR", help="the guest's file tree; changes stay in memory")
+    trees = parser.add_mutually_exclusive_group()
+    trees.add_argument("--root", metavar="DIR", help="the guest's file tree; changes stay in memory")
+    trees.add_argument("--tar", metavar="FILE", help="the same out of a tar file, plain or compressed")
+    trees.add_argument("--oci", metavar="DIR[:NAME]", help="the same out of an image in an OCI image layout")
     parser.add_argument(
         "--mount",
         action="append",
@@ -250,11 +266,9 @@ def _add_tree(parser: argparse.ArgumentParser) -> None:
         help="give the guest a directory: ro (read-only, the default), cow (changes stay in memory) or rw",
     )
     parser.add_argument("--env", action="append", default=[], type=variable, metavar="K=V", help="set a variable")
-    parser.add_argument(
-        "--user", default="1000", metavar="USER", help="who programs run as: a name, UID or UID:GID (1000)"
-    )
+    parser.add_argument("--user", metavar="USER", help="who programs run as: a name, UID or UID:GID (1000)")
     parser.add_argument("--hostname", default="aiopyvm", metavar="NAME", help="what the guest's machine is called")
-    parser.add_argument("--cwd", default="/", metavar="DIR", help="the guest's working directory (/)")
+    parser.add_argument("--cwd", metavar="DIR", help="the guest's working directory (/)")
     parser.add_argument("--memory", type=size, metavar="SIZE", help="memory limit, such as 256M (the default)")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from aiopyvm import HostDir
 from aiopyvm.cli.main import complain
+from aiopyvm.cli.trees import mounts_of, root_of, use_image
 from aiopyvm.engine.protocol import Engine
 from aiopyvm.runtime.limits import MIB
 from aiopyvm.runtime.lockstep import Lockstep, Outcome
@@ -94,18 +94,19 @@ def _hot_engine() -> Engine:
 
 
 def _setup(arguments: Any) -> Setup:
+    use_image(arguments)
     program, rest = arguments.program, arguments.arguments
     argv = argument_bytes([program, *rest])
     if any(mode == "rw" for _, _, mode in arguments.mount):
         raise ValueError("both sides would write to a directory that is mounted rw: use cow")
-    in_tree = arguments.root is not None
-    source = Program((program, *rest), argv, None if in_tree else Path(program).read_bytes(), file=program)
+    root = root_of(arguments)
+    source = Program((program, *rest), argv, None if root is not None else Path(program).read_bytes(), file=program)
     return Setup(
         program=source,
-        root=arguments.root,
-        mounts={guest: HostDir(host, mode) for host, guest, mode in arguments.mount},
+        root=root,
+        mounts=mounts_of(arguments),
         env=dict(arguments.env),
-        cwd=os.fsencode(arguments.cwd),
+        cwd=os.fsencode(arguments.cwd or "/"),
         stdin=b"" if arguments.input is None else Path(arguments.input).read_bytes(),
         memory=arguments.memory or 256 * MIB,
         seed=arguments.seed or 0,

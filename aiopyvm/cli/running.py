@@ -15,14 +15,16 @@ import anyio
 from aiopyvm import STDOUT, VM, Limits, Reason, Result
 from aiopyvm.cli.main import complain
 from aiopyvm.cli.measure import Measure
+from aiopyvm.cli.trees import mounts_of, root_of, use_image
 from aiopyvm.host.terminal import restore_terminals
 
 if TYPE_CHECKING:
-    from aiopyvm import HostDir, Network
+    from aiopyvm import Network
 
 OUT_OF_TIME: Final = 124
 RUNTIME_ENDED: Final = 128 + 9
 SIGPIPE: Final = 13
+DEFAULT_USER: Final = "1000"
 
 
 def run_command(command: str, arguments: Any) -> int:
@@ -65,11 +67,11 @@ def make_vm(arguments: Any) -> VM:
         "wall_time": arguments.timeout,
     }
     return VM(
-        root=arguments.root,
-        mounts=_mounts(arguments.mount) if arguments.mount else None,
+        root=root_of(arguments),
+        mounts=mounts_of(arguments) if arguments.mount else None,
         env=_environment(arguments),
-        cwd=arguments.cwd,
-        user=arguments.user,
+        cwd=arguments.cwd or "/",
+        user=arguments.user or DEFAULT_USER,
         hostname=arguments.hostname,
         net=_network(arguments.net),
         publish=dict(arguments.publish) or None,
@@ -99,13 +101,6 @@ def _environment(arguments: Any) -> dict[str, str]:
     return given
 
 
-def _mounts(given: list[tuple[str, str, Any]]) -> dict[str, HostDir]:
-    """Return the directories of this host that the guest gets, by their place there."""
-    from aiopyvm.runtime.hostdir import HostDir
-
-    return {guest: HostDir(host, mode) for host, guest, mode in given}
-
-
 def streams(arguments: Any) -> dict[str, Any]:
     """Return the options for this process's own streams, and for what is shown of the run."""
     options: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None}
@@ -121,6 +116,8 @@ def _show(line: object) -> None:
 
 
 async def _run(arguments: Any) -> int:
+    use_image(arguments)
+    in_tree = root_of(arguments) is not None
     vm = make_vm(arguments)
     options = streams(arguments) | {"tty": is_terminal(arguments)}
     if options["tty"] and (arguments.tty or os.isatty(2)):
@@ -130,9 +127,9 @@ async def _run(arguments: Any) -> int:
     if measure.wanted:
         options["task_status"] = measure
     if arguments.flat:
-        source = await vm.path(program).read_bytes() if arguments.root is not None else program
+        source = await vm.path(program).read_bytes() if in_tree else program
         result = await vm.run_flat(source, *rest, load_at=arguments.load_at, **options)
-    elif arguments.root is not None:
+    elif in_tree:
         result = await vm.run(program, *rest, **options)
     else:
         result = await vm.run_elf(program, *rest, **options)
@@ -148,7 +145,8 @@ async def _pipe(arguments: Any) -> int:
     from aiopyvm.cli.pipeline import split_pipeline
 
     stages = split_pipeline(arguments.line)
-    if arguments.root is None:
+    use_image(arguments)
+    if root_of(arguments) is None:
         stages = [[Path(stage[0]), *stage[1:]] for stage in stages]
     async with make_vm(arguments).pipeline(*stages, **streams(arguments)) as pipeline:
         await pipeline.wait()

@@ -88,6 +88,11 @@ class _Shared:
 _shared = _Shared()
 
 
+def shared_content(identity: tuple[int, ...], read: Callable[[], bytes]) -> bytes:
+    """Return the content of what `identity` names: the same object for all who ask, while it is kept; else `read()`."""
+    return _shared.get(identity, read)
+
+
 class OpenHostFile:
     """A regular file of the host, open (`HostFile`)."""
 
@@ -388,4 +393,4 @@ def _checked(fd: int) -> OpenHostFile:
     return file
 
 
-__all__ = ["HostDirectory", "OpenHostFile", "guest_errno", "guest_stat", "open_host_tree"]
+__all__ = ["HostDirectory", "OpenHostFile", "guest_errno", "guest_stat", "open_host_tree", "shared_content"]

@@ -3,7 +3,7 @@
 How it works. An inode is a place below the top: its parent and its name, so that it moves along when the guest
 renames a directory. Attributes are the host's at the moment of the question; the host may change anything at any
 time, and whoever looks a name up again sees it. A regular file keeps host descriptors only while the guest has it
-open. Owners: the host's user is shown as the guest's, everybody else as nobody.
+open. Owners: the host's user is shown as the guest's, everybody else as nobody; those of an archive are as they are.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ class HostFs(FileSystem):
 
     def shown(self, s: Stat) -> Stat:
         """Return the host's attributes as the guest sees them."""
-        uid, gid = self.tree.owner
+        owner = self.tree.owner
+        number = s.ino if s.ino < HOST_NUMBERS else (s.ino ^ s.ino >> 30 ^ s.ino >> 60) % HOST_NUMBERS
+        if owner is None:
+            return s._replace(dev=self.device, ino=number)
+        uid, gid = owner
         return s._replace(
             dev=self.device,
-            ino=s.ino if s.ino < HOST_NUMBERS else (s.ino ^ s.ino >> 30 ^ s.ino >> 60) % HOST_NUMBERS,
+            ino=number,
             uid=self.uid if s.uid == uid else NOBODY,
             gid=self.gid if s.gid == gid else NOBODY,
         )

@@ -7,6 +7,9 @@ somebody uses it, and shows the host's attributes and bytes of the moment. The f
 (`take`): attributes are copied, the directories above it are taken too; a file's pages are copied only when they are
 written.
 
+A host's file that has several names is as many files here, as its names may change under us. Over a tree that never
+changes (an archive) it is one file under all of its names, changed or not (`seen_links`, `taken_links`).
+
 What always holds: nothing here calls a method of the lower tree that changes it. If the host changes a file that the
 guest has changed too, its untouched pages show the host's new bytes, or zeros past its new end (as overlayfs,
 undefined there).
@@ -42,6 +45,9 @@ class OverlayFs(MemFs):
 
     def __init__(self, lower: HostFs, clock: Clock, budget: Budget, *, device: int = 1) -> None:
         self.lower = lower
+        self.exact_links = lower.tree.owner is None
+        self.seen_links: weakref.WeakValueDictionary[int, OverlayFile] = weakref.WeakValueDictionary()
+        self.taken_links: dict[int, OverlayFile] = {}  # until their last name goes
         super().__init__(clock, budget, device=device)
 
     def attach(self, device: int, uid: int, gid: int) -> None:
@@ -109,11 +115,13 @@ class Passing(MemInode):
 class OverlayFile(Passing, MemFile):
     """A regular file over one of the host: `lower` has attributes until it is taken, bytes until they are written."""
 
+    fs: OverlayFs
+
     def __init__(self, fs: OverlayFs, parent: OverlayDirectory, name: bytes, lower: HostRegular) -> None:
         s = lower.stat()
         super().__init__(fs, s.mode, s.uid, s.gid)
         self.number = s.ino
-        self.nlink = 1
+        self.nlink = s.nlink if fs.exact_links else 1
         self.lower = lower
         self.taken = False
         self._home = (parent, name)
@@ -127,7 +135,7 @@ class OverlayFile(Passing, MemFile):
         """Return the attributes: the host's, until this is taken."""
         if self.taken:
             return super().stat()
-        return self.lower.stat()._replace(ino=self.number, dev=self.fs.device, nlink=1)
+        return self.lower.stat()._replace(ino=self.number, dev=self.fs.device, nlink=self.nlink)
 
     def owner_and_mode(self) -> tuple[int, int, int]:
         """Return (uid, gid, permission bits)."""
@@ -143,6 +151,13 @@ class OverlayFile(Passing, MemFile):
         self.content = Content.over(self.fs.budget, self._read_lower, s.size)
         self.copy_attributes(s)
         self.taken = True
+        if self.fs.seen_links.get(self.number) is self:
+            self.fs.taken_links[self.number] = self
+
+    def end(self) -> None:
+        """Give the memory back; no name leads here any more."""
+        self.fs.taken_links.pop(self.number, None)
+        super().end()
 
     def _read_lower(self, offset: int, n: int) -> bytes:
         lower = self.lower
@@ -233,7 +248,7 @@ class OverlayDirectory(Passing, MemDirectory):
 
     def _over(self, name: bytes, below: HostInode) -> Inode:
         if isinstance(below, HostRegular):
-            return OverlayFile(self.fs, self, name, below)
+            return self._over_file(name, below)
         if isinstance(below, HostDirectoryInode):
             s = below.stat()
             directory = OverlayDirectory(self.fs, s.mode, s.uid, s.gid, below, taken=False)
@@ -242,6 +257,15 @@ class OverlayDirectory(Passing, MemDirectory):
         if below.kind == S_IFLNK:
             return OverlaySymlink(self, name, below)
         return below  # a FIFO, device or socket of the host: seen, but not opened
+
+    def _over_file(self, name: bytes, below: HostRegular) -> OverlayFile:
+        links = self.fs.seen_links
+        if not self.fs.exact_links or below.known.nlink == 1:
+            return OverlayFile(self.fs, self, name, below)
+        file = links.get(below.known.ino)
+        if file is None:
+            file = links[below.known.ino] = OverlayFile(self.fs, self, name, below)
+        return file
 
     def listing(self, ctx: FsContext) -> Listing:
         """Our names and those of the host that are not hidden, as they are now."""

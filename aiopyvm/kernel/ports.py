@@ -99,8 +99,12 @@ class HostTree(Protocol):
         ...
 
     @property
-    def owner(self) -> tuple[int, int]:
-        """The host's user and group ids for what is created: the guest sees them as its own user's."""
+    def owner(self) -> tuple[int, int] | None:
+        """The host's user and group ids for what is created: the guest sees them as its own user's.
+
+        None: ids are not the host's, but the guest's own. Such a tree never changes, and inode numbers tell which
+        names are of one file.
+        """
         ...
 
     def stat(self, path: HostPath) -> Stat:

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from aiopyvm.mem.space import AddressSpace
     from aiopyvm.runtime.hostdir import HostDir
     from aiopyvm.runtime.limits import Limits, Store
+    from aiopyvm.runtime.roots import OciRoot, TarRoot
     from aiopyvm.runtime.run import Run
     from aiopyvm.runtime.runtime import Runtime
 
-    Dir = Mapping[Any, Any] | HostDir | str | os.PathLike[str]
+    Dir = Mapping[Any, Any] | HostDir | TarRoot | OciRoot | str | os.PathLike[str]
 
 Seed = int | str | bytes
 

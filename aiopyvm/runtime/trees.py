@@ -17,9 +17,12 @@ from aiopyvm.runtime.program import refusal, to_bytes
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import FileSystem
     from aiopyvm.kernel.fscontext import FsContext
-    from aiopyvm.kernel.ports import Budget, Clock
+    from aiopyvm.kernel.ports import Budget, Clock, HostTree
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.hostdir import HostDir
+    from aiopyvm.runtime.roots import OciRoot, TarRoot
+
+    Granted = HostDir | TarRoot | OciRoot
 
 WRITE_BYTES = 1 << 20
 
@@ -28,7 +31,7 @@ def root_file_system(root: Any, clock: Clock, budget: Budget) -> FileSystem | No
     """Return the file system for `root`; None for one in memory."""
     if root is None or isinstance(root, Mapping):
         return None
-    return host_file_system(as_host_dir(root, "cow"), clock, budget)
+    return tree_file_system(as_tree(root, "cow"), clock, budget)
 
 
 def attach(vfs: Vfs, root: Any, mounts: Mapping[Any, Any]) -> None:
@@ -65,36 +68,45 @@ def _mount(vfs: Vfs, user: FsContext, path: bytes, tree: Any) -> None:
             vfs.mount(path, MemFs(vfs.clock, vfs.budget, uid=vfs.uid, gid=vfs.gid))
             fill(vfs, user, path, tree)
         else:
-            vfs.mount(path, host_file_system(as_host_dir(tree, "ro"), vfs.clock, vfs.budget))
+            vfs.mount(path, tree_file_system(as_tree(tree, "ro"), vfs.clock, vfs.budget))
     except Errno as error:
         raise refusal(error, os.fsdecode(path)) from None
 
 
-def as_host_dir(tree: Any, mode: Any) -> HostDir:
-    """Return `tree` as a HostDir; a bare path gets `mode`. Raises TypeError."""
+def as_tree(tree: Any, mode: Any) -> Granted:
+    """Return `tree` as what is granted; a bare path is a HostDir with `mode`. Raises TypeError."""
     from aiopyvm.runtime.hostdir import HostDir
+    from aiopyvm.runtime.roots import OciRoot, TarRoot
 
-    if isinstance(tree, HostDir):
+    if isinstance(tree, (HostDir, TarRoot, OciRoot)):
         return tree
     if isinstance(tree, (str, os.PathLike)):
         return HostDir(tree, mode)
-    raise TypeError(f"a directory is a mapping, a HostDir or a host path, not {type(tree).__name__}")
+    raise TypeError(f"a directory is a mapping, a HostDir, TarRoot, OciRoot or a host path, not {type(tree).__name__}")
 
 
-def host_file_system(tree: HostDir, clock: Clock, budget: Budget) -> FileSystem:
-    """Return the file system for a directory of the host. Raises OSError (it cannot be opened), HostRefusedError
-    (it may not be granted)."""
-    from aiopyvm.host.files import open_host_tree
+def tree_file_system(tree: Granted, clock: Clock, budget: Budget) -> FileSystem:
+    """Return the file system for a directory of the host, or an archive. Raises OSError (it cannot be opened),
+    HostRefusedError (it may not be granted), ArchiveError."""
     from aiopyvm.kernel.hostfs import HostFs
     from aiopyvm.kernel.overlay import OverlayFs
 
+    lower = HostFs(_open_tree(tree))
+    return OverlayFs(lower, clock, budget) if tree.mode == "cow" else lower
+
+
+def _open_tree(tree: Granted) -> HostTree:
+    from aiopyvm.host.files import open_host_tree
+    from aiopyvm.runtime.hostdir import HostDir
+
+    if not isinstance(tree, HostDir):
+        return tree.tree()
     try:
-        lower = HostFs(open_host_tree(tree.path, writable=tree.mode == "rw"))
+        return open_host_tree(tree.path, writable=tree.mode == "rw")
     except HostRefusedError:
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(tree.path)) from None
-    return OverlayFs(lower, clock, budget) if tree.mode == "cow" else lower
 
 
 def fill(vfs: Vfs, user: FsContext, at: bytes, tree: Mapping[Any, Any]) -> None:
