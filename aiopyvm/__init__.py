@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiopyvm.isa.assemble import assemble
     from aiopyvm.isa.disasm import disassemble
     from aiopyvm.runtime.census import GuestProcess, GuestThread
+    from aiopyvm.runtime.changes import Change
     from aiopyvm.runtime.ends import Pipe, ReceiveEnd, SendEnd, pipe
     from aiopyvm.runtime.hooks import CodeHook, MemoryHook, SyscallHook
     from aiopyvm.runtime.hostdir import HostDir
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "VM": "runtime.vm",
+    "Change": "runtime.changes",
     "CodeHook": "runtime.hooks",
     "Fault": "runtime.result",
     "GuestPath": "runtime.path",
@@ -104,6 +106,7 @@ __all__ = [
     "AiopyvmError",
     "ArchiveError",
     "AssemblyError",
+    "Change",
     "CodeHook",
     "EngineUnavailableError",
     "Fault",

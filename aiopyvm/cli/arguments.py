@@ -290,6 +290,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         metavar="[ADDRESS:]PORT:GUEST",
         help="listen on the host's PORT (of 127.0.0.1, else of ADDRESS) for the guest's port GUEST",
     )
+    parser.add_argument("--diff", metavar="FILE", help="write what it changed in its tree as a tar archive")
     parser.add_argument("--instructions", type=count, metavar="N", help="end it after N instructions")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="end it after S seconds")
     parser.add_argument(

@@ -134,6 +134,8 @@ async def _run(arguments: Any) -> int:
     else:
         result = await vm.run_elf(program, *rest, **options)
     status = status_of(result)
+    if arguments.diff is not None:
+        await vm.save_changes(arguments.diff)
     if measure.wanted:
         measure.tell(result)
     return status
@@ -148,8 +150,11 @@ async def _pipe(arguments: Any) -> int:
     use_image(arguments)
     if root_of(arguments) is None:
         stages = [[Path(stage[0]), *stage[1:]] for stage in stages]
-    async with make_vm(arguments).pipeline(*stages, **streams(arguments)) as pipeline:
+    vm = make_vm(arguments)
+    async with vm.pipeline(*stages, **streams(arguments)) as pipeline:
         await pipeline.wait()
+    if arguments.diff is not None:
+        await vm.save_changes(arguments.diff)
     *earlier, last = pipeline.results
     statuses = [_status_of_earlier(result) for result in earlier] + [status_of(last)]
     if arguments.pipefail:

@@ -97,6 +97,10 @@ class Content:
         """The content that Python gave, until it is changed."""
         return self._whole if self._whole and not self._whole_bytes else None
 
+    def shows_base(self, size: int) -> bool:
+        """Whether this is the base as it was, of `size` bytes: nothing was written, nothing cut off."""
+        return not self._pages and self._base_size == self.size == size
+
     def _forget_whole(self) -> None:
         self._whole = None
         if self._whole_bytes:

@@ -233,18 +233,7 @@ class OverlayDirectory(Passing, MemDirectory):
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return what is under `name`: ours, else the host's. Raises Errno(ENOENT)."""
-        slot = self._entries.get(name)
-        if slot is not None:
-            return slot[1]
-        if self.lower is None or name in self._hidden:
-            raise Errno(ENOENT)
-        below = self.lower.find(name)
-        known = self._passing.get(name)
-        if known is not None and getattr(known, "lower", None) is below:
-            return known
-        inode = self._over(name, below)
-        self._passing[name] = inode
-        return inode
+        return self.visible(name)
 
     def _over(self, name: bytes, below: HostInode) -> Inode:
         if isinstance(below, HostRegular):
@@ -281,6 +270,31 @@ class OverlayDirectory(Passing, MemDirectory):
                 if name not in self._entries and name not in self._hidden:
                     passing = self._passing.get(name)
                     yield getattr(passing, "number", ino), kind, name
+
+    def own_names(self) -> Iterator[tuple[bytes, Inode | None, bool]]:
+        """Iterate over what is not as the directory below has it: (name, what is there, is one of below hidden)."""
+        for name in sorted(self._entries.keys() | self._hidden):
+            slot = self._entries.get(name)
+            yield name, slot[1] if slot is not None else None, name in self._hidden
+
+    def visible_names(self) -> list[bytes]:
+        """Return all names, ours and those below. Raises Errno, as the host."""
+        return [name for _, _, name in self._all_names()]
+
+    def visible(self, name: bytes) -> Inode:
+        """Like `lookup`, for nobody in particular."""
+        slot = self._entries.get(name)
+        if slot is not None:
+            return slot[1]
+        if self.lower is None or name in self._hidden:
+            raise Errno(ENOENT)
+        below = self.lower.find(name)
+        known = self._passing.get(name)
+        if known is not None and getattr(known, "lower", None) is below:
+            return known
+        inode = self._over(name, below)
+        self._passing[name] = inode
+        return inode
 
     def empty(self) -> bool:
         """Whether no name is left."""

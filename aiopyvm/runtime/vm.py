@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.runtime.block import Block
     from aiopyvm.runtime.census import GuestProcess
+    from aiopyvm.runtime.changes import Change
     from aiopyvm.runtime.machine import Dir
     from aiopyvm.runtime.network import HostPort, Network, Publisher
     from aiopyvm.runtime.path import GuestPath
@@ -182,6 +183,25 @@ class VM:
         from aiopyvm.runtime.path import GuestPath
 
         return GuestPath(self._vfs, os.fsdecode(path))
+
+    def diff(self) -> list[Change]:
+        """Return what guests have changed over the copy-on-write trees of this machine, up to now.
+
+        In the order of the mounts, a directory before what is in it. Raises OSError where a tree cannot be read.
+        """
+        from aiopyvm.runtime.changes import list_changes
+
+        return list_changes(self._vfs)
+
+    async def save_changes(self, path: str | os.PathLike[str]) -> None:
+        """Write what `diff` tells, with contents, as a tar archive to the host file `path`, which it replaces.
+
+        Its names begin at the guest's root; removals are as in a layer of an OCI image (".wh." before the name). Raises
+        ValueError where no tree of this machine is copy-on-write, OSError, ArchiveError (a name that is a removal's).
+        """
+        from aiopyvm.runtime.changes import save_changes
+
+        await save_changes(self._vfs, os.fspath(path))
 
     # --- running to the end -------------------------------------------------------------------------------------------
 
