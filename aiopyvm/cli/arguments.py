@@ -254,7 +254,9 @@ def _fill_pipe(pipe: Parser) -> None:
 
 def _add_tree(parser: argparse.ArgumentParser) -> None:
     trees = parser.add_mutually_exclusive_group()
-    trees.add_argument("--root", metavar="DIR", help="the guest's file tree; changes stay in memory")
+    trees.add_argument(
+        "--root", metavar="DIR", help="the guest's file tree, not to be changed meanwhile; its changes stay in memory"
+    )
     trees.add_argument("--tar", metavar="FILE", help="the same out of a tar file, plain or compressed")
     trees.add_argument("--oci", metavar="DIR[:NAME]", help="the same out of an image in an OCI image layout")
     parser.add_argument(

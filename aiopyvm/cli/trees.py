@@ -9,16 +9,22 @@ if TYPE_CHECKING:
     from aiopyvm import HostDir, OciRoot, TarRoot
 
 
-def root_of(arguments: Any) -> OciRoot | TarRoot | str | None:
-    """Return the guest's tree: what --oci, --tar or --root name, None where there is none of them."""
+def root_of(arguments: Any) -> OciRoot | TarRoot | HostDir | None:
+    """Return the guest's tree: what --oci, --tar or --root name, None where there is none of them.
+
+    The directory is taken to stay as it is while the guest runs.
+    """
     if arguments.oci is not None:
         return _image(arguments.oci)
     if arguments.tar is not None:
         from aiopyvm import TarRoot
 
         return TarRoot(arguments.tar)
-    root: str | None = arguments.root
-    return root
+    if arguments.root is not None:
+        from aiopyvm import HostDir
+
+        return HostDir(arguments.root, "cow", steady=True)
+    return None
 
 
 def _image(text: str) -> OciRoot:

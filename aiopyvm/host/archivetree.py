@@ -259,6 +259,7 @@ class ArchiveTree:
 
     writable = False
     owner = None
+    steady = True
 
     def __init__(self, root: Node) -> None:
         self._root = root

@@ -156,10 +156,16 @@ class OpenHostFile:
 class HostDirectory:
     """The tree below one host directory (`HostTree`)."""
 
-    def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], *, writable: bool = False) -> None:
-        """Grant `path`. Raises OSError when it is no directory that can be read, HostRefusedError as `fence` does."""
+    def __init__(
+        self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], *, writable: bool = False, steady: bool = False
+    ) -> None:
+        """Grant `path`; `steady`: nobody changes it.
+
+        Raises OSError when it is no directory that can be read, HostRefusedError as `fence` does.
+        """
         self._top = os.path.realpath(os.fsencode(path))
         self._writable = writable
+        self._steady = steady
         os.close(os.open(self._top, _DIRECTORY))
         self._barred = fence(self._top, writable)
 
@@ -167,6 +173,11 @@ class HostDirectory:
     def writable(self) -> bool:
         """Whether it was granted for changes."""
         return self._writable
+
+    @property
+    def steady(self) -> bool:
+        """Whether nobody changes it while it is used."""
+        return self._steady
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -345,9 +356,14 @@ class HostDirectory:
         return StatFs(0, s.f_bsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, 0, min(s.f_namemax, 255))
 
 
-def open_host_tree(path: str | bytes | os.PathLike[str], *, writable: bool = False) -> HostDirectory:
-    """Grant a host directory. Raises OSError when it is none that can be read, HostRefusedError as `fence` does."""
-    return HostDirectory(path, writable=writable)
+def open_host_tree(
+    path: str | bytes | os.PathLike[str], *, writable: bool = False, steady: bool = False
+) -> HostDirectory:
+    """Grant a host directory; `steady`: nobody changes it.
+
+    Raises OSError when it is none that can be read, HostRefusedError as `fence` does.
+    """
+    return HostDirectory(path, writable=writable, steady=steady)
 
 
 def guest_stat(s: os.stat_result) -> Stat:

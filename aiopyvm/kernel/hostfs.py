@@ -3,12 +3,15 @@
 How it works. An inode is a place below the top: its parent and its name, so that it moves along when the guest
 renames a directory. Attributes are the host's at the moment of the question; the host may change anything at any
 time, and whoever looks a name up again sees it. A regular file keeps host descriptors only while the guest has it
-open. Owners: the host's user is shown as the guest's, everybody else as nobody; those of an archive are as they are.
+open. Of a tree that nobody changes ("steady": an archive, or where the caller says so) the names and attributes that
+were found last are kept, and so are names that were not there. Owners: the host's user is shown as the guest's,
+everybody else as nobody; those of an archive are as they are.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import HostFile, HostPath, HostTree
 
 NOBODY = 65534
+MOST_RECENT = 4096  # inodes of a steady tree that stay when nobody uses them; as many absent names
 MAX_DEPTH = 256  # directories: each is opened anew at each access
 HOST_NUMBERS = 1 << 30  # the host's inode numbers are shown folded below this: old programs have 32 bits
 
@@ -37,6 +41,9 @@ class HostFs(FileSystem):
         self.readonly = not tree.writable if readonly is None else readonly or not tree.writable
         self.uid = uid
         self.gid = gid
+        self.steady = tree.steady
+        self.recent: deque[HostInode] = deque(maxlen=MOST_RECENT)
+        self.absent: set[tuple[HostDirectoryInode, bytes]] = set()
         self.root: HostDirectoryInode = HostDirectoryInode(self, None, b"/", tree.stat(()))
 
     def attach(self, device: int, uid: int, gid: int) -> None:
@@ -92,6 +99,8 @@ class HostInode(Inode):
 
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno: ENOENT when it vanished, ESTALE when something else is there."""
+        if self.fs.steady:
+            return self.fs.shown(self.known)
         s = self.fs.tree.stat(self.place())
         if s.mode & S_IFMT != self.kind:
             raise Errno(ESTALE)
@@ -195,7 +204,7 @@ class HostRegular(HostInode):
     def stat(self) -> Stat:
         """Return the attributes, of what is open rather than of the name."""
         file = self._reader or self._writer
-        if file is None:
+        if file is None or self.fs.steady:
             return super().stat()
         self.known = file.stat()
         return self.fs.shown(self.known)
@@ -275,12 +284,32 @@ class HostDirectoryInode(HostInode, Directory):
 
     def find(self, name: bytes) -> HostInode:
         """Like `lookup`, for nobody in particular."""
+        if self.fs.steady:
+            return self._find_kept(name)
         known = self.fs.tree.stat((*self.place(), name))
         child = self._children.get(name)
         if child is not None and child.kind == known.mode & S_IFMT and child.known.ino == known.ino:
             child.known = known
             return child
         return self._enter(name, known)
+
+    def _find_kept(self, name: bytes) -> HostInode:
+        child = self._children.get(name)
+        if child is not None:
+            return child
+        absent = self.fs.absent
+        if (self, name) in absent:
+            raise Errno(ENOENT)
+        try:
+            child = self._enter(name, self.fs.tree.stat((*self.place(), name)))
+        except Errno as error:
+            if error.number == ENOENT:
+                if len(absent) >= MOST_RECENT:
+                    absent.clear()
+                absent.add((self, name))
+            raise
+        self.fs.recent.append(child)
+        return child
 
     def _enter(self, name: bytes, known: Stat) -> HostInode:
         kinds: dict[int, type[HostInode]] = {S_IFDIR: HostDirectoryInode, S_IFREG: HostRegular, S_IFLNK: HostSymlink}

@@ -18,6 +18,7 @@ undefined there).
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
 
 
+MOST_RECENT = 64  # inodes over a steady tree that stay, and stay charged, when nobody uses them
 OWN_NUMBERS = HOST_NUMBERS  # inode numbers of ours start where the host's, as shown, end
 
 
@@ -47,6 +49,7 @@ class OverlayFs(MemFs):
         self.lower = lower
         self.exact_links = lower.tree.owner is None
         self.seen_links: weakref.WeakValueDictionary[int, OverlayFile] = weakref.WeakValueDictionary()
+        self.recent: deque[Inode] = deque(maxlen=MOST_RECENT)  # over a steady tree
         self.taken_links: dict[int, OverlayFile] = {}  # until their last name goes
         super().__init__(clock, budget, device=device)
 
@@ -294,6 +297,8 @@ class OverlayDirectory(Passing, MemDirectory):
             return known
         inode = self._over(name, below)
         self._passing[name] = inode
+        if self.lower.fs.steady:
+            self.fs.recent.append(inode)
         return inode
 
     def empty(self) -> bool:

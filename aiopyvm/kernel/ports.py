@@ -107,6 +107,11 @@ class HostTree(Protocol):
         """
         ...
 
+    @property
+    def steady(self) -> bool:
+        """Whether nobody changes it while it is used: what was found once is not asked for again."""
+        ...
+
     def stat(self, path: HostPath) -> Stat:
         """Return the attributes of what is there, a link's own."""
         ...

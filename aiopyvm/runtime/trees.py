@@ -102,7 +102,7 @@ def _open_tree(tree: Granted) -> HostTree:
     if not isinstance(tree, HostDir):
         return tree.tree()
     try:
-        return open_host_tree(tree.path, writable=tree.mode == "rw")
+        return open_host_tree(tree.path, writable=tree.mode == "rw", steady=tree.steady)
     except HostRefusedError:
         raise
     except OSError as error:
