@@ -82,7 +82,7 @@ class Socket(File):
     `number` is its inode's; `budget` pays for what it receives. `endless` as of files: streams of bytes.
     """
 
-    cost = 2048
+    cost = 6144
     socket = True
     domain = abi.AF_UNSPEC
 
@@ -98,6 +98,7 @@ class Socket(File):
         self.error = 0  # SO_ERROR
         self.shut = 0  # RCV_SHUTDOWN, SEND_SHUTDOWN
         self.listening = False
+        self.unclaimed = False  # not accepted yet: what it costs is charged to its budget, not to an open file
         self.owner = (0, 0)
         self.read_queue = WaitQueue("socket: data")
         self.write_queue = WaitQueue("socket: room")
@@ -171,6 +172,12 @@ class Socket(File):
         from aiopyvm.kernel.interfaces import control
 
         return control(t.kernel.net.inet, t, request, arg)
+
+    def claimed(self) -> None:
+        """Give back what it costs while nobody has it open."""
+        if self.unclaimed:
+            self.unclaimed = False
+            self.budget.charge(-self.cost)
 
     def take_error(self) -> int:
         """Return the pending error and forget it (SO_ERROR)."""

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.thread import Thread
 
 ROOM: Final = 262144  # what an end can send ahead at least, unless SO_SNDBUF was set
+SMALL: Final = 4096  # bytes: shorter pieces are joined
+LARGE: Final = 65536  # until they are as long
 _INFO: Final = struct.Struct("<8B24I")
 
 
@@ -66,7 +68,7 @@ class TcpSocket(InetSocket):
         super().__init__(host, domain, SOCK_STREAM, abi.IPPROTO_TCP, budget, number, flags)
         self.state = TcpState.CLOSE
         self.peer: TcpSocket | None = None
-        self.inbox: deque[bytes] = deque()
+        self.inbox: deque[bytes | bytearray] = deque()
         self.inbox_start = 0  # bytes of the first piece that were taken
         self.inbox_size = 0
         self.arrivals: deque[TcpSocket] = deque()
@@ -121,7 +123,11 @@ class TcpSocket(InetSocket):
             caller.asked = self
             self.waiting.append(caller)
             return
+        if not self.budget.charge(self.cost):
+            caller.reset(ECONNREFUSED)
+            return
         made = TcpSocket(self.host_inet, self.domain, self.budget, self.number_of_next())
+        made.unclaimed = True
         made.options = self.options.copy()
         made.values = dict(self.values)
         made.owner = self.owner
@@ -215,6 +221,7 @@ class TcpSocket(InetSocket):
         if not self.arrivals:
             raise Errno(EAGAIN)
         made = self.arrivals.popleft()
+        made.claimed()
         self._admit()
         return made
 
@@ -297,6 +304,7 @@ class TcpSocket(InetSocket):
                 self._cut()
             elif not self.shut & SEND_SHUTDOWN:
                 peer.finish()
+        self.claimed()
         self.gone = True
         self.state = TcpState.CLOSE
         self.shut = SHUTDOWN_MASK
@@ -353,10 +361,20 @@ class TcpSocket(InetSocket):
         data = data[:room]
         if not peer.budget.charge(len(data)):
             raise Errno(ENOBUFS)
-        peer.inbox.append(data)
-        peer.inbox_size += len(data)
+        peer.keep(data)
         peer.read_queue.wake()
         return len(data)
+
+    def keep(self, data: bytes) -> None:
+        """Put what came behind what is there; small pieces are joined, so that none costs much more than its bytes."""
+        inbox = self.inbox
+        self.inbox_size += len(data)
+        if len(data) >= SMALL:
+            inbox.append(data)
+        elif inbox and isinstance(last := inbox[-1], bytearray) and len(last) < LARGE:
+            last += data
+        else:
+            inbox.append(bytearray(data))
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
@@ -383,7 +401,7 @@ class TcpSocket(InetSocket):
         parts: list[bytes] = []
         start = self.inbox_start
         for piece in self.inbox:
-            parts.append(piece[start : start + n])
+            parts.append(bytes(piece[start : start + n]))
             n -= len(parts[-1])
             start = 0
             if not n:
@@ -397,7 +415,7 @@ class TcpSocket(InetSocket):
         taken = 0
         while inbox and taken < n:
             piece, start = inbox[0], self.inbox_start
-            part = piece[start : start + n - taken]
+            part = bytes(piece[start : start + n - taken])
             parts.append(part)
             taken += len(part)
             if start + len(part) == len(piece):
@@ -416,10 +434,9 @@ class TcpSocket(InetSocket):
         if not data:
             return
         if self.inbox_start:
-            data += self.inbox.popleft()[self.inbox_start :]
-            self.inbox_size -= len(data)
-            self.budget.charge(len(data))
+            rest = bytes(self.inbox.popleft()[self.inbox_start :])
             self.inbox_start = 0
+            self.inbox.appendleft(rest)
         self.inbox.appendleft(data)
         self.inbox_size += len(data)
         self.budget.charge(len(data))

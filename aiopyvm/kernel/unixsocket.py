@@ -24,6 +24,7 @@ from aiopyvm.abi.errno import (
     EINVAL,
     EISCONN,
     EMSGSIZE,
+    ENOMEM,
     ENOTCONN,
     EOPNOTSUPP,
     EPERM,
@@ -224,7 +225,10 @@ class UnixSocket(Socket):
             raise Errno(EISCONN)
         if self.listening:
             raise Errno(EINVAL)
+        if not other.budget.charge(self.cost):
+            raise Errno(ENOMEM)
         made = UnixSocket(self.names, self.kind, other.budget, t.kernel.net.next_number())
+        made.unclaimed = True
         made.options = other.options.copy()
         made.path = other.path
         made.embryo = made.established = self.established = True
@@ -278,6 +282,7 @@ class UnixSocket(Socket):
             raise Errno(EINVAL if self.shut & RCV_SHUTDOWN else EAGAIN)
         made = self.arrivals.popleft()
         made.embryo = False
+        made.claimed()
         self.write_queue.wake()
         return made
 
@@ -294,6 +299,7 @@ class UnixSocket(Socket):
     def close(self) -> None:
         """Let the peer know; drop what waits here."""
         self.dead = True
+        self.claimed()
         self.established = False
         self.shut = SHUTDOWN_MASK
         if self.key is not None and self.names.bound.get(self.key) is self:

@@ -134,6 +134,7 @@ class HostGateway:
         self._run = run
         self._network = network
         self._asked: deque[tuple[TcpSocket, str, int]] = deque()
+        self._active = 0  # connections asked for that have not ended: no more than files may be open
         self._event: anyio.Event | None = None
 
     def resolve(self, name: bytes) -> bytes | None:
@@ -143,9 +144,10 @@ class HostGateway:
     def connect(self, caller: TcpSocket) -> bool:
         """Begin to connect a guest's socket, where that was granted."""
         host = self._network.grant_of(caller.peer_ip, caller.peer_port)
-        if isinstance(host, int):
-            caller.reset(host)
+        if isinstance(host, int) or self._active >= self._run.limits.open_files:
+            caller.reset(host if isinstance(host, int) else ECONNREFUSED)
             return True
+        self._active += 1
         caller.mark("host")
         self._asked.append((caller, host, caller.peer_port))
         if self._event is not None:
@@ -166,23 +168,41 @@ class HostGateway:
                     self._run.not_when_done(event.set)
 
     async def _serve(self, caller: TcpSocket, host: str, port: int) -> None:
-        from aiopyvm.runtime.conduit import GuestStream, bridge
+        try:
+            stream = await self._connected(caller, host, port)
+            if stream is not None:
+                await self._bridge(caller, stream)
+        finally:
+            self._active -= 1
 
+    async def _connected(self, caller: TcpSocket, host: str, port: int) -> anyio.abc.SocketStream | None:
+        """Connect for a guest's socket; None where that failed, which it was told, or it has given up."""
+        stream = None
         with anyio.CancelScope() as scope:
+
+            def look() -> None:
+                if caller.state != TcpState.SYN_SENT:
+                    scope.cancel()
+
+            look()
+            caller.read_queue.listeners[look] = None
             self._run.when_done(scope.cancel)
             try:
                 stream = await anyio.connect_tcp(host, port)
             except OSError as error:
                 if caller.state == TcpState.SYN_SENT:
                     caller.reset(_error_of(error))
-                return
             finally:
+                del caller.read_queue.listeners[look]
                 self._run.not_when_done(scope.cancel)
-        if scope.cancelled_caught:
-            return
-        if caller.state != TcpState.SYN_SENT:  # the guest gave up
-            await stream.aclose()
-            return
+        if stream is not None and caller.state != TcpState.SYN_SENT:
+            await anyio.aclose_forcefully(stream)
+            return None
+        return stream
+
+    async def _bridge(self, caller: TcpSocket, stream: anyio.abc.SocketStream) -> None:
+        from aiopyvm.runtime.conduit import GuestStream, bridge
+
         end = self._run.outside.new_end()
         end.peer_ip, end.peer_port = caller.ip, caller.port
         end.establish(caller)

@@ -7,8 +7,9 @@ import struct
 
 import pytest
 
-from aiopyvm.abi.errno import ENOBUFS, ETOOMANYREFS
+from aiopyvm.abi.errno import ECONNREFUSED, ENOBUFS, ENOMEM, ETOOMANYREFS
 from aiopyvm.abi.signal import SIGKILL
+from aiopyvm.kernel.tcp import TcpSocket
 from tests.kernel.machine import SCRATCH, Machine
 
 AF_UNIX, STREAM, DGRAM = 1, 1, 2
@@ -79,7 +80,7 @@ def test_a_long_chain_of_sockets_that_hold_each_other_is_closed() -> None:
     m = Machine(budget=1 << 30)
     m.process.limits[7] = (4096, 4096)
     last, held = pair(m)
-    for _ in range(2000):
+    for _ in range(600):
         one, two = pair(m)
         assert send_files(m, one, last, held) == 1
         for fd in (one, last, held):
@@ -109,6 +110,68 @@ def test_messages_are_charged() -> None:
         one, _ = pair(m, DGRAM)
         results.add(m.call(m.thread, "write", one, SCRATCH, 0x30000))
     assert results == {0x30000, -ENOBUFS}
+
+
+def tcp_pair(m: Machine) -> tuple[int, int]:
+    """Two connected TCP sockets of the machine."""
+    listener = m.call(m.thread, "socket", 2, STREAM, 0)
+    assert listener is not None
+    assert m.call(m.thread, "listen", listener, 5) == 0
+    size = m.put(struct.pack("<I", 16), DATA + 16)
+    assert m.call(m.thread, "getsockname", listener, DATA, size) == 0
+    client = m.call(m.thread, "socket", 2, STREAM, 0)
+    assert client is not None
+    assert m.call(m.thread, "connect", client, DATA, 16) == 0
+    server = m.call(m.thread, "accept4", listener, 0, 0, 0)
+    assert server is not None
+    return client, server
+
+
+def test_what_is_written_in_small_pieces_costs_little_more_than_its_bytes() -> None:
+    m = Machine()
+    client, server = tcp_pair(m)
+    for _ in range(2_000):
+        assert m.call(m.thread, "write", client, DATA, 1) == 1
+    end = m.process.fds.get(server)
+    assert isinstance(end, TcpSocket)
+    assert end.inbox_size == 2_000
+    assert len(end.inbox) == 1
+    assert m.call(m.thread, "read", server, SCRATCH, 0x8000) == 2_000
+
+
+def test_pieces_come_out_as_they_went_in() -> None:
+    m = Machine()
+    client, server = tcp_pair(m)
+    sent = got = b""
+    for n in (1, 5000, 3, 4095, 4096, 2, 70_000, 1, 1):
+        data = bytes((len(sent) + i) % 251 for i in range(n))
+        m.put(data, SCRATCH + 0x1000)
+        assert m.call(m.thread, "write", client, SCRATCH + 0x1000, n) == n
+        sent += data
+    for n in (1, 4999, 10, 1 << 15, 1 << 17):
+        count = m.call(m.thread, "recvfrom", server, SCRATCH, n, 0, 0, 0) or 0
+        got += m.thread.memory.read(SCRATCH, count)
+    assert got == sent
+
+
+@pytest.mark.parametrize("family", [1, 2])
+def test_connections_that_nobody_accepts_are_charged(family: int) -> None:
+    m = Machine(budget=2 << 20)
+    address = struct.pack("<H", 1) + b"\0name" if family == 1 else struct.pack(">HH4s8x", 0x200, 9000, b"\x7f\0\0\1")
+    m.put(address, DATA)
+    used = m.budget.used
+    listener = m.call(m.thread, "socket", family, STREAM, 0) or 0
+    assert m.call(m.thread, "bind", listener, DATA, len(address)) == 0
+    assert m.call(m.thread, "listen", listener, 4096) == 0
+    for _ in range(2000):
+        client = m.call(m.thread, "socket", family, STREAM, 0) or 0
+        result = m.call(m.thread, "connect", client, DATA, len(address))
+        m.call(m.thread, "close", client)
+        if result:
+            break
+    assert result == (-ENOMEM if family == 1 else -ECONNREFUSED)
+    assert m.call(m.thread, "close", listener) == 0
+    assert m.budget.used == used
 
 
 @pytest.mark.parametrize("call", range(1, 21))

@@ -234,6 +234,29 @@ async def test_a_host_that_refuses(program: Path) -> None:
     assert (await fetch(vm, program, "198.18.0.1", port)).stdout == b"ECONNREFUSED\n"
 
 
+async def test_a_guest_that_gives_up_leaves_no_connection_behind(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way = [0, 0]
+
+    async def connect_tcp(host: str, port: int) -> anyio.abc.SocketStream:
+        under_way[0] += 1
+        under_way[1] = max(under_way)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            under_way[0] -= 1
+        raise AssertionError
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    vm = VM(net=Network(allow=[("mute.test", 80)]), limits=Limits(open_files=10))
+    with anyio.fail_after(60):
+        result = await vm.run_elf(program, "knock", "198.18.0.1", "80", "1000", argv0="client")
+    assert result.stdout == b"1000\n"
+    assert under_way[0] == 0
+    assert under_way[1] <= 10
+
+
 async def test_a_long_exchange_with_a_host(program: Path) -> None:
     async with shouting_host() as port:
         vm = VM(net=Network(allow=[("localhost", port)]))

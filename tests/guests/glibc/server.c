@@ -1,7 +1,8 @@
 /* A server and a client for tests of the network's edges: server serve PORT [COUNT] | server fetch NAME PORT [TEXT].
 
    `serve` answers each connection's bytes in capitals until its end, COUNT connections; `fetch` resolves NAME, sends TEXT
-   and prints what comes back, or the error. `flood PORT` sends for ever; `hold PORT` accepts and never reads. */
+   and prints what comes back, or the error. `flood PORT` sends for ever; `hold PORT` accepts and never reads; `knock NAME PORT TIMES`
+   connects without waiting, and closes. */
 #include "calls.h"
 #include "net.h"
 #include <ctype.h>
@@ -83,6 +84,20 @@ static void fetch(const char *name, int port, const char *text)
         printf("%s\n", strerrorname_np(errno));
 }
 
+/* Begin to connect, and close, so many times. */
+static void knock(const char *name, int port, int times)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = look_up(name)};
+    for (count = 0; count < times; count++) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(fd, (void *)&in, sizeof in);
+        if (count % 10 == 0)
+            usleep(100);
+        close(fd);
+    }
+    printf("%d\n", count);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2 && !strcmp(argv[1], "serve"))
@@ -97,7 +112,9 @@ int main(int argc, char **argv)
         printf("%d\n", c > 0);
         fflush(stdout);
         pause();
-    } else if (argc > 3 && !strcmp(argv[1], "fetch"))
+    } else if (argc > 4 && !strcmp(argv[1], "knock"))
+        knock(argv[2], atoi(argv[3]), atoi(argv[4]));
+    else if (argc > 3 && !strcmp(argv[1], "fetch"))
         fetch(argv[2], atoi(argv[3]), argc > 4 ? argv[4] : "");
     return 0;
 }
