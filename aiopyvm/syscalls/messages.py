@@ -9,7 +9,7 @@ record: `state["moved"]` bytes of the present message, and with sendmmsg(2) and 
 from __future__ import annotations
 
 import struct
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from aiopyvm.abi import socket as abi
 from aiopyvm.abi.errno import EAGAIN, EFAULT, EINVAL, EMSGSIZE, EPIPE, Errno
@@ -41,6 +41,7 @@ from aiopyvm.syscalls.spec import MAX_RW_COUNT, U32, Fd, Flags, InBuffer, Iovec,
 from aiopyvm.syscalls.steps import again, call_of
 from aiopyvm.syscalls.transfer import STEP, Segments, gather, length_of, scatter
 
+R = TypeVar("R")
 MessageFlags = Annotated[int, Flags(abi.MESSAGE_FLAGS)]
 PLAIN = Control()
 _NOTE = "no MSG_OOB, MSG_ERRQUEUE and IP_PKTINFO"
@@ -81,6 +82,14 @@ def send(
             return again(t)
     state["moved"] = 0
     return moved
+
+
+def _interruptible(t: Thread, result: R) -> R:
+    """Let a signal end a call of one message that waits with the bytes that it moved so far."""
+    if isinstance(result, Wait):
+        call = call_of(t)
+        call.done = call.state.get("moved", 0)
+    return result
 
 
 def _whole(t: Thread, segments: Segments) -> bytes:
@@ -175,7 +184,7 @@ def read_socket(t: Thread, file: File, segments: Segments) -> int | Wait:
     assert isinstance(file, Socket)
     if not length_of(segments):
         return 0
-    received = receive(t, file, segments, 0)
+    received = _interruptible(t, receive(t, file, segments, 0))
     if isinstance(received, Wait):
         return received
     drop_files(received[1])
@@ -185,7 +194,7 @@ def read_socket(t: Thread, file: File, segments: Segments) -> int | Wait:
 def write_socket(t: Thread, file: File, segments: Segments) -> int | Wait:
     """write(2) and writev(2)."""
     assert isinstance(file, Socket)
-    return send(t, file, segments, 0)
+    return _interruptible(t, send(t, file, segments, 0))
 
 
 # --- single messages --------------------------------------------------------------------------------------------------
@@ -196,14 +205,14 @@ def sendto(t: Thread, fd: Fd, buf: InBuffer, len: Size, flags: MessageFlags, add
     """Send a message, to `addr` where that is given."""
     file = socket_of(t, fd)
     address = read_address(t, addr, (addrlen ^ 0x80000000) - 0x80000000) if addr else None
-    return send(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags, address)
+    return _interruptible(t, send(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags, address))
 
 
 @syscall(371, "recvfrom", man="recv(2)", note=_NOTE)
 def recvfrom(t: Thread, fd: Fd, buf: OutBuffer, len: Size, flags: MessageFlags, addr: Ptr, addrlen: Ptr) -> int | Wait:
     """Receive a message, and tell where it came from."""
     file = socket_of(t, fd)
-    received = receive(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags)
+    received = _interruptible(t, receive(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags))
     if isinstance(received, Wait):
         return received
     count, incoming = received
@@ -258,13 +267,13 @@ def _receive_message(t: Thread, file: Socket, at: int, flags: int) -> int | Wait
 @syscall(370, "sendmsg", man="send(2)", note=_NOTE)
 def sendmsg(t: Thread, fd: Fd, msg: Ptr, flags: MessageFlags) -> int | Wait:
     """Send a message out of several places, with what goes along."""
-    return _send_message(t, socket_of(t, fd), msg, flags)
+    return _interruptible(t, _send_message(t, socket_of(t, fd), msg, flags))
 
 
 @syscall(372, "recvmsg", man="recv(2)", note=_NOTE)
 def recvmsg(t: Thread, fd: Fd, msg: Ptr, flags: MessageFlags) -> int | Wait:
     """Receive a message into several places, with what came along."""
-    return _receive_message(t, socket_of(t, fd), msg, flags)
+    return _interruptible(t, _receive_message(t, socket_of(t, fd), msg, flags))
 
 
 # --- several messages -------------------------------------------------------------------------------------------------

@@ -170,6 +170,24 @@ static void timeouts(void)
     CLOSE2();
 }
 
+static void interrupted(void)
+{
+    int n;
+    on(SIGALRM, 0);
+    PAIR(SOCK_STREAM);
+    write(sv[1], "abc", 3);
+    ualarm(30000, 0);
+    R(recv(sv[0], buffer, 10, MSG_WAITALL));
+    ualarm(30000, 0);
+    R(recv(sv[0], buffer, 10, MSG_WAITALL));
+    ualarm(30000, 0);
+    n = write(sv[0], big, sizeof big);
+    R(n > 100000 && n < (int)sizeof big);
+    ualarm(30000, 0);
+    R(write(sv[0], big, sizeof big));
+    CLOSE2();
+}
+
 static void datagrams(void)
 {
     PAIR(SOCK_DGRAM);
@@ -584,6 +602,7 @@ int main(void)
     making();
     streams();
     timeouts();
+    interrupted();
     datagrams();
     listening();
     printf("-- stream\n");
