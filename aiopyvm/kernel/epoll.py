@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from aiopyvm.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOMEM, Errno
+from aiopyvm.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOMEM, ENOSPC, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import EPOLL_HOW, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, POLLERR, POLLHUP, READABLE
 from aiopyvm.kernel.file import AnonymousFile, File
@@ -23,6 +23,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 MAX_NESTS: Final = 4
 MAX_WATCHES: Final = 1024  # of one file: each of its wakes goes to all
+MAX_WATCHED: Final = 32768  # files of one instance: closing it forgets them all at once
 MAX_OUTER: Final = 10  # watches of one instance by others: a wake may go up to MAX_OUTER ** MAX_NESTS ways
 WATCH_BYTES: Final = 512  # of the budget, for each watched file
 
@@ -105,13 +106,15 @@ class Epoll(AnonymousFile):
     # --- what is watched --------------------------------------------------------------------------------------------
 
     def add(self, file: File, fd: int, events: int, data: int) -> None:
-        """Watch `file`. Raises Errno: EEXIST, ELOOP, ENOMEM, EINVAL where too many watch it."""
+        """Watch `file`. Raises Errno: EEXIST, ELOOP, ENOMEM, ENOSPC, EINVAL where too many watch it."""
         if isinstance(file, Epoll):
             self._check_nesting(file)
         if (file, fd) in self.watched:
             raise Errno(EEXIST)
         if len(file.watches or ()) >= (MAX_OUTER if isinstance(file, Epoll) else MAX_WATCHES):
             raise Errno(EINVAL)
+        if len(self.watched) >= MAX_WATCHED:
+            raise Errno(ENOSPC)
         try:
             self.charge(self._budget, WATCH_BYTES)
         except Errno:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import Budget
 
 MAX_QUEUED: Final = 16384
+MAX_WATCHED: Final = 32768  # inodes of one instance
 WATCH_BYTES: Final = 512  # of the budget, for each watch
 EVENT_BYTES: Final = 128  # and for each event that waits, the name left out
 _ALWAYS: Final = abi.IN_IGNORED | abi.IN_UNMOUNT | abi.IN_Q_OVERFLOW
@@ -87,7 +88,7 @@ class Inotify(AnonymousFile):
                 raise Errno(EEXIST)
             found.mask = found.mask | kept if mask & abi.IN_MASK_ADD else kept
             return found.number
-        if not self._budget.charge(WATCH_BYTES):
+        if len(self.watching) >= MAX_WATCHED or not self._budget.charge(WATCH_BYTES):
             raise Errno(ENOSPC)
         self._last += 1
         made = self.watching[self._last] = InotifyWatch(self, inode, self._last, kept)

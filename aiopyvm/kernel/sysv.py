@@ -153,7 +153,7 @@ class IpcTable(Generic[T]):
         self._limit = limit
         self._by_id: dict[int, T] = {}
         self._by_key: dict[int, T] = {}
-        self._slots: set[int] = set()
+        self._slots: dict[int, T] = {}
         self._slot = -1
         self._sequence = 0
 
@@ -184,7 +184,7 @@ class IpcTable(Generic[T]):
         if not self._budget.charge(made.size_bytes):
             raise Errno(ENOSPC)
         made.id = self._next_id()
-        self._by_id[made.id] = made
+        self._by_id[made.id] = self._slots[made.id % SLOTS] = made
         if key != abi.IPC_PRIVATE:
             self._by_key[key] = made
         return made.id
@@ -198,7 +198,6 @@ class IpcTable(Generic[T]):
             if slot not in self._slots:
                 break
         self._slot = slot
-        self._slots.add(slot)
         return self._sequence * SLOTS + slot
 
     def find(self, identifier: int) -> T:
@@ -207,6 +206,18 @@ class IpcTable(Generic[T]):
         if found is None:
             raise Errno(EIDRM if identifier >= 0 and identifier % SLOTS in self._slots else EINVAL)
         return found
+
+    def at(self, slot: int) -> T:
+        """Return the object at a place, as one who lists them all asks. Raises Errno(EINVAL)."""
+        found = self._slots.get(slot)
+        if found is None:
+            raise Errno(EINVAL)
+        return found
+
+    @property
+    def highest(self) -> int:
+        """The last place that is taken; 0 where none is."""
+        return max(self._slots, default=0)
 
     def forget_key(self, found: T) -> None:
         """Nobody finds it by its key any more."""
@@ -217,7 +228,7 @@ class IpcTable(Generic[T]):
         """Take an object out; who waits for it finds it removed."""
         self.forget_key(found)
         del self._by_id[found.id]
-        self._slots.discard(found.id % SLOTS)
+        del self._slots[found.id % SLOTS]
         found.removed = True
         self._budget.charge(-found.size_bytes)
         found.queue.wake()

@@ -16,7 +16,7 @@ from aiopyvm.syscalls.shm import GetFlags, seconds
 from aiopyvm.syscalls.spec import I32, Choice, Flags, Ptr, syscall
 from aiopyvm.syscalls.steps import call_of
 
-Command = Annotated[int, Choice(abi.COMMAND_NAMES)]
+Command = Annotated[int, Choice(abi.MSG_COMMANDS)]
 _NAMES: Final = {
     abi.IPC_NOWAIT: "IPC_NOWAIT", abi.MSG_NOERROR: "MSG_NOERROR", abi.MSG_EXCEPT: "MSG_EXCEPT", abi.MSG_COPY: "MSG_COPY"
 }  # fmt: skip
@@ -110,20 +110,18 @@ def _take(t: Thread, found: Messages, message: Message) -> None:
     found.room.wake()
 
 
-@syscall(402, "msgctl", man="msgctl(2)", note="no IPC_INFO, MSG_INFO and MSG_STAT")
+@syscall(402, "msgctl", man="msgctl(2)")
 def msgctl(t: Thread, msqid: I32, cmd: Command, buf: Ptr) -> int:
     """Tell, change or remove a message queue."""
-    if msqid < 0 or cmd not in abi.COMMAND_NAMES:
+    if msqid < 0 or cmd not in abi.MSG_COMMANDS:
         raise Errno(EINVAL)
     codec, who = codec_of(MsqidDs), t.process.credentials
     given = codec.unpack(t.memory.read(buf, codec.size)) if cmd == abi.IPC_SET else None
+    if cmd in (abi.IPC_INFO, abi.MSG_INFO):
+        return _info(t, cmd, buf)
+    if cmd in (abi.IPC_STAT, abi.MSG_STAT, abi.MSG_STAT_ANY):
+        return _stat(t, msqid, cmd, buf)
     found = t.kernel.ipc.messages.find(msqid)
-    if cmd == abi.IPC_STAT:
-        found.need(who, READ)
-        times = (found.sent, 0, found.received, 0, found.changed, 0)
-        counts = (found.held, len(found.messages), found.limit, found.sender, found.receiver)
-        t.memory.write(buf, codec.pack(MsqidDs(*found.perm, *times, *counts)))
-        return 0
     found.need_owner(who)
     if given is None:
         t.kernel.ipc.remove_messages(found)
@@ -135,3 +133,28 @@ def msgctl(t: Thread, msqid: I32, cmd: Command, buf: Ptr) -> int:
     found.queue.wake()
     found.room.wake()
     return 0
+
+
+def _stat(t: Thread, msqid: int, cmd: int, buf: int) -> int:
+    """IPC_STAT, and the same by a place in the table."""
+    table, by_id = t.kernel.ipc.messages, cmd == abi.IPC_STAT
+    found = table.find(msqid) if by_id else table.at(msqid)
+    if cmd != abi.MSG_STAT_ANY:
+        found.need(t.process.credentials, READ)
+    times = (found.sent, 0, found.received, 0, found.changed, 0)
+    counts = (found.held, len(found.messages), found.limit, found.sender, found.receiver)
+    t.memory.write(buf, codec_of(MsqidDs).pack(MsqidDs(*found.perm, *times, *counts)))
+    return 0 if by_id else found.id
+
+
+def _info(t: Thread, cmd: int, buf: int) -> int:
+    """Limits; with MSG_INFO what is there in their places. The last place taken."""
+    table = t.kernel.ipc.messages
+    pool, entries, total = abi.MSGMNI * abi.MSGMNB // 1024, abi.MSGMNB, abi.MSGMNB
+    if cmd == abi.MSG_INFO:
+        queues = table.all()
+        pool, entries = len(queues), sum(len(queue.messages) for queue in queues)
+        total = sum(queue.held for queue in queues)
+    words = (pool, entries, abi.MSGMAX, abi.MSGMNB, abi.MSGMNI, 16, total)
+    t.memory.write(buf, struct.pack("<7iH2x", *words, 0xFFFF))
+    return table.highest

@@ -119,7 +119,7 @@ def _perform(t: Thread, found: Semaphores, ops: list[Sembuf]) -> Sembuf | None:
 # --- control ----------------------------------------------------------------------------------------------------------
 
 
-@syscall(394, "semctl", man="semctl(2)", note="no IPC_INFO, SEM_INFO and SEM_STAT")
+@syscall(394, "semctl", man="semctl(2)")
 def semctl(t: Thread, semid: I32, semnum: I32, cmd: Command, arg: Hex) -> int:
     """Tell, change or remove a semaphore set."""
     if semid < 0:
@@ -137,12 +137,11 @@ def semctl(t: Thread, semid: I32, semnum: I32, cmd: Command, arg: Hex) -> int:
         return 0
     if cmd not in abi.SEM_COMMANDS:
         raise Errno(EINVAL)
+    if cmd in (abi.IPC_INFO, abi.SEM_INFO):
+        return _info(t, cmd, arg)
+    if cmd in (abi.IPC_STAT, abi.SEM_STAT, abi.SEM_STAT_ANY):
+        return _stat(t, semid, cmd, arg)
     found = table.find(semid)
-    if cmd == abi.IPC_STAT:
-        found.need(who, READ)
-        ds = SemidDs(*found.perm, found.operated, 0, found.changed, 0, len(found.values))
-        t.memory.write(arg, codec.pack(ds))
-        return 0
     if cmd in (abi.GETALL, abi.SETALL):
         return _all(t, found, cmd, arg)
     return _one(t, found, semnum, cmd, arg)
@@ -188,3 +187,28 @@ def _one(t: Thread, found: Semaphores, number: int, cmd: int, arg: int) -> int:
     found.changed = seconds(t)
     found.queue.wake()
     return 0
+
+
+def _stat(t: Thread, semid: int, cmd: int, arg: int) -> int:
+    """IPC_STAT, and the same by a place in the table."""
+    table, by_id = t.kernel.ipc.semaphores, cmd == abi.IPC_STAT
+    found = table.find(semid) if by_id else table.at(semid)
+    if cmd != abi.SEM_STAT_ANY:
+        found.need(t.process.credentials, READ)
+    ds = SemidDs(*found.perm, found.operated, 0, found.changed, 0, len(found.values))
+    t.memory.write(arg, codec_of(SemidDs).pack(ds))
+    return 0 if by_id else found.id
+
+
+def _info(t: Thread, cmd: int, arg: int) -> int:
+    """Limits; with SEM_INFO what is there in their places. The last place taken."""
+    table = t.kernel.ipc.semaphores
+    there = cmd == abi.SEM_INFO
+    used = len(table) if there else 20
+    most = sum(len(found.values) for found in table.all()) if there else abi.SEMVMX
+    all_of_them = abi.SEMMNI * abi.SEMMSL
+    words = (
+        all_of_them, abi.SEMMNI, all_of_them, all_of_them, abi.SEMMSL, abi.SEMOPM, abi.SEMOPM, used, abi.SEMVMX, most
+    )  # fmt: skip
+    t.memory.write(arg, struct.pack("<10i", *words))
+    return table.highest

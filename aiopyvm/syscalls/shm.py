@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated
 
 from aiopyvm.abi import ipc as abi
@@ -27,7 +28,9 @@ AtFlags = Annotated[
         abi.SHM_RDONLY: "SHM_RDONLY", abi.SHM_RND: "SHM_RND", abi.SHM_REMAP: "SHM_REMAP", abi.SHM_EXEC: "SHM_EXEC",
     }),
 ]  # fmt: skip
-Command = Annotated[int, Choice(abi.COMMAND_NAMES | {abi.SHM_LOCK: "SHM_LOCK", abi.SHM_UNLOCK: "SHM_UNLOCK"})]
+Command = Annotated[int, Choice(abi.SHM_COMMANDS)]
+_STATS = (abi.IPC_STAT, abi.SHM_STAT, abi.SHM_STAT_ANY)
+_INFOS = (abi.IPC_INFO, abi.SHM_INFO)
 
 
 def seconds(t: Thread) -> int:
@@ -122,26 +125,26 @@ def _segment(t: Thread, shmid: int) -> Segment:
 def _attached(t: Thread, segment: Segment) -> int:
     """How often it is mapped now."""
     spaces = {process.mm.space for process in t.kernel.processes.values() if process.mm.users}
-    t.moved += 64 * len(spaces)
-    return sum(mapping.backing is segment.backing for space in spaces for mapping in space.mappings())
+    backing = segment.backing
+    shown = [mapping.backing is backing for space in spaces for mapping in space.mappings()]
+    t.moved += 16 * len(shown)
+    return sum(shown)
 
 
-@syscall(396, "shmctl", man="shmctl(2)", note="no IPC_INFO, SHM_INFO and SHM_STAT")
+@syscall(396, "shmctl", man="shmctl(2)")
 def shmctl(t: Thread, shmid: I32, cmd: Command, buf: Ptr) -> int:
     """Tell, change or remove a segment."""
     if shmid < 0:
         raise Errno(EINVAL)
     codec = codec_of(ShmidDs)
     given = codec.unpack(t.memory.read(buf, codec.size)) if cmd == abi.IPC_SET else None
-    if cmd not in (abi.IPC_RMID, abi.IPC_SET, abi.IPC_STAT, abi.SHM_LOCK, abi.SHM_UNLOCK):
+    if cmd not in abi.SHM_COMMANDS:
         raise Errno(EINVAL)
+    if cmd in _INFOS:
+        return _info(t, cmd, buf)
+    if cmd in _STATS:
+        return _stat(t, shmid, cmd, buf)
     segment, who = _segment(t, shmid), t.process.credentials
-    if cmd == abi.IPC_STAT:
-        segment.need(who, READ)
-        times = (segment.attached, 0, segment.detached, 0, segment.changed, 0)
-        ds = ShmidDs(*segment.perm, segment.size, *times, segment.pid, segment.last_pid, _attached(t, segment))
-        t.memory.write(buf, codec.pack(ds))
-        return 0
     segment.need_owner(who)
     if given is not None:
         segment.uid, segment.gid = given.uid, given.gid
@@ -152,3 +155,29 @@ def shmctl(t: Thread, shmid: I32, cmd: Command, buf: Ptr) -> int:
         segment.let_go()
         t.kernel.ipc.sweep()
     return 0
+
+
+def _stat(t: Thread, shmid: int, cmd: int, buf: int) -> int:
+    """IPC_STAT, and the same by a place in the table."""
+    by_id = cmd == abi.IPC_STAT
+    segment = _segment(t, shmid) if by_id else t.kernel.ipc.segments.at(shmid)
+    if cmd != abi.SHM_STAT_ANY:
+        segment.need(t.process.credentials, READ)
+    times = (segment.attached, 0, segment.detached, 0, segment.changed, 0)
+    ds = ShmidDs(*segment.perm, segment.size, *times, segment.pid, segment.last_pid, _attached(t, segment))
+    t.memory.write(buf, codec_of(ShmidDs).pack(ds))
+    return 0 if by_id else segment.id
+
+
+def _info(t: Thread, cmd: int, buf: int) -> int:
+    """Limits (IPC_INFO), or what is there (SHM_INFO); the last place taken."""
+    table, limit = t.kernel.ipc.segments, t.kernel.memory_limit
+    t.kernel.ipc.sweep()
+    pages = sum(page_up(segment.size) // PAGE for segment in table.all())
+    words: tuple[int, ...]
+    if cmd == abi.IPC_INFO:
+        words = (limit, 1, abi.SHMMNI, abi.SHMMNI, limit // PAGE, 0, 0, 0, 0)
+    else:
+        words = (len(table), pages, pages, 0, 0, 0)
+    t.memory.write(buf, struct.pack(f"<{len(words)}I", *(min(word, 0xFFFFFFFF) for word in words)))
+    return table.highest

@@ -255,6 +255,30 @@ static void messages(void)
     R(syscall(402, id, IPC_RMID, NULL));
 }
 
+/* Places in the tables and limits are the machine's own: only what goes round is shown. */
+static void lists(void)
+{
+    struct shmid_ds shm;
+    struct semid_ds sem;
+    struct msqid_ds msg;
+    int a = shmget(IPC_PRIVATE, 4096, 0600), b = semget(IPC_PRIVATE, 2, 0600), c = msgget(IPC_PRIVATE, 0600), found = 0;
+    int high = shmctl(0, SHM_INFO, &shm);
+    R(high >= 0 && shmctl(0, IPC_INFO, &shm) == high);
+    for (int i = 0; i <= high; i++)
+        found += shmctl(i, SHM_STAT, &shm) == a && shm.shm_segsz == 4096;
+    high = semctl(0, 0, SEM_INFO, buffer);
+    R(high >= 0 && semctl(0, 0, IPC_INFO, buffer) == high);
+    for (int i = 0; i <= high; i++)
+        found += semctl(i, 0, SEM_STAT, &sem) == b && sem.sem_nsems == 2;
+    high = msgctl(0, MSG_INFO, (void *)buffer);
+    R(high >= 0 && msgctl(0, IPC_INFO, (void *)buffer) == high);
+    for (int i = 0; i <= high; i++)
+        found += msgctl(i, MSG_STAT, &msg) == c && msg.msg_qbytes == 16384;
+    R(found);
+    R(shmctl(32000, SHM_STAT, &shm)), R(semctl(31999, 0, SEM_STAT, &sem)), R(msgctl(31999, MSG_STAT, &msg));
+    R(shmctl(a, IPC_RMID, NULL)), R(semctl(b, 0, IPC_RMID)), R(msgctl(c, IPC_RMID, NULL));
+}
+
 int main(void)
 {
     begin();
@@ -262,5 +286,6 @@ int main(void)
     shared_memory();
     semaphores();
     messages();
+    lists();
     return 0;
 }
