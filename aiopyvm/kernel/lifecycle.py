@@ -104,7 +104,7 @@ def _check_flags(flags: int) -> None:
         raise Errno(EINVAL)
     if flags & abi.CLONE_NEW:
         raise Errno(EPERM)
-    if flags & abi.CLONE_PIDFD:
+    if flags & abi.CLONE_PIDFD and flags & (abi.CLONE_THREAD | abi.CLONE_DETACHED):
         raise Errno(EINVAL)
 
 

@@ -13,7 +13,7 @@ from aiopyvm.abi.resource import Rusage
 from aiopyvm.abi.signal import CLD_CONTINUED, CLD_EXITED, CLD_STOPPED, NSIG, SIGCHLD, SIGCONT
 from aiopyvm.errors import HostRefusedError
 from aiopyvm.kernel import lifecycle, ptrace
-from aiopyvm.kernel.pidfd import process_of
+from aiopyvm.kernel.pidfd import PidFile, process_of
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Restart, Wait
@@ -73,13 +73,15 @@ def vfork(t: Thread) -> int | Wait:
     return _clone(t, clone_abi.CLONE_VFORK | clone_abi.CLONE_VM | SIGCHLD, 0, 0, 0, 0)
 
 
-@syscall(120, "clone", man="clone(2)", note="no namespaces, no CLONE_PIDFD")
+@syscall(120, "clone", man="clone(2)", note="no namespaces")
 def clone(t: Thread, flags: CloneFlags, stack: Ptr, parent_tid: Ptr, tls: Ptr, child_tid: Ptr) -> int | Wait:
     """A process or a thread, sharing what `flags` say."""
-    return _clone(t, flags, stack, parent_tid, tls, child_tid)
+    if flags & clone_abi.CLONE_PIDFD and flags & clone_abi.CLONE_PARENT_SETTID:
+        raise Errno(EINVAL)
+    return _clone(t, flags, stack, parent_tid, tls, child_tid, parent_tid)
 
 
-@syscall(435, "clone3", man="clone3(2)", note="no namespaces, no CLONE_PIDFD, set_tid and cgroups")
+@syscall(435, "clone3", man="clone3(2)", note="no namespaces, set_tid and cgroups")
 def clone3(t: Thread, args: Ptr, size: Size) -> int | Wait:
     """clone with its arguments in memory."""
     if size > 4096:
@@ -90,19 +92,19 @@ def clone3(t: Thread, args: Ptr, size: Size) -> int | Wait:
     if any(data[CLONE_ARGS_KNOWN:]):
         raise Errno(E2BIG)
     fields = struct.unpack("<8Q", data[:CLONE_ARGS_BYTES])
-    flags, _, child_tid, parent_tid, exit_signal, stack, stack_size, tls = fields
+    flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls = fields
     if flags >> 32 or flags & (clone_abi.CSIGNAL | clone_abi.CLONE_DETACHED) or exit_signal > NSIG:
         raise Errno(EINVAL)
     if flags & (clone_abi.CLONE_THREAD | clone_abi.CLONE_PARENT) and exit_signal:
         raise Errno(EINVAL)
     if bool(stack) != bool(stack_size) or stack + stack_size > TASK_SIZE or any(data[CLONE_ARGS_BYTES:]):
         raise Errno(EINVAL)
-    if max(child_tid, parent_tid, tls) >> 32:
+    if max(pidfd, child_tid, parent_tid, tls) >> 32:
         raise Errno(EFAULT)
-    return _clone(t, flags | exit_signal, stack + stack_size, parent_tid, tls, child_tid)
+    return _clone(t, flags | exit_signal, stack + stack_size, parent_tid, tls, child_tid, pidfd)
 
 
-def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Wait:
+def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int, pidfd: int = 0) -> int | Wait:
     call = t.call
     assert call is not None
     if "child" in call.state:
@@ -112,12 +114,18 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
         call.state["tls"] = tls_argument(t, tls) if flags & clone_abi.CLONE_SETTLS else None
     if not flags & clone_abi.CLONE_VM and (wait := _copy_memory(t, call)) is not None:
         return wait
+    file = None
     try:
+        file = _new_pidfd(t, pidfd) if flags & clone_abi.CLONE_PIDFD else None
         child = lifecycle.clone(t, flags, stack, tls=call.state["tls"], memory=call.spare)
-    except Errno:
+    except (Errno, MemoryFault):
         _give_up(call)
+        if file is not None:
+            file.release()
         raise
     call.spare = None
+    if file is not None:
+        _give_pidfd(t, file, child.process, pidfd)
     if flags & clone_abi.CLONE_PARENT_SETTID:
         _tell_tid(t, parent_tid, child.tid)
     if flags & clone_abi.CLONE_CHILD_SETTID:
@@ -129,6 +137,26 @@ def _clone(t: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_t
         call.state["child"], call.state["tid"] = child.process, child.tid
         return _await_vfork(t, child.process, child.tid)
     return child.tid
+
+
+def _new_pidfd(t: Thread, address: int) -> PidFile:
+    """Return an open file for the child to come; its descriptor goes to `address`. Raises Errno and MemoryFault."""
+    t.memory.probe(address, 4, True)
+    t.process.fds.need_free()
+    file = PidFile(t.process, 0).hold()
+    try:
+        t.kernel.take_file(file)
+    except Errno:
+        file.release()
+        raise
+    return file
+
+
+def _give_pidfd(t: Thread, file: PidFile, child: Process, address: int) -> None:
+    """Open the child for its parent; the child does not get the descriptor."""
+    file.process = child
+    t.memory.store(address, 4, t.process.fds.install(file, cloexec=True))
+    file.release()
 
 
 def _copy_memory(t: Thread, call: Call) -> Wait | None:

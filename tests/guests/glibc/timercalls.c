@@ -215,6 +215,21 @@ static void pidfds(void)
     R(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0));
     R(syscall(SYS_pidfd_getfd, fd, 0, 0));
     close(fd);
+    fd = -1;
+    pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &fd, NULL, NULL);
+    if (!pid)
+        _exit(fd == -1 && fcntl(taken + 1, F_GETFD) < 0 ? 9 : 1);
+    R(fcntl(fd, F_GETFD));
+    R(syscall(SYS_waitid, 3, fd, &info, WEXITED, NULL)), R(info.si_pid == pid), R(info.si_status);
+    close(fd);
+    unsigned long long args[8] = {CLONE_PIDFD, (unsigned long)&fd, 0, 0, SIGCHLD};
+    pid = syscall(SYS_clone3, args, sizeof args);
+    if (!pid)
+        _exit(8);
+    R(syscall(SYS_waitid, 3, fd, &info, WEXITED, NULL)), R(info.si_pid == pid), R(info.si_status);
+    close(fd);
+    R(syscall(SYS_clone, CLONE_PIDFD | CLONE_PARENT_SETTID | SIGCHLD, NULL, &fd, NULL, NULL));
+    R(syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, 16, NULL, NULL));
     pid = LATER(30, );
     fd = syscall(SYS_pidfd_open, pid, O_NONBLOCK);
     R(syscall(SYS_waitid, 3, fd, &info, WEXITED, NULL));
