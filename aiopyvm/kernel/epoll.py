@@ -23,7 +23,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 MAX_NESTS: Final = 4
 MAX_WATCHES: Final = 1024  # of one file: each of its wakes goes to all
-MAX_WATCHED: Final = 32768  # files of one instance: closing it forgets them all at once
+MAX_WATCHED: Final = 16384  # files of one instance: closing it forgets them all at once
 MAX_OUTER: Final = 10  # watches of one instance by others: a wake may go up to MAX_OUTER ** MAX_NESTS ways
 WATCH_BYTES: Final = 512  # of the budget, for each watched file
 
@@ -148,8 +148,13 @@ class Epoll(AnonymousFile):
 
     def close(self) -> None:
         """Forget all watches."""
-        for watch in tuple(self.watched.values()):
-            self.drop(watch)
+        for watch in self.watched.values():
+            watch.leave()
+            if watch.file.watches is not None:
+                watch.file.watches.pop(watch)
+        self.charge(self._budget, -WATCH_BYTES * len(self.watched))
+        self.watched.clear()
+        self._ready.clear()
 
     def _find(self, file: File, fd: int) -> Watch:
         watch = self.watched.get((file, fd))

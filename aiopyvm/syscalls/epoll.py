@@ -28,7 +28,7 @@ Operation = Annotated[
 ]
 
 EVENT_BYTES: Final = 12
-MAX_TOLD: Final = 4096  # events that one call tells at most, so that its work is bounded
+MAX_TOLD: Final = 1024  # events that one call tells at most, so that its work is bounded
 EXCLUSIVE_OK: Final = (
     abi.POLLIN | abi.POLLOUT | abi.POLLERR | abi.POLLHUP | abi.EPOLLWAKEUP | abi.EPOLLET | abi.EPOLLEXCLUSIVE
 )

@@ -247,9 +247,6 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         184,  # capget
         185,  # capset
     ),
-    "ptrace": (
-        26,  # ptrace
-    ),
     "process": (
         0,  # restart_syscall
         1,  # exit
@@ -266,6 +263,9 @@ NUMBERS: Final[dict[str, tuple[int, ...]]] = {
         252,  # exit_group
         284,  # waitid
         435,  # clone3
+    ),
+    "ptrace": (
+        26,  # ptrace
     ),
     "random": (
         355,  # getrandom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 from aiopyvm.abi import clone
@@ -9,9 +10,11 @@ from aiopyvm.abi.errno import EBADF, EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.kernel.process import Life, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import PAGE
+from aiopyvm.syscalls.atonce import PIECE
 from aiopyvm.syscalls.pidfd import may_look_into
 from aiopyvm.syscalls.spec import I32, U32, Choice, Flags, Hex, InIovec, Iovec, OutIovec, Pid, Ptr, syscall
-from aiopyvm.syscalls.transfer import STEP
+from aiopyvm.syscalls.transfer import STEP, Segments
 
 CloneFlags = Annotated[int, Flags(clone.NAMES)]
 
@@ -49,26 +52,56 @@ def _copy(t: Thread, pid: int, local: Iovec, remote: Iovec, flags: int, *, from_
     if not sum(length for _, length in here) or not there:
         return 0
     peer = _peer(t, pid)
-    done = at = 0
+    pairs = _pairs(here, there)
+    done = 0
+    for mine, theirs, length in pairs:
+        try:
+            _move(t, peer, mine, theirs, length, from_peer=from_peer)
+        except MemoryFault as fault:
+            if fault.out_of_memory:
+                raise
+            before = _pages_before(t, peer, mine, theirs, length, from_peer=from_peer)
+            if not done + before:
+                raise
+            return done + before
+        done += length
+    t.moved += done
+    return done
+
+
+def _pairs(here: Segments, there: Segments) -> Iterator[tuple[int, int, int]]:
+    """Pair (local address, remote address, length) pieces of at most PIECE bytes, STEP in all."""
+    local, left = iter(here), STEP
+    base, room = next(local, (0, 0))
     for address, length in there:
-        length = min(length, STEP - done)
-        while length and here:
-            base, room = here[0]
-            n = min(length, room - at, 4096 - (address & 4095))
-            if not n:
-                here, at = here[1:], 0
-                continue
-            try:
-                if from_peer:
-                    t.memory.write(base + at, peer.memory.read(address, n))
-                else:
-                    peer.memory.write(address, t.memory.read(base + at, n))
-            except MemoryFault as fault:
-                if fault.out_of_memory or not done:
-                    raise
-                return done
-            address, length, at, done = address + n, length - n, at + n, done + n
-            t.moved += n
+        while length and left:
+            while not room:
+                if (following := next(local, None)) is None:
+                    return
+                base, room = following
+            n = min(length, room, PIECE, left)
+            yield base, address, n
+            base, room, address, length, left = base + n, room - n, address + n, length - n, left - n
+
+
+def _move(t: Thread, peer: Process, mine: int, theirs: int, length: int, *, from_peer: bool) -> None:
+    if from_peer:
+        t.memory.write(mine, peer.memory.read(theirs, length))
+    else:
+        peer.memory.write(theirs, t.memory.read(mine, length))
+
+
+def _pages_before(t: Thread, peer: Process, mine: int, theirs: int, length: int, *, from_peer: bool) -> int:
+    """Move the pages before the one that faults; return their bytes."""
+    done = 0
+    try:
+        while done < length:
+            n = min(length - done, PAGE - (theirs + done) % PAGE)
+            _move(t, peer, mine + done, theirs + done, n, from_peer=from_peer)
+            done += n
+    except MemoryFault as fault:
+        if fault.out_of_memory:
+            raise
     return done
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 
 from aiopyvm.loader.elf import parse_elf
-from tests.kernel import slices_files, slices_memory, slices_programs
+from tests.kernel import slices_events, slices_files, slices_memory, slices_programs
 from tests.kernel.slicing import CASES, PAGE, elf
 
-__all__ = ["slices_files", "slices_memory", "slices_programs"]  # they enter their cases
+__all__ = ["slices_events", "slices_files", "slices_memory", "slices_programs"]  # they enter their cases
 
 
 def main(names: list[str]) -> None:
