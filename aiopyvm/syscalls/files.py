@@ -118,7 +118,8 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int 
         process.fds.need_free()  # before anything is created
     file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
-    if isinstance(file, PipeEnd) and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
+    named = isinstance(file, PipeEnd) and file.inode is not None  # a pipe(2) reached by /proc/PID/fd never waits
+    if isinstance(file, PipeEnd) and named and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
         other = file.pipe.writers if flags & O_ACCMODE != O_WRONLY else file.pipe.readers
         if not other:
             queue, partners = fifo_partner(file)
