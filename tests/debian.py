@@ -20,7 +20,8 @@ from tests.apt import unpack
 from tests.native import cache_directory
 
 PACKAGES = (
-    "base-files", "base-passwd", "bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "file", "findutils",
+    "base-files", "base-passwd", "bash", "bsdextrautils",
+    "bzip2", "coreutils", "dash", "debianutils", "diffutils", "file", "findutils",
     "gawk", "grep", "gzip", "libc-bin", "libc6-dev", "lua5.4", "m4", "make", "mawk", "netcat-openbsd", "patch",
     "procps", "python3", "sed", "sqlite3", "tar", "tcc", "util-linux", "xz-utils", "bc",
 )  # fmt: skip
