@@ -57,6 +57,10 @@ def test_example(name: str) -> None:
     assert run(str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])) == EXPECTED[name]
 
 
+def test_a_debian_system(debian: Path) -> None:
+    assert run(str(EXAMPLES / "debian.py"), str(debian)) == "15\nLinux i686\n42\nHELLO\n"
+
+
 def test_pipeline_runs_beside_the_sieve() -> None:
     lines = run(str(EXAMPLES / "pipeline.py")).splitlines()
     assert [line for line in lines if line.startswith("pipeline")] == [
