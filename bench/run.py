@@ -1,8 +1,8 @@
 """Measures aiopyvm and prints a table; `python bench/run.py [--json FILE] [--quick] [NAME...]`.
 
-Names: guests, native, checked, cold, floats, strings, startup, busybox, machines, memory, pipes, pingpong, latency,
-fairness, workers. Where qemu-i386 or Unicorn are installed they run the same guests, beside the host itself. Figures
-depend on the machine: compare ratios, and only those of one run.
+Names: guests, native, checked, cold, floats, strings, startup, busybox, debian, machines, memory, pipes, pingpong,
+latency, fairness, workers. Where qemu-i386 or Unicorn are installed they run the same guests, beside the host itself.
+Figures depend on the machine: compare ratios, and only those of one run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).parents[1]))
 
-from bench import busybox, fairness, floats, guests, latency, machines, native, startup, streams, strings, workers
+from bench import (
+    busybox,
+    debian,
+    fairness,
+    floats,
+    guests,
+    latency,
+    machines,
+    native,
+    startup,
+    streams,
+    strings,
+    workers,
+)
 from bench.table import Row, show
 
 BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
@@ -29,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "strings": strings.measure,
     "startup": startup.measure,
     "busybox": busybox.measure,
+    "debian": debian.measure,
     "machines": machines.measure_rate,
     "memory": machines.measure_memory,
     "pipes": streams.measure_throughput,
