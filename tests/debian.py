@@ -23,7 +23,7 @@ PACKAGES = (
     "base-files", "base-passwd", "bash", "bsdextrautils",
     "bzip2", "coreutils", "dash", "debianutils", "diffutils", "file", "findutils",
     "gawk", "grep", "gzip", "libc-bin", "libc6-dev", "lua5.4", "m4", "make", "mawk", "netcat-openbsd", "patch",
-    "procps", "python3", "sed", "sqlite3", "tar", "tcc", "util-linux", "xz-utils", "bc",
+    "procps", "python3", "sed", "sqlite3", "strace", "tar", "tcc", "util-linux", "xz-utils", "bc",
 )  # fmt: skip
 LINKS = {
     "bin/sh": "dash",

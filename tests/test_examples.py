@@ -83,4 +83,4 @@ def test_pytest_example() -> None:
 
 def test_every_example_is_tried() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == set(EXPECTED) | {"pipeline", "raw_bytes", "test_with_pytest"}
+    assert names == set(EXPECTED) | {"debian", "pipeline", "raw_bytes", "test_with_pytest"}

@@ -375,7 +375,7 @@ static void event(void (*what)(void), const char *name, int option)
             P(PTRACE_CONT, 0, SIGCHLD);
         } else {
             R(waitpid(message, &status, __WALL) == (pid_t)message);
-            R(status);
+            R(status == 0 || status == 6 << 8); /* the thread's own end, or the exit of the process comes first */
         }
     } else {
         if (option & PTRACE_O_TRACEEXIT)
