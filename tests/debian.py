@@ -6,6 +6,7 @@ directory is named after this recipe, so that a change of it fetches anew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -47,7 +48,7 @@ def debian_root() -> Path | None:
 
 
 def _target() -> Path:
-    recipe = repr((PACKAGES, LINKS, COPIES)).encode()
+    recipe = repr((PACKAGES, LINKS, COPIES, "ldconfig")).encode()
     return cache_directory() / f"debian-{hashlib.sha256(recipe).hexdigest()[:16]}"
 
 
@@ -66,7 +67,16 @@ def fetch(target: Path) -> None:
                 shutil.copyfile(root / source, root / path)
         for name in ("dev", "proc", "sys", "tmp", "root", "home"):
             (root / name).mkdir(exist_ok=True)
+        _index_libraries(root)
         root.rename(target)
+
+
+def _index_libraries(root: Path) -> None:
+    """Make /etc/ld.so.cache, as the installation of libc-bin does; without it ld.so looks in every directory."""
+    with contextlib.suppress(FileNotFoundError):
+        done = subprocess.run(["/sbin/ldconfig", "-r", os.fspath(root)], capture_output=True, text=True, check=False)
+        if done.returncode:  # it needs the right to chroot
+            print(f"no ld.so.cache: {done.stderr.strip()}", file=sys.stderr)
 
 
 def main() -> int:

@@ -98,6 +98,16 @@ def test_another_library_in_its_place_is_translated_anew() -> None:
     assert run(engine, library(3))[0] == run(native_engine(), library(3))[0]
 
 
+def test_a_library_that_takes_the_place_of_another_is_known_to_the_next() -> None:
+    engine = native_engine()
+    run(engine, library(3))
+    expected, _ = run(native_engine(), library(5))
+    assert run(engine, library(5))[1] != [0, 1]
+    assert run(engine, library(5)) == (expected, [0, 1])
+    for step in (3, 5, 3, 5):  # to and fro: always exact, whatever is known
+        assert run(engine, library(step))[0] == run(native_engine(), library(step))[0]
+
+
 def test_what_was_asleep_stays_known_to_the_next() -> None:
     engine, shown = native_engine(), library(3)
     expected, _ = run(engine, shown)

@@ -89,7 +89,7 @@ class Snapshot:
 
     `pages`: runs (address, length) of pages that have code. `make_blocks` gives the blocks when they are asked for.
     `age`: how many snapshots it has grown from. `whole`: code leads from one part to another by itself, so that all of
-    them are shown or none is adopted.
+    them are shown or none is adopted. `displaced`: among the records are some of a part that it has lost.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Snapshot:
         age: int = 0,
         *,
         whole: bool = False,
+        displaced: bool = False,
     ) -> None:
         self.homes = homes
         self.pages = pages
@@ -114,6 +115,7 @@ class Snapshot:
         self._jumps: dict[tuple[Part, ...], bytes] = {}  # the jump cache by what of it is asleep
         self.age = age
         self.whole = whole
+        self.displaced = displaced
         self._make_blocks = make_blocks
 
     @cached_property
@@ -123,6 +125,28 @@ class Snapshot:
         for home in self.homes:
             places.setdefault((home.digest, home.start - home.offset), []).append(home)
         return tuple(Part(tuple(homes)) for homes in places.values())
+
+    def without(self, gone: tuple[Part, ...]) -> Snapshot:
+        """It without the parts `gone`, whose records nothing of it leads to; the records stay where they are."""
+        if not gone:
+            return self
+
+        def stays(address: int) -> bool:
+            return not any(part.has(address) for part in gone)
+
+        content = self.content
+        return Snapshot(
+            tuple(home for home in self.homes if stays(home.start)),
+            tuple(run for run in self.pages if stays(run[0])),
+            Content(content.runs, content.singles, content.free, self.jumps_without(gone)),
+            {eip: offset for eip, offset in self.entries.items() if stays(eip)},
+            {eip: offset for eip, offset in self.counters.items() if stays(eip)},
+            lambda: tuple(block for block in self.blocks if stays(block.addresses[0])),
+            self.waiting,
+            self.age,
+            whole=self.whole,
+            displaced=True,
+        )
 
     def jumps_without(self, asleep: tuple[Part, ...]) -> bytes:
         """The jump cache without what leads to `asleep`."""
@@ -167,8 +191,8 @@ class Store(Protocol):
     def get(self, key: Key) -> Snapshot | None:
         """What was kept for `key`."""
 
-    def put(self, key: Key, snapshot: Snapshot) -> None:
-        """Keep `snapshot` for `key`, if it is worth it."""
+    def put(self, key: Key, snapshot: Snapshot, *, anew: bool) -> None:
+        """Keep `snapshot` for `key`, if it is worth it; `anew`: what was kept before it does not count."""
 
 
 NOTHING: Final = Snapshot()
@@ -252,13 +276,17 @@ class Snapshots:
             self._growing.pop(place, None)
 
     def keep(self, key: Key, code: SpaceCode) -> None:
-        """Take a snapshot of `code`, if it can be taken, in place of the one before."""
+        """Take a snapshot of `code`, if it can be taken, in place of the one before. Where its program has displaced
+        parts of that one again, the next begins anew."""
+        displaced = bool(code.displaced)
         snapshot = code.snapshot()
         if snapshot is not None:
             self._add(key, snapshot)
             self.taken += 1
             if self.store is not None:
-                self.store.put(key, snapshot)
+                self.store.put(key, snapshot, anew=displaced)
+        elif displaced:
+            self._add(key, NOTHING)
 
 
 def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...], tuple[tuple[int, int], ...]] | None:

@@ -63,9 +63,9 @@ class SnapshotFiles:
         self._remember(key, snapshot)
         return snapshot
 
-    def put(self, key: Key, snapshot: Snapshot) -> None:
-        """Keep `snapshot` for `key`, if it has enough more than what is kept."""
-        (size, jumps), (known, known_jumps) = _size(snapshot), self._sizes.get(key, (0, 0))
+    def put(self, key: Key, snapshot: Snapshot, *, anew: bool = False) -> None:
+        """Keep `snapshot` for `key`, if it has enough more than what is kept, which at `anew` does not count."""
+        (size, jumps), (known, known_jumps) = _size(snapshot), (0, 0) if anew else self._sizes.get(key, (0, 0))
         if size >= (known + max(WORTH, known >> 4) if known else SMALL) or (known and jumps > known_jumps):
             self._remember(key, snapshot)
             self._cache.put(self._name(key), pack(snapshot, self._table))
@@ -102,11 +102,11 @@ def pack(snapshot: Snapshot, table: HandlerTable) -> bytes:
             words[record * _WORDS] = table.steps.step
     blocks = array("I", _block_words(snapshot))
     tables = [array("I", part) for known in (snapshot.entries, snapshot.counters) for part in (known, known.values())]
-    whole = bytes((snapshot.whole,))
+    flags = bytes((snapshot.whole | snapshot.displaced << 1,))
     homes = array("Q", (number for home in snapshot.homes for number in (home.start, home.end, home.offset)))
     pages = array("Q", itertools.chain.from_iterable(snapshot.pages))
     arrays = (blocks, *tables, homes, pages, array("Q", content.free), array("Q", waiting))
-    texts = (b"".join(home.digest for home in snapshot.homes), "\0".join(waiting.values()).encode(), whole)
+    texts = (b"".join(home.digest for home in snapshot.homes), "\0".join(waiting.values()).encode(), flags)
     parts = [words.tobytes(), bytes(content.singles), content.jumps, *(part.tobytes() for part in arrays), *texts]
     return b"".join([_LENGTHS.pack(*map(len, parts)), *parts])
 
@@ -118,9 +118,9 @@ def unpack(data: bytes) -> Snapshot:
     for length in _LENGTHS.unpack_from(data):
         parts.append(data[at : at + length])
         at += length
-    if at != len(data):
+    if at != len(data) or len(parts[-1]) != 1:
         raise ValueError("a snapshot of another length")
-    runs, singles, jumps, blocks, *tables, places, pages, free, offsets, digests, names, whole = parts
+    runs, singles, jumps, blocks, *tables, places, pages, free, offsets, digests, names, flags = parts
     known = [array("I", part) for part in tables]
     waiting = zip(array("Q", offsets), names.decode().split("\0") if names else (), strict=True)
     return Snapshot(
@@ -131,7 +131,8 @@ def unpack(data: bytes) -> Snapshot:
         dict(zip(known[2], known[3], strict=True)),
         lambda: _blocks(array("I", blocks), runs),
         dict(waiting),
-        whole=whole != b"\0",
+        whole=bool(flags[0] & 1),
+        displaced=bool(flags[0] & 2),
     )
 
 

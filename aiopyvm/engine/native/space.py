@@ -382,6 +382,11 @@ class SpaceCode:
                 if self._part_asleep(address) is None:
                     self.space.track_image(address, length)
 
+    @property
+    def displaced(self) -> tuple[Part, ...]:
+        """Parts of what was adopted in whose place something else was executed."""
+        return tuple(part for part in self._asleep if self._overlaps(part))
+
     def _overlaps(self, part: Part) -> bool:
         """Whether the space has translated something by itself where `part` is."""
         return any(part.has(line << LINE_SHIFT) for line in self._lines)
@@ -408,29 +413,35 @@ class SpaceCode:
                 self.space.track_image(address, length)
 
     def snapshot(self) -> Snapshot | None:
-        """What another space that runs the same program can begin with; None where that cannot be said."""
-        base, asleep = self._base, self._asleep
+        """What another space that runs the same program can begin with; None where that cannot be said.
+
+        A part in whose place there was something else is not of it any more: the program has another library now, or
+        has it elsewhere. That its records are still there is not let happen twice.
+        """
+        gone = self.displaced
+        if gone and self._base.displaced:
+            return None
+        base, asleep = self._base.without(gone), tuple(part for part in self._asleep if part not in gone)
         lines = {**base.lines, **self._lines}
         for line in base.lines.keys() & self._lines.keys():
             lines[line] = (*base.lines[line], *self._lines[line])
-        if any(self._overlaps(part) for part in asleep):
-            return None
-        awake = [line for line in lines if self._part_asleep(line << LINE_SHIFT) is None] if asleep else lines
+        awake = [line for line in lines if not any(part.has(line << LINE_SHIFT) for part in asleep)]
         found = homes_of(self.space, awake) if awake and self.arena.top <= MOST_BYTES else None
         if found is None:
             return None
         homes = *found[0], *(home for part in asleep for home in part.homes)
-        pages = *found[1], *(run for run in base.pages if self._part_asleep(run[0]) is not None)
+        pages = *found[1], *(run for run in base.pages if any(part.has(run[0]) for part in asleep))
         self._growth = 0
-        content, counters = self.arena.copy(), self.counters
+        content, counters = self.arena.copy(), {**base.counters, **self._counters}
         for offset in counters.values():
             content.reset_counter(offset, self.steps.count, self.threshold)
         if asleep:
             content.jumps = joined(content.jumps, base.content.jumps)
-        entries = {**self._base.entries, **self._entries}
+        entries = {**base.entries, **self._entries}
         blocks = tuple({block: None for blocks in lines.values() for block in blocks})
         made = Snapshot(homes, pages, content, entries, counters, lambda: blocks, dict(self.waiting), self._age)
         made.whole = base.whole or is_whole(made.parts, blocks)
+        made.displaced = base.displaced or bool(gone)
         return made
 
     def _grow(self) -> None:
