@@ -168,6 +168,7 @@ class HostDirectory:
         self._steady = steady
         os.close(os.open(self._top, _DIRECTORY))
         self._barred = fence(self._top, writable)
+        self._owner = os.geteuid(), os.getegid()
 
     @property
     def writable(self) -> bool:
@@ -182,7 +183,7 @@ class HostDirectory:
     @property
     def owner(self) -> tuple[int, int]:
         """The user and group who own what is created here."""
-        return os.geteuid(), os.getegid()
+        return self._owner
 
     def __repr__(self) -> str:
         return f"<host directory {os.fsdecode(self._top)} {'rw' if self._writable else 'ro'}>"

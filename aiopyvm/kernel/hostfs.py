@@ -4,12 +4,13 @@ How it works. An inode is a place below the top: its parent and its name, so tha
 renames a directory. Attributes are the host's at the moment of the question; the host may change anything at any
 time, and whoever looks a name up again sees it. A regular file keeps host descriptors only while the guest has it
 open. Of a tree that nobody changes ("steady": an archive, or where the caller says so) the names and attributes that
-were found last are kept, and so are names that were not there. Owners: the host's user is shown as the guest's,
-everybody else as nobody; those of an archive are as they are.
+were found last are kept, and so are names that were not there, and some descriptors. Owners: the host's user is shown
+as the guest's, everybody else as nobody; those of an archive are as they are.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NOBODY = 65534
 MOST_RECENT = 4096  # inodes of a steady tree that stay when nobody uses them; as many absent names
+MOST_IDLE = 64  # descriptors of steady trees that stay open when no guest has the file open
 MAX_DEPTH = 256  # directories: each is opened anew at each access
 HOST_NUMBERS = 1 << 30  # the host's inode numbers are shown folded below this: old programs have 32 bits
 
@@ -42,6 +44,7 @@ class HostFs(FileSystem):
         self.uid = uid
         self.gid = gid
         self.steady = tree.steady
+        self.idles = tree.steady and tree.owner is not None  # of an archive nothing has to be opened
         self.recent: deque[HostInode] = deque(maxlen=MOST_RECENT)
         self.absent: set[tuple[HostDirectoryInode, bytes]] = set()
         self.root: HostDirectoryInode = HostDirectoryInode(self, None, b"/", tree.stat(()))
@@ -83,6 +86,14 @@ class HostInode(Inode):
         self.name = name
         self.known = known
         self.removed = False
+        self._shown: tuple[Stat, Stat] | None = None  # attributes, and what a guest sees of them
+
+    def _look(self) -> Stat:
+        """Return what a guest sees of the attributes that were found last."""
+        known = self.known
+        if self._shown is None or self._shown[0] is not known:
+            self._shown = known, self.fs.shown(known)
+        return self._shown[1]
 
     def place(self) -> HostPath:
         """Return where it is. Raises Errno: ENOENT when the guest removed it, ENAMETOOLONG below MAX_DEPTH."""
@@ -100,16 +111,16 @@ class HostInode(Inode):
     def stat(self) -> Stat:
         """Return the attributes now. Raises Errno: ENOENT when it vanished, ESTALE when something else is there."""
         if self.fs.steady:
-            return self.fs.shown(self.known)
+            return self._look()
         s = self.fs.tree.stat(self.place())
         if s.mode & S_IFMT != self.kind:
             raise Errno(ESTALE)
         self.known = s
-        return self.fs.shown(s)
+        return self._look()
 
     def owner_and_mode(self) -> tuple[int, int, int]:
         """Return (uid, gid, permission bits) as of the last look."""
-        s = self.fs.shown(self.known)
+        s = self._look()
         return s.uid, s.gid, s.mode & 0o7777
 
     def set_mode(self, mode: int) -> None:
@@ -165,6 +176,8 @@ class HostRegular(HostInode):
 
     def connect(self, *, writable: bool) -> None:
         """Open the host's file, unless it is open. Raises Errno: ESTALE when another file took its place."""
+        if self.fs.idles:
+            _idle.discard(self)
         if self._writer is not None or (self._reader is not None and not writable):
             return
         file = self.fs.tree.open(self.place(), writable)
@@ -194,6 +207,13 @@ class HostRegular(HostInode):
             self.disconnect()
 
     def disconnect(self) -> None:
+        """Nobody needs the host's descriptors now: close them, unless they may be of use to the next one."""
+        if self.fs.idles and self._writer is None and self._reader is not None:
+            _idle.add(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
         """Close the host's descriptors."""
         reader, self._reader = self._reader, None
         writer, self._writer = self._writer, None
@@ -207,7 +227,7 @@ class HostRegular(HostInode):
         if file is None or self.fs.steady:
             return super().stat()
         self.known = file.stat()
-        return self.fs.shown(self.known)
+        return self._look()
 
     @property
     def size(self) -> int:
@@ -262,6 +282,35 @@ class HostRegular(HostInode):
         """Make it durable."""
         if self._writer is not None:
             self._writer.sync()
+
+
+class IdleFiles:
+    """Files of steady trees that nobody has open and whose descriptors are kept: the last `most` of this process.
+
+    Thread-safe: a file is used in its own thread, and may be closed for the sake of another one's while it is idle.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._files: dict[int, weakref.ref[HostRegular]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, file: HostRegular) -> None:
+        """Keep the descriptor of `file`, which nobody needs now, until it is the one that has been idle longest."""
+        with self._lock:
+            self._files[id(file)] = weakref.ref(file)
+            if len(self._files) > self._most:
+                oldest = self._files.pop(next(iter(self._files)))()
+                if oldest is not None:  # else it closed its descriptor as it went
+                    oldest.close()
+
+    def discard(self, file: HostRegular) -> None:
+        """Somebody needs `file`, whose descriptor it still has unless it was closed here."""
+        with self._lock:
+            self._files.pop(id(file), None)
+
+
+_idle = IdleFiles(MOST_IDLE)
 
 
 class HostDirectoryInode(HostInode, Directory):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from collections.abc import Mapping as Table
 
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.mem.budget import Budget
@@ -227,9 +228,10 @@ class Accesses(Residence):
             if bits & WRITE:
                 self._set(page, bits & ~WRITE | HELD)
 
-    def track_image(self, address: int, length: int) -> None:
-        """As `track_code`, of whole pages that show an image (`shown_image`): none of them may be written at once."""
-        self._code.add_pages(range(address >> PAGE_SHIFT, address + length >> PAGE_SHIFT))
+    def track_image(self, pages: Table[int, int]) -> None:
+        """As `track_code`, of whole pages (`whole_pages`) that show an image (`shown_image`): none of them may be
+        written at once."""
+        self._code.add_pages(pages)
 
     def untrack_code(self, address: int, length: int) -> None:
         """Stop tracking the 64-byte lines of [address, address+length): no translation of a byte in them is left."""

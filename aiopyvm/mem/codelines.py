@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 _LINE_SHIFT: Final = 6
@@ -33,9 +33,9 @@ class CodeLines:
             self._pages[page] = self._pages.get(page, 0) | mask
         return fresh
 
-    def add_pages(self, pages: range) -> None:
-        """Track all lines of `pages`."""
-        self._pages.update(dict.fromkeys(pages, _WHOLE))
+    def add_pages(self, pages: Mapping[int, int]) -> None:
+        """Track all lines of `pages`, which `whole_pages` made."""
+        self._pages.update(pages)
 
     def remove(self, address: int, length: int) -> list[int]:
         """Stop tracking every line that has a byte of the range; the pages that have no tracked line left."""
@@ -57,6 +57,11 @@ class CodeLines:
         if end - start > len(self._pages):
             return sorted(page for page in self._pages if start <= page < end)
         return [page for page in range(start, end) if page in self._pages]
+
+
+def whole_pages(pages: Iterable[int]) -> Mapping[int, int]:
+    """All lines of `pages`, given by their numbers."""
+    return dict.fromkeys(pages, _WHOLE)
 
 
 def _masks(address: int, length: int) -> Iterator[tuple[int, int]]:

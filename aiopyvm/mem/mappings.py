@@ -36,9 +36,15 @@ class Mapping(NamedTuple):
 
     def clip(self, start: int, end: int) -> Mapping:
         """The part of this mapping in [start, end)."""
+        if start <= self.start and self.end <= end:
+            return self
         start, end = max(start, self.start), min(end, self.end)
         offset = self.offset + start - self.start if self.backing is not None else 0
-        return self._replace(start=start, end=end, offset=offset)
+        return Mapping(start, end, *self[2:6], offset, self.name)
+
+    def protected(self, prot: int) -> Mapping:
+        """This mapping with another protection."""
+        return Mapping(self.start, self.end, prot, *self[3:])
 
     def continues(self, before: Mapping) -> bool:
         """True if `before` and this are one mapping in two pieces."""

@@ -27,6 +27,7 @@ from aiopyvm.mem.layout import (
     TOUCHED,
     WRITE,
     count_touched,
+    touched_runs,
     used_runs,
 )
 from aiopyvm.mem.mappings import LOWEST, STACK_GUARD, Mapping, Mappings
@@ -38,6 +39,7 @@ MAX_ATTACHMENTS: Final = 64  # a space's host mappings are bounded whatever the 
 _NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
 _ZERO: Final = bytes(PAGE)
 _AROUND: Final = 16  # pages, as Linux's fault_around_bytes
+_SMALL: Final = 1 << 16  # bytes of a mapping whose pages are copied when they are first read
 _ALIKE: Final = range(4, 257)  # numbers of pages that are looked at together
 
 
@@ -188,7 +190,7 @@ class Residence:
             offset = mapping.offset + at - mapping.start
             extent = mapping.backing.extent
             if under is not None and extent is not None and under.shows(at, extent, offset):
-                if access != "w":
+                if access != "w" and not _is_small_data(mapping):
                     return False
                 under = None  # it is there already
             else:
@@ -300,6 +302,14 @@ class Residence:
                 self._reservation.discard_runs(runs)
         return touched
 
+    def _show_touched(self, first: int, last: int, bits: int) -> None:
+        """Private content of the pages [first, last) may be read and not written: a first touch would say no more."""
+        for a, b in touched_runs(bytes(self.pages[first:last])):
+            self.pages[first + a : first + b] = bytes((bits | TOUCHED,)) * (b - a)
+            self.readable.update(range((first + a) << PAGE_SHIFT, (first + b) << PAGE_SHIFT, PAGE))
+            if self.protection is not None:
+                self.protection.changed(first + a, first + b)
+
     # What the host shows
 
     def _attached_at(self, address: int) -> Attachment | None:
@@ -378,6 +388,11 @@ class Residence:
                     self._reservation.unify(attachment.start, attachment.end)
                     self.protection.remapped(attachment.start, attachment.end)
                 self._clear_fast(attachment.start >> PAGE_SHIFT, attachment.end >> PAGE_SHIFT)
+
+
+def _is_small_data(mapping: Mapping) -> bool:
+    """Whether whoever looks at a page of it is about to write there, too: so are a program's own data."""
+    return mapping.bits & (WRITE | EXEC) == WRITE and mapping.end - mapping.start <= _SMALL
 
 
 _ONLY_TOUCHED: Final = bytes(b & TOUCHED for b in range(256))

@@ -22,9 +22,12 @@ from aiopyvm.mem.layout import (
     PAGE,
     PAGE_SHIFT,
     PAGES,
+    PROT_BITS,
+    READ,
     TASK_SIZE,
     TOUCHED,
     UNWRITE,
+    WRITE,
     count_touched,
     page_up,
     touched_runs,
@@ -126,8 +129,10 @@ class AddressSpace(Accesses):
                 break
             stop = min(end, piece.end)
         if start < stop:
-            self._maps.insert(*[piece._replace(prot=prot & 7) for piece in self._maps.cut(start, stop)])
+            self._maps.insert(*[piece.protected(prot & 7) for piece in self._maps.cut(start, stop)])
             self._clear_fast(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
+            if (bits := PROT_BITS[prot & 7]) & (READ | WRITE) == READ:
+                self._show_touched(start >> PAGE_SHIFT, stop >> PAGE_SHIFT, bits)
             self._code_gone(start >> PAGE_SHIFT, stop >> PAGE_SHIFT)
         self._settle_overhead()
         if stop < end:
@@ -222,7 +227,7 @@ class AddressSpace(Accesses):
         first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
         if not under.shows(start, backing.extent, offset) or count_touched(bytes(self.pages[first:last])):
             return None
-        if self._inherited and any(self._inherited.source(page) for page in range(first, last)):
+        if self._inherited and self._inherited.count(first, last):
             return None
         return backing, offset
 

@@ -74,7 +74,7 @@ class Guest:
         self.run = run
         self.thread = thread
         self.queued = False
-        self.chunk = FIRST_CHUNK
+        self.chunk = run.chunk
         self.flies = False  # its code is worth a worker; `reach`: instructions of its next flight
         self.reach = 0
         self.stays = 0  # chunks that it stayed on the event loop's thread after its last flights, which were short
@@ -96,9 +96,12 @@ class Guest:
         self._coroutine.close()
 
     def adapt(self, instructions: int, ns: int, most: int = MOST_CHUNK) -> None:
-        """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold."""
+        """Learn from `instructions` that took `ns`: the next chunk takes about CHUNK_NS, and grows at most fourfold.
+        With generated code the run's next guest begins with what its last one learnt."""
         fitting = instructions * CHUNK_NS // (ns or 1)
         self.chunk = max(LEAST_CHUNK, min(fitting, 4 * self.chunk, most))
+        if self.run.launcher is not None:  # it comes back, however long a chunk is, where code turns out to be slow
+            self.run.chunk = min(self.chunk, MOST_CHUNK)
 
 
 def has_seats(engine: Engine) -> TypeGuard[Seater]:

@@ -95,6 +95,7 @@ class Run:
         self.python_may_signal = False  # Python holds the process in an open block
         self.launcher = engine if flights.can_launch(engine) else None
         self.advance: Callable[[Guest, int], int] = guests.advance if self.launcher is None else flights.advance
+        self.chunk = guests.FIRST_CHUNK  # of its next guest
         self.may_be_brief = not self.ordered  # slices of it may be (brief.py): nothing watches each instruction
         self.crew: flights.Crew | None = None  # the workers that may execute its instructions
         self.flown = 0  # instructions that they executed

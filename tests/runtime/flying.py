@@ -33,6 +33,7 @@ class FlyingEngine:
         self.flights = 0
         self.most = 0  # how many flights there were at once
         self.threads: set[int] = set()
+        self.meeting: threading.Barrier | None = None  # where the first flights wait for one another
 
     def statistics(self) -> dict[str, int]:
         """As the Python engine's."""
@@ -74,6 +75,9 @@ class FlyingEngine:
             self.inside += 1
             self.most = max(self.most, self.inside)
             self.threads.add(threading.get_ident())
+        if self.meeting is not None:
+            self.meeting.wait(30)
+            self.meeting = None
         _usleep(us)
         with self._lock:
             self.inside -= 1

@@ -148,6 +148,7 @@ async def spin(runtime: Runtime, instructions: int, done: list[int]) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 async def test_no_more_flights_at_once_than_workers(engine: FlyingEngine, workers: int) -> None:
     done: list[int] = []
+    engine.meeting = threading.Barrier(workers)
     async with Runtime(workers=workers) as runtime, anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(spin, runtime, 60_000, done)

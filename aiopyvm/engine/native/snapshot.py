@@ -16,12 +16,14 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiopyvm.engine.native.jumpcache import outside
 from aiopyvm.engine.native.recordarena import Content
+from aiopyvm.mem.codelines import whole_pages
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
 from aiopyvm.mem.space import AddressSpace
 
@@ -113,6 +115,7 @@ class Snapshot:
         self.counters = counters or {}
         self.waiting = waiting or {}
         self._jumps: dict[tuple[Part, ...], bytes] = {}  # the jump cache by what of it is asleep
+        self._pages_of: dict[Part, Mapping[int, int]] = {}
         self.age = age
         self.whole = whole
         self.displaced = displaced
@@ -125,6 +128,14 @@ class Snapshot:
         for home in self.homes:
             places.setdefault((home.digest, home.start - home.offset), []).append(home)
         return tuple(Part(tuple(homes)) for homes in places.values())
+
+    def pages_of(self, part: Part) -> Mapping[int, int]:
+        """The pages of `part` that have code, as its space tracks them."""
+        known = self._pages_of.get(part)
+        if known is None:
+            runs = [range(at >> PAGE_SHIFT, at + size >> PAGE_SHIFT) for at, size in self.pages if part.has(at)]
+            known = self._pages_of[part] = whole_pages(chain.from_iterable(runs))
+        return known
 
     def without(self, gone: tuple[Part, ...]) -> Snapshot:
         """It without the parts `gone`, whose records nothing of it leads to; the records stay where they are."""

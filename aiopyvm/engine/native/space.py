@@ -378,9 +378,9 @@ class SpaceCode:
             if asleep:
                 self.arena.begin_jumps(snapshot.jumps_without(asleep))
             self._publish_jumps()
-            for address, length in snapshot.pages:
-                if self._part_asleep(address) is None:
-                    self.space.track_image(address, length)
+            for part in snapshot.parts:
+                if part not in asleep:
+                    self.space.track_image(snapshot.pages_of(part))
 
     @property
     def displaced(self) -> tuple[Part, ...]:
@@ -392,7 +392,11 @@ class SpaceCode:
         return any(part.has(line << LINE_SHIFT) for line in self._lines)
 
     def _part_asleep(self, eip: int) -> Part | None:
-        return next((part for part in self._asleep if part.has(eip)), None)
+        for part in self._asleep:
+            for home in part.homes:
+                if home.start <= eip < home.end:
+                    return part
+        return None
 
     def _is_live(self, block: Block) -> bool:
         """Whether `block`, which is of the tables, counts."""
@@ -408,9 +412,7 @@ class SpaceCode:
         self._asleep = tuple(other for other in self._asleep if other is not part)
         self.arena.begin_jumps(self._base.jumps_without(self._asleep))
         self._publish_jumps()
-        for address, length in self._base.pages:
-            if part.has(address):
-                self.space.track_image(address, length)
+        self.space.track_image(self._base.pages_of(part))
 
     def snapshot(self) -> Snapshot | None:
         """What another space that runs the same program can begin with; None where that cannot be said.

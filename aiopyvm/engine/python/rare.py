@@ -14,15 +14,17 @@ from aiopyvm.engine.shapes import AddressTracer
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.evaluate import Leave, evaluate
 from aiopyvm.ir.helpers import Fault
-from aiopyvm.isa.decode import DecodeFault
+from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault
 from aiopyvm.isa.insn import Insn
 from aiopyvm.isa.state import MODE_CODE16, MODE_SINGLE_STEP, TF
 from aiopyvm.isa.trace import holds_trap_back, trace
 from aiopyvm.isa.vectors import DB, PF
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.layout import PAGE
 
 STEPPED: Final = MODE_CODE16 | MODE_SINGLE_STEP
 _MOST_OPERATIONS: Final = 1 << 15  # of the traces that are kept
+_MOST_DECODED: Final = 1 << 10
 _NO_ADDRESS: Final = -1
 
 
@@ -43,6 +45,7 @@ class RareModes:
         self._allowed = allowed
         self._traces: dict[tuple[int, bytes, int], list[Value]] = {}
         self._operations = 0
+        self._decoded: dict[tuple[int, bytes], Insn] = {}  # by the bytes from its first one on
 
     def step(self, core: Core, *, first: bool) -> Exit | None:
         """Execute one instruction; an exit where there is something to tell.
@@ -58,7 +61,7 @@ class RareModes:
             return Exit(ExitReason.BREAKPOINT)
         stepping = cpu.system_flags & TF
         try:
-            insn = fetch_insn(core.memory, address, bool(cpu.mode & MODE_CODE16), self._allowed)
+            insn = self._fetch(core, address, cpu.mode & MODE_CODE16)
             outcome = evaluate(self._trace(insn, address, cpu.mode), core)
         except MemoryFault as fault:
             return page_fault(fault)
@@ -70,6 +73,18 @@ class RareModes:
         if isinstance(outcome, Leave):
             return leave(outcome)
         return Exit(ExitReason.FAULT, DB, stepped=True) if stepping and not holds_trap_back(insn) else None
+
+    def _fetch(self, core: Core, address: int, code16: int) -> Insn:
+        """As `fetch_insn`; what lies in one page is decoded once."""
+        code = core.memory.fetch(address, min(MAX_LENGTH, PAGE - (address & PAGE - 1)))
+        insn = self._decoded.get((code16, code))
+        if insn is None:
+            insn = fetch_insn(core.memory, address, bool(code16), self._allowed)
+            if len(self._decoded) >= _MOST_DECODED:
+                self._decoded.clear()
+            if insn.length <= len(code):
+                self._decoded[code16, code] = insn
+        return insn
 
     def _trace(self, insn: Insn, address: int, mode: int) -> list[Value]:
         traces, code = self._traces, insn.code
