@@ -8,7 +8,7 @@ which is a file of the guest; whatever the loader does not take is ENOEXEC, or E
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, EINVAL, ELIBBAD, ELOOP, ENODEV, ENOENT, ENOEXEC, ENOMEM, ETXTBSY, Errno
@@ -64,6 +64,7 @@ class Memory(NamedTuple):
     loaded: Loaded
     esp: int
     auxv: bytes = b""
+    files: Mapping[str, Inode] = {}  # that it shows, by the names of the mappings
 
 
 class Interpreter(NamedTuple):
@@ -71,6 +72,7 @@ class Interpreter(NamedTuple):
 
     parsed: ElfImage
     path: bytes
+    inode: Inode
 
 
 class Loading:
@@ -89,6 +91,13 @@ class Loading:
         self.base: int | None = None  # the interpreter's bias, once that has a place
         self.mapped = 0
 
+    @property
+    def files(self) -> dict[str, Inode]:
+        """The files that it shows, by the names of the mappings."""
+        image, interpreter = self.image, self.interpreter
+        files = {_mapped_as(image.exe): image.inode} if image.inode is not None else {}
+        return files if interpreter is None else files | {_mapped_as(interpreter.path): interpreter.inode}
+
     def go_on(self) -> bool:
         """Map a number of pieces more; True when all are there. Raises AddressSpaceFull, LoadError."""
         if self.base is None:
@@ -103,7 +112,7 @@ class Loading:
 
     def _map_some(self, parsed: ElfImage, bias: int, path: bytes) -> bool:
         pieces = parsed.pieces[self.mapped : self.mapped + PIECES_AT_ONCE]
-        map_pieces(self.space, pieces, bias, path.decode(errors="surrogateescape"))
+        map_pieces(self.space, pieces, bias, _mapped_as(path))
         self.mapped += len(pieces)
         return self.mapped == len(parsed.pieces)
 
@@ -114,6 +123,10 @@ class Loading:
             return loaded
         start = self.interpreter.parsed.entry + self.base & 0xFFFFFFFF
         return loaded._replace(base=self.base & 0xFFFFFFFF, start=start)
+
+
+def _mapped_as(path: bytes) -> str:
+    return path.decode(errors="surrogateescape")
 
 
 def spawn(
@@ -150,7 +163,7 @@ def spawn(
     if not kernel.charge(size):
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
-    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso)
+    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso, memory.files)
     process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials)
     ctx.process = process
     process.charged = size
@@ -238,9 +251,9 @@ def _find_interpreter(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
     path = parsed.interpreter
     if path is None:
         return None
-    _, content = _read_program(ctx, path, None, 0)
+    inode, content = _read_program(ctx, path, None, 0)
     try:
-        return Interpreter(parse_elf(content), _absolute(ctx, path))
+        return Interpreter(parse_elf(content), _absolute(ctx, path), inode)
     except LoadError:
         raise Errno(ELIBBAD) from None
 
@@ -273,7 +286,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     t.kernel.futexes.orphan(t)
     old = process.mm
     process.usage.max_pages = max(process.usage.max_pages, old.space.peak_resident_pages)
-    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso)
+    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso, memory.files)
     lifecycle.leave_vfork(process)
     old.release()
     if process.fds.refs > 1:
@@ -391,7 +404,8 @@ def _load(
 
 
 def _finish_load(kernel: Kernel, loading: Loading, envp: Sequence[bytes], who: Credentials, stack_limit: int) -> Memory:
-    return _add_stack(kernel, loading.space, loading.finish(), loading.image, envp, who, stack_limit)
+    memory = _add_stack(kernel, loading.space, loading.finish(), loading.image, envp, who, stack_limit)
+    return memory._replace(files=loading.files)
 
 
 def _add_stack(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.space import AddressSpace
+
+
+MOST_FILES: Final = 1024  # remembered, where no more are shown; of twice as many the others have no number in the maps
 
 
 class Mm:
@@ -15,9 +20,16 @@ class Mm:
     While `copier` forks it, piece by piece, nobody else changes its mappings (Linux's mmap_lock).
     """
 
-    __slots__ = ("barriers", "brk", "brk_start", "committed", "copier", "space", "stack_top", "users", "vdso")
+    __slots__ = ("barriers", "brk", "brk_start", "committed", "copier", "files", "space", "stack_top", "users", "vdso")
 
-    def __init__(self, space: AddressSpace, brk_start: int = 0, stack_top: int = 0, vdso: int = 0) -> None:
+    def __init__(
+        self,
+        space: AddressSpace,
+        brk_start: int = 0,
+        stack_top: int = 0,
+        vdso: int = 0,
+        files: Mapping[str, Inode] | None = None,
+    ) -> None:
         self.space = space
         self.users = 1
         self.brk_start = brk_start
@@ -27,6 +39,15 @@ class Mm:
         self.committed = 0  # bytes mapped that count against the memory limit, or more
         self.barriers = False  # it has registered for private barriers (membarrier(2))
         self.copier: Thread | None = None
+        self.files = dict(files or {})  # by the names of the mappings that show them, and some that did
+
+    def shows(self, name: str, inode: Inode) -> None:
+        """A mapping called `name` shows `inode`."""
+        if len(self.files) >= MOST_FILES and name not in self.files:
+            names = {mapping.name for mapping in self.space.mappings()}
+            self.files = {known: file for known, file in self.files.items() if known in names}
+        if len(self.files) < 2 * MOST_FILES:
+            self.files[name] = inode
 
     def share(self) -> Mm:
         """Count one more process; returns itself."""
@@ -41,7 +62,7 @@ class Mm:
 
     def around(self, copy: AddressSpace) -> Mm:
         """Return the same around a forked address space."""
-        other = Mm(copy, self.brk_start, self.stack_top)
+        other = Mm(copy, self.brk_start, self.stack_top, files=self.files)
         other.brk, other.committed = self.brk, self.committed
         if self.vdso and copy.is_mapped(self.vdso, 1):  # not if it came while the copy was made
             other.vdso = self.vdso

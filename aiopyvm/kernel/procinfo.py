@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
+from aiopyvm.abi.stat import major, minor
 from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
 from aiopyvm.mem.layout import TASK_SIZE
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.process import Process
     from aiopyvm.mem.mappings import Mapping
@@ -151,15 +153,30 @@ def _maps(ctx: FsContext, process: Process | None) -> Iterator[bytes]:
     while process.life is Life.ALIVE and at < TASK_SIZE:
         stop = process.memory.reach(at, TASK_SIZE, LINES_AT_ONCE)
         if found := process.memory.mappings_in(at, stop - at):
-            yield "".join([_maps_line(mapping) for mapping in found]).encode(errors="surrogateescape")
+            lines = [_maps_line(mapping, process.mm.files.get(mapping.name)) for mapping in found]
+            yield "".join(lines).encode(errors="surrogateescape")
             stop = max(stop, found[-1].end)
         at = stop
 
 
-def _maps_line(mapping: Mapping) -> str:
-    start, end, prot, shared, _, _, offset, name = mapping
-    head = f"{start:08x}-{end:08x} {_PROT_LETTERS[prot & 7]}{'s' if shared else 'p'} {offset:08x} 00:00 0"
+def _maps_line(mapping: Mapping, shown: Inode | None) -> str:
+    start, end, prot, shared, _, backing, offset, name = mapping
+    device, number = "00:00", 0
+    if shown is not None and backing is not None:
+        dev, number, links = _identity(shown)
+        device = f"{major(dev):02x}:{minor(dev):02x}"
+        name = name if links else f"{name} (deleted)"
+    head = f"{start:08x}-{end:08x} {_PROT_LETTERS[prot & 7]}{'s' if shared else 'p'} {offset:08x} {device} {number}"
     return f"{head:<72} {name}\n" if name else head + " \n"
+
+
+def _identity(inode: Inode) -> tuple[int, int, int]:
+    """Its device, its number and how many names it has; 0 of all where the host has it no more."""
+    try:
+        s = inode.stat()
+    except Errno:
+        return 0, 0, 0
+    return s.dev, s.ino, s.nlink
 
 
 def _stat(ctx: FsContext, process: Process | None) -> bytes:

@@ -120,6 +120,8 @@ def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, off
         grows = bool(flags & mman.MAP_GROWSDOWN)
         name = _name(file)
         t.memory.map(at, size, prot & 7, backing, offset if backing else 0, shared=shared, grows_down=grows, name=name)
+        if name and file is not None and file.inode is not None:
+            t.process.mm.shows(name, file.inode)
     except (AddressSpaceFull, HostRefusedError):
         raise Errno(ENOMEM) from None
     return at

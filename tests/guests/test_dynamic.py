@@ -36,6 +36,17 @@ async def test_places_in_memory_are_those_of_linux_without_randomization(debian:
     assert last["[stack]"][1] == "ffffe000"
 
 
+async def test_mappings_tell_the_files_that_they_show(debian: Path) -> None:
+    script = "cat /proc/self/maps; for f in /bin/cat /lib/i386-linux-gnu/libc.so.6; do stat -Lc '%Hd %Ld %i' $f; done"
+    _, out, _ = await run(debian, "/bin/bash", "-c", script)
+    *maps, program, library = out.decode().splitlines()
+    for path, told in (("/bin/cat", program), ("libc.so.6", library)):
+        major, minor, number = map(int, told.split())
+        shown = {tuple(line.split()[3:5]) for line in maps if line.endswith(path)}
+        assert shown == {(f"{major:02x}:{minor:02x}", str(number))}
+    assert {tuple(line.split()[3:5]) for line in maps if line.endswith("[heap]")} == {("00:00", "0")}
+
+
 async def test_what_ld_so_is_told(debian: Path) -> None:
     """LD_SHOW_AUXV shows AT_SYSINFO in the vdso and AT_BASE at the interpreter."""
     vm = VM(root=HostDir(debian, "cow"), env={"LD_SHOW_AUXV": "1"})
