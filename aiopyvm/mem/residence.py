@@ -40,6 +40,8 @@ _NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
 _ZERO: Final = bytes(PAGE)
 _AROUND: Final = 16  # pages, as Linux's fault_around_bytes
 _SMALL: Final = 1 << 16  # bytes of a mapping whose pages are copied when they are first read
+_FEW: Final = 4  # pages written one after the other from which on twice as many become ready together
+_STREAK: Final = 16  # as many, and so on
 _ALIKE: Final = range(4, 257)  # numbers of pages that are looked at together
 
 
@@ -166,7 +168,38 @@ class Residence:
         if bits & WRITE and page in self._code:
             bits = bits & ~WRITE | HELD
         self._set(page, bits | TOUCHED)
+        if access == "w" and mapping.backing is None and bits == READ | WRITE:
+            self._go_ahead(page, mapping)
         return bits
+
+    def _go_ahead(self, page: int, mapping: Mapping) -> None:
+        """`page`, of zeros until now, is written to: where that follows pages that were, so will be the next ones."""
+        start, stop = mapping.start >> PAGE_SHIFT, mapping.end >> PAGE_SHIFT
+        written = page - start if page - start < _STREAK else _STREAK
+        if (
+            written < _FEW
+            or page + 1 >= stop
+            or self._inherited
+            or count_touched(bytes(self.pages[page - _FEW : page])) < _FEW
+        ):
+            return
+        streak = written == _STREAK and count_touched(bytes(self.pages[page - _STREAK : page])) == _STREAK
+        last = min(page + 1 + (2 * _STREAK if streak else 2 * _FEW), stop)
+        ahead = bytes(self.pages[page + 1 : last])
+        count = len(ahead) - len(ahead.lstrip(b"\0"))
+        low, high = page + 1 << PAGE_SHIFT, page + 1 + count << PAGE_SHIFT
+        if not count or any(a.start < high and low < a.end for a in self._attachments):
+            return
+        if not self.budget.charge(count * PAGE):
+            return  # the next page alone may still fit
+        self.resident_pages += count
+        self.peak_resident_pages = max(self.peak_resident_pages, self.resident_pages)
+        self.pages[page + 1 : page + 1 + count] = bytes((READ | WRITE | TOUCHED,)) * count
+        bases = range(low, high, PAGE)
+        self.readable.update(bases)
+        self.writable.update(bases)
+        if self.protection is not None:
+            self.protection.changed(page + 1, page + 1 + count)
 
     def _show_around(self, page: int, mapping: Mapping, bits: int) -> None:
         """`page` shows an image: let the clean pages next to it do so too, as they cost nothing."""

@@ -405,3 +405,32 @@ def test_the_ctypes_array_is_the_same_memory(space: AddressSpace) -> None:
     space.store(0x1000, 4, 0xDEADBEEF)
     assert ctypes.c_uint32.from_address(space.base + 0x1000).value == 0xDEADBEEF
     assert bytes(space.array[0x1000:0x1004]) == b"\xef\xbe\xad\xde"
+
+
+def _written(space: AddressSpace, pages: int) -> int:
+    """Write to the first `pages` pages one after the other; how many are ready then."""
+    for page in range(pages):
+        space.write(0x100000 + page * PAGE, b"x")
+    return space.resident_pages
+
+
+def test_pages_ahead_of_those_written_in_a_row_are_ready() -> None:
+    space = AddressSpace()
+    space.map(0x100000, 256 * PAGE, RW)
+    assert [_written(space, pages) for pages in (1, 4, 5, 13, 20)] == [1, 4, 13, 13, 22]
+    assert space.read(0x100000 + 21 * PAGE, 4) == bytes(4)
+    space.write(0x100000 + 100 * PAGE, b"y")
+    assert space.resident_pages == 23  # not in a row
+
+
+def test_pages_ahead_that_the_budget_refuses_are_not_taken() -> None:
+    budget = Limited(1 << 20)
+    space = AddressSpace(budget)
+    space.map(0x100000, 6 * PAGE, RW)
+    assert _written(space, 6) == 6  # as far as the mapping goes
+    space.map(0x200000, 256 * PAGE, RW)
+    with pytest.raises(MemoryFault) as caught:
+        for page in range(256):
+            space.write(0x200000 + page * PAGE, b"z")
+    assert caught.value.out_of_memory
+    assert budget.limit - PAGE < budget.used <= budget.limit
