@@ -63,7 +63,7 @@ class Core:
     `processor` is what CPUID tells; the engine that runs the core is made for its features.
     """
 
-    __slots__ = ("breakpoints", "cpu", "end_of_code", "memory", "processor", "random", "rdtsc")
+    __slots__ = ("breakpoints", "counter_zero", "cpu", "end_of_code", "memory", "processor", "random", "rdtsc")
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class Core:
         breakpoints: set[int] | None = None,
         end_of_code: int = -1,
         processor: Processor = MAX,
+        counter_zero: int | None = None,  # what the host's CLOCK_MONOTONIC shows (ns) when `rdtsc` is 0; None: it is no
+        # such time, and nobody but `rdtsc` may be asked
     ) -> None:
         self.cpu = cpu
         self.memory = memory
@@ -82,6 +84,7 @@ class Core:
         self.breakpoints = breakpoints if breakpoints is not None else set()
         self.end_of_code = end_of_code
         self.processor = processor
+        self.counter_zero = counter_zero
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakSet
 
 VIRTUAL_EPOCH_NS: Final = 1_000_000_000 * 10**9  # 2001-09-09 01:46:40 UTC: where every virtual clock starts
 
@@ -28,14 +29,76 @@ def loop_clock() -> Callable[[], int]:
     return lambda: round(clock.current_time() * 1e9)
 
 
-class RealClock:
-    """The host's time, as `source` tells it (ns); its monotonic zero is the moment at which it was made."""
+LOOK_NS: Final = 1_000_000_000  # from one look at the host's wall clock to the next
+_SAMPLES: Final = 5
+_TOLERANCE_NS: Final = 1_000
 
-    __slots__ = ("_source", "start_ns")
+
+class WallClock:
+    """How far the host's CLOCK_REALTIME is ahead of its CLOCK_MONOTONIC.
+
+    The two differ by a constant until somebody sets the former, which is seen within a second of use. So all that a
+    machine is told of both agrees.
+    """
+
+    def __init__(self) -> None:
+        self.due_ns = 0  # of CLOCK_MONOTONIC: when to look again
+        self._ahead_ns = 0
+        self.followers: WeakSet[RealClock] = WeakSet()
+
+    def ahead_ns(self, now_ns: int) -> int:
+        """The difference, where CLOCK_MONOTONIC shows `now_ns`."""
+        if now_ns >= self.due_ns:
+            self.look(now_ns)
+        return self._ahead_ns
+
+    def look(self, now_ns: int) -> None:
+        """See whether the clock was set, and tell who follows it."""
+        self.due_ns = now_ns + LOOK_NS
+        doubt, ahead = min(_sample() for _ in range(_SAMPLES))
+        if abs(ahead - self._ahead_ns) > doubt + _TOLERANCE_NS:
+            self._ahead_ns = ahead
+            for clock in tuple(self.followers):
+                clock.on_set()
+
+
+def _sample() -> tuple[int, int]:
+    """By how much it may be wrong, and the difference of the two clocks."""
+    before = time.monotonic_ns()
+    wall = time.time_ns()
+    after = time.monotonic_ns()
+    return after - before, wall - (before + after) // 2
+
+
+WALL: Final = WallClock()
+
+
+class RealClock:
+    """The host's time, as `source` tells it (ns); its monotonic zero is the moment at which it was made.
+
+    `on_set` is called when the host's wall clock was set (`follow`).
+    """
+
+    __slots__ = ("__weakref__", "_source", "on_set", "start_ns")
 
     def __init__(self, source: Callable[[], int] = time.monotonic_ns) -> None:
         self._source = source
         self.start_ns = source()
+        self.on_set: Callable[[], None] = lambda: None
+
+    @property
+    def is_hosts(self) -> bool:
+        """Whether it goes as the host's CLOCK_MONOTONIC; its zero is `start_ns` there."""
+        return self._source is time.monotonic_ns and sys.platform == "linux"
+
+    def follow(self, on_set: Callable[[], None]) -> None:
+        """Call `on_set` as long as the clock is referred to."""
+        self.on_set = on_set
+        WALL.followers.add(self)
+
+    def ahead_ns(self) -> int:
+        """What `realtime_ns` is ahead of `monotonic_ns`."""
+        return WALL.ahead_ns(time.monotonic_ns()) + self.start_ns
 
     def monotonic_ns(self) -> int:
         """Nanoseconds since the clock was made."""
@@ -43,7 +106,8 @@ class RealClock:
 
     def realtime_ns(self) -> int:
         """Nanoseconds since the Unix epoch."""
-        return time.time_ns()
+        now = time.monotonic_ns()
+        return now + WALL.ahead_ns(now)
 
 
 class Timeline:

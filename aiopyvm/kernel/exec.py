@@ -34,6 +34,7 @@ from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.clockpage import ClockPage
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fs import Directory, Inode
     from aiopyvm.kernel.fscontext import FsContext
@@ -81,8 +82,16 @@ class Loading:
     `mapped` of the pieces are there, of the interpreter's where the program is done.
     """
 
-    def __init__(self, image: Image, parsed: ElfImage, interpreter: Interpreter | None, space: AddressSpace) -> None:
+    def __init__(
+        self,
+        image: Image,
+        parsed: ElfImage,
+        interpreter: Interpreter | None,
+        space: AddressSpace,
+        clocks: ClockPage | None,
+    ) -> None:
         self.image = image
+        self.clocks = clocks
         self.parsed = parsed
         self.interpreter = interpreter
         self.space = space
@@ -118,7 +127,7 @@ class Loading:
 
     def finish(self) -> Loaded:
         """Map the vdso, and say what has been loaded. Raises AddressSpaceFull."""
-        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space))
+        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space, self.clocks))
         if self.interpreter is None or self.base is None:
             return loaded
         start = self.interpreter.parsed.entry + self.base & 0xFFFFFFFF
@@ -243,7 +252,7 @@ def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int)
     parsed = parse_elf(image.content)
     interpreter = _find_interpreter(process.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
-    return Loading(image, parsed, interpreter, space)
+    return Loading(image, parsed, interpreter, space, t.kernel.clock_page)
 
 
 def _find_interpreter(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
@@ -394,7 +403,7 @@ def _load(
             load_at, entry = flat or (0, 0)
             loaded = load_flat(space, image.content, load_at, entry)
             return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT)
-        loading = Loading(image, parsed, interpreter, space)
+        loading = Loading(image, parsed, interpreter, space, kernel.clock_page)
         while not loading.go_on():
             pass
         return _finish_load(kernel, loading, envp, who, STACK_LIMIT)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Exit
     from aiopyvm.errors import InternalError
     from aiopyvm.isa.state import CpuState
+    from aiopyvm.kernel.clockpage import ClockPage
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.net import NetHost
     from aiopyvm.kernel.ports import Budget, Clock, Entropy
@@ -136,6 +137,7 @@ class Kernel:
         self.on_runnable: Callable[[Thread], None] = lambda thread: None
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.strace: Callable[[Thread, str], None] | None = None
+        self.clock_page: ClockPage | None = None  # where programs may tell the time themselves (set by the runtime)
         self.hands_over = True  # a write may finish a read that waits, at no cost to the reader (set by the runtime)
         self._ipc: IpcSpace | None = None
         self._mqueues: MessageQueues | None = None

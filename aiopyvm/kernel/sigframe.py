@@ -157,7 +157,7 @@ def _return_address(t: Thread, action: KernelSigaction, offset: int, on_stack: i
     mm = t.process.mm
     if not mm.vdso:
         try:
-            mm.vdso = map_vdso(t.memory)
+            mm.vdso = map_vdso(t.memory, t.kernel.clock_page)
         except AddressSpaceFull:
             return on_stack
     return mm.vdso + offset

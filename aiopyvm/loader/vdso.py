@@ -1,8 +1,8 @@
 """The vdso: a small shared library that the kernel maps into every ELF program (vdso(7)).
 
 It has the way into the kernel (`__kernel_vsyscall`, AT_SYSINFO) and the ways back from signal handlers, which C
-libraries, unwinders and debuggers find by name and version as in any library. Clocks are not in it: a library that
-looks for `__vdso_clock_gettime64` and finds none makes the system call. The whole file is one page, built once.
+libraries, unwinders and debuggers find by name and version as in any library, and functions that tell the time
+(`vdsoclocks.py`). The whole file is one page, built once; the page below it is the machine's page of clocks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from aiopyvm.abi.sigframe import RETCODE, RT_RETCODE_BYTES
-from aiopyvm.mem.backing import ImageBacking
+from aiopyvm.loader.vdsoclocks import NOW, NOW_FRAME, ROUTINES
+from aiopyvm.mem.backing import Backing, ImageBacking
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 from aiopyvm.mem.space import AddressSpace
 
 SONAME: Final = "linux-gate.so.1"
-_TEXT: Final = 0x600
+_TEXT: Final = 0x800
 VSYSCALL: Final = _TEXT  # offsets in the page
 SIGRETURN: Final = _TEXT + 0x10
 RT_SIGRETURN: Final = _TEXT + 0x20
@@ -27,14 +28,16 @@ class _Function(NamedTuple):
     name: str
     offset: int
     code: bytes
+    version: int = 2  # the number of one of _VERSIONS
 
 
 _FUNCTIONS: Final = (
     _Function("__kernel_vsyscall", VSYSCALL, bytes.fromhex("cd80 c3")),  # int 0x80; ret
     _Function("__kernel_sigreturn", SIGRETURN, RETCODE),
     _Function("__kernel_rt_sigreturn", RT_SIGRETURN, RT_RETCODE_BYTES),
+    *(_Function(r.name, r.offset, r.code, 3) for r in ROUTINES if r.name.startswith("__vdso_")),
 )
-_VERSION: Final = "LINUX_2.5"
+_VERSIONS: Final = {2: "LINUX_2.5", 3: "LINUX_2.6"}
 
 # elf(5)
 _EHDR_SIZE, _PHDR_SIZE, _SHDR_SIZE, _SYM_SIZE = 52, 32, 40, 16
@@ -81,11 +84,15 @@ def vdso() -> ImageBacking:
     return ImageBacking(build_vdso())
 
 
-def map_vdso(space: AddressSpace) -> int:
-    """Map the library where there is room; its address. Raises AddressSpaceFull."""
-    at = space.find_free(PAGE)
-    space.map(at, PAGE, PROT_READ | PROT_EXEC, vdso(), name="[vdso]")
-    return at
+def map_vdso(space: AddressSpace, clocks: Backing | None) -> int:
+    """Map the library, and the page of clocks below it, where there is room; the library's address.
+
+    `clocks` is as `vdsoclocks` has it; None: it is empty, and programs make system calls. Raises AddressSpaceFull.
+    """
+    at = space.find_free(2 * PAGE)
+    space.map(at, PAGE, PROT_READ, clocks, shared=clocks is not None, name="[vvar]")
+    space.map(at + PAGE, PAGE, PROT_READ | PROT_EXEC, vdso(), name="[vdso]")
+    return at + PAGE
 
 
 def build_vdso() -> bytes:
@@ -110,12 +117,12 @@ def build_vdso() -> bytes:
     symbols_at = put(".dynsym", _SHT_DYNSYM, symbols, link=3, info=1, entry_size=_SYM_SIZE)
     strings_at = put(".dynstr", _SHT_STRTAB, strings.data, align=1)
     versions_at = put(".gnu.version", _SHT_VERSYM, versions, link=2, align=2, entry_size=2)
-    definitions_at = put(".gnu.version_d", _SHT_VERDEF, definitions, link=3, info=2)
+    definitions_at = put(".gnu.version_d", _SHT_VERDEF, definitions, link=3, info=1 + len(_VERSIONS))
     soname = strings.data.index(SONAME.encode())
     entries = (
         (_DT_SONAME, soname), (_DT_HASH, hash_at), (_DT_STRTAB, strings_at), (_DT_SYMTAB, symbols_at),
-        (_DT_STRSZ, len(strings.data)), (_DT_SYMENT, _SYM_SIZE), (_DT_VERDEF, definitions_at), (_DT_VERDEFNUM, 2),
-        (_DT_VERSYM, versions_at), (_DT_NULL, 0),
+        (_DT_STRSZ, len(strings.data)), (_DT_SYMENT, _SYM_SIZE), (_DT_VERDEF, definitions_at),
+        (_DT_VERDEFNUM, 1 + len(_VERSIONS)), (_DT_VERSYM, versions_at), (_DT_NULL, 0),
     )  # fmt: skip
     dynamic_at = put(".dynamic", _SHT_DYNAMIC, b"".join(struct.pack("<II", *e) for e in entries), link=3, entry_size=8)
     header_at = at  # .eh_frame_hdr, of which .eh_frame follows
@@ -150,19 +157,20 @@ def _symbols(strings: _Strings) -> tuple[bytes, bytes]:
     for f in _FUNCTIONS:
         name = strings.add(f.name)
         rows.append(struct.pack("<IIIBBH", name, f.offset, len(f.code), _STB_GLOBAL_FUNC, 0, _TEXT_SECTION))
-        versions.append(2)
-    rows.append(struct.pack("<IIIBBH", strings.add(_VERSION), 0, 0, _STB_GLOBAL_OBJECT, 0, _SHN_ABS))
-    versions.append(2)
+        versions.append(f.version)
+    for number, version in _VERSIONS.items():
+        rows.append(struct.pack("<IIIBBH", strings.add(version), 0, 0, _STB_GLOBAL_OBJECT, 0, _SHN_ABS))
+        versions.append(number)
     return b"".join(rows), struct.pack(f"<{len(versions)}H", *versions)
 
 
 def _version_definitions(strings: _Strings) -> bytes:
-    """.gnu.version_d: the library's own name, then the version; each an Elf32_Verdef and its Elf32_Verdaux."""
-    version = strings.data.index(_VERSION.encode())
-    rows = ((_VER_FLG_BASE, 1, SONAME, strings.add(SONAME), 28), (0, 2, _VERSION, version, 0))
+    """.gnu.version_d: the library's own name, then the versions; each an Elf32_Verdef and its Elf32_Verdaux."""
+    rows = [(_VER_FLG_BASE, 1, SONAME, strings.add(SONAME))]
+    rows += [(0, number, name, strings.data.index(name.encode())) for number, name in _VERSIONS.items()]
     return b"".join(
-        struct.pack("<4H3I2I", 1, flags, index, 1, _elf_hash(name), 20, following, at, 0)
-        for flags, index, name, at, following in rows
+        struct.pack("<4H3I2I", 1, flags, index, 1, _elf_hash(name), 20, 28 if index < len(rows) else 0, at, 0)
+        for flags, index, name, at in rows
     )
 
 
@@ -181,27 +189,42 @@ def _hash_table(count: int) -> bytes:
     return struct.pack(f"<{3 + count}I", 1, count, 1, 0, *range(2, count), 0)
 
 
-# --- unwinding (LSB, "Exception Frames"): __kernel_vsyscall keeps its return address at [esp] throughout --------------
+# --- unwinding (LSB, "Exception Frames") ------------------------------------------------------------------------------
 
-_UNWIND_HEADER_SIZE: Final = 20
+_FRAMES: Final = (  # start, length, DWARF instructions: the return address is at [esp] but between pushes and pops
+    (VSYSCALL, len(_FUNCTIONS[0].code), b""),
+    (ROUTINES[0].offset, NOW.offset - ROUTINES[0].offset, b""),
+    (NOW.offset, len(NOW.code), NOW_FRAME),
+)
+_UNWIND_HEADER_SIZE: Final = 12 + 8 * len(_FRAMES)
 _CIE: Final = bytes.fromhex("01 7a5200 01 7c 08 01 1b 0c0404 8801 0000")
 """Version 1, "zR", code and data alignment 1 and -4, return address in column 8; pointers relative, 32 bits;
 DW_CFA_def_cfa esp+4, DW_CFA_offset of the return address at cfa-4, DW_CFA_nop."""
 
 
 def _unwind_header(at: int) -> bytes:
-    """.eh_frame_hdr at `at`: a table of one function."""
+    """.eh_frame_hdr at `at`: a table of the functions."""
     table = at + _UNWIND_HEADER_SIZE
-    description = table + 4 + len(_cie())
-    return struct.pack("<4BiIii", 1, 0x1B, 0x03, 0x3B, table - at - 4, 1, VSYSCALL - at, description - 4 - at)
+    rows = b""
+    description = table + len(_cie())
+    for start, _, instructions in _FRAMES:
+        rows += struct.pack("<ii", start - at, description - at)
+        description += len(_description(0, 0, 0, instructions))
+    return struct.pack("<4BiI", 1, 0x1B, 0x03, 0x3B, table - at - 4, len(_FRAMES)) + rows
 
 
 def _unwind_table(at: int) -> bytes:
-    cie = _cie()
-    start = at + len(cie)
-    length = len(_FUNCTIONS[0].code)
-    body = struct.pack("<IiIB", len(cie) + 4, VSYSCALL - (start + 8), length, 0).ljust(16, b"\0")
-    return cie + struct.pack("<I", len(body)) + body + bytes(4)
+    data = _cie()
+    for start, length, instructions in _FRAMES:
+        data += _description(len(data), start - (at + len(data) + 8), length, instructions)
+    return data + bytes(4)
+
+
+def _description(back: int, start: int, length: int, instructions: bytes) -> bytes:
+    """An FDE, `back` bytes behind the CIE; `start` is relative to where it is told."""
+    body = struct.pack("<IiIB", back + 4, start, length, 0) + instructions
+    body = body.ljust(-(-len(body) // 4) * 4, b"\0")
+    return struct.pack("<I", len(body)) + body
 
 
 def _cie() -> bytes:
@@ -214,9 +237,9 @@ def _cie() -> bytes:
 
 def _put_text(page: bytearray, sections: list[_Section]) -> int:
     assert len(sections) + 1 == _TEXT_SECTION
-    for f in _FUNCTIONS:
-        page[f.offset : f.offset + len(f.code)] = f.code
-    end = _FUNCTIONS[-1].offset + len(_FUNCTIONS[-1].code)
+    for offset, code in [(f.offset, f.code) for f in _FUNCTIONS] + [(r.offset, r.code) for r in ROUTINES]:
+        page[offset : offset + len(code)] = code
+    end = NOW.offset + len(NOW.code)
     flags = _SHF_ALLOC | _SHF_EXECINSTR
     sections.append(_Section(".text", _SHT_PROGBITS, flags, _TEXT, end - _TEXT, align=16))
     return end

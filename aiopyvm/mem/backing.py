@@ -29,6 +29,7 @@ class Backing:
     has_code: bool = False  # some space runs code from a shared mapping of it
     extent: Extent | None = None  # where the bytes are attachable by the host, at the same offsets
     attach_shared: bool = False  # attached for all to write (else: privately, copied by the host when written)
+    writable: bool = True  # programs may write it through shared mappings
     frozen: bool = False  # nobody writes, shared or not, until `thaw`
 
     def size(self) -> int:

@@ -93,6 +93,11 @@ class Instruments:
                 raise TypeError(f"a hook is a CodeHook, MemoryHook or SyscallHook, not {type(hook).__name__}")
         self.refresh()
 
+    @property
+    def sees_calls(self) -> bool:
+        """There are hooks of system calls: programs are to make them all."""
+        return bool(self._syscall)
+
     def refresh(self) -> None:
         """Tell the engine where to stop; breakpoints, hooks or the trace have changed."""
         single = {hook.start for hook in self._code if hook.end is None}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Engine
     from aiopyvm.isa.cpuid import Processor
     from aiopyvm.isa.state import CpuState
+    from aiopyvm.kernel.clockpage import ClockPage
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.kernel import SystemCalls
     from aiopyvm.kernel.ports import Budget, Clock
@@ -170,12 +171,22 @@ def make_kernel(
     run.on_close += [account.close for account in (budget, tasks, files)]
     clock = run.clock
     breakpoints = run.breakpoints
+    hosts = None if run.ordered or not isinstance(clock, RealClock) or not clock.is_hosts else clock
+    counter_zero = hosts.start_ns if hosts is not None else None
 
     def make_core(cpu: CpuState, memory: AddressSpace) -> Core:
         cpu.portable_math = portable_math
-        return Core(cpu, memory, clock.monotonic_ns, entropy.bytes, breakpoints, processor=processor)
+        return Core(
+            cpu,
+            memory,
+            clock.monotonic_ns,
+            entropy.bytes,
+            breakpoints,
+            processor=processor,
+            counter_zero=counter_zero,
+        )
 
-    return Kernel(
+    kernel = Kernel(
         vfs=vfs,
         clock=clock,
         entropy=entropy,
@@ -192,3 +203,18 @@ def make_kernel(
         tasks=tasks,
         files=files,
     )
+    if hosts is not None and run.launcher is not None and "tsc" in processor.features:
+        kernel.clock_page = _clock_page(hosts)
+    return kernel
+
+
+def _clock_page(clock: RealClock) -> ClockPage:
+    """The page by which programs tell the time of `clock` themselves.
+
+    In generated code that is faster than a system call; on the Python engine it would be slower.
+    """
+    from aiopyvm.kernel.clockpage import ClockPage
+
+    page = ClockPage(clock.ahead_ns())
+    clock.follow(lambda: page.show(clock.ahead_ns()))
+    return page

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from aiopyvm.host.clock import WALL
 from aiopyvm.runtime.brief import brief_slice, brief_slice_of
 from aiopyvm.runtime.deadlock import find_deadlock
 from aiopyvm.runtime.driver import Driver
@@ -63,6 +64,8 @@ class Scheduler:
     def turn(self, until_ns: int) -> bool:
         """Run guests until `until_ns` (time.monotonic_ns) or nothing is runnable; True: call again soon."""
         self.turns += 1
+        if until_ns >= WALL.due_ns:
+            WALL.look(until_ns)
         flights = self.flights
         flights.awake = True
         try:

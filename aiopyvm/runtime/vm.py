@@ -520,6 +520,8 @@ class VM:
             instruments = instruments_of(run)
             instruments.trace = trace
             instruments.add_hooks(hooks or ())
+            if instruments.sees_calls and kernel.clock_page is not None:
+                kernel.clock_page.hide()
             if hooks:
                 instruments.hook_task = HookTask(run)
                 stdio.pumps.append(instruments.hook_task)

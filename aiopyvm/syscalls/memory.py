@@ -14,7 +14,6 @@ from aiopyvm.abi.mman import MmapArgs
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_DATA
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.filebacking import FileBacking
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.mem.backing import Backing
@@ -246,7 +245,7 @@ def _check_protection(t: Thread, addr: int, size: int, prot: int) -> None:
         mapping = t.memory.find_mapping(at)
         if mapping is None:
             return
-        if mapping.shared and isinstance(mapping.backing, FileBacking) and not mapping.backing.writable:
+        if mapping.shared and mapping.backing is not None and not mapping.backing.writable:
             raise Refused(EACCES, at)
         if not mapping.shared and not mapping.prot & mman.PROT_WRITE:
             try:

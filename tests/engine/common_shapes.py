@@ -20,6 +20,7 @@ from aiopyvm.engine.native import commonshapes
 from aiopyvm.engine.native.handlers import Shape, Shapes
 from aiopyvm.isa.decode import MAX_LENGTH, DecodeFault, NeedMore, decode
 from aiopyvm.isa.insn import Insn
+from aiopyvm.loader.vdsoclocks import ROUTINES
 
 GUESTS = Path(__file__).parents[2] / "guests" / "bin"
 MOST = 350  # shapes of further files
@@ -45,17 +46,22 @@ def instructions(path: Path) -> Iterator[Insn]:
     with path.open("rb") as file:
         sections = [s.data() for s in ELFFile(file).iter_sections() if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR]
     for data in sections:
-        at = 0
-        while at < len(data):
-            code = data[at : at + MAX_LENGTH]
-            try:
-                insn = decode(code)
-            except (DecodeFault, NeedMore):
-                unknown = iced_x86.Decoder(32, code).decode()  # its length: SSE code is no mess of other instructions
-                at += 1 if unknown.is_invalid else unknown.len
-            else:
-                at += insn.length
-                yield insn
+        yield from decoded(data)
+
+
+def decoded(data: bytes) -> Iterator[Insn]:
+    """Decode code from end to end, without what the instruction table lacks."""
+    at = 0
+    while at < len(data):
+        code = data[at : at + MAX_LENGTH]
+        try:
+            insn = decode(code)
+        except (DecodeFault, NeedMore):
+            unknown = iced_x86.Decoder(32, code).decode()  # its length: SSE code is no mess of other instructions
+            at += 1 if unknown.is_invalid else unknown.len
+        else:
+            at += insn.length
+            yield insn
 
 
 def shapes(paths: list[Path], most: int | None = None) -> list[bytes]:
@@ -75,10 +81,10 @@ def shapes(paths: list[Path], most: int | None = None) -> list[bytes]:
 
 def special() -> list[bytes]:
     """No operations of every length that compilers use, marks of indirect branches' targets, FS and GS, CPUID, what C
-    libraries' memset, memchr, strspn and strcspn have."""
+    libraries' memset, memchr, strspn and strcspn have, and the vdso's clocks."""
     codes = "90 6690 0f1f00 0f1f4000 0f1f440000 660f1f440000 0f1f8000000000 0f1f840000000000 660f1f840000000000"
     codes += " f30f1efb f390 8ee8 8ee0 8ce8 8ce0 0fa2 660f70c900 660f70c94e 660f3a63c202 660f3a63c212"
-    return [bytes.fromhex(code) for code in codes.split()]
+    return [bytes.fromhex(code) for code in codes.split()] + [insn.code for r in ROUTINES for insn in decoded(r.code)]
 
 
 def x87() -> list[bytes]:

@@ -44,5 +44,5 @@ d9c2 d9c3 d9c8 d9ca d9cb dcc0 dcc2 dcc3 dcc8 dcc9 dcca dccb dce0 dce1 dce2 dce3 
 dcf8 dcf9 dcfa dcfb dec0 dec3 dec8 dec9 deca decb dee0 dee1 dee2 dee3 dee8 dee9 deea deeb def0 def1 def2 def3 def8 def9
 defa defb ddd0 ddd1 ddd2 ddd3 ddd9 ddda dddb dde0 dde1 dde2 dde3 dde8 dde9 ddea ddeb dbe8 dbe9 dbea dbeb dbf0 dbf1 dbf2
 dbf3 dfe8 dfe9 dfea dfeb dff0 dff1 dff2 dff3 d9e0 d9e1 d9e4 d9e5 d9e8 d9e9 d9ea d9eb d9ec d9ed d9fa d9fc d9fd d9f6 d9f7
-dbe2 dbe3 dae9 ded9 08442437 f6057632017008 660f70c900 660f70c94e 660f3a63c202 660f3a63c212
+dbe2 dbe3 dae9 ded9 08442437 f6057632017008 660f70c900 660f70c94e 660f3a63c202 660f3a63c212 0f31 f8 f9
 """

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.native.handlertable import HandlerTable
+from aiopyvm.engine.native.hostclock import clock_function
 from aiopyvm.engine.native.layout import ACCESS_WRITE, CONTEXT_OFFSETS, Left
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.records import Runs
@@ -244,6 +245,8 @@ class NativeEngine:
             code = SpaceCode(core.memory, core.end_of_code, arena, table, self._runs)
             code.context.mem = core.memory.base
             code.context.leaves = ctypes.addressof(core.processor.table)  # processors are for ever
+            if core.counter_zero is not None:
+                code.context.clock, code.context.counter_zero = clock_function(), core.counter_zero
             code.begin(core.cpu.eip, self._snapshots)
             if self.hot is not None:
                 self.hot.attend(code)

@@ -79,6 +79,9 @@ class Context(ctypes.Structure):
         ("_pad", ctypes.c_uint8 * 6),
         ("hot", ctypes.c_int64),  # instructions that regions have executed, since the context was made
         ("leaves", ctypes.c_uint64),  # address of isa.cpuid.Entry[ENTRIES]: what CPUID tells
+        ("clock", ctypes.c_uint64),  # address of the host's clock_gettime(2); 0: Python reads the time-stamp counter
+        ("counter_zero", ctypes.c_int64),  # Core.counter_zero
+        ("time", ctypes.c_int64 * 2),  # of generated code alone: a struct timespec
     )
 
 

@@ -20,7 +20,7 @@ from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
 from aiopyvm.engine.native.lower_host import HOST, may_be_portable
-from aiopyvm.engine.native.lower_machine import cpuid_text, descriptor_text, is_unlimited
+from aiopyvm.engine.native.lower_machine import clock_place, cpuid_text, descriptor_text, is_unlimited, time_text
 from aiopyvm.engine.native.lower_memory import CheckedMemory
 from aiopyvm.engine.native.lower_simd import kept, low_results, read_mxcsr, simd_into, simd_text, write_mxcsr
 from aiopyvm.engine.native.lower_vector import constant_text, is_vector, llvm_type, pure_text
@@ -137,10 +137,21 @@ class Lowering:
                 self._names[op] = cpuid_text(self.text, self.name(op.args[0]), self.name(op.args[1]))
             case name if name in HOST:
                 self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
+            case "time_stamp":
+                self._names[op] = self._time_stamp(op)
             case "segment_descriptor":
                 self._names[op] = self._descriptor(op)
             case _:
                 self._names[op] = self._float_helper(op)
+
+    def _time_stamp(self, op: Value) -> str:
+        """Leave the counter to Python where it is not the host's own time."""
+        self._may_fault(op)
+        label = self.text.new_label()
+        clock = clock_place(self.text)
+        self.text.branch(self.text.fresh(f"icmp ne ptr {clock}, null"), label, self.step_label(), LIKELY)
+        self.text.label(label)
+        return time_text(self.text, clock)
 
     def _leave_portable(self, op: Value) -> None:
         """Leave to Python a function whose portable definition is wanted."""

@@ -1,7 +1,8 @@
-"""Helpers of the machine in LLVM text: what CPUID tells, and the descriptors that segment registers are loaded from.
+"""Helpers of the machine in LLVM text: what CPUID tells, descriptors that segment registers are loaded from, the time.
 
-Both are written from what their definitions (`isa.insns.system`, `isa.segments`) are made of: the answers of the core's
-processor, a table; the descriptors that every program sees, and the thread's own three in the CpuState.
+The first two are written from what their definitions (`isa.insns.system`, `isa.segments`) are made of: the answers of
+the core's processor, a table; the descriptors that every program sees, and the thread's own three in the CpuState. The
+time-stamp counter is the host's own time, where it goes by that.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+from aiopyvm.engine.native.hostclock import CLOCK_MONOTONIC
 from aiopyvm.engine.native.layout import CONTEXT_OFFSETS, CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.isa.cpuid import ENTRIES, Entry
@@ -41,6 +43,26 @@ def cpuid_text(text: Text, leaf: str, subleaf: str) -> str:
 def _entry_field(text: Text, table: str, number: int, name: str, kind: str) -> str:
     at = number * ctypes.sizeof(Entry) + getattr(Entry, name).offset
     return text.value(f"load {kind}, ptr {text.value(f'getelementptr i8, ptr {table}, i64 {at}')}, align 4")
+
+
+def clock_place(text: Text) -> str:
+    """The host's function that tells the time, null where the time-stamp counter does not go by it."""
+    return text.fresh(f"load ptr, ptr {_of_context(text, 'clock')}")
+
+
+def time_text(text: Text, clock: str) -> str:
+    """`time_stamp` (i64): nanoseconds of CLOCK_MONOTONIC, as the function `clock` tells them."""
+    place = _of_context(text, "time")
+    text.line(f"call i32 {clock}(i32 {CLOCK_MONOTONIC}, ptr {place})")
+    seconds = text.fresh(f"load i64, ptr {place}")
+    ns = text.fresh(f"load i64, ptr {text.value(f'getelementptr i8, ptr {place}, i64 8')}")
+    zero = text.fresh(f"load i64, ptr {_of_context(text, 'counter_zero')}")
+    whole = text.fresh(f"add i64 {text.fresh(f'mul i64 {seconds}, 1000000000')}, {ns}")
+    return text.fresh(f"sub i64 {whole}, {zero}")
+
+
+def _of_context(text: Text, name: str) -> str:
+    return text.value(f"getelementptr i8, ptr %ctx, i64 {CONTEXT_OFFSETS[name]}")
 
 
 def descriptor_text(text: Text, selector: str) -> str:
