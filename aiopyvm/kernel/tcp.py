@@ -39,6 +39,7 @@ from aiopyvm.abi.errno import (
 from aiopyvm.abi.inet import TcpState
 from aiopyvm.abi.poll import POLLHUP, READABLE, WRITABLE
 from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
+from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
 from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.socket import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.mem.space import AddressSpace
 
 ROOM: Final = 262144  # what an end can send ahead at least, unless SO_SNDBUF was set
 SMALL: Final = 4096  # bytes: shorter pieces are joined
@@ -423,11 +425,53 @@ class TcpSocket(InetSocket):
                 self.inbox_start = 0
             else:
                 self.inbox_start = start + len(part)
-        self.inbox_size -= taken
-        self.budget.charge(-taken)
-        if self.peer is not None and taken:
-            self.peer.write_queue.wake()
+        self._taken(taken)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _taken(self, n: int) -> None:
+        """The inbox has `n` bytes less."""
+        self.inbox_size -= n
+        self.budget.charge(-n)
+        if self.peer is not None and n:
+            self.peer.write_queue.wake()
+
+    def pull(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `take` of what is in one piece, into memory."""
+        options, inbox = self.options, self.inbox
+        if not n or self.listening or options[sockets.SO_RCVLOWAT] > 1:
+            return UNKNOWN
+        if not self.inbox_size:
+            quiet = self.state == TcpState.ESTABLISHED and not (self.error or self.shut & RCV_SHUTDOWN)
+            return LATER if quiet and options.receive_timeout is None else UNKNOWN
+        piece, start = inbox[0], self.inbox_start
+        left = len(piece) - start
+        if left < n and len(inbox) > 1:
+            return UNKNOWN
+        room = memory.room(address, min(n, left))
+        if room is None:
+            return UNKNOWN
+        room[:] = memoryview(piece)[start : start + len(room)]
+        if len(room) == left:
+            inbox.popleft()
+            self.inbox_start = 0
+        else:
+            self.inbox_start = start + len(room)
+        self._taken(len(room))
+        return len(room)
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `put` of all, out of memory."""
+        peer = self.peer
+        if peer is None or not n or self.error or self.shut & SEND_SHUTDOWN or peer.gone or self.room < n:
+            return UNKNOWN
+        data, queue = memory.glance(address, n), peer.read_queue
+        if queue.threads and not peer.inbox_size and queue.hand_over(data, True):
+            return n
+        if not peer.budget.charge(n):
+            return UNKNOWN
+        peer.keep(bytes(data))
+        queue.wake()
+        return n
 
     def unreceive(self, data: bytes) -> None:
         """Put the tail of what was taken back."""

@@ -38,6 +38,7 @@ from aiopyvm.abi.poll import POLLHUP, POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.resource import RLIMIT_NOFILE
 from aiopyvm.abi.socket import AF_UNIX, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Ucred
 from aiopyvm.abi.stat import S_IFSOCK
+from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.fs import need
 from aiopyvm.kernel.socket import (
     MESSAGE_BYTES,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.mem.space import AddressSpace
 
 FAMILY: Final = AF_UNIX.to_bytes(2, "little")
 CONNECTED: Final = (SOCK_STREAM, SOCK_SEQPACKET)
@@ -504,6 +506,50 @@ class UnixSocket(Socket):
         self.pay(message.size)
         self.sent += message.size + MESSAGE_BYTES
         self.inbox.appendleft(message)
+
+    # --- at once ----------------------------------------------------------------------------------------------------
+
+    def pull(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `receive` of a stream that has one message with neither files nor credentials, into memory."""
+        options, inbox = self.options, self.inbox
+        if self.kind != SOCK_STREAM or not n or options[abi.SO_PASSCRED] or options[abi.SO_RCVLOWAT] > 1:
+            return UNKNOWN
+        if not inbox:
+            quiet = self.established and not (self.error or self.shut & RCV_SHUTDOWN)
+            return LATER if quiet and options.receive_timeout is None else UNKNOWN
+        message = inbox[0]
+        start = message.start
+        left = message.size - start
+        if message.files or (left < n and len(inbox) > 1):
+            return UNKNOWN
+        room = memory.room(address, min(n, left))
+        if room is None:
+            return UNKNOWN
+        room[:] = memoryview(message.data)[start : start + len(room)]
+        message.start = start + len(room)
+        if message.start >= message.size:
+            inbox.popleft()
+            self._settle(message)
+        return len(room)
+
+    def push(self, memory: AddressSpace, address: int, n: int) -> int:
+        """As `send` of a stream that has room for all, out of memory."""
+        peer = self.peer
+        if self.kind != SOCK_STREAM or peer is None or not n or self.error or self.shut & SEND_SHUTDOWN:
+            return UNKNOWN
+        if peer.dead or peer.shut & RCV_SHUTDOWN or peer.embryo or peer.options[abi.SO_PASSCRED]:
+            return UNKNOWN
+        room = self.options[abi.SO_SNDBUF] - self.sent
+        if room <= 0 or n > max(room - MESSAGE_BYTES, 1024) or self.options[abi.SO_PASSCRED]:
+            return UNKNOWN
+        data, queue = memory.glance(address, n), peer.read_queue
+        if queue.threads and not peer.inbox and queue.hand_over(data, True):
+            return n
+        peer.pay(n)
+        self.sent += n + MESSAGE_BYTES
+        peer.inbox.append(Message(self, bytes(data), (), None))
+        queue.wake()
+        return n
 
     # --- readiness --------------------------------------------------------------------------------------------------
 

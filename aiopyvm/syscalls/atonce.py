@@ -1,4 +1,5 @@
-"""read(2) and write(2) as one copy between memory and file, tried before their handlers (`spec.AT_ONCE`).
+"""read(2), write(2), recv(2) and send(2) as one copy between memory and file, tried before their handlers
+(`spec.AT_ONCE`).
 
 What always holds: the call is over, with the bytes moved as its result; or it waits, having done nothing; or nothing
 was done, and its handler finds out what there is to do.
@@ -6,8 +7,12 @@ was done, and its handler finds out what there is to do.
 
 from __future__ import annotations
 
+import struct
+from typing import Final
+
 from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLIN, POLLOUT
+from aiopyvm.abi.socket import MSG_NOSIGNAL
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import FileWait, Wait
@@ -47,3 +52,40 @@ def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
             return usual
         return FileWait(file, POLLOUT, "to write", source=(file, address, count))
     return n
+
+
+def receive_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
+    """recvfrom(2) that asks for neither an address nor anything else, of what is there already."""
+    cpu = t.core.cpu
+    return UNKNOWN if cpu.esi or cpu.edi or not _is_socket(t, fd) else read_at_once(t, fd, address, count)
+
+
+def send_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
+    """sendto(2) without an address, of what there is room for."""
+    cpu = t.core.cpu
+    if cpu.esi & ~MSG_NOSIGNAL or cpu.edi or not _is_socket(t, fd):
+        return UNKNOWN
+    return write_at_once(t, fd, address, count)
+
+
+def socketcall_at_once(t: Thread, call: int, args: int, _: int) -> int:
+    """As `receive_at_once` and `send_at_once`, where nothing has to be waited for."""
+    if call not in (_SYS_SEND, _SYS_RECV):
+        return UNKNOWN
+    fd, address, count, flags = _arguments(t.memory.glance(args, 16))
+    files = t.process.fds.files
+    if fd >= len(files) or (file := files[fd]) is None or not file.socket or count > PIECE:
+        return UNKNOWN
+    if call == _SYS_SEND:
+        return UNKNOWN if flags & ~MSG_NOSIGNAL else file.push(t.memory, address, count)
+    return UNKNOWN if flags else file.pull(t.memory, address, count)
+
+
+def _is_socket(t: Thread, fd: int) -> bool:
+    files = t.process.fds.files
+    return fd < len(files) and (file := files[fd]) is not None and file.socket
+
+
+_SYS_SEND: Final = 9  # linux/net.h
+_SYS_RECV: Final = 10
+_arguments: Final = struct.Struct("<4I").unpack

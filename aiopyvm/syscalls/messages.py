@@ -35,6 +35,7 @@ from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.unixsocket import UnixSocket
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.syscalls.atonce import receive_at_once, send_at_once
 from aiopyvm.syscalls.control import Control, drop_files, read_control, write_control
 from aiopyvm.syscalls.sockets import read_address, socket_of, wait_for, write_address
 from aiopyvm.syscalls.spec import MAX_RW_COUNT, U32, Fd, Flags, InBuffer, Iovec, OutBuffer, Ptr, Size, syscall
@@ -200,7 +201,7 @@ def write_socket(t: Thread, file: File, segments: Segments) -> int | Wait:
 # --- single messages --------------------------------------------------------------------------------------------------
 
 
-@syscall(369, "sendto", man="send(2)", note=_NOTE)
+@syscall(369, "sendto", man="send(2)", at_once=send_at_once, note=_NOTE)
 def sendto(t: Thread, fd: Fd, buf: InBuffer, len: Size, flags: MessageFlags, addr: Ptr, addrlen: U32) -> int | Wait:
     """Send a message, to `addr` where that is given."""
     file = socket_of(t, fd)
@@ -208,7 +209,7 @@ def sendto(t: Thread, fd: Fd, buf: InBuffer, len: Size, flags: MessageFlags, add
     return _interruptible(t, send(t, file, ((buf, min(len, MAX_RW_COUNT)),), flags, address))
 
 
-@syscall(371, "recvfrom", man="recv(2)", note=_NOTE)
+@syscall(371, "recvfrom", man="recv(2)", at_once=receive_at_once, note=_NOTE)
 def recvfrom(t: Thread, fd: Fd, buf: OutBuffer, len: Size, flags: MessageFlags, addr: Ptr, addrlen: Ptr) -> int | Wait:
     """Receive a message, and tell where it came from."""
     file = socket_of(t, fd)

@@ -9,6 +9,7 @@ from aiopyvm.abi.errno import EINVAL, Errno
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.syscalls import messages, sockets
+from aiopyvm.syscalls.atonce import socketcall_at_once
 from aiopyvm.syscalls.spec import TABLE, Choice, Ptr, Syscall, syscall
 from aiopyvm.syscalls.steps import call_of
 
@@ -64,7 +65,7 @@ def direct_call(t: Thread, number: int, args: int) -> tuple[str, int, Syscall, t
     return name.removeprefix("SYS_").lower(), count, _DIRECT[direct], arguments
 
 
-@syscall(102, "socketcall", man="socketcall(2)")
+@syscall(102, "socketcall", man="socketcall(2)", at_once=socketcall_at_once)
 def socketcall(t: Thread, call: Number, args: Ptr) -> int | Wait:
     """Do what the direct call of that name does."""
     row = _ROWS.get(call)
