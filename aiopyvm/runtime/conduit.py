@@ -53,20 +53,26 @@ class GuestStream(anyio.abc.ByteStream):
         if self._receiving:
             raise anyio.BusyResourceError("receiving from")
         await anyio.lowlevel.checkpoint()
-        socket = self._socket
         self._receiving = True
         try:
-            while True:
-                self._need_open()
-                if socket.inbox_size:
-                    return socket.take(max_bytes)
-                if socket.ended:
-                    raise anyio.EndOfStream
-                if socket.peer is None:
-                    raise anyio.BrokenResourceError
-                await _wait(socket.read_queue)
+            if data := await self.arrived(max_bytes):
+                return data
+            raise anyio.EndOfStream
         finally:
             self._receiving = False
+
+    async def arrived(self, max_bytes: int = PIECE) -> bytes:
+        """As `receive`, without a checkpoint where something is there; b"" at the end."""
+        socket = self._socket
+        while True:
+            self._need_open()
+            if socket.inbox_size:
+                return socket.take(max_bytes)
+            if socket.ended:
+                return b""
+            if socket.peer is None:
+                raise anyio.BrokenResourceError
+            await _wait(socket.read_queue)
 
     async def send(self, item: bytes) -> None:
         """Send all of `item`; waits while the guest does not read.
@@ -78,16 +84,20 @@ class GuestStream(anyio.abc.ByteStream):
         if self._sending:
             raise anyio.BusyResourceError("sending to")
         await anyio.lowlevel.checkpoint()
-        data, at = bytes(item), 0
         self._sending = True
         try:
-            while at < len(data):
-                self._need_open()
-                at += self._put(data[at : at + PIECE])
-                if at < len(data) and self._socket.peer is not None and self._socket.room <= 0:
-                    await _wait(self._socket.write_queue)
+            await self.deliver(bytes(item))
         finally:
             self._sending = False
+
+    async def deliver(self, data: bytes) -> None:
+        """As `send`, without a checkpoint where there is room."""
+        at = 0
+        while at < len(data):
+            self._need_open()
+            at += self._put(data[at : at + PIECE] if at or len(data) > PIECE else data)
+            if at < len(data) and self._socket.peer is not None and self._socket.room <= 0:
+                await _wait(self._socket.write_queue)
 
     def _put(self, data: bytes) -> int:
         if self._socket.peer is None or self._socket.peer.gone:
@@ -251,8 +261,8 @@ async def bridge(run: Run, guest: GuestStream, stream: anyio.abc.ByteStream) -> 
 async def _inwards(stream: anyio.abc.ByteStream, guest: GuestStream) -> None:
     """Copy what comes from the host; where that breaks, reset the guest's connection."""
     try:
-        async for data in stream:
-            await guest.send(data)
+        async for data in stream:  # with a checkpoint each, as the other way `stream.send` is one
+            await guest.deliver(data)
         await guest.send_eof()
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         guest.abort()
@@ -261,7 +271,7 @@ async def _inwards(stream: anyio.abc.ByteStream, guest: GuestStream) -> None:
 async def _outwards(guest: GuestStream, stream: anyio.abc.ByteStream) -> bool:
     """Copy what the guest sends; False where that broke."""
     try:
-        async for data in guest:
+        while data := await guest.arrived():
             await stream.send(data)
         await stream.send_eof()
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
