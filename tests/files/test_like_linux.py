@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiopyvm.abi.errno import Errno
@@ -23,6 +23,7 @@ from aiopyvm.kernel.fs import Directory
 from tests.files.fakes import make_vfs, user
 
 NAMES = ["a", "b", "c", "d"]
+TOP = "top"  # where paths begin: a link to "." and then ".." leads out of it, to what both sides have too
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 paths = st.builds(
@@ -78,7 +79,7 @@ class Linux:
         self.top = top
 
     def at(self, path: str) -> str:
-        return self.top + "/" + path
+        return f"{self.top}/{TOP}/{path}"
 
     def mkdir(self, path: str, mode: int) -> None:
         os.mkdir(self.at(path), mode)
@@ -235,7 +236,7 @@ class Ours:
 
 
 def b(path: str) -> bytes:
-    return path.encode()
+    return f"{TOP}/{path}".encode()
 
 
 def pattern(n: int) -> bytes:
@@ -254,8 +255,9 @@ def attempt(what: Callable[..., Any], *args: Any) -> Any:
 
 def furnish(top: str) -> None:
     """A few things that are there already (for a copy-on-write tree: on the host)."""
-    os.mkdir(top + "/a", 0o755)
-    os.mkdir(top + "/a/b", 0o755)
+    top += f"/{TOP}"
+    for path in ("", "/a", "/a/b"):
+        os.mkdir(top + path, 0o755)
     Path(top, "a/c").write_bytes(b"lower a/c" * 1000)
     Path(top, "b").write_bytes(b"lower b")
     os.symlink("a", top + "/d")
@@ -263,8 +265,8 @@ def furnish(top: str) -> None:
 
 def populate(ours: Ours) -> None:
     """The same in memory."""
-    ours.mkdir("a", 0o755)
-    ours.mkdir("a/b", 0o755)
+    for path in ("", "a", "a/b"):
+        ours.mkdir(path, 0o755)
     for path, data in (("a/c", b"lower a/c" * 1000), ("b", b"lower b")):
         with ours.opened(path, os.O_WRONLY | os.O_CREAT) as file:
             file.write(data)
@@ -278,6 +280,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @given(st.lists(operations, min_size=1, max_size=25))
+@example([("symlink", ".", "c"), ("create", "c/../a", ""), ("rmdir", "c/.."), ("stat", "c/../top")])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sequences_of_operations(kind: str, steps: list[tuple[Any, ...]]) -> None:
     old_umask = os.umask(0o022)
@@ -319,7 +322,7 @@ def everything_real(top: str) -> dict[str, Any]:
     for directory, directories, files in os.walk(top):
         for name in (*directories, *files):
             path = os.path.join(directory, name)
-            key = os.path.relpath(path, top)
+            key = "../" + os.path.relpath(path, top)
             if os.path.islink(path):
                 found[key] = os.readlink(path)
             elif os.path.isdir(path):
@@ -331,11 +334,11 @@ def everything_real(top: str) -> dict[str, Any]:
 
 def everything(ours: Ours) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    pending = [""]
+    pending = [".."]
     while pending:
         at = pending.pop()
-        for name in ours.list(at or "."):
-            key = f"{at}/{name}" if at else name
+        for name in ours.list(at):
+            key = f"{at}/{name}"
             inode = ours.vfs.lookup(ours.ctx, b(key), follow=False)
             if isinstance(inode, Directory):
                 found[key] = "directory"
