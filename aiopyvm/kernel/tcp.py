@@ -346,10 +346,13 @@ class TcpSocket(InetSocket):
             return 0
         if peer.gone:
             return ROOM
-        ahead = self.options[sockets.SO_SNDBUF]
-        if not self.options.fixed_send_buffer:
-            ahead = max(ahead, ROOM)
-        return peer.options[sockets.SO_RCVBUF] + ahead - peer.inbox_size
+        return peer.options[sockets.SO_RCVBUF] + self.ahead - peer.inbox_size
+
+    @property
+    def ahead(self) -> int:
+        """Bytes that it holds beyond what its peer does: the sender's buffer."""
+        size = self.options[sockets.SO_SNDBUF]
+        return size if self.options.fixed_send_buffer else max(size, ROOM)
 
     def put(self, data: bytes) -> int:
         """Send a part of `data`, as much as there is room for; return how many bytes. Raises Errno(ENOBUFS)."""
@@ -497,7 +500,7 @@ class TcpSocket(InetSocket):
         if self.state != TcpState.SYN_SENT:
             if self.inbox_size >= max(1, self.options[sockets.SO_RCVLOWAT]):
                 events |= READABLE
-            if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= ROOM:
+            if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= self.ahead:
                 events |= WRITABLE
         return events
 

@@ -1,5 +1,6 @@
-/* Threads that wait for microseconds, sendfile to sockets, and what /proc/PID is good for. */
+/* Threads that wait for microseconds, sendfile to sockets, small socket buffers, and what /proc/PID is good for. */
 #include "calls.h"
+#include <netinet/in.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -100,12 +101,40 @@ static void files_to_sockets(void)
     close(pair[0]), close(file);
 }
 
+/* A connection with buffers of `sent` and `received` bytes is filled, is not writable, and is so again when all is read. */
+static void small_buffers(int sent, int received)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    int server = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    struct pollfd ready = {client, POLLOUT, 0};
+    bind(server, (void *)&at, sizeof at);
+    getsockname(server, (void *)&at, &size);
+    R(setsockopt(server, SOL_SOCKET, SO_RCVBUF, &received, sizeof received));
+    R(listen(server, 1));
+    connect(client, (void *)&at, sizeof at);
+    int other = accept(server, NULL, NULL);
+    R(setsockopt(client, SOL_SOCKET, SO_SNDBUF, &sent, sizeof sent));
+    fcntl(other, F_SETFL, O_NONBLOCK);
+    for (int quiet = 0; quiet < 5; usleep(2000))
+        quiet = send(client, buffer, sizeof buffer, 0) > 0 ? 0 : quiet + 1;
+    R(poll(&ready, 1, 0));
+    for (int quiet = 0; quiet < 5; usleep(2000))
+        quiet = recv(other, buffer, sizeof buffer, 0) > 0 ? 0 : quiet + 1;
+    R(poll(&ready, 1, 1000));
+    R(ready.revents);
+    close(server), close(client), close(other);
+}
+
 int main(void)
 {
     begin();
     microseconds();
     directories();
     files_to_sockets();
+    small_buffers(4096, 4096);
+    small_buffers(1, 1);
+    small_buffers(30000, 4096);
     shown();
     return 0;
 }
