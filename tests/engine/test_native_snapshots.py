@@ -210,6 +210,23 @@ def test_more_is_kept_when_a_run_goes_other_ways() -> None:
     assert (actual[0], back) == (expected[0], [0, 0])
 
 
+def test_what_has_more_stays_when_a_space_with_less_is_closed() -> None:
+    engine, shown = native_engine(), image()
+    first = core(shown)
+    engine.run(first, 60)
+    first.memory.close()
+    second, third = core(shown), core(shown)
+    engine.run(third, 30)  # it begins before the second one is of use for others
+    engine.run(second, 400)
+    *expected, back = finish(engine, third)
+    assert back[0] > 16
+    third.memory.close()
+    second.memory.close()
+    *actual, back = finish(engine, core(shown))
+    assert (actual[0], back) == (expected[0], [0, 0])
+    assert engine.statistics()["snapshots_taken"] == 2
+
+
 def test_records_are_in_memory_once() -> None:
     engine, shown = native_engine(), image()
     first = core(shown)

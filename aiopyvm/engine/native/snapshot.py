@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WORTH: Final = 16  # blocks and links more than it began with, from which on a space is worth a snapshot
 MOST_AGE: Final = 6  # doublings of what a space has to have more
+SIZE_SHIFT: Final = 9  # as many instructions are in a snapshot in the time that finding a block or a link takes
 GROWN: Final = 4 << MOST_AGE  # of growth, which is always worth a snapshot
 WORTH_WRITING: Final = 64  # of growth, in a process that may run nothing else
 MOST: Final = 64  # snapshots kept
@@ -90,8 +91,9 @@ class Snapshot:
     """Records of code in `homes`, and the tables of the space that made them; nobody changes them any more.
 
     `pages`: runs (address, length) of pages that have code. `make_blocks` gives the blocks when they are asked for.
-    `age`: how many snapshots it has grown from. `whole`: code leads from one part to another by itself, so that all of
-    them are shown or none is adopted. `displaced`: among the records are some of a part that it has lost.
+    `age`: how many snapshots it has grown from. `weight`: how many blocks and links this process has found for it.
+    `whole`: code leads from one part to another by itself, so that all of them are shown or none is adopted.
+    `displaced`: among the records are some of a part that it has lost.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Snapshot:
         waiting: dict[int, str] | None = None,
         age: int = 0,
         *,
+        weight: int = 0,
         whole: bool = False,
         displaced: bool = False,
     ) -> None:
@@ -117,6 +120,7 @@ class Snapshot:
         self._jumps: dict[tuple[Part, ...], bytes] = {}  # the jump cache by what of it is asleep
         self._pages_of: dict[Part, Mapping[int, int]] = {}
         self.age = age
+        self.weight = weight
         self.whole = whole
         self.displaced = displaced
         self._make_blocks = make_blocks
@@ -155,6 +159,7 @@ class Snapshot:
             lambda: tuple(block for block in self.blocks if stays(block.addresses[0])),
             self.waiting,
             self.age,
+            weight=self.weight,
             whole=self.whole,
             displaced=True,
         )
@@ -173,8 +178,9 @@ class Snapshot:
 
     @property
     def worth(self) -> int:
-        """How much a space that began with it has to have more to be worth another: ever more."""
-        return 4 << min(self.age, MOST_AGE)
+        """How much a space that began with it has to have more to be worth another: ever more, and more of a large one,
+        of which another takes longer."""
+        return min(4 << MOST_AGE, max(4 << self.age, len(self.entries) >> SIZE_SHIFT))
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -287,9 +293,11 @@ class Snapshots:
             self._growing.pop(place, None)
 
     def keep(self, key: Key, code: SpaceCode) -> None:
-        """Take a snapshot of `code`, if it can be taken, in place of the one before. Where its program has displaced
-        parts of that one again, the next begins anew."""
+        """Take a snapshot of `code`, if it can be taken, in place of the one before, unless that has more: what another
+        space has found meanwhile. Where its program has displaced parts of that one again, the next begins anew."""
         displaced = bool(code.displaced)
+        if not displaced and self._kept.get(key, NOTHING).weight > code.weight:
+            return
         snapshot = code.snapshot()
         if snapshot is not None:
             self._add(key, snapshot)
@@ -300,11 +308,11 @@ class Snapshots:
             self._add(key, NOTHING)
 
 
-def homes_of(space: AddressSpace, lines: Iterable[int]) -> tuple[tuple[Home, ...], tuple[tuple[int, int], ...]] | None:
-    """Where the pages with `lines` are at home, and the runs (address, length) of those pages; None: not in images."""
+def homes_of(space: AddressSpace, pages: Iterable[int]) -> tuple[tuple[Home, ...], tuple[tuple[int, int], ...]] | None:
+    """Where `pages` are at home, and the runs (address, length) of them; None: not in images."""
     homes: list[Home] = []
     runs: list[tuple[int, int]] = []
-    for page in sorted({line << LINE_SHIFT >> PAGE_SHIFT for line in lines}):
+    for page in sorted(pages):
         address = page << PAGE_SHIFT
         shown = space.shown_image(address, address + PAGE)
         if shown is None:
@@ -330,14 +338,15 @@ def is_whole(parts: tuple[Part, ...], blocks: Iterable[Block]) -> bool:
         return False
     spans = sorted((home.start, home.end, n) for n, part in enumerate(parts) for home in part.homes)
     starts = [start for start, _, _ in spans]
-    nowhere = 0, 0, -1
+    nowhere = start, end, here = 0, 0, -1
 
     def span_of(address: int) -> tuple[int, int, int]:
         at = bisect_right(starts, address) - 1
         return spans[at] if at >= 0 and address < spans[at][1] else nowhere
 
     for block in blocks:
-        start, end, here = span_of(block.addresses[0])
+        if not start <= block.addresses[0] < end:
+            start, end, here = span_of(block.addresses[0])
         for address in (block.next, *(target for _, target, _ in block.branches)):
             if not start <= address < end and span_of(address)[2] not in (here, -1):
                 return True

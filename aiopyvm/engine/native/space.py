@@ -32,6 +32,7 @@ from aiopyvm.engine.native.snapshot import (
     is_whole,
     lines_of,
 )
+from aiopyvm.mem.layout import PAGE_SHIFT
 from aiopyvm.mem.space import AddressSpace
 
 UNCOUNTED: Final = 0xFFFFFFFF  # passes until a counter runs out that nobody waits for
@@ -75,6 +76,7 @@ class SpaceCode:
         self._growth = 0  # blocks and links that no snapshot has yet
         self._worth = 1  # of growth, from which on it is worth a snapshot; the first one is worth much
         self._age = 0
+        self._weight = 0  # blocks and links that the last snapshot has
         self._key: Key | None = None
         self.context = Context()
         self.context.arena = self.arena.base
@@ -135,7 +137,7 @@ class SpaceCode:
             self._grow()
         if self.arena.jump_mask != mask:
             self._publish_jumps()
-            self._growth += WORTH  # so that others need not find out
+            self._grow(WORTH)  # so that others need not find out
         return target
 
     def counted(self, eip: int) -> int:
@@ -195,9 +197,7 @@ class SpaceCode:
         if handler is not None:
             del self.waiting[offset]
             self.arena.set_handler(offset, handler)
-            if self._key is not None:
-                self._growth += GROWN  # others are to have it from the start
-                self._snapshots.grown(self._key, self)
+            self._grow(GROWN)  # others are to have it from the start
         return handler is not None
 
     def _place(self, addresses: tuple[int, ...], following: int) -> int:
@@ -332,6 +332,7 @@ class SpaceCode:
         for known in (self._entries, self._counters, self.waiting, self._lines, self._vacant, self._dead):
             known.clear()
         self.arena.clear()
+        self._growth = self._weight = 0
         self._open = -1
         self._publish_jumps()
         for line in lines:
@@ -371,7 +372,7 @@ class SpaceCode:
         self.space.close_listeners.append(self._closing)
         if snapshot is not NOTHING:
             self._base = snapshot
-            self._worth, self._age = snapshot.worth, snapshot.age + 1
+            self._worth, self._age, self._weight = snapshot.worth, snapshot.age + 1, snapshot.weight
             self.arena.restore(snapshot.content)
             self.waiting = dict(snapshot.waiting)
             self._asleep = asleep
@@ -414,6 +415,11 @@ class SpaceCode:
         self._publish_jumps()
         self.space.track_image(self._base.pages_of(part))
 
+    @property
+    def weight(self) -> int:
+        """How many blocks and links it has that this process has found."""
+        return self._weight + self._growth
+
     def snapshot(self) -> Snapshot | None:
         """What another space that runs the same program can begin with; None where that cannot be said.
 
@@ -427,13 +433,14 @@ class SpaceCode:
         lines = {**base.lines, **self._lines}
         for line in base.lines.keys() & self._lines.keys():
             lines[line] = (*base.lines[line], *self._lines[line])
-        awake = [line for line in lines if not any(part.has(line << LINE_SHIFT) for part in asleep)]
+        used = {line << LINE_SHIFT >> PAGE_SHIFT for line in lines}
+        awake = [page for page in used if not any(part.has(page << PAGE_SHIFT) for part in asleep)]
         found = homes_of(self.space, awake) if awake and self.arena.top <= MOST_BYTES else None
         if found is None:
             return None
         homes = *found[0], *(home for part in asleep for home in part.homes)
         pages = *found[1], *(run for run in base.pages if any(part.has(run[0]) for part in asleep))
-        self._growth = 0
+        self._weight, self._growth = self.weight, 0
         content, counters = self.arena.copy(), {**base.counters, **self._counters}
         for offset in counters.values():
             content.reset_counter(offset, self.steps.count, self.threshold)
@@ -442,13 +449,16 @@ class SpaceCode:
         entries = {**base.entries, **self._entries}
         blocks = tuple({block: None for blocks in lines.values() for block in blocks})
         made = Snapshot(homes, pages, content, entries, counters, lambda: blocks, dict(self.waiting), self._age)
+        made.lines, made.weight = lines, self._weight
         made.whole = base.whole or is_whole(made.parts, blocks)
         made.displaced = base.displaced or bool(gone)
+        self._age, self._worth = self._age + 1, made.worth
         return made
 
-    def _grow(self) -> None:
-        self._growth += 1
-        if self._growth == WORTH and self._key is not None:
+    def _grow(self, by: int = 1) -> None:
+        before = self._growth
+        self._growth += by
+        if before < max(self._worth, WORTH) <= self._growth and self._key is not None:
             self._snapshots.grown(self._key, self)
 
     def _closing(self) -> None:
