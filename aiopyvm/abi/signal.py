@@ -115,6 +115,7 @@ BUS_ADRALN: Final = 1
 BUS_ADRERR: Final = 2
 TRAP_BRKPT: Final = 1
 TRAP_TRACE: Final = 2
+TRAP_HWBKPT: Final = 4
 CLD_EXITED: Final = 1
 CLD_KILLED: Final = 2
 CLD_DUMPED: Final = 3

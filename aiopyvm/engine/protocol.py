@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiopyvm.isa.cpuid import Processor
 from aiopyvm.isa.processors import MAX
 from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.space import AddressSpace
+
+if TYPE_CHECKING:
+    from aiopyvm.isa.debug import DebugRegisters
 
 
 class ExitReason(enum.IntEnum):
@@ -63,7 +66,7 @@ class Core:
     `processor` is what CPUID tells; the engine that runs the core is made for its features.
     """
 
-    __slots__ = ("breakpoints", "counter_zero", "cpu", "end_of_code", "memory", "processor", "random", "rdtsc")
+    __slots__ = ("breakpoints", "counter_zero", "cpu", "debug", "end_of_code", "memory", "processor", "random", "rdtsc")
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Core:
         self.end_of_code = end_of_code
         self.processor = processor
         self.counter_zero = counter_zero
+        self.debug: DebugRegisters | None = None  # those that enable a place; #DB tells that one was met
 
 
 class Engine(Protocol):

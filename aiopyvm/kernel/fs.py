@@ -79,6 +79,7 @@ class Inode:
     backings: weakref.WeakValueDictionary[bool, FileBacking] | None = None  # what maps it now, by `writable`
     writers = 0  # open file descriptions, and mappings, that may write: no process may begin to execute it
     watchers: dict[InotifyWatch, None] | None = None  # inotify(7)
+    always_writable = False  # its bytes are nothing that its file system keeps
     executed = 0  # processes whose program it is: nobody may open it for writing
 
     def stat(self) -> Stat:

@@ -303,6 +303,10 @@ class ThreadDirectory(ProcDirectory):
             )
         if name == b"fd":
             return DescriptorDirectory(self.fs, base + 80, process, self, name)
+        if name == b"mem":
+            from aiopyvm.kernel.procmem import ProcMemory  # which needs this module
+
+            return ProcMemory(self.fs, base + 83, process)
         if name == b"net":
             from aiopyvm.kernel.procnet import NetDirectory  # which needs this module
 
@@ -318,6 +322,7 @@ class ThreadDirectory(ProcDirectory):
             yield base + 60 + n, 10, name
         yield base + 80, 4, b"fd"
         yield base + 82, 4, b"net"
+        yield base + 83, 8, b"mem"
 
 
 class ProcessDirectory(ThreadDirectory):

@@ -38,6 +38,7 @@ from aiopyvm.kernel.thread import RunState
 from aiopyvm.kernel.wait import Cause, Restart
 
 if TYPE_CHECKING:
+    from aiopyvm.isa.debug import DebugRegisters
     from aiopyvm.kernel.process import Process
     from aiopyvm.kernel.thread import Thread
     from aiopyvm.kernel.wait import Wait
@@ -47,6 +48,13 @@ NONE: Final = 0xFFFFFFFF  # orig_eax outside of a call
 _RESULTS: Final = {
     Restart.SYS: -512, Restart.NOINTR: -513, Restart.NOHAND: -514, Restart.BLOCK: -516, Restart.EINTR: -4,
 }  # fmt: skip
+
+
+def no_places() -> DebugRegisters:
+    """Debug registers that enable nothing."""
+    from aiopyvm.isa.debug import DebugRegisters  # most runs trace nobody
+
+    return DebugRegisters()
 
 
 class Trace:
@@ -72,7 +80,7 @@ class Trace:
         self.number = NONE  # orig_eax
         self.stepped = False  # a step is over
         self.dying = False  # its PTRACE_EVENT_EXIT was
-        self.debug = [0] * 8
+        self.debug = no_places()
 
     @property
     def stops_at_calls(self) -> bool:
@@ -94,15 +102,22 @@ class Trace:
 
 def attach(tracer: Process, t: Thread, options: int = 0, *, seized: bool) -> None:
     """Trace `t`. Raises Errno(EPERM): its own thread, one that is traced, or another user's."""
-    who, whose = tracer.credentials, t.process.credentials
-    foreign = {who.uid} != {whose.uid, whose.euid, whose.suid} or t.process.dumpable != 1
-    if t.process is tracer or t.trace is not None or (who.euid != 0 and foreign):
+    if t.process is tracer or t.trace is not None or not may_look_into(tracer, t.process):
         raise Errno(EPERM)
     begin(tracer, t, options, seized=seized)
     if t.state is RunState.STOPPED:
         stop(t, t.process.stop_signal | (abi.EVENT_STOP << 8 if seized else 0))
     elif not seized:
-        send_signal(t, SigInfo(SIGSTOP, SI_USER, tracer.pid, who.uid))
+        send_signal(t, SigInfo(SIGSTOP, SI_USER, tracer.pid, tracer.credentials.uid))
+
+
+def may_look_into(process: Process, target: Process) -> bool:
+    """Whether a process may read another's memory and files (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS)."""
+    a, b = process.credentials, target.credentials
+    if process is target or a.euid == 0:
+        return True
+    same = {a.uid} == {b.uid, b.euid, b.suid} and {a.gid} == {b.gid, b.egid, b.sgid}
+    return same and target.dumpable == 1
 
 
 def begin(tracer: Process, t: Thread, options: int = 0, *, seized: bool = False) -> None:
@@ -122,6 +137,7 @@ def _release(t: Thread) -> None:
     if trace is None:
         return
     _clear_step(t)
+    t.core.debug = None
     trace.tracer.tracees.pop(t.tid, None)
     t.trace = None
     if trace.injected is not None:
@@ -190,6 +206,7 @@ def executed(t: Thread, old_tid: int) -> None:
         return
     trace.tracer.tracees.pop(old_tid, None)
     trace.tracer.tracees[t.tid] = t
+    t.core.debug, trace.debug = None, no_places()
     if trace.wants(abi.EVENT_EXEC):
         trace.events.append((abi.EVENT_EXEC, old_tid))
     elif not trace.seized:

@@ -66,6 +66,10 @@ class Pending:
         """Tell whether this very signal waits."""
         return any(waiting is info for waiting in self._queue)
 
+    def waiting(self) -> list[SigInfo]:
+        """The signals that wait, the oldest first."""
+        return list(self._queue)
+
     def flush(self, signals: int) -> None:
         """Forget all pending signals of the set `signals`."""
         if self.bits & signals:

@@ -3,7 +3,7 @@
 | exception | signal, si_code | si_addr |
 | --- | --- | --- |
 | #DE | SIGFPE, FPE_INTDIV | EIP |
-| #DB | SIGTRAP, TRAP_TRACE (single step), TRAP_BRKPT (INT1) | EIP |
+| #DB | SIGTRAP, TRAP_TRACE (single step), TRAP_HWBKPT (debug registers), TRAP_BRKPT (INT1) | EIP |
 | #BP | SIGTRAP, SI_KERNEL | |
 | #OF, #BR, #GP, #TS | SIGSEGV, SI_KERNEL | |
 | #UD | SIGILL, ILL_ILLOPN | EIP |
@@ -62,7 +62,7 @@ def _fault(t: Thread, exit: Exit) -> None:
     elif vector == UD:
         info = SigInfo(SIGILL, abi.ILL_ILLOPN, address=cpu.eip)
     elif vector == DB:
-        info = SigInfo(SIGTRAP, abi.TRAP_TRACE if exit.stepped else abi.TRAP_BRKPT, address=cpu.eip)
+        info = SigInfo(SIGTRAP, _debug_code(t, exit), address=cpu.eip)
     elif vector == MF:
         info = SigInfo(SIGFPE, _floating_code(cpu.fsw & ~cpu.fcw), address=cpu.eip)
     elif vector == XM:
@@ -76,6 +76,12 @@ def _fault(t: Thread, exit: Exit) -> None:
     code = _code(t) if vector == UD else b""
     t.process.fault = Fault(vector, error_code, cpu.eip, exit.address, exit.access, code)
     send.force_signal(t, info)
+
+
+def _debug_code(t: Thread, exit: Exit) -> int:
+    """si_code of a #DB, which the tracer finds in DR6, too (arch/x86/kernel/traps.c, exc_debug_user)."""
+    met = t.trace.debug.take(stepped=exit.stepped) if t.trace is not None else 0
+    return abi.TRAP_TRACE if exit.stepped else abi.TRAP_HWBKPT if met else abi.TRAP_BRKPT
 
 
 def _code(t: Thread) -> bytes:

@@ -207,7 +207,7 @@ class Vfs:
         if inode.kind == S_IFDIR and (wanted & W_OK or flags & O_CREAT):
             raise Errno(EISDIR)
         need(inode, ctx, wanted)
-        if wanted & W_OK and inode.kind == S_IFREG and inode.fs.readonly:
+        if wanted & W_OK and inode.kind == S_IFREG and inode.fs.readonly and not inode.always_writable:
             raise Errno(EROFS)
         if wanted & W_OK and inode.executed:
             raise Errno(ETXTBSY)

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 from aiopyvm.abi import clone
 from aiopyvm.abi.errno import EBADF, EINVAL, EPERM, ESRCH, Errno
 from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.ptrace import may_look_into
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE
 from aiopyvm.syscalls.atonce import PIECE
-from aiopyvm.syscalls.pidfd import may_look_into
 from aiopyvm.syscalls.spec import I32, U32, Choice, Flags, Hex, InIovec, Iovec, OutIovec, Pid, Ptr, syscall
 from aiopyvm.syscalls.transfer import STEP, Segments
 

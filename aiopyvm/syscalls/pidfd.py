@@ -9,8 +9,9 @@ from aiopyvm.abi.fcntl import O_NONBLOCK
 from aiopyvm.abi.signal import SI_TKILL, SI_USER, SigInfo, SiginfoBytes
 from aiopyvm.kernel.fsfile import DirectoryFile
 from aiopyvm.kernel.pidfd import PidFile, process_of
-from aiopyvm.kernel.process import Life, Process
+from aiopyvm.kernel.process import Life
 from aiopyvm.kernel.procfs import ProcessDirectory
+from aiopyvm.kernel.ptrace import may_look_into
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.files import give
 from aiopyvm.syscalls.signals import check_signal, queued_info, send_checked
@@ -64,12 +65,3 @@ def pidfd_getfd(t: Thread, pidfd: Fd, targetfd: Fd, flags: U32) -> int:
     if not may_look_into(t.process, target):
         raise Errno(EPERM)
     return t.process.fds.install(target.fds.get_any(targetfd), cloexec=True)
-
-
-def may_look_into(process: Process, target: Process) -> bool:
-    """Whether a process may read another's memory and files (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS)."""
-    a, b = process.credentials, target.credentials
-    if process is target or a.euid == 0:
-        return True
-    same = {a.uid} == {b.uid, b.euid, b.suid} and {a.gid} == {b.gid, b.egid, b.sgid}
-    return same and target.dumpable == 1

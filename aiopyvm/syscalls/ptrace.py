@@ -1,8 +1,7 @@
 """ptrace(2): what a tracer asks of the threads that it traces (kernel/ptrace.py).
 
 What always holds: registers take what Linux lets them (flags and selectors filtered, `kernel/sigframe.py`); memory is
-read and written whatever its permissions, as a debugger's. Debug registers are kept; a breakpoint in DR7 cannot be set
-(EINVAL), so that debuggers use their own.
+read and written whatever its permissions, as a debugger's.
 """
 
 from __future__ import annotations
@@ -15,17 +14,21 @@ from aiopyvm.abi import ptrace as abi
 from aiopyvm.abi.errno import EFAULT, EINVAL, EIO, ENODEV, EPERM, ESRCH, Errno
 from aiopyvm.abi.signal import NSIG, SIGKILL, UNBLOCKABLE, SigInfo
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
-from aiopyvm.isa.state import AC, AF, CF, DF, OF, PF, SF, TF, ZF
+from aiopyvm.isa.debug import COUNT
+from aiopyvm.isa.state import AC, AF, CF, DF, FIRST_TLS_ENTRY, OF, PF, SF, TF, ZF
 from aiopyvm.kernel import fpu, ptrace, segments
 from aiopyvm.kernel.ptrace import Trace
 from aiopyvm.kernel.sigframe import has_fxsave, has_xsave
 from aiopyvm.kernel.thread import Thread
+from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls.spec import Choice, Pid, Ptr, syscall
-from aiopyvm.syscalls.threads import show_tls
+from aiopyvm.syscalls.threads import set_tls, show_tls
 
 FLAGS: Final = AC | OF | DF | TF | SF | ZF | AF | PF | CF
 FSAVE_BYTES: Final = 108
 FXSAVE_BYTES: Final = 512
+DESCRIPTOR_BYTES: Final = 16  # struct user_desc
+PEEKED_AT_ONCE: Final = 1024  # signals of one PEEKSIGINFO
 _RESUMES: Final = (abi.CONT, abi.SYSCALL, abi.SINGLESTEP, abi.SYSEMU, abi.SYSEMU_SINGLESTEP)
 _WITHOUT_STOP: Final = (abi.KILL, abi.INTERRUPT)
 _SELECTORS: Final = ("ds", "es", "fs", "gs")
@@ -196,7 +199,7 @@ def _peek_user(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> 
     if addr < abi.REGS.size:
         value = register(found, trace, abi.REGISTERS[addr // 4])
     elif abi.USER_DEBUGREG <= addr < abi.USER_SIZE:
-        value = trace.debug[(addr - abi.USER_DEBUGREG) // 4]
+        value = _debug_register(trace, (addr - abi.USER_DEBUGREG) // 4)
     t.memory.store(data, 4, value)
     return 0
 
@@ -207,16 +210,31 @@ def _poke_user(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> 
     if addr < abi.REGS.size:
         _set_register(found, trace, abi.REGISTERS[addr // 4], data)
     elif abi.USER_DEBUGREG <= addr < abi.USER_SIZE:
-        _set_debug_register(trace, (addr - abi.USER_DEBUGREG) // 4, data)
+        _set_debug_register(found, trace, (addr - abi.USER_DEBUGREG) // 4, data)
     return 0
 
 
-def _set_debug_register(trace: Trace, number: int, value: int) -> None:
+def _debug_register(trace: Trace, number: int) -> int:
+    debug = trace.debug
+    if number < COUNT:
+        return debug.addresses[number]
+    return {6: debug.status, 7: debug.control}.get(number, 0)
+
+
+def _set_debug_register(found: Thread, trace: Trace, number: int, value: int) -> None:
+    """Raises Errno: EIO for DR4 and DR5, EINVAL for what is no place for a breakpoint."""
+    debug = trace.debug
     if number in (4, 5):
         raise Errno(EIO)
-    if number == 7 and value & 0xFF:
-        raise Errno(EINVAL)
-    trace.debug[number] = value
+    if number == 6:
+        debug.status = value
+        return
+    addresses = [value if n == number else address for n, address in enumerate(debug.addresses)]
+    try:
+        debug.set(addresses, value if number == 7 else debug.control)
+    except ValueError:
+        raise Errno(EINVAL) from None
+    found.core.debug = debug if debug.places else None
 
 
 # --- register sets ----------------------------------------------------------------------------------------------------
@@ -268,8 +286,11 @@ def _set_general(found: Thread, trace: Trace, data: bytes) -> None:
     _set_all(found, trace, data + now[len(data) :])
 
 
-def _set_no_tls(found: Thread, trace: Trace, data: bytes) -> None:
-    raise Errno(EIO)
+def _set_tls(found: Thread, trace: Trace, data: bytes) -> None:
+    if len(data) % DESCRIPTOR_BYTES:
+        raise Errno(EINVAL)
+    for at in range(0, len(data), DESCRIPTOR_BYTES):
+        set_tls(found, at // DESCRIPTOR_BYTES, data[at : at + DESCRIPTOR_BYTES])
 
 
 def _need(data: bytes, size: int) -> None:
@@ -283,7 +304,7 @@ _SETS: Final[dict[int, tuple[Callable[[Thread, Trace], bytes], _Setter]]] = {
     abi.NT_PRFPREG: (lambda found, trace: _floating(found), _set_floating),
     abi.NT_PRXFPREG: (lambda found, trace: _extended(found), _set_extended),
     abi.NT_X86_XSTATE: (lambda found, trace: _xstate(found), _set_xstate),
-    abi.NT_386_TLS: (lambda found, trace: _tls(found), _set_no_tls),
+    abi.NT_386_TLS: (lambda found, trace: _tls(found), _set_tls),
 }
 
 
@@ -333,11 +354,22 @@ def _put_extended(t: Thread, found: Thread, trace: Trace, addr: int, data: int) 
 
 def _thread_area(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> int:
     """GET_THREAD_AREA: a TLS descriptor."""
-    index = addr - 6
+    t.memory.write(data, show_tls(found, _tls_index(found, addr)))
+    return 0
+
+
+def _set_thread_area(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> int:
+    """SET_THREAD_AREA."""
+    image = t.memory.read(data, DESCRIPTOR_BYTES)
+    set_tls(found, _tls_index(found, addr), image)
+    return 0
+
+
+def _tls_index(found: Thread, entry: int) -> int:
+    index = entry - FIRST_TLS_ENTRY
     if not 0 <= index < len(found.core.cpu.tls):
         raise Errno(EINVAL)
-    t.memory.write(data, show_tls(found, index))
-    return 0
+    return index
 
 
 # --- signals and calls ------------------------------------------------------------------------------------------------
@@ -357,6 +389,24 @@ def _set_info(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> i
     signo, _, code = struct.unpack_from("<iii", image)
     trace.info = SigInfo(signo & 0x7F, code, raw=image[12:])
     return 0
+
+
+def _peek_info(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> int:
+    """PEEKSIGINFO: signals that wait, from a number on; how many were told."""
+    start, flags, number = abi.PEEK_ARGUMENTS.unpack(t.memory.read(addr, abi.PEEK_ARGUMENTS.size))
+    if flags & ~abi.PEEK_SHARED or number < 0:
+        raise Errno(EINVAL)
+    pending = found.process.pending if flags & abi.PEEK_SHARED else found.pending
+    told = 0
+    for info in pending.waiting()[start : start + min(number, PEEKED_AT_ONCE)]:
+        try:
+            t.memory.write(data + told * abi.SIGINFO_BYTES, info.pack())
+        except MemoryFault:
+            if not told:
+                raise
+            break
+        told += 1
+    return told
 
 
 def _get_mask(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> int:
@@ -403,6 +453,8 @@ _REQUESTS: Final[dict[int, _Request]] = {
     abi.GETFPXREGS: _get_extended,
     abi.SETFPXREGS: _put_extended,
     abi.GET_THREAD_AREA: _thread_area,
+    abi.SET_THREAD_AREA: _set_thread_area,
+    abi.PEEKSIGINFO: _peek_info,
     abi.SETOPTIONS: _set_options,
     abi.GETEVENTMSG: _event_message,
     abi.GETSIGINFO: _get_info,

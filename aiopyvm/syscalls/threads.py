@@ -9,7 +9,7 @@ from aiopyvm.abi.layout import codec_of, layout
 from aiopyvm.isa.state import FIRST_TLS_ENTRY, TLS_ENTRIES
 from aiopyvm.kernel import segments
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.syscalls.spec import I32, U32, Hex, InOut, Out, Pid, Ptr, Size, syscall
+from aiopyvm.syscalls.spec import I32, TABLE, U32, Hex, InOut, Out, Pid, Ptr, Size, syscall
 
 SEG_32BIT: Final = 1 << 0
 CONTENTS: Final = 3 << 1
@@ -92,6 +92,13 @@ def get_thread_area(t: Thread, desc: InOut[UserDesc]) -> int:
     return 0
 
 
+def set_tls(t: Thread, index: int, image: bytes) -> None:
+    """Set a TLS entry of `t` to a struct user_desc. Raises Errno(EINVAL) for one that user code may not have."""
+    entry = t.core.cpu.tls[index]
+    entry.base, entry.limit, entry.access = _unpack(codec_of(UserDesc).unpack(image))
+    segments.refresh(t.core.cpu)
+
+
 def show_tls(t: Thread, index: int) -> bytes:
     """Return the struct user_desc of a TLS entry of `t`."""
     return codec_of(UserDesc).pack(_described(t, index))
@@ -160,7 +167,10 @@ def get_robust_list(t: Thread, pid: Pid, head: Out[U32], len: Out[U32]) -> int:
     return 0
 
 
-@syscall(386, "rseq", man="rseq(2)")
+@syscall(386, "rseq", man="rseq(2)", note="a kernel without CONFIG_RSEQ: libraries do without")
 def rseq(t: Thread, area: Ptr, length: Size, flags: Hex, signature: Hex) -> int:
-    """Restartable sequences are not to be had, as on a kernel built without them; libraries do without."""
+    """Restartable sequences are not to be had."""
     raise Errno(ENOSYS)
+
+
+TABLE[386].refusal = ENOSYS

@@ -228,8 +228,8 @@ def pass_on(
         call.done += n
         t.moved += n
         step += n
-        if not total or (n < len(data) and (file.flags & O_NONBLOCK or isinstance(file, RegularFile))):
-            break  # a regular file that takes less is full: the next call says why
+        if not n or (n < len(data) and (file.flags & O_NONBLOCK or isinstance(file, RegularFile))):
+            break  # a regular file that takes less is full: the next call says why; 0: nothing will ever fit
         if step >= STEP and call.done < total:
             return again(t)
     return call.done

@@ -42,6 +42,7 @@ _NICE = re.compile("priority|nice")
         "mqcalls",
         "inotifycalls",
         "ptracecalls",
+        "debugcalls",
         "corecalls",
     ],
 )

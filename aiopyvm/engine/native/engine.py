@@ -131,7 +131,7 @@ class NativeEngine:
                 outcome = SPENT
             elif patience <= 0:
                 outcome = PAUSED
-            elif core.breakpoints or cpu.mode or (code := self.code_of(core)) is None:
+            elif core.breakpoints or cpu.mode or core.debug is not None or (code := self.code_of(core)) is None:
                 outcome = self._elsewhere(core, outcome, patience, first=cpu.instructions == before)
             elif code.stay:
                 mark: int = cpu.instructions
@@ -159,7 +159,8 @@ class NativeEngine:
     def launch(self, core: Core, budget: int) -> int:
         """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
         generated code cannot go on."""
-        if core.cpu.mode or core.breakpoints or (code := self.code_of(core)) is None or code.stay:
+        rare = core.breakpoints or core.cpu.mode or core.debug is not None
+        if rare or (code := self.code_of(core)) is None or code.stay:
             return 0
         hot = self.hot
         assert hot is not None

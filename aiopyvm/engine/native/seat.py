@@ -68,7 +68,8 @@ class Seat:
         """Prepare for entries, `again` where nothing but Python code has run since that was last done; False: `run` has
         to do this."""
         engine, core = self._engine, self._core
-        if core.breakpoints or self._cpu.mode or (code := engine.code_of(core)) is None or code.stay:
+        rare = core.breakpoints or self._cpu.mode or core.debug is not None
+        if rare or (code := engine.code_of(core)) is None or code.stay:
             return False
         hot = engine.hot
         assert hot is not None
@@ -115,7 +116,7 @@ class Seat:
     def again(self) -> bool:
         """Go on after other seats of the engine have been entered, as after `begin`; False: `end` comes first."""
         code, core = self._code, self._core
-        if code.made or code.stay or core.breakpoints:
+        if code.made or code.stay or core.breakpoints or core.debug is not None:
             return False
         if core.memory.protection is not None:
             self._engine.guard(core.memory, python=True)

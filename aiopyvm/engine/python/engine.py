@@ -101,7 +101,7 @@ class PythonEngine:
         `first`: a breakpoint here was resumed from.
 
         """
-        if (mode := core.cpu.mode) & STEPPED or self.tier == "evaluator":
+        if (mode := core.cpu.mode) & STEPPED or core.debug is not None or self.tier == "evaluator":
             return self._rare.step(core, first=first)
         if core.breakpoints:
             return self._step_to_breakpoint(core, mode, first=first)

@@ -6,7 +6,7 @@ their like leave the engine or act on the machine itself.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python.fetch import fetch_insn
@@ -21,6 +21,9 @@ from aiopyvm.isa.trace import holds_trap_back, trace
 from aiopyvm.isa.vectors import DB, PF
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE
+
+if TYPE_CHECKING:
+    from aiopyvm.isa.debug import DebugRegisters
 
 STEPPED: Final = MODE_CODE16 | MODE_SINGLE_STEP
 _MOST_OPERATIONS: Final = 1 << 15  # of the traces that are kept
@@ -59,20 +62,26 @@ class RareModes:
             return Exit(ExitReason.END_OF_CODE)
         if not first and address in core.breakpoints:
             return Exit(ExitReason.BREAKPOINT)
-        stepping = cpu.system_flags & TF
+        stepping, debug = cpu.system_flags & TF, core.debug
+        if debug is not None and debug.stops_at(address):
+            return Exit(ExitReason.FAULT, DB)
         try:
             insn = self._fetch(core, address, cpu.mode & MODE_CODE16)
-            outcome = evaluate(self._trace(insn, address, cpu.mode), core)
+            outcome = evaluate(self._trace(insn, address, cpu.mode), core if debug is None else debug.seen(core))
         except MemoryFault as fault:
+            _forget(debug)
             return page_fault(fault)
         except (Fault, DecodeFault) as fault:
+            _forget(debug)
             return Exit(ExitReason.FAULT, fault.vector, fault.error_code)
         cpu.instructions += 1
         behind = address + insn.length
         cpu.eip = outcome if isinstance(outcome, int) else behind & (0xFFFF if cpu.mode & MODE_CODE16 else 0xFFFFFFFF)
         if isinstance(outcome, Leave):
             return leave(outcome)
-        return Exit(ExitReason.FAULT, DB, stepped=True) if stepping and not holds_trap_back(insn) else None
+        if stepping and not holds_trap_back(insn):
+            return Exit(ExitReason.FAULT, DB, stepped=True)
+        return Exit(ExitReason.FAULT, DB) if debug is not None and debug.met else None
 
     def _fetch(self, core: Core, address: int, code16: int) -> Insn:
         """As `fetch_insn`; what lies in one page is decoded once."""
@@ -98,6 +107,12 @@ class RareModes:
             ops = traces[address if tracer.address_used else _NO_ADDRESS, code, mode] = tracer.ops
             self._operations += len(ops)
         return ops
+
+
+def _forget(debug: DebugRegisters | None) -> None:
+    """The instruction has done nothing."""
+    if debug is not None:
+        debug.forget()
 
 
 def leave(outcome: Leave) -> Exit:
