@@ -183,8 +183,8 @@ class UnixSocket(Socket):
                 raise Errno(ECONNREFUSED)
             key = (inode.fs.device, inode.stat().ino)
         found = self.names.bound.get(key)
-        if found is None:
-            raise Errno(ECONNREFUSED)
+        if found is None or (found.kind != self.kind and not path[0]):
+            raise Errno(ECONNREFUSED)  # abstract names are found by type
         if found.kind != self.kind:
             raise Errno(EPROTOTYPE)
         return found

@@ -22,12 +22,10 @@ from aiopyvm.kernel.wait import Call
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.syscalls import spec, straceforms
 from aiopyvm.syscalls.spec import Kind, Syscall
+from aiopyvm.syscalls.stracetext import SHOWN_BYTES, SHOWN_ITEMS, quoted
 
-SHOWN_BYTES: Final = 32  # of a string or buffer, as strace -s 32
-SHOWN_ITEMS: Final = 32
 RESULT_COLUMN: Final = 40  # strace -a 40
 ENDINGS: Final = frozenset({"exit", "exit_group"})
-_ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 
 _SA_NAMES: Final = {
     0x04000000: "SA_RESTORER", 0x08000000: "SA_ONSTACK", 0x10000000: "SA_RESTART", 0x20000000: "SA_INTERRUPT",
@@ -77,12 +75,9 @@ def _before(t: Thread, call: Call, row: Syscall) -> dict[int, str]:
 
 def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
     """Return the whole line of a call that ended; `result` None says that it will be restarted."""
-    if "strace as" in call.state and "strace" in call.state:
-        name, count, other, other_row = call.state["strace as"]
-        return aligned(
-            name, _arguments(t, other, other_row, call.state["strace"], result)[:count], _result(row, result)
-        )
-    shown = call.state.get("strace")
+    name, most, shown = row.name, None, call.state.get("strace")
+    if "strace as" in call.state and shown is not None:
+        name, most, call, row = call.state["strace as"]
     if shown is None:  # the arguments could not be decoded
         arguments = [hex(word) for word in call.args[: sum(kind.slots for kind in row.kinds)]]
         return aligned(row.name, arguments, _result(row, result))
@@ -96,7 +91,7 @@ def line(t: Thread, call: Call, row: Syscall, result: int | None) -> str:
             behind = straceforms.BEHIND[row.name](t, call, result)
     except MemoryFault:
         pass  # another thread has unmapped it: what is shown already must do
-    return aligned(row.name, arguments, behind or _result(row, result))
+    return aligned(name, arguments[:most], behind or _result(row, result))
 
 
 def _arguments(t: Thread, call: Call, row: Syscall, shown: Sequence[str | None], result: int | None) -> list[str]:
@@ -126,21 +121,6 @@ def first_line(process: Process) -> str:
     where = main.core.cpu.esp if main is not None else 0
     environment = f"{where:#x} /* {count} var{'s' if count != 1 else ''} */"
     return aligned("execve", [quoted(process.exe, limit=spec.PATH_MAX), f"[{words}]", environment], "0")
-
-
-def quoted(data: bytes, *, cut: bool = False, limit: int = SHOWN_BYTES) -> str:
-    """Return `data` in strace's quotes and C escapes, at most `limit` bytes of it; `cut`: there is more."""
-    text = []
-    shown = data[:limit]
-    for n, byte in enumerate(shown):
-        if byte in _ESCAPES:
-            text.append(_ESCAPES[byte])
-        elif 32 <= byte < 127:
-            text.append(chr(byte))
-        else:
-            digit_follows = n + 1 < len(shown) and 48 <= shown[n + 1] < 56
-            text.append(f"\\{byte:03o}" if digit_follows else f"\\{byte:o}")
-    return f'"{"".join(text)}"' + ("..." if cut or len(data) > limit else "")
 
 
 def flags_text(names: Mapping[int, str], value: int, zero: str = "0") -> str:
@@ -265,7 +245,8 @@ def _show_buffer_out(t: Thread, kind: Any, call: Call, n: int, result: int | Non
     address = _value(call, n)
     if not address or result is None or result < 0:
         return hex(address) if address else "NULL"
-    return quoted(t.memory.read(address, min(result, SHOWN_BYTES)), cut=result > SHOWN_BYTES)
+    there = min(result, call.args[_register(call, n) + 1])  # recv(2) with MSG_TRUNC tells of more than it stored
+    return quoted(t.memory.read(address, min(there, SHOWN_BYTES)), cut=there > SHOWN_BYTES)
 
 
 def _show_strings(t: Thread, kind: Any, call: Call, n: int, result: int | None) -> str:

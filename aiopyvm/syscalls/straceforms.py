@@ -19,6 +19,7 @@ from aiopyvm.abi.signal import signal_name
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call
 from aiopyvm.mem.layout import PAGE
+from aiopyvm.syscalls import stracesockets
 
 Texts = list[str]
 After = Callable[[Thread, Call, Texts, int], Texts]
@@ -312,14 +313,14 @@ def _behind_poll(t: Thread, call: Call, result: int) -> str:
 
 BEFORE: Final[dict[str, Callable[[Thread, Call], dict[int, str]]]] = {
     "execve": _execve, "execveat": _execve, "poll": _poll, "ppoll": _poll, "ppoll_time64": _poll,
-    "set_thread_area": _set_thread_area,
+    "set_thread_area": _set_thread_area, **stracesockets.BEFORE,
 }  # fmt: skip
 AFTER: Final[dict[str, After]] = {
     "open": _open, "openat": _open, "stat64": _stat64, "lstat64": _stat64, "fstat64": _stat64, "fstatat64": _stat64,
     "statx": _statx, "fcntl": _fcntl, "fcntl64": _fcntl, "_llseek": _llseek, "getdents": _getdents,
     "getdents64": _getdents, "getcwd": _getcwd, "getrandom": _hex_bytes, "mmap2": _mmap2, "ugetrlimit": _limits(1, 4),
     "getrlimit": _limits(1, 4), "setrlimit": _limits(1, 4), "prlimit64": _limits(2, 8), "rseq": _hex_length(1),
-    "wait4": _wait4, "waitpid": _wait4, "clone": _clone,
+    "wait4": _wait4, "waitpid": _wait4, "clone": _clone, **stracesockets.AFTER,
 }  # fmt: skip
 BEHIND: Final[dict[str, Callable[[Thread, Call, int], str]]] = {
     "fcntl": _behind_fcntl, "fcntl64": _behind_fcntl, "poll": _behind_poll, "ppoll": _behind_poll,
