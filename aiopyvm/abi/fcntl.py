@@ -127,3 +127,11 @@ MAX_SYMLINKS: Final = 40
 MAX_NON_LFS: Final = 0x7FFFFFFF  # the largest file size without O_LARGEFILE
 MAX_FILE_SIZE: Final = 0x7FFFFFFFFFFFFFFF
 MAX_RW_COUNT: Final = 0x7FFFF000  # what one read(2) or write(2) moves at most
+
+# openat2(2)
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+RESOLVE_IN_ROOT: Final = 0x10
+RESOLVE_CACHED: Final = 0x20

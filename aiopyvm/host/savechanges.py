@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Self, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
+_XATTR: Final = "SCHILY.xattr."
 _SECOND_NS: Final = 10**9
 _TYPES: Final = {
     S_IFREG: tarfile.REGTYPE,
@@ -68,8 +70,11 @@ class ChangesFile:
         above, slash, name = path.rpartition(b"/")
         self._tar.addfile(_info(above + slash + WHITEOUT + name))
 
-    def add(self, path: bytes, s: Stat, target: bytes, content: File | None, whole: bool) -> None:
-        """Add what is at `path`: its attributes, a symbolic link's target, a regular file's content. `whole` hides all
+    def add(
+        self, path: bytes, s: Stat, target: bytes, content: File | None, whole: bool, extended: Mapping[bytes, bytes]
+    ) -> None:
+        """Add what is at `path`: its attributes, a symbolic link's target, a regular file's content, extended
+        attributes as records of GNU tar. `whole` hides all
         that lower layers have in the directory. Sockets, which no archive has, are left out. Raises ArchiveError for a
         name that would be a removal."""
         if path.rpartition(b"/")[2].startswith(WHITEOUT):
@@ -82,8 +87,12 @@ class ChangesFile:
         info.linkname = _text(target)
         info.devmajor, info.devminor = s.rdev >> 8 & 0xFFF, s.rdev & 0xFF | s.rdev >> 12 & 0xFFF00
         info.mtime, fraction = divmod(s.mtime, _SECOND_NS)
+        records: dict[str, str] = {}
         if fraction:
-            info.pax_headers = {"mtime": str(Decimal(s.mtime) / _SECOND_NS)}
+            records["mtime"] = str(Decimal(s.mtime) / _SECOND_NS)
+        for name, value in sorted(extended.items()):
+            records[_XATTR + _text(name)] = _text(value)
+        info.pax_headers = records
         if (
             kind == S_IFREG
             and s.nlink > 1

@@ -35,7 +35,7 @@ def changes(fs: OverlayFs) -> Iterator[TreeChange]:
     root = fs.root
     assert isinstance(root, OverlayDirectory)
     before, now = fs.lower.root.stat(), root.stat()
-    if (before.mode, before.uid, before.gid) != (now.mode, now.uid, now.gid):
+    if (before.mode, before.uid, before.gid) != (now.mode, now.uid, now.gid) or root.extended():
         yield TreeChange(b"", "modified", root)
     todo: list[tuple[bytes, Inode]] = [(b"", root)]
     while todo:
@@ -124,6 +124,8 @@ def _differs(inode: Inode, old: HostInode) -> bool:
     """Whether attributes (times of access and change left out), other names or content are others."""
     now, before = inode.stat(), old.stat()
     if (now.mode, now.uid, now.gid, now.mtime) != (before.mode, before.uid, before.gid, before.mtime):
+        return True
+    if inode.extended():
         return True
     if not isinstance(inode, OverlayFile):
         return False

@@ -6,6 +6,8 @@ cannot run.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from aiopyvm.abi import signal as abi
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_CORE, RLIMIT_CPU
 from aiopyvm.abi.signal import (
@@ -25,6 +27,9 @@ from aiopyvm.kernel import jobs, lifecycle, ptrace, send, sigframe
 from aiopyvm.kernel.process import EndReason, Life, Process
 from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
+
+if TYPE_CHECKING:
+    from aiopyvm.kernel.posixtimer import PosixTimer
 
 
 def resume(t: Thread) -> int:
@@ -54,6 +59,22 @@ def poll_cpu_timers(process: Process) -> None:
         send.send_signal(process, SigInfo(process.virtual_timer.signal, SI_KERNEL))
     if process.profile_timer.armed and process.profile_timer.poll(process.user_ns + process.system_ns):
         send.send_signal(process, SigInfo(process.profile_timer.signal, SI_KERNEL))
+    if process.cpu_timers:
+        _expire(process)
+
+
+def _expire(process: Process) -> None:
+    """Fire the timers of timer_create(2) whose CPU time has come."""
+    timers, process.cpu_timers = process.cpu_timers, []
+    now = process.kernel.clock.monotonic_ns()
+    for timer in timers:
+        target = cast("PosixTimer | None", timer.target)
+        if target is not None and target.now() >= timer.deadline:
+            timer.target = None
+            target.timer_expired(now)
+        elif target is not None:
+            process.cpu_timers.append(timer)
+    process.meter()
 
 
 def _check_cpu_limit(process: Process) -> None:

@@ -41,9 +41,16 @@ class Watch:
         self.data = data
         self._queues: tuple[WaitQueue, ...] = ()
 
-    def __call__(self) -> None:
-        """A queue of the file was woken."""
+    def __call__(self) -> bool:
+        """A queue of the file was woken; True where an exclusive watch has woken somebody: no other one has to."""
+        waited = bool(self.epoll.queue.threads)
         self.epoll.note(self)
+        return waited and self.exclusive
+
+    @property
+    def exclusive(self) -> bool:
+        """One such watch is enough for a wake (EPOLLEXCLUSIVE)."""
+        return bool(self.events & EPOLLEXCLUSIVE)
 
     @property
     def on(self) -> bool:

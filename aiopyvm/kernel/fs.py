@@ -9,7 +9,7 @@ Permission checks and Linux's order of errors are the vfs's (`vfs.py`); a file s
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,6 +138,14 @@ class Inode:
         """Tell whoever maps the file that bytes of it may have changed."""
         for backing in tuple(self.backings.values()) if self.backings else ():
             backing.changed(offset, length)
+
+    def extended(self) -> Mapping[bytes, bytes] | None:
+        """Return the extended attributes (xattr(7)); None where the file system keeps none."""
+        return None
+
+    def set_extended(self, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or remove one that is there (None). Raises Errno(ENOSPC)."""
+        raise Errno(EOPNOTSUPP)
 
     def readlink(self, ctx: FsContext) -> bytes:
         """Return a symbolic link's target. Raises Errno(EINVAL) for other types."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from aiopyvm.abi.fcntl import RESOLVE_IN_ROOT
+
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Directory
     from aiopyvm.kernel.process import Process
@@ -36,11 +38,20 @@ class FsContext:
         self.gid = gid
         self.groups = groups
         self.process = process
+        self.scope = 0  # RESOLVE_* of openat2(2), in the one that such a call has made for itself
 
     def clone(self, process: Process | None = None) -> FsContext:
         """Return an independent copy, for a child `process` (fork(2))."""
         made = copy.copy(self)
         made.process = process
+        return made
+
+    def scoped(self, scope: int, start: Directory) -> FsContext:
+        """Return one for a single walk from `start`, with RESOLVE_* in `scope`."""
+        made = copy.copy(self)
+        made.scope, made.cwd = scope, start
+        if scope & RESOLVE_IN_ROOT:
+            made.root = start
         return made
 
     def in_group(self, gid: int) -> bool:

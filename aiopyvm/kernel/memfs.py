@@ -7,7 +7,7 @@ made. An inode that has no name left lives on while it is open; its memory goes 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import ENOENT, ENOSPC, ENXIO, EPERM, Errno
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 INODE_BYTES = 1024  # what an inode costs the host, and what is charged for it
 NAME_BYTES = 160  # the same for a directory entry, the name itself left out
+ATTRIBUTE_BYTES = 256  # the same for an extended attribute, its name and value left out
+ATTRIBUTE_NAMES = 65536  # bytes of an inode's names, so that listxattr(2) can tell them all (XATTR_LIST_MAX)
 DAY_NS = 86_400 * 10**9
 
 
@@ -76,6 +78,7 @@ class MemInode(Inode):
     """Attributes kept in memory. `opens` counts the open file descriptions."""
 
     fs: MemFs
+    attributes: dict[bytes, bytes] | None = None  # extended ones
 
     def __init__(self, fs: MemFs, mode: int, uid: int, gid: int) -> None:
         fs.charge(INODE_BYTES)
@@ -127,6 +130,22 @@ class MemInode(Inode):
         self.mtime = self.mtime if mtime is None else mtime
         self.changed()
 
+    def extended(self) -> Mapping[bytes, bytes]:
+        """Return the extended attributes."""
+        return self.attributes or {}
+
+    def set_extended(self, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or remove one. Raises Errno(ENOSPC)."""
+        attributes = dict(self.attributes or {})
+        old = attributes.pop(name, None)
+        if value is not None:
+            attributes[name] = value
+            if sum(len(known) + 1 for known in attributes) > ATTRIBUTE_NAMES:
+                raise Errno(ENOSPC)
+        self.fs.charge(_attribute_cost(name, value) - _attribute_cost(name, old))
+        self.attributes = attributes or None
+        self.changed()
+
     def changed(self) -> None:
         """Set the time of the last status change to now."""
         self.ctime = self.fs.clock.realtime_ns()
@@ -169,7 +188,12 @@ class MemInode(Inode):
     def end(self) -> None:
         """Called once, when the inode can never be reached again."""
         self.tell_gone()
-        self.fs.budget.charge(-INODE_BYTES)
+        attributes = sum(_attribute_cost(name, value) for name, value in self.extended().items())
+        self.fs.budget.charge(-INODE_BYTES - attributes)
+
+
+def _attribute_cost(name: bytes, value: bytes | None) -> int:
+    return 0 if value is None else ATTRIBUTE_BYTES + len(name) + len(value)
 
 
 class MemFile(MemInode):

@@ -105,6 +105,11 @@ class Passing(MemInode):
         self.take()
         super().set_times(atime, mtime)
 
+    def set_extended(self, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or remove one."""
+        self.take()
+        super().set_extended(name, value)
+
     def named(self) -> None:
         """Count one more name."""
         self.take()

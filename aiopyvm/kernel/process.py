@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.mm import Mm
     from aiopyvm.kernel.posixtimer import PosixTimer
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.kernel.timer import Timer
     from aiopyvm.kernel.tty import Tty
     from aiopyvm.mem.space import AddressSpace
 
@@ -171,6 +172,7 @@ class Process:
         self.real_timer = RealTimer(self)
         self.virtual_timer = CpuTimer(SIGVTALRM)
         self.profile_timer = CpuTimer(SIGPROF)
+        self.cpu_timers: list[Timer] = []  # of timer_create(2), by its CPU time or that of a thread
         self.meter()
 
     def drop_timers(self) -> None:
@@ -188,7 +190,13 @@ class Process:
     def meter(self) -> None:
         """A timer or a limit on CPU time may have been set."""
         limited = self.limits[RLIMIT_CPU][0] != RLIM_INFINITY
-        self.metered = limited or self.virtual_timer.armed or self.profile_timer.armed
+        armed = self.virtual_timer.armed or self.profile_timer.armed
+        self.metered = limited or armed or bool(self.cpu_timers)
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time so far, ns."""
+        return self.user_ns + self.system_ns
 
     def __repr__(self) -> str:
         return f"<process {self.pid} {self.name.decode(errors='replace')!r}>"

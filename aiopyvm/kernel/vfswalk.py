@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
-from aiopyvm.abi.fcntl import MAX_SYMLINKS, NAME_MAX, PATH_MAX, X_OK
+from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV, Errno
+from aiopyvm.abi.fcntl import (
+    MAX_SYMLINKS,
+    NAME_MAX,
+    PATH_MAX,
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    X_OK,
+)
 from aiopyvm.abi.stat import S_IFLNK
 from aiopyvm.kernel.fs import Directory, Inode, may
 
@@ -51,10 +61,14 @@ def resolve(
     if len(path) >= PATH_MAX:
         raise Errno(ENAMETOOLONG)
     here: Inode
+    scope = ctx.scope
     if path[0] == 0x2F:
         here = ctx.root
+        if scope & RESOLVE_BENEATH:
+            raise Errno(EXDEV)
     else:
         here = ctx.cwd if at is None else at
+    start = here
     pending = _components(path)
     slash = path[-1] == 0x2F
     if not pending:
@@ -70,6 +84,8 @@ def resolve(
         if name == b".":
             inode: Inode | None = directory
         elif name == b"..":
+            if directory is start and scope & RESOLVE_BENEATH:
+                raise Errno(EXDEV)
             inode = directory if directory is ctx.root else directory.parent
         else:
             if create and slash and not pending:
@@ -82,8 +98,12 @@ def resolve(
                 if links > MAX_SYMLINKS:
                     raise Errno(ELOOP)
                 target = inode.jump(ctx)
+                if scope:
+                    _check_link(scope, magic=target is not None)
                 if target is None:
                     text = inode.readlink(ctx)
+                    if text[:1] == b"/" and scope:
+                        _check_jump(scope, directory, ctx.root)
                     here = ctx.root if text[:1] == b"/" else directory
                     if not text:
                         raise Errno(ENOENT)
@@ -95,6 +115,8 @@ def resolve(
                     inode, name = here, b"/"
                 else:
                     inode = target
+        if scope & RESOLVE_NO_XDEV and inode is not None and inode.fs is not directory.fs:
+            raise Errno(EXDEV)
         if not pending:
             if slash and not parent and not isinstance(inode, Directory):
                 raise Errno(ENOTDIR)
@@ -119,6 +141,20 @@ def _components(path: bytes) -> list[bytes]:
         names.append(b".")
     names.reverse()
     return names
+
+
+def _check_link(scope: int, *, magic: bool) -> None:
+    """Raise Errno where a link that is to be followed may not be (openat2(2))."""
+    if scope & RESOLVE_NO_SYMLINKS or (magic and scope & RESOLVE_NO_MAGICLINKS):
+        raise Errno(ELOOP)
+    if magic and scope & (RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_NO_XDEV):
+        raise Errno(EXDEV)
+
+
+def _check_jump(scope: int, directory: Directory, root: Directory) -> None:
+    """Raise Errno(EXDEV) where a link may not lead back to the root."""
+    if scope & RESOLVE_BENEATH or (scope & RESOLVE_NO_XDEV and root.fs is not directory.fs):
+        raise Errno(EXDEV)
 
 
 def _child(directory: Directory, name: bytes, ctx: FsContext, *, last: bool) -> Inode | None:

@@ -164,6 +164,7 @@ class WaitQueue:
         self.external = external
         self.threads: dict[Thread, None] = {}  # the kernel's
         # Called at each wake, without arguments: host ends (streams, pumps), and epoll's watches (kernel/epoll.py).
+        # Those that are `exclusive` are not called after one of them has answered True.
         self.listeners: dict[Any, None] = {}
 
     def __len__(self) -> int:
@@ -190,8 +191,10 @@ class WaitQueue:
         for thread in woken:
             thread.kernel.wake(thread, self)
         if self.listeners:
+            served = False
             for listener in tuple(self.listeners):
-                listener()
+                if not (served and getattr(listener, "exclusive", False)):
+                    served = listener() is True or served
         return len(woken)
 
     def hand_over(self, data: bytes | memoryview, whole: bool = False) -> int:

@@ -85,11 +85,11 @@ def _save(vfs: Vfs, file: ChangesFile, path: bytes, change: TreeChange) -> None:
     user = vfs.administrator()
     target = inode.readlink(user) if inode.kind == S_IFLNK else b""
     if inode.kind != S_IFREG:
-        file.add(path, inode.stat(), target, None, change.whole)
+        file.add(path, inode.stat(), target, None, change.whole, inode.extended() or {})
         return
     content = inode.open(user, O_RDONLY).hold()
     try:
-        file.add(path, inode.stat(), target, content, change.whole)
+        file.add(path, inode.stat(), target, content, change.whole, inode.extended() or {})
     finally:
         content.release()
 

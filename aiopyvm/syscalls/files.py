@@ -107,8 +107,8 @@ def give(t: Thread, file: File, *, cloexec: bool = False) -> int:
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int | Wait:
-    """open(2): return a descriptor, or wait for the other end of a FIFO. Raises Errno."""
+def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: int = 0) -> int | Wait:
+    """open(2): return a descriptor, or wait for the other end of a FIFO. `scope` is RESOLVE_* bits. Raises Errno."""
     state = call_of(t).state
     end: PipeEnd | None = state.get("fifo")
     if end is not None:
@@ -116,7 +116,11 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int) -> int 
     process = t.process
     if path and flags & (O_CREAT | O_DIRECTORY) != O_CREAT | O_DIRECTORY:
         process.fds.need_free()  # before anything is created
-    file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
+    if scope:
+        start = directory_at(t, dirfd, b".") or process.fs.cwd
+        file = t.kernel.vfs.open(process.fs.scoped(scope, start), path, flags, mode)
+    else:
+        file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
     named = isinstance(file, PipeEnd) and file.inode is not None  # a pipe(2) reached by /proc/PID/fd never waits
     if isinstance(file, PipeEnd) and named and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:

@@ -11,6 +11,7 @@ from aiopyvm.abi import time as abi
 from aiopyvm.abi.errno import EINVAL, ENOTSUP, EPERM, Errno
 from aiopyvm.abi.resource import Tms
 from aiopyvm.abi.time import NS, TICK_NS, Itimerval, Timespec32, Timespec64, Timeval32, Timezone, split_ns, split_us
+from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait
 from aiopyvm.syscalls.spec import I32, U32, Choice, Flags, In, Out, syscall
@@ -45,17 +46,17 @@ def _now(t: Thread, clock: int) -> int:
         now = t.kernel.clock.realtime_ns()
     elif clock in _MONOTONIC:
         now = t.kernel.clock.monotonic_ns()
-    elif clock == abi.CLOCK_PROCESS_CPUTIME_ID:
-        return t.process.user_ns + t.process.system_ns
-    elif clock == abi.CLOCK_THREAD_CPUTIME_ID:
-        return t.cpu_ns
     else:
-        return _cpu_clock(t, clock)
+        return cpu_subject(t, clock).cpu_ns
     return now - now % COARSE_NS if clock in _COARSE else now
 
 
-def _cpu_clock(t: Thread, clock: int) -> int:
-    """Read a dynamic clock: CPU time of a process or thread by its id (clock_getcpuclockid(3))."""
+def cpu_subject(t: Thread, clock: int) -> Process | Thread:
+    """Whose CPU time a clock tells: the caller's, or by its id (clock_getcpuclockid(3)). Raises Errno(EINVAL)."""
+    if clock == abi.CLOCK_PROCESS_CPUTIME_ID:
+        return t.process
+    if clock == abi.CLOCK_THREAD_CPUTIME_ID:
+        return t
     if clock >= 0 or clock & CPUCLOCK_WHICH == CPUCLOCK_WHICH:
         raise Errno(EINVAL)
     number = ~(clock >> 3)
@@ -63,11 +64,11 @@ def _cpu_clock(t: Thread, clock: int) -> int:
         thread = t.kernel.threads.get(number) if number else t
         if thread is None or thread.process is not t.process:
             raise Errno(EINVAL)
-        return thread.cpu_ns
+        return thread
     process = t.kernel.find_process(number) if number else t.process
     if process is None:
         raise Errno(EINVAL)
-    return process.user_ns + process.system_ns
+    return process
 
 
 @syscall(265, "clock_gettime", man="clock_gettime(2)")

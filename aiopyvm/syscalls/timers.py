@@ -11,13 +11,17 @@ from aiopyvm.abi.resource import RLIMIT_SIGPENDING
 from aiopyvm.abi.signal import NSIG, SIGALRM
 from aiopyvm.abi.time import Itimerspec32, Itimerspec64, check_itimerspec, itimerspec32, itimerspec64
 from aiopyvm.kernel.posixtimer import PosixTimer
-from aiopyvm.kernel.process import TIMER_BYTES
+from aiopyvm.kernel.process import TIMER_BYTES, Process
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.spec import I32, Choice, Flags, In, Out, syscall
+from aiopyvm.syscalls.time import cpu_subject
 
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 ClockId = Annotated[int, Choice(abi.CLOCK_NAMES)]
 TimerFlags = Annotated[int, Flags({abi.TIMER_ABSTIME: "TIMER_ABSTIME"})]
+_CLOCKFD_MASK: Final = 7
+_CLOCKFD: Final = 3  # of a clock that is an open file
+_CPU_CLOCKS: Final = (abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_ID)
 _CLOCKS: Final = (abi.CLOCK_REALTIME, abi.CLOCK_MONOTONIC, abi.CLOCK_BOOTTIME, abi.CLOCK_TAI)
 
 
@@ -31,13 +35,18 @@ class SigEvent(NamedTuple):
     tid: int
 
 
-@syscall(259, "timer_create", man="timer_create(2)", note="clocks of CPU time are refused")
+@syscall(259, "timer_create", man="timer_create(2)")
 def timer_create(t: Thread, clockid: ClockId, sevp: In[SigEvent], timerid: Out[I32]) -> int:
     """Make a timer."""
     event = sevp.get() if sevp else None
-    if clockid not in _CLOCKS:
-        known = clockid in abi.CLOCK_NAMES or clockid < 0
-        raise Errno(ENOTSUP if known else EINVAL)
+    if clockid in _CPU_CLOCKS or clockid < 0:
+        if clockid & _CLOCKFD_MASK == _CLOCKFD:
+            raise Errno(ENOTSUP)
+        subject: Process | Thread | None = cpu_subject(t, clockid)
+    elif clockid in _CLOCKS:
+        subject = None
+    else:
+        raise Errno(ENOTSUP if clockid in abi.CLOCK_NAMES else EINVAL)
     process = t.process
     if len(process.timers) >= process.limits[RLIMIT_SIGPENDING][0] or not t.kernel.charge(TIMER_BYTES):
         raise Errno(EAGAIN)
@@ -51,7 +60,7 @@ def timer_create(t: Thread, clockid: ClockId, sevp: In[SigEvent], timerid: Out[I
         t.kernel.budget.charge(-TIMER_BYTES)
         raise
     signo = 0 if event.notify == SIGEV_NONE else event.signo
-    process.timers[number] = PosixTimer(process, number, clockid, signo, event.value, thread)
+    process.timers[number] = PosixTimer(process, number, clockid, signo, event.value, thread, subject)
     process.next_timer += 1
     return 0
 
@@ -103,11 +112,13 @@ def _settime(t: Thread, number: int, flags: int, new: In[Itimerspec32] | In[Itim
     timer = _timer(t, number)
     clock = t.kernel.clock
     before = timer.interval, timer.remaining()
-    deadline = clock.monotonic_ns() + value if value else 0
+    deadline = timer.now() + value if value else 0
     if value and flags & abi.TIMER_ABSTIME:
         shift = clock.realtime_ns() - clock.monotonic_ns() if timer.clock in (abi.CLOCK_REALTIME, abi.CLOCK_TAI) else 0
         deadline = max(1, value - shift)
     timer.set(deadline, interval if value else 0)
+    if timer.subject is not None:
+        t.attention = True  # so that the kernel looks at its CPU time
     return before
 
 

@@ -13,6 +13,7 @@ from aiopyvm.cli import main
 from aiopyvm.host.tarmembers import members
 from aiopyvm.host.unpack import unpack
 from tests.files.archives import Layout, Made, entry, tar_of
+from tests.native import glibc_path
 
 BASE = (
     entry("keep", b"kept"), entry("change", b"before"), entry("grow", b"g" * 10_000), entry("remove", b""),
@@ -179,3 +180,24 @@ def test_the_command_line(tmp_path: Path, busybox: Path) -> None:
     with tarfile.open(diff) as tar:
         assert tar.getnames() == ["made"]
     assert main(["run", "--diff", str(diff), str(busybox), "true"]) == 125
+
+
+def test_extended_attributes_are_records_of_the_archive(tmp_path: Path) -> None:
+    program = glibc_path("xattrcalls")
+    if program is None:
+        pytest.skip("gcc -m32 is not there")
+    (tmp_path / "root" / "tmp").mkdir(parents=True)
+
+    async def check() -> None:
+        vm = VM(root=HostDir(tmp_path / "root", "cow"), user=0)
+        await vm.run_elf(program)
+        await vm.save_changes(tmp_path / "diff.tar")
+
+    anyio.run(check)
+    with tarfile.open(tmp_path / "diff.tar") as archive:
+        found = {info.name.rpartition("/")[2]: info.pax_headers for info in archive}
+    assert found["f"]["SCHILY.xattr.user.one"] == "second!"
+    assert found["f"]["SCHILY.xattr.user.none"] == ""
+    assert found["f"]["SCHILY.xattr.user.bytes"].encode("utf-8", "surrogateescape") == b"\0\1\xff"
+    assert found["fifo"]["SCHILY.xattr.trusted.x"] == "x"
+    assert found["d"]["SCHILY.xattr.user.dir"] == "d"

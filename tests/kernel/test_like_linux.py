@@ -41,6 +41,7 @@ _NICE = re.compile("priority|nice")
         "ipccalls",
         "mqcalls",
         "inotifycalls",
+        "walkcalls",
         "ptracecalls",
         "debugcalls",
         "corecalls",
@@ -60,6 +61,18 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
     assert _lines(result.stdout) == _lines(expected.stdout)
     assert result.returncode == expected.returncode
     assert not result.unknown_syscalls
+
+
+@pytest.mark.native
+@pytest.mark.anyio
+async def test_what_root_may_is_what_it_may_on_the_host(native: NativeRun) -> None:
+    if os.geteuid():
+        pytest.skip("the program needs root on the host")
+    path = glibc_path("xattrcalls")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    result = await VM(root={"tmp": {}}, clock="virtual", user=0).run_elf(path)
+    assert result.stdout == native(path).stdout
 
 
 @pytest.mark.native
