@@ -5,6 +5,7 @@ What is made here lies in `.cache/` of the checkout (or in $AIOPYVM_CACHE), name
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -121,11 +122,18 @@ def _compiled(source: bytes, name: str) -> Path:
     digest = hashlib.sha256(b"\0".join((source, version, repr(_GCC).encode()))).hexdigest()[:16]
     target = cache_directory() / f"{name}-{digest}"
     if not target.exists():
-        unfinished = target.with_suffix(f".{os.getpid()}")
-        command = [*_GCC, "-x", "c", "-", "-o", os.fspath(unfinished), "-lm"]
-        subprocess.run(command, input=source, check=True, capture_output=True)
-        unfinished.rename(target)
+        with (cache_directory() / "compiling").open("w") as lock:  # test processes beside each other compile it once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                _compile(source, target)
     return target
+
+
+def _compile(source: bytes, target: Path) -> None:
+    unfinished = target.with_suffix(f".{os.getpid()}")
+    command = [*_GCC, "-x", "c", "-", "-o", os.fspath(unfinished), "-lm"]
+    subprocess.run(command, input=source, check=True, capture_output=True)
+    unfinished.rename(target)
 
 
 def busybox_path() -> Path | None:

@@ -24,7 +24,7 @@ from aiopyvm.abi.signal import (
 )
 from aiopyvm.abi.time import NS
 from aiopyvm.kernel import jobs, lifecycle, ptrace, send, sigframe
-from aiopyvm.kernel.process import EndReason, Life, Process
+from aiopyvm.kernel.process import EndReason, Process
 from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
 
@@ -175,9 +175,3 @@ def _handle(t: Thread, info: SigInfo, action: KernelSigaction) -> None:
         t.trace.stepped = True
     blocked = action.mask | (0 if action.flags & abi.SA_NODEFER else bit(info.signo))
     t.set_mask(t.mask | blocked)
-
-
-def kill_now(process: Process) -> None:
-    """SIGKILL without waiting for the process's turn; nothing happens to one that has ended."""
-    if process.life is Life.ALIVE:
-        lifecycle.end_process(process, SIGKILL, EndReason.SIGNALED)

@@ -11,7 +11,6 @@ from aiopyvm.isa import xarea
 from aiopyvm.isa.state import CpuState
 from aiopyvm.isa.xarea import FXSAVE_SIZE, MXCSR_MASK, REGISTERS, STACK, STEP, XMM, YMM_HIGH, YMM_HIGH_SIZE
 
-FSAVE_SIZE: Final = 108
 _ENVIRONMENT: Final = struct.Struct("<7I")
 _TOP: Final = 7 << 11
 _FX_HEAD: Final = struct.Struct("<HHBxHQQII")  # control, status, tags, opcode, FIP, FDP, MXCSR, its mask

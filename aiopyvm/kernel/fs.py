@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiopyvm.abi.errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM, Errno
 from aiopyvm.abi.fcntl import PATH_MAX, R_OK, W_OK, X_OK
 from aiopyvm.abi.inotify import IN_ISDIR, IN_MODIFY
-from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IXUGO, Stat, StatFs
+from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFREG, S_IXUGO, Stat, StatFs
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
@@ -270,11 +270,6 @@ def need_directory(inode: Inode) -> Directory:
     return inode
 
 
-def type_byte(mode: int) -> int:
-    """Return the DT_* value of a mode (getdents(2))."""
-    return (mode & S_IFMT) >> 12
-
-
 __all__ = [
     "FIRST_COOKIE",
     "R_OK",
@@ -290,5 +285,4 @@ __all__ = [
     "may",
     "need",
     "need_directory",
-    "type_byte",
 ]

@@ -21,7 +21,6 @@ WRITE: Final = 2
 EXEC: Final = 4
 TOUCHED: Final = 8  # private content of this space, in its reservation and charged
 HELD: Final = 16  # would be WRITE, but has tracked code
-FAST: Final = READ | WRITE | EXEC
 THROUGH: Final = 256  # never in the table: this access goes to the backing, not to the reservation
 
 PROT_READ: Final = 1  # mman.h
