@@ -150,6 +150,10 @@ class Socket(File):
     def unreceive(self, data: bytes) -> None:
         """Put back the tail of what `receive` just returned, of a stream: the caller could not take it."""
 
+    def at_mark(self) -> bool:
+        """Whether the next byte is urgent: what is received ends before it."""
+        return False
+
     def may_receive(self) -> None:
         """Raise Errno where receiving is an error whatever there is."""
 

@@ -6,7 +6,10 @@ room; else the socket stays in SYN_SENT on the listener's `waiting` list. Closin
 0, resets the connection; else the other end sees the end of file, and what it sends then is answered with a reset.
 
 The end of a connection that is outside (a stream of the host, or Python's) is a `TcpSocket` too, which the runtime
-drives with `put` and `take`: it has no descriptor and no thread.
+drives with `put` and `take`: it has no descriptor and no thread. It takes urgent data as any other.
+
+Urgent data (MSG_OOB) is one byte of the stream, at the mark: what is received ends before it, then it is passed over,
+unless SO_OOBINLINE is set. A later one moves the mark, and the byte is as any other.
 
 What always holds. Data that arrived stays readable whatever happens to the connection; `inbox_size` is what the inbox
 holds and was charged to `budget`.
@@ -37,7 +40,7 @@ from aiopyvm.abi.errno import (
     Errno,
 )
 from aiopyvm.abi.inet import TcpState
-from aiopyvm.abi.poll import POLLHUP, READABLE, WRITABLE
+from aiopyvm.abi.poll import POLLHUP, POLLPRI, READABLE, WRITABLE
 from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
@@ -63,6 +66,17 @@ LARGE: Final = 65536  # until they are as long
 _INFO: Final = struct.Struct("<8B24I")
 
 
+class Urgent:
+    """The urgent byte of an inbox: `ahead` bytes are before it. `taken`: recv(2) with MSG_OOB has had it."""
+
+    __slots__ = ("ahead", "taken", "value")
+
+    def __init__(self, ahead: int, value: int) -> None:
+        self.ahead = ahead
+        self.value = value
+        self.taken = False
+
+
 class TcpSocket(InetSocket):
     """A TCP socket, or the outside end of a connection; see the module's docstring."""
 
@@ -73,6 +87,7 @@ class TcpSocket(InetSocket):
         self.inbox: deque[bytes | bytearray] = deque()
         self.inbox_start = 0  # bytes of the first piece that were taken
         self.inbox_size = 0
+        self.urgent: Urgent | None = None
         self.arrivals: deque[TcpSocket] = deque()
         self.waiting: deque[TcpSocket] = deque()  # that connect while the backlog is full
         self.asked: TcpSocket | None = None  # whose `waiting` list this is on
@@ -321,6 +336,7 @@ class TcpSocket(InetSocket):
         self.inbox.clear()
         self.budget.charge(-self.inbox_size)
         self.inbox_size = self.inbox_start = 0
+        self.urgent = None
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -333,9 +349,12 @@ class TcpSocket(InetSocket):
             raise Errno(EPIPE)
         if not message.data:
             return 0
+        peer = self.peer
         n = self.put(message.data)
         if not n:
             raise Errno(EAGAIN)
+        if message.flags & sockets.MSG_OOB and not peer.gone:
+            peer.urge(n, message.data[n - 1])
         return n
 
     @property
@@ -381,15 +400,50 @@ class TcpSocket(InetSocket):
         else:
             inbox.append(bytearray(data))
 
+    def urge(self, n: int, value: int) -> None:
+        """The last of the `n` bytes that just came, `value`, is urgent."""
+        if self.at_mark() and self.inbox_size > n:
+            self._pass_over()
+        self.urgent = Urgent(self.inbox_size - 1, value)
+        self.read_queue.wake()
+
     # --- receiving --------------------------------------------------------------------------------------------------
 
+    def at_mark(self) -> bool:
+        """Whether the next byte is the urgent one."""
+        return self.urgent is not None and not self.urgent.ahead
+
+    def _pass_over(self) -> None:
+        """Drop the urgent byte, which is the next, unless it is to stay in the stream."""
+        if not self.options[sockets.SO_OOBINLINE]:
+            self.take(1)
+
+    def _receive_urgent(self, n: int, flags: int) -> Incoming:
+        """recv(2) with MSG_OOB. Raises Errno(EINVAL) where there is nothing urgent (any more)."""
+        urgent = self.urgent
+        if urgent is None or urgent.taken or self.options[sockets.SO_OOBINLINE]:
+            raise Errno(EINVAL)
+        if not flags & MSG_PEEK:
+            urgent.taken = True
+        if not n or flags & MSG_TRUNC:
+            return Incoming(b"", min(n, 1), flags=sockets.MSG_OOB | (0 if n else MSG_TRUNC))
+        return Incoming(bytes((urgent.value,)), flags=sockets.MSG_OOB)
+
     def receive(self, t: Thread, n: int, flags: int) -> Incoming:
-        """Return what came, in order. Raises Errno: EAGAIN, EINVAL for MSG_OOB, ENOTCONN, and the pending error."""
+        """Return what came, in order. Raises Errno: EAGAIN, EINVAL (MSG_OOB), ENOTCONN, and the pending error."""
         if self.listening:
             raise Errno(ENOTCONN)
         if flags & sockets.MSG_OOB:
-            raise Errno(EINVAL)
-        if not self.inbox_size:
+            return self._receive_urgent(n, flags)
+        skipped = 0
+        if (urgent := self.urgent) is not None:
+            if urgent.ahead:
+                n = min(n, urgent.ahead)
+            elif flags & MSG_PEEK and not self.options[sockets.SO_OOBINLINE]:
+                skipped = 1
+            else:
+                self._pass_over()
+        if self.inbox_size == skipped:
             if self.ended:
                 return Incoming(b"")
             self.raise_error()
@@ -397,7 +451,7 @@ class TcpSocket(InetSocket):
                 return Incoming(b"")
             raise Errno(ENOTCONN if self.state == TcpState.CLOSE else EAGAIN)
         if flags & MSG_PEEK:
-            return Incoming(self.look(n))
+            return Incoming(self.look(n + skipped)[skipped:])
         data = self.take(n)
         return Incoming(b"", len(data)) if flags & MSG_TRUNC else Incoming(data)
 
@@ -435,13 +489,17 @@ class TcpSocket(InetSocket):
         """The inbox has `n` bytes less."""
         self.inbox_size -= n
         self.budget.charge(-n)
+        if self.urgent is not None:
+            self.urgent.ahead -= n
+            if self.urgent.ahead < 0:
+                self.urgent = None
         if self.peer is not None and n:
             self.peer.write_queue.wake()
 
     def pull(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `take` of what is in one piece, into memory."""
         options, inbox = self.options, self.inbox
-        if not n or self.listening or options[sockets.SO_RCVLOWAT] > 1:
+        if not n or self.listening or options[sockets.SO_RCVLOWAT] > 1 or self.urgent is not None:
             return UNKNOWN
         if not self.inbox_size:
             quiet = self.state == TcpState.ESTABLISHED and not (self.error or self.shut & RCV_SHUTDOWN)
@@ -486,6 +544,8 @@ class TcpSocket(InetSocket):
             self.inbox.appendleft(rest)
         self.inbox.appendleft(data)
         self.inbox_size += len(data)
+        if self.urgent is not None:
+            self.urgent.ahead += len(data)
         self.budget.charge(len(data))
 
     # --- readiness --------------------------------------------------------------------------------------------------
@@ -498,16 +558,21 @@ class TcpSocket(InetSocket):
         if self.state == TcpState.CLOSE:
             events |= POLLHUP
         if self.state != TcpState.SYN_SENT:
-            if self.inbox_size >= max(1, self.options[sockets.SO_RCVLOWAT]):
+            hidden = self.at_mark() and not self.options[sockets.SO_OOBINLINE]
+            if self.inbox_size >= max(1, self.options[sockets.SO_RCVLOWAT]) + hidden:
                 events |= READABLE
+            if self.urgent is not None and not self.urgent.taken:
+                events |= POLLPRI
             if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= self.ahead:
                 events |= WRITABLE
         return events
 
     def available(self) -> int:
-        """Bytes to be read. Raises Errno(EINVAL) of a listening socket."""
+        """Bytes to be read before the mark, if there is one. Raises Errno(EINVAL) of a listening socket."""
         if self.listening:
             raise Errno(EINVAL)
+        if self.urgent is not None and not self.options[sockets.SO_OOBINLINE]:
+            return self.urgent.ahead
         return self.inbox_size
 
     def is_connected(self) -> bool:
@@ -553,6 +618,6 @@ class TcpSocket(InetSocket):
             t.memory.write(arg, bytes(4))  # all that was sent has arrived
             return 0
         if request == sockets.SIOCATMARK:
-            t.memory.write(arg, bytes(4))
+            t.memory.write(arg, struct.pack("<i", self.at_mark()))
             return 0
         return super().control(t, request, arg)

@@ -19,7 +19,7 @@ import anyio.lowlevel
 
 from aiopyvm.abi.errno import Errno
 from aiopyvm.abi.inet import FIRST_PORT, IPPROTO_TCP, LOOPBACK4, LOOPBACK6, TcpState
-from aiopyvm.abi.socket import AF_INET6, SHUT_WR
+from aiopyvm.abi.socket import AF_INET6, SHUT_WR, SO_OOBINLINE
 from aiopyvm.kernel.inet import OUTSIDE, Inet
 from aiopyvm.kernel.tcp import TcpSocket
 from aiopyvm.mem.budget import Unlimited
@@ -175,6 +175,7 @@ class Outside:
         end = TcpSocket(self._inet, AF_INET6, budget, 0)
         self._port = self._port % _PORTS + 1
         end.ip, end.port = OUTSIDE, FIRST_PORT + self._port
+        end.options.values[SO_OOBINLINE] = 1  # a stream has no urgent data
         self._ends = {each: None for each in self._ends if not each.gone}
         self._ends[end] = None
         return end

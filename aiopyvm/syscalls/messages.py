@@ -45,7 +45,7 @@ from aiopyvm.syscalls.transfer import STEP, Segments, gather, length_of, scatter
 R = TypeVar("R")
 MessageFlags = Annotated[int, Flags(abi.MESSAGE_FLAGS)]
 PLAIN = Control()
-_NOTE = "no MSG_OOB, MSG_ERRQUEUE and IP_PKTINFO"
+_NOTE = "no MSG_ERRQUEUE; MSG_OOB of TCP, without SIGURG"
 LARGEST_MESSAGE = 1 << 20  # no send buffer takes more in one piece
 
 
@@ -131,13 +131,14 @@ def receive(t: Thread, file: Socket, segments: Segments, flags: int) -> tuple[in
     target = 1
     if stream:
         target = max(1, total if flags & MSG_WAITALL else min(file.options[abi.SO_RCVLOWAT], total))
+    incoming = Incoming(b"")
     try:
-        while True:
+        while not (moved and file.at_mark()):
             incoming = file.receive(t, total - moved, flags)
             got = _store(t, file, segments, moved, incoming)
             moved += got
             t.moved += got
-            if not stream or moved >= target or not got or flags & MSG_PEEK or incoming.files:
+            if not stream or moved >= target or not got or flags & (MSG_PEEK | abi.MSG_OOB) or incoming.files:
                 break
             state["moved"] = moved
     except Errno as error:

@@ -32,6 +32,7 @@ _NICE = re.compile("priority|nice")
         "vectorcalls",
         "unixcalls",
         "inetcalls",
+        "urgentcalls",
         "optcalls",
         "xstatecalls",
         "eventcalls",

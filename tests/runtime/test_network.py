@@ -69,6 +69,14 @@ async def test_python_connects_to_a_guest(program: Path) -> None:
     assert process.result.ok
 
 
+async def test_urgent_data_is_data_to_python(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM().open_elf(program, "urgent", "8080", argv0="server") as process:
+            async with await process.connect(8080) as stream:
+                assert await all_of(stream) == b"abcabcabcd"
+    assert process.result.ok
+
+
 async def test_nobody_listens(program: Path) -> None:
     with anyio.fail_after(60):
         async with VM().open_elf(program, "hold", "8080", argv0="server") as process:

@@ -2,7 +2,7 @@
 
    `serve` answers each connection's bytes in capitals until its end, COUNT connections; `fetch` resolves NAME, sends TEXT
    and prints what comes back, or the error. `flood PORT` sends for ever; `hold PORT` accepts and never reads; `knock NAME PORT TIMES`
-   connects without waiting, and closes. */
+   connects without waiting, and closes; `urgent PORT` sends urgent data. */
 #include "calls.h"
 #include "net.h"
 #include <ctype.h>
@@ -107,6 +107,11 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         while (write(c, big, sizeof big) > 0)
             ;
+    } else if (argc > 2 && !strcmp(argv[1], "urgent")) {
+        int c = accept(listening(atoi(argv[2])), NULL, NULL);
+        for (int i = 0; i < 3; i++)
+            send(c, "abc", 3, MSG_OOB);
+        send(c, "d", 1, 0);
     } else if (argc > 2 && !strcmp(argv[1], "hold")) {
         int c = accept(listening(atoi(argv[2])), NULL, NULL);
         printf("%d\n", c > 0);
