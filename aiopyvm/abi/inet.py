@@ -65,6 +65,7 @@ IP_PKTINFO: Final = 8
 IP_MTU_DISCOVER: Final = 10
 IP_RECVERR: Final = 11
 IP_RECVTTL: Final = 12
+IP_RECVTOS: Final = 13
 IP_MTU: Final = 14
 IP_FREEBIND: Final = 15
 IP_BIND_ADDRESS_NO_PORT: Final = 24
@@ -75,6 +76,9 @@ IP_OPTIONS: Final = {
     IP_TTL: (64, 1, 255),
     IP_MTU_DISCOVER: (1, 0, 5),
     IP_RECVERR: (0, 0, 1),
+    IP_PKTINFO: (0, 0, 1),
+    IP_RECVTTL: (0, 0, 1),
+    IP_RECVTOS: (0, 0, 1),
     IP_FREEBIND: (0, 0, 1),
     IP_BIND_ADDRESS_NO_PORT: (0, 0, 1),
     IP_MULTICAST_TTL: (1, 0, 255),
@@ -87,6 +91,11 @@ IPV6_MULTICAST_LOOP: Final = 19
 IPV6_MTU_DISCOVER: Final = 23
 IPV6_RECVERR: Final = 25
 IPV6_V6ONLY: Final = 26
+IPV6_RECVPKTINFO: Final = 49
+IPV6_PKTINFO: Final = 50
+IPV6_RECVHOPLIMIT: Final = 51
+IPV6_HOPLIMIT: Final = 52
+IPV6_RECVTCLASS: Final = 66
 IPV6_TCLASS: Final = 67
 IPV6_OPTIONS: Final = {
     IPV6_UNICAST_HOPS: (64, -1, 255),
@@ -95,6 +104,9 @@ IPV6_OPTIONS: Final = {
     IPV6_MTU_DISCOVER: (1, 0, 5),
     IPV6_RECVERR: (0, 0, 1),
     IPV6_TCLASS: (0, -1, 255),
+    IPV6_RECVPKTINFO: (0, 0, 1),
+    IPV6_RECVHOPLIMIT: (0, 0, 1),
+    IPV6_RECVTCLASS: (0, 0, 1),
 }
 MTU: Final = 65536  # of the loopback interface
 

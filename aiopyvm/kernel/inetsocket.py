@@ -174,6 +174,11 @@ class InetSocket(Socket):
         self.values[level, option] = value
         return True
 
+    def option(self, level: int, option: int) -> int:
+        """Return the value of an option that is a mere value."""
+        table = abi.IP_OPTIONS if level == SOL_IP else abi.IPV6_OPTIONS
+        return self.values.get((level, option), table[option][0])
+
     def option_table(self, level: int) -> dict[int, tuple[int, int, int]] | None:
         """The options of a level that are mere values."""
         if level == SOL_IP:

@@ -34,13 +34,14 @@ SOCKFS_DEVICE: Final = 8
 
 
 class Outgoing(NamedTuple):
-    """What one sendmsg(2) sends: `address` is the destination's, None where none was given."""
+    """What one sendmsg(2) sends: `address` is the destination's, None: none was given; `control` as in `Incoming`."""
 
     data: bytes
     flags: int = 0
     address: bytes | None = None
     files: tuple[File, ...] = ()
     creds: Ucred | None = None
+    control: tuple[tuple[int, int, bytes], ...] = ()
 
 
 class Incoming(NamedTuple):

@@ -30,6 +30,7 @@ from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.socket import AF_INET, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
 from aiopyvm.kernel import dns
 from aiopyvm.kernel.inetsocket import InetSocket
+from aiopyvm.kernel.packetinfo import ETHERNET, Datagram, path_of, told
 from aiopyvm.kernel.socket import MESSAGE_BYTES, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, family_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class UdpSocket(InetSocket):
 
     def __init__(self, host: Inet, domain: int, budget: Budget, number: int, flags: int = 0) -> None:
         super().__init__(host, domain, SOCK_DGRAM, abi.IPPROTO_UDP, budget, number, flags)
-        self.inbox: deque[tuple[bytes, bytes, int]] = deque()  # data, and where it came from
+        self.inbox: deque[Datagram] = deque()
         self.inbox_size = 0
 
     def connect(self, t: Thread, address: bytes) -> None:
@@ -103,13 +104,14 @@ class UdpSocket(InetSocket):
         else:
             ip, port = self.peer_ip, self.peer_port
         self._check_broadcast(ip)
-        source = self.ip if self.bound_ip else self._source(ip, port)
+        path = path_of(self, ip, message.control)
+        source = path.source or (self.ip if self.bound_ip else self._source(ip, port))
         self.raise_error()
         if self.shut & SEND_SHUTDOWN:
             raise Errno(EPIPE)
         if len(data) > abi.LARGEST_UDP:
             raise Errno(EMSGSIZE)
-        self._deliver(data, source, ip, port)
+        self._deliver(Datagram(data, source, self.port, ip, path.hops, path.traffic), port)
         return len(data)
 
     def _source(self, ip: bytes, port: int) -> bytes:
@@ -124,16 +126,17 @@ class UdpSocket(InetSocket):
             raise Errno(EINVAL)
         return ip, port
 
-    def _deliver(self, data: bytes, source: bytes, ip: bytes, port: int) -> None:
+    def _deliver(self, each: Datagram, port: int) -> None:
+        ip = each.to
         host = self.host_inet.route(ip)
-        found = host.find(abi.IPPROTO_UDP, ip, port, (source, self.port)) if host is not None else None
+        found = host.find(abi.IPPROTO_UDP, ip, port, (each.ip, self.port)) if host is not None else None
         if isinstance(found, UdpSocket):
-            found.arrive(data, source, self.port)
+            found.arrive(each if host is self.host_inet else each._replace(interface=ETHERNET))
             return
         if port == dns.PORT:
-            answer = dns.answer(data, self.host_inet.resolve)
+            answer = dns.answer(each.data, self.host_inet.resolve)
             if answer is not None:
-                self.arrive(answer, ip, port)
+                self.arrive(Datagram(answer, ip, port, each.ip))
             return
         if host is None:
             raise Errno(ENETUNREACH)
@@ -141,15 +144,15 @@ class UdpSocket(InetSocket):
             self.error = ECONNREFUSED
             self.wake()
 
-    def arrive(self, data: bytes, ip: bytes, port: int) -> None:
+    def arrive(self, each: Datagram) -> None:
         """Keep a datagram, where there is room."""
-        size = len(data) + MESSAGE_BYTES
+        size = len(each.data) + MESSAGE_BYTES
         if self.inbox_size and self.inbox_size + size > self.options[sockets.SO_RCVBUF]:
             return
         if self.shut & RCV_SHUTDOWN or not self.budget.charge(size):
             return
         self.inbox_size += size
-        self.inbox.append((data, ip, port))
+        self.inbox.append(each)
         self.read_queue.wake()
 
     def receive(self, t: Thread, n: int, flags: int) -> Incoming:
@@ -159,14 +162,17 @@ class UdpSocket(InetSocket):
             if self.shut & RCV_SHUTDOWN and not flags & sockets.MSG_DONTWAIT:
                 return Incoming(b"", 0)
             raise Errno(EAGAIN)
-        data, ip, port = self.inbox[0]
+        each = self.inbox[0]
+        data = each.data
         if not flags & MSG_PEEK:
             self.inbox.popleft()
             size = len(data) + MESSAGE_BYTES
             self.inbox_size -= size
             self.budget.charge(-size)
         short = MSG_TRUNC if n < len(data) else 0
-        return Incoming(data[:n], len(data), pack_address(self.domain, ip, port), short)
+        control = told(self, each) if self.values else ()
+        address = pack_address(self.domain, each.ip, each.port)
+        return Incoming(data[:n], len(data), address, short, control=control)
 
     def poll(self) -> int:
         """Return the events that hold now; there is always room to send."""
@@ -174,4 +180,4 @@ class UdpSocket(InetSocket):
 
     def available(self) -> int:
         """The size of the next datagram."""
-        return len(self.inbox[0][0]) if self.inbox else 0
+        return len(self.inbox[0].data) if self.inbox else 0

@@ -22,6 +22,7 @@ class Control(NamedTuple):
 
     files: tuple[File, ...] = ()
     creds: Ucred | None = None
+    others: tuple[tuple[int, int, bytes], ...] = ()  # of other levels: (level, type, data)
 
 
 def read_control(t: Thread, file: Socket, header: Msghdr) -> Control:
@@ -34,6 +35,7 @@ def read_control(t: Thread, file: Socket, header: Msghdr) -> Control:
     codec = codec_of(Cmsghdr)
     files: list[File] = []
     creds: Ucred | None = None
+    others: list[tuple[int, int, bytes]] = []
     at = 0
     while at + CMSG_HEADER <= len(data):
         item = codec.unpack(data, at)
@@ -47,8 +49,10 @@ def read_control(t: Thread, file: Socket, header: Msghdr) -> Control:
                 creds = _credentials(t, body)
             else:
                 raise Errno(EINVAL)
+        else:
+            others.append((item.level, item.type, body))
         at += _aligned(item.len)
-    return Control(tuple(files), creds) if file.domain == abi.AF_UNIX else Control()
+    return Control(tuple(files), creds) if file.domain == abi.AF_UNIX else Control(others=tuple(others))
 
 
 def _files(t: Thread, file: Socket, body: bytes, before: int) -> list[File]:

@@ -68,7 +68,7 @@ def send(
         if not data and moved:
             break  # a fault behind what is through
         first = not moved
-        message = Outgoing(data, flags, address, control.files if first else (), control.creds)
+        message = Outgoing(data, flags, address, control.files if first else (), control.creds, control.others)
         try:
             n = file.send(t, message)
         except Errno as error:

@@ -41,6 +41,7 @@ _OPTIONS: Final[dict[int, dict[int, str]]] = {
 _PREFIXES: Final = {abi.SOL_SOCKET: "SO", abi.SOL_IP: "IP", abi.SOL_IPV6: "IPV6", abi.SOL_TCP: "TCP"}
 _PROTOCOLS: Final = _names(inet, "IPPROTO_")
 _HOW: Final = {abi.SHUT_RD: "SHUT_RD", abi.SHUT_WR: "SHUT_WR", abi.SHUT_RDWR: "SHUT_RDWR"}
+_INTERFACES: Final = {1: "lo", 2: "eth0"}
 _SCM: Final = {abi.SCM_RIGHTS: "SCM_RIGHTS", abi.SCM_CREDENTIALS: "SCM_CREDENTIALS"}
 
 
@@ -249,7 +250,8 @@ def _ancillary_data(each: Cmsghdr, data: bytes) -> str:
     if what == (abi.SOL_SOCKET, abi.SCM_CREDENTIALS) and len(data) >= 12:
         return "{{pid={}, uid={}, gid={}}}".format(*struct.unpack_from("<III", data))
     if what == (abi.SOL_IP, inet.IP_PKTINFO) and len(data) >= 12:
-        index = int.from_bytes(data[:4], "little")
+        number = int.from_bytes(data[:4], "little")
+        index = f'if_nametoindex("{_INTERFACES[number]}")' if number in _INTERFACES else number
         spec, whole = (ipaddress.IPv4Address(data[n : n + 4]) for n in (4, 8))
         return f'{{ipi_ifindex={index}, ipi_spec_dst=inet_addr("{spec}"), ipi_addr=inet_addr("{whole}")}}'
     if what == (abi.SOL_IP, inet.IP_TTL) and len(data) == 4:
