@@ -48,7 +48,8 @@ class Network:
             self._next = (self._next + 1) % MOST_HOSTS
             if ip not in self.hosts:
                 self.hosts[ip] = host
-                self.names |= {name.lower(): host for name in names}
+                host.names = tuple(name.lower() for name in names)
+                self.names |= dict.fromkeys(host.names, host)
                 host.network, host.ip = self, ip
                 return ip
         raise Errno(EADDRNOTAVAIL)
@@ -68,6 +69,7 @@ class Inet:
     def __init__(self) -> None:
         self.network: Network | None = None
         self.ip: bytes | None = None
+        self.names: tuple[bytes, ...] = ()  # that it joined the network with
         self.gateway: Gateway | None = None
         self.reachable = False  # from outside of the machine, or from another one
         self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
@@ -107,6 +109,14 @@ class Inet:
         if self.network is not None and name in self.network.names:
             return self.network.names[name].ip
         return self.gateway.resolve(name) if self.gateway is not None else None
+
+    def name_of(self, ip: bytes) -> bytes | None:
+        """Return the name of an address: what `resolve` leads there from; the first one, where there are several."""
+        if ip in (LOOPBACK4, LOOPBACK6):
+            return b"localhost"
+        if self.network is not None and (host := self.network.hosts.get(ip)) is not None:
+            return next((name for name in host.names if self.network.names.get(name) is host), None)
+        return self.gateway.name_of(ip) if self.gateway is not None else None
 
     def set_reachable(self, reachable: bool) -> None:
         """Say whether somebody from outside may connect to those who listen."""

@@ -49,6 +49,10 @@ class Gateway(Protocol):
         """Return the address that stands for a granted name (16 bytes, as in abi/inet.py); None: it is not granted."""
         ...
 
+    def name_of(self, ip: bytes) -> bytes | None:
+        """Return the granted name that an address stands for; None: it stands for none."""
+        ...
+
 
 HostPath = tuple[bytes, ...]
 """Names below a host directory, from its top; never b"", b"." or b".."."""

@@ -134,7 +134,7 @@ class UdpSocket(InetSocket):
             found.arrive(each if host is self.host_inet else each._replace(interface=ETHERNET))
             return
         if port == dns.PORT:
-            answer = dns.answer(each.data, self.host_inet.resolve)
+            answer = dns.answer(each.data, self.host_inet.resolve, self.host_inet.name_of)
             if answer is not None:
                 self.arrive(Datagram(answer, ip, port, each.ip))
             return

@@ -48,6 +48,7 @@ class Network:
         self.machines = KernelNetwork()
         self.runs: list[Run] = []
         self._names: dict[bytes, bytes] = {}
+        self._named: dict[bytes, bytes] = {}  # names by address
         self._grants: dict[tuple[bytes, int], str] = {}
         self._hosts: set[bytes] = set()
         for grant in allow:
@@ -67,12 +68,17 @@ class Network:
         if name not in self._names:
             if len(self._names) >= MOST_NAMES:
                 raise ValueError(f"a network knows at most {MOST_NAMES} names")
-            self._names[name] = MAPPED + (FIRST_NAME + len(self._names)).to_bytes(4, "big")
+            ip = MAPPED + (FIRST_NAME + len(self._names)).to_bytes(4, "big")
+            self._names[name], self._named[ip] = ip, name
         return self._names[name]
 
     def resolve(self, name: bytes) -> bytes | None:
         """Return the address that stands for a granted name."""
         return self._names.get(name)
+
+    def name_of(self, ip: bytes) -> bytes | None:
+        """Return the granted name that an address stands for."""
+        return self._named.get(ip)
 
     def grant_of(self, ip: bytes, port: int) -> str | int:
         """Return the host that is meant, or the error of connecting there."""
@@ -140,6 +146,10 @@ class HostGateway:
     def resolve(self, name: bytes) -> bytes | None:
         """Return the address that stands for a granted name."""
         return self._network.resolve(name)
+
+    def name_of(self, ip: bytes) -> bytes | None:
+        """Return the granted name that an address stands for."""
+        return self._network.name_of(ip)
 
     def connect(self, caller: TcpSocket) -> bool:
         """Begin to connect a guest's socket, where that was granted."""
