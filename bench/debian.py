@@ -38,7 +38,7 @@ def measure(quick: bool) -> list[Row]:
         rows.append(Row(name, "aiopyvm", ours * 1000, "ms"))
         if "exec" in name:
             continue  # children would be looked for on the host
-        for who, command in _others(root, argv).items():
+        for who, command in others(root, argv).items():
             taken = _best(runs, lambda command=command: _run(command))  # type: ignore[misc]
             rows.append(Row(name, who, taken * 1000, "ms", f"aiopyvm takes {ours / taken:.1f} times as long"))
     return rows
@@ -55,7 +55,8 @@ async def _ours(root: Path, argv: Sequence[str], runs: int) -> float:
     return best
 
 
-def _others(root: Path, argv: Sequence[str]) -> dict[str, list[str]]:
+def others(root: Path, argv: Sequence[str]) -> dict[str, list[str]]:
+    """The commands by which the others who are there run a program of the root, whose path is the first of `argv`."""
     program = os.fspath(root) + argv[0]
     path = ":".join(os.fspath(root / directory) for directory in LIBRARIES)
     loader = [os.fspath(root / "lib" / "ld-linux.so.2"), "--library-path", path]

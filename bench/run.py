@@ -1,8 +1,8 @@
 """Measures aiopyvm and prints a table; `python bench/run.py [--json FILE] [--quick] [NAME...]`.
 
-Names: guests, native, checked, cold, floats, strings, startup, busybox, debian, machines, memory, pipes, pingpong,
-latency, fairness, workers. Where qemu-i386 or Unicorn are installed they run the same guests, beside the host itself.
-Figures depend on the machine: compare ratios, and only those of one run.
+Names: guests, native, checked, cold, floats, strings, startup, busybox, debian, server, machines, memory, pipes,
+pingpong, latency, fairness, workers. Where qemu-i386 or Unicorn are installed they run the same guests, beside the
+host itself. Figures depend on the machine: compare ratios, and only those of one run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench import (
     latency,
     machines,
     native,
+    server,
     startup,
     streams,
     strings,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Row]]] = {
     "startup": startup.measure,
     "busybox": busybox.measure,
     "debian": debian.measure,
+    "server": server.measure,
     "machines": machines.measure_rate,
     "memory": machines.measure_memory,
     "pipes": streams.measure_throughput,
