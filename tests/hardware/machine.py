@@ -48,7 +48,7 @@ _SIGNALS: Final = {
     19: 8,
     0x80: 31,
 }  # vector to signal; SIGSEGV for the rest
-_BLOCK_LIMIT: Final = 30_000  # instructions of a block, more than those of any that ends
+_BLOCK_LIMIT: Final = 30_000  # instructions of a block, more than those of nearly any that ends
 _FIRST_SLICES: Final = 61  # instructions, at most
 _REPEAT_LIMIT: Final = 20_000  # more iterations than a REP can make inside the mapped pages
 _PREFIXES: Final = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3"
@@ -64,6 +64,7 @@ class Machine:
     def __init__(self, engine: Engine, memory: AddressSpace) -> None:
         self.engine = engine
         self.memory = memory
+        self.block_limit = _BLOCK_LIMIT
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -116,7 +117,7 @@ class Machine:
 
     def _execute_block(self, core: Core, case: Case) -> Exit:
         exit_ = self.engine.run(core, 1 + case.fill % _FIRST_SLICES)
-        return exit_ if exit_.reason != ExitReason.BUDGET else self.engine.run(core, _BLOCK_LIMIT)
+        return exit_ if exit_.reason != ExitReason.BUDGET else self.engine.run(core, self.block_limit)
 
     def _whole(self, core: Core, case: Case, exit_: Exit) -> Exit:
         """Go on behind the case's first instruction where it is a REP that the hardware did not step."""
