@@ -53,7 +53,7 @@ FILES = {
 LINKS = {"link": "words"}  # symbolic
 HARD_LINKS = {"hard": "pairs"}
 EXECUTABLE = ("script.sh",)
-PID = re.compile(r"(?<=: line )(\d+): +\d+ (Killed|Segmentation fault|Terminated|Aborted)")
+PID = re.compile(r"(?<=: line )(\d+): +\d+ (Killed|Segmentation fault|Terminated|Aborted|Alarm clock)")
 
 
 class Outcome(NamedTuple):

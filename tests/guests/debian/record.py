@@ -1,5 +1,6 @@
-"""Runs the command lines on the host and writes what they did: `python -m tests.guests.debian.record`. Needs root, for
-chroot and mounts; the root of programs is hard-linked, not changed."""
+"""Runs the command lines on the host and writes what they did: `python -m tests.guests.debian.record` runs those that
+are not recorded yet, with `--all` every one. Needs root, for chroot and mounts; the root of programs is hard-linked,
+not changed. Lines see the host's processes: what they end, they name by their own shell's id."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ from tests.guests.debian.commands import (
     commands,
     described,
     outcome,
+    recorded,
 )
 from tests.native import _default_signals
 
 
 def main() -> int:
-    """Record all; 0, or 1 where there is no root of programs."""
+    """Record what is asked for; 0, or 1 where there is no root of programs."""
     source = debian_root()
+    known = {} if "--all" in sys.argv[1:] else recorded()
     if source is None:
         print("python tests/debian.py first", file=sys.stderr)
         return 1
@@ -42,7 +45,7 @@ def main() -> int:
             command = ["mount", "-t", kind, kind] if kind else ["mount", "--bind", "/dev"]
             subprocess.run([*command, root / place], check=True)
         try:
-            outcomes = {line: run(root, line) for line in commands()}
+            outcomes = {line: known[line] if line in known else run(root, line) for line in commands()}
         finally:
             for place in ("proc", "dev"):
                 subprocess.run(["umount", root / place], check=True)
