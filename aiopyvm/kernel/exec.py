@@ -15,7 +15,7 @@ from aiopyvm.abi.errno import EACCES, EINVAL, ELIBBAD, ELOOP, ENODEV, ENOENT, EN
 from aiopyvm.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY, X_OK
 from aiopyvm.abi.resource import RLIMIT_NOFILE, RLIMIT_STACK, STACK_LIMIT
 from aiopyvm.abi.signal import SIGCHLD
-from aiopyvm.abi.stat import S_IFLNK, S_IFREG
+from aiopyvm.abi.stat import S_IFLNK, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 from aiopyvm.errors import HostRefusedError, LoadError
 from aiopyvm.isa.state import CpuState
 from aiopyvm.kernel import jobs, lifecycle, ptrace, robust
@@ -164,6 +164,9 @@ def spawn(
         image = Image(program_bytes, list(argv), name, exe, *_as_file(ctx, program_bytes))
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, gid)
+    if program_bytes is None and image.inode is not None:
+        _set_ids(credentials, image.inode)
+        ctx.uid, ctx.gid = credentials.fsuid, credentials.fsgid
     try:
         memory = _load(kernel, ctx, image, environ, credentials, flat)
     except AddressSpaceFull as full:
@@ -179,6 +182,7 @@ def spawn(
     process.started_ns = kernel.clock.monotonic_ns()
     process.limits[RLIMIT_NOFILE] = (kernel.open_files, kernel.open_files)
     process.has_execed = True
+    process.dumpable = int((credentials.euid, credentials.egid) == (uid, gid))
     for fd, file in enumerate(files):
         process.fds.install_at(fd, file)
         if file.tty and process.tty is None:
@@ -227,7 +231,8 @@ def execve(
             loading = call.state["loading"] = _open(t, path, argv, dirfd, flags)
         if not loading.go_on():
             return False
-        memory = _finish_load(t.kernel, loading, envp, t.process.credentials, t.process.limits[RLIMIT_STACK][0])
+        who = _credentials(t, loading.image.inode)
+        memory = _finish_load(t.kernel, loading, envp, who, t.process.limits[RLIMIT_STACK][0])
     except LoadError:
         _give_up(t)
         raise Errno(ENOEXEC) from None
@@ -306,12 +311,42 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     process.drop_timers()
     process.exit_signal = SIGCHLD
     process.has_execed = True
-    process.dumpable = 1
+    who = process.credentials = _credentials(t, image.inode)
+    process.fs.uid, process.fs.gid = who.fsuid, who.fsgid
+    process.dumpable = int((who.euid, who.egid) == (who.uid, who.gid))
     t.alt_sp = t.alt_size = 0
     t.clear_child_tid = 0
     t.core.memory = t.memory = memory.space
     t.attention = True
     _begin(t, image, envp, memory)
+
+
+def _credentials(t: Thread, inode: Inode | None) -> Credentials:
+    """The ids of `t` when it executes a program: its own, or the owners' of one that is set-user-ID or set-group-ID
+    (execve(2)), unless that was given up (PR_SET_NO_NEW_PRIVS) or somebody less mighty traces it."""
+    who = t.process.credentials.copy()
+    watched = t.trace is not None and t.trace.tracer.credentials.euid != 0
+    if inode is not None and not t.process.no_new_privs and not watched:
+        _set_ids(who, inode)
+    else:
+        _save_ids(who)
+    return who
+
+
+def _set_ids(who: Credentials, inode: Inode) -> None:
+    """Take the effective ids that a program's mode bits give."""
+    uid, gid, mode = inode.owner_and_mode()
+    if mode & S_ISUID:
+        who.euid = uid
+    if mode & S_ISGID and mode & S_IXGRP:
+        who.egid = gid
+    _save_ids(who)
+
+
+def _save_ids(who: Credentials) -> None:
+    """The saved ids and those for files are the effective ones, as after every execve(2)."""
+    who.suid = who.fsuid = who.euid
+    who.sgid = who.fsgid = who.egid
 
 
 def _start_directory(process: Process, path: bytes, dirfd: int, flags: int) -> Inode | None:

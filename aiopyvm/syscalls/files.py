@@ -29,6 +29,7 @@ from aiopyvm.abi.fcntl import (
     SEEK_SET,
     W_OK,
 )
+from aiopyvm.abi.inotify import IN_ATTRIB
 from aiopyvm.abi.resource import RLIMIT_FSIZE
 from aiopyvm.abi.stat import S_IFDIR, S_IFREG
 from aiopyvm.kernel.file import File
@@ -37,6 +38,7 @@ from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
 from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.vfswalk import resolve
 from aiopyvm.kernel.wait import Cause, Restart, Wait
 from aiopyvm.syscalls.spec import (
     I32,
@@ -90,6 +92,34 @@ def inode_of(file: File) -> Inode:
     if file.inode is None:
         raise Errno(EINVAL)
     return file.inode
+
+
+def named(t: Thread, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Inode:
+    """As `lookup`, for a call that changes attributes: `tell_attributes` knows the name. Raises Errno."""
+    found = resolve(t.process.fs, path, at, follow=follow)
+    if found.inode is None:
+        raise Errno(ENOENT)
+    call_of(t).state["place"] = (found.directory, found.name) if found.named else None
+    return found.inode
+
+
+def opened(t: Thread, file: File) -> Inode:
+    """As `inode_of`, for such a call."""
+    call_of(t).state["place"] = file.place
+    return inode_of(file)
+
+
+def tell_attributes(t: Thread, inode: Inode) -> None:
+    """Tell who watches an inode, or the directory where the call found it, that its attributes are others."""
+    place = call_of(t).state.get("place")
+    if place is not None:
+        directory, name = place
+        try:
+            if directory.watchers is None or directory.child(name, t.process.fs) is not inode:
+                place = None
+        except Errno:
+            place = None  # it has no such name any more
+    inode.tell(IN_ATTRIB, place)
 
 
 def give(t: Thread, file: File, *, cloexec: bool = False) -> int:

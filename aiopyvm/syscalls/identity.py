@@ -133,10 +133,19 @@ def _set_user(t: Thread, real: int, effective: int, saved: int) -> int:
     if c.euid != 0 and any(value not in (KEEP, c.uid, c.euid, c.suid) for value in (real, effective, saved)):
         raise Errno(EPERM)
     c.uid = c.uid if real == KEEP else real
-    c.euid = c.euid if effective == KEEP else effective
+    euid = c.euid if effective == KEEP else effective
+    _changes(t, (c.euid, c.fsuid) != (euid, euid))
+    c.euid = euid
     c.suid = c.suid if saved == KEEP else saved
     c.fsuid = t.process.fs.uid = c.euid
     return 0
+
+
+def _changes(t: Thread, changes: bool) -> None:
+    """Effective ids, or those for files, are about to change: other processes may not look into this one any more
+    (commit_creds; PR_SET_DUMPABLE)."""
+    if changes:
+        t.process.dumpable = 0
 
 
 def _set_group(t: Thread, real: int, effective: int, saved: int) -> int:
@@ -145,7 +154,9 @@ def _set_group(t: Thread, real: int, effective: int, saved: int) -> int:
     if c.euid != 0 and any(value not in (KEEP, c.gid, c.egid, c.sgid) for value in (real, effective, saved)):
         raise Errno(EPERM)
     c.gid = c.gid if real == KEEP else real
-    c.egid = c.egid if effective == KEEP else effective
+    egid = c.egid if effective == KEEP else effective
+    _changes(t, (c.egid, c.fsgid) != (egid, egid))
+    c.egid = egid
     c.sgid = c.sgid if saved == KEEP else saved
     c.fsgid = t.process.fs.gid = c.egid
     return 0
@@ -267,6 +278,7 @@ def _setfsuid(t: Thread, uid: int) -> int:
     c = t.process.credentials
     old = c.fsuid
     if uid != KEEP and (c.euid == 0 or uid in (c.uid, c.euid, c.suid, c.fsuid)):
+        _changes(t, uid != old)
         c.fsuid = t.process.fs.uid = uid
     return old
 
@@ -275,6 +287,7 @@ def _setfsgid(t: Thread, gid: int) -> int:
     c = t.process.credentials
     old = c.fsgid
     if gid != KEEP and (c.euid == 0 or gid in (c.gid, c.egid, c.sgid, c.fsgid)):
+        _changes(t, gid != old)
         c.fsgid = t.process.fs.gid = gid
     return old
 

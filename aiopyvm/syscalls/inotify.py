@@ -42,7 +42,7 @@ def _instance(t: Thread, fd: int) -> Inotify:
     292,
     "inotify_add_watch",
     man="inotify_add_watch(2)",
-    note="IN_ATTRIB is told of the file watched, not of files in a directory; what the host does itself is not told",
+    note="what the host does itself is not told",
 )
 def inotify_add_watch(t: Thread, fd: Fd, pathname: CStr, mask: Events) -> int:
     """Watch a file or a directory."""

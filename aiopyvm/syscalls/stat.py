@@ -18,7 +18,6 @@ from aiopyvm.abi.fcntl import (
     W_OK,
     X_OK,
 )
-from aiopyvm.abi.inotify import IN_ATTRIB
 from aiopyvm.abi.stat import (
     PIPEFS_MAGIC,
     S_IFLNK,
@@ -43,7 +42,7 @@ from aiopyvm.kernel.fs import Inode, need
 from aiopyvm.kernel.fscontext import FsContext
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.vfswalk import lookup
-from aiopyvm.syscalls.files import directory_at, inode_of
+from aiopyvm.syscalls.files import directory_at, named, opened, tell_attributes
 from aiopyvm.syscalls.spec import (
     U32,
     CStr,
@@ -202,14 +201,14 @@ def _chmod(t: Thread, inode: Inode, mode: int) -> int:
     if ctx.uid != 0 and not ctx.in_group(inode.owner_and_mode()[1]):
         mode &= ~S_ISGID
     inode.set_mode(mode)
-    inode.tell(IN_ATTRIB)
+    tell_attributes(t, inode)
     return 0
 
 
 @syscall(15, "chmod", man="chmod(2)")
 def chmod(t: Thread, path: CStr, mode: Mode) -> int:
     """Set permission bits."""
-    return _chmod(t, lookup(t.process.fs, path), mode)
+    return _chmod(t, named(t, path), mode)
 
 
 @syscall(94, "fchmod", man="chmod(2)")
@@ -221,7 +220,7 @@ def fchmod(t: Thread, fd: Fd, mode: Mode) -> int:
 @syscall(306, "fchmodat", man="chmod(2)")
 def fchmodat(t: Thread, dirfd: DirFd, path: CStr, mode: Mode) -> int:
     """Set permission bits, relative to a directory."""
-    return _chmod(t, lookup(t.process.fs, path, directory_at(t, dirfd, path)), mode)
+    return _chmod(t, named(t, path, directory_at(t, dirfd, path)), mode)
 
 
 @syscall(452, "fchmodat2", man="chmod(2)")
@@ -237,15 +236,15 @@ def _attributed(t: Thread, fd: int) -> Inode:
     file = t.process.fds.get(fd)
     if file.inode is None:
         raise Errno(EPERM)
-    return file.inode
+    return opened(t, file)
 
 
 def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int, ctx: FsContext | None = None) -> Inode:
     """Return what `path` names, for `ctx` or the process itself."""
-    ctx = ctx or t.process.fs
     if not path and flags & AT_EMPTY_PATH:
-        return ctx.cwd if dirfd == AT_FDCWD else inode_of(t.process.fds.get_any(dirfd))
-    return lookup(ctx, path, directory_at(t, dirfd, path), follow=not flags & AT_SYMLINK_NOFOLLOW)
+        return t.process.fs.cwd if dirfd == AT_FDCWD else opened(t, t.process.fds.get_any(dirfd))
+    at, follow = directory_at(t, dirfd, path), not flags & AT_SYMLINK_NOFOLLOW
+    return named(t, path, at, follow=follow) if ctx is None else lookup(ctx, path, at, follow=follow)
 
 
 # --- owner ------------------------------------------------------------------------------------------------------------
@@ -264,7 +263,8 @@ def _chown(t: Thread, inode: Inode, uid: int, gid: int) -> int:
     inode.set_owner(uid, gid)
     if inode.kind == S_IFREG and mode & (S_ISUID | S_ISGID) and mode & S_IXUGO:
         inode.set_mode(mode & ~(S_ISUID | (S_ISGID if mode & 0o010 else 0)))
-    inode.tell(IN_ATTRIB)
+    if (uid, gid) != (-1, -1):
+        tell_attributes(t, inode)
     return 0
 
 
@@ -282,11 +282,11 @@ def _owners(ids: str, read: Callable[[int], int], path: Row, link: Row, descript
 
     @syscall(*path, man="chown(2)")
     def of_path(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-        return _chown(t, lookup(t.process.fs, path), read(owner), read(group))
+        return _chown(t, named(t, path), read(owner), read(group))
 
     @syscall(*link, man="chown(2)")
     def of_link(t: Thread, path: CStr, owner: U32, group: U32) -> int:
-        return _chown(t, lookup(t.process.fs, path, follow=False), read(owner), read(group))
+        return _chown(t, named(t, path, follow=False), read(owner), read(group))
 
     @syscall(*descriptor, man="chown(2)")
     def of_descriptor(t: Thread, fd: Fd, owner: U32, group: U32) -> int:
@@ -333,7 +333,7 @@ def _set_times(t: Thread, inode: Inode, times: Times | None) -> int:
     now = t.kernel.clock.realtime_ns()
     values = [None if ns == UTIME_OMIT else now if ns == UTIME_NOW else s * 10**9 + ns for s, ns in times]
     inode.set_times(*values)
-    inode.tell(IN_ATTRIB)
+    tell_attributes(t, inode)
     return 0
 
 
@@ -359,14 +359,14 @@ def utime(t: Thread, path: CStr, times: Ptr) -> int:
     if times:
         atime, mtime = struct.unpack("<ii", t.memory.read(times, 8))
         values = [(atime, 0), (mtime, 0)]
-    return _set_times(t, lookup(t.process.fs, path), values)
+    return _set_times(t, named(t, path), values)
 
 
 @syscall(271, "utimes", man="utime(2)")
 def utimes(t: Thread, path: CStr, times: Ptr) -> int:
     """Set times, in microseconds."""
     values = _read_timevals(t, times)
-    return _set_times(t, lookup(t.process.fs, path), values)
+    return _set_times(t, named(t, path), values)
 
 
 @syscall(299, "futimesat", man="futimesat(2)")
@@ -382,7 +382,7 @@ def _timed(t: Thread, dirfd: int, path: bytes | None, flags: int) -> Inode:
             t.memory.read(0, 1)  # EFAULT, as for any path that is not there
         if flags & ~AT_EMPTY_PATH:
             raise Errno(EINVAL)
-        return inode_of(t.process.fds.get(dirfd))
+        return opened(t, t.process.fds.get(dirfd))
     return _inode_at(t, dirfd, path, flags)
 
 

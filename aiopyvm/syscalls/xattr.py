@@ -10,12 +10,11 @@ from typing import Annotated, Final
 
 from aiopyvm.abi.errno import E2BIG, EEXIST, EINVAL, ENODATA, EOPNOTSUPP, EPERM, ERANGE, Errno
 from aiopyvm.abi.fcntl import R_OK, W_OK
-from aiopyvm.abi.inotify import IN_ATTRIB
 from aiopyvm.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from aiopyvm.kernel.fs import Inode, need
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.vfswalk import lookup
-from aiopyvm.syscalls.files import inode_of
+from aiopyvm.syscalls.files import inode_of, named, opened, tell_attributes
 from aiopyvm.syscalls.spec import CStr, Fd, Flags, InBuffer, OutBuffer, Size, syscall
 
 XATTR_CREATE, XATTR_REPLACE = 1, 2
@@ -91,7 +90,7 @@ def _set(t: Thread, inode: Inode, given: tuple[bytes, bytes], flags: int) -> int
     if not there and flags & XATTR_REPLACE:
         raise Errno(ENODATA)
     inode.set_extended(name, value)
-    inode.tell(IN_ATTRIB)
+    tell_attributes(t, inode)
     return 0
 
 
@@ -101,7 +100,7 @@ def _remove(t: Thread, inode: Inode, name: bytes) -> int:
     if name not in (inode.extended() or {}):
         raise Errno(ENODATA)
     inode.set_extended(name, None)
-    inode.tell(IN_ATTRIB)
+    tell_attributes(t, inode)
     return 0
 
 
@@ -136,21 +135,21 @@ def fgetxattr(t: Thread, fd: Fd, name: CStr, value: OutBuffer, size: Size) -> in
 def setxattr(t: Thread, path: CStr, name: CStr, value: InBuffer, size: Size, flags: XattrFlags) -> int:
     """Set an attribute."""
     given = _given(t, name, value, size, flags)
-    return _set(t, lookup(t.process.fs, path), given, flags)
+    return _set(t, named(t, path), given, flags)
 
 
 @syscall(227, "lsetxattr", man="setxattr(2)")
 def lsetxattr(t: Thread, path: CStr, name: CStr, value: InBuffer, size: Size, flags: XattrFlags) -> int:
     """Like setxattr, of a link itself."""
     given = _given(t, name, value, size, flags)
-    return _set(t, lookup(t.process.fs, path, follow=False), given, flags)
+    return _set(t, named(t, path, follow=False), given, flags)
 
 
 @syscall(228, "fsetxattr", man="setxattr(2)")
 def fsetxattr(t: Thread, fd: Fd, name: CStr, value: InBuffer, size: Size, flags: XattrFlags) -> int:
     """Like setxattr, of an open file."""
     given = _given(t, name, value, size, flags)
-    return _set(t, inode_of(t.process.fds.get(fd)), given, flags)
+    return _set(t, opened(t, t.process.fds.get(fd)), given, flags)
 
 
 @syscall(232, "listxattr", man="listxattr(2)")
@@ -175,18 +174,18 @@ def flistxattr(t: Thread, fd: Fd, names: OutBuffer, size: Size) -> int:
 def removexattr(t: Thread, path: CStr, name: CStr) -> int:
     """Remove an attribute."""
     _need_name(name)
-    return _remove(t, lookup(t.process.fs, path), name)
+    return _remove(t, named(t, path), name)
 
 
 @syscall(236, "lremovexattr", man="removexattr(2)")
 def lremovexattr(t: Thread, path: CStr, name: CStr) -> int:
     """Like removexattr, of a link itself."""
     _need_name(name)
-    return _remove(t, lookup(t.process.fs, path, follow=False), name)
+    return _remove(t, named(t, path, follow=False), name)
 
 
 @syscall(237, "fremovexattr", man="removexattr(2)")
 def fremovexattr(t: Thread, fd: Fd, name: CStr) -> int:
     """Like removexattr, of an open file."""
     _need_name(name)
-    return _remove(t, inode_of(t.process.fds.get(fd)), name)
+    return _remove(t, opened(t, t.process.fds.get(fd)), name)

@@ -67,10 +67,11 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
 
 @pytest.mark.native
 @pytest.mark.anyio
-async def test_what_root_may_is_what_it_may_on_the_host(native: NativeRun) -> None:
+@pytest.mark.parametrize("name", ["xattrcalls", "setidcalls"])
+async def test_what_root_may_is_what_it_may_on_the_host(name: str, native: NativeRun) -> None:
     if os.geteuid():
         pytest.skip("the program needs root on the host")
-    path = glibc_path("xattrcalls")
+    path = glibc_path(name)
     if path is None:
         pytest.skip("gcc -m32 is not there")
     result = await VM(root={"tmp": {}}, clock="virtual", user=0).run_elf(path)

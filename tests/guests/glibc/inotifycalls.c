@@ -1,6 +1,7 @@
 /* inotify: what is told of files and directories, by which events, in which order. */
 #include "calls.h"
 #include <sys/inotify.h>
+#include <sys/xattr.h>
 #include <sys/ioctl.h>
 
 static int in;
@@ -157,6 +158,34 @@ static void both(void)
     R(rename("late", "later"));
 }
 
+/* Attributes of files in a watched directory: by path, by link, by descriptor, under another name. */
+static void attributes(void)
+{
+    in = inotify_init1(IN_NONBLOCK);
+    mkdir("watched", 0755), close(open("watched/f", O_CREAT | O_WRONLY, 0644)), mkdir("watched/d", 0755);
+    symlink("watched/f", "outside"), link("watched/f", "name");
+    int fd = open("watched/f", O_RDWR), other = open("name", O_RDWR), directory = open("watched/d", O_RDONLY);
+    close(open("watched/gone", O_CREAT | O_WRONLY, 0644));
+    R(inotify_add_watch(in, "watched", IN_ATTRIB));
+    chmod("watched/f", 0600), told("chmod");
+    fchmodat(AT_FDCWD, "watched/d", 0700, 0), told("fchmodat of a directory");
+    chown("watched/f", -1, -1), told("chown of nothing"), chown("watched/f", getuid(), -1), told("chown");
+    lchown("watched/f", -1, getgid()), told("lchown");
+    utimensat(AT_FDCWD, "watched/f", NULL, 0), told("utimensat");
+    fchmod(fd, 0644), told("fchmod"), futimens(fd, NULL), told("futimens"), fchown(fd, getuid(), -1), told("fchown");
+    fchmod(directory, 0755), told("fchmod of a directory");
+    chmod("outside", 0640), told("by a link from outside");
+    chmod("name", 0600), told("by another name"), fchmod(other, 0600), told("opened by another name");
+    chmod("watched", 0700), told("itself"), chmod("watched/.", 0755), told("itself by a dot");
+    setxattr("watched/f", "user.x", "x", 1, 0), told("setxattr"), removexattr("watched/f", "user.x"), told("removexattr");
+    fsetxattr(fd, "user.x", "x", 1, 0), told("fsetxattr");
+    truncate("watched/f", 9), told("truncate"), write(fd, "x", 1), told("write");
+    unlink("watched/gone"), told("unlink");
+    R(inotify_add_watch(in, "watched/f", IN_ATTRIB));
+    chmod("watched/f", 0644), told("both");
+    close(fd), close(other), close(directory), close(in);
+}
+
 int main(void)
 {
     begin();
@@ -165,5 +194,6 @@ int main(void)
     a_directory();
     a_file();
     both();
+    attributes();
     return 0;
 }
