@@ -26,11 +26,12 @@ from aiopyvm.errors import GuestMemoryError
 from aiopyvm.kernel import fpu
 from aiopyvm.kernel.sigframe import has_fxsave, has_xsave
 from aiopyvm.kernel.thread import Thread
+from aiopyvm.loader.vdso import VVAR
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.process import Process
-    from aiopyvm.mem.mappings import Mapping
+from aiopyvm.mem.mappings import Mapping
 
 NAME: Final = b"core"
 PAGE: Final = 4096
@@ -137,7 +138,7 @@ def _dumped(mapping: Mapping) -> int:
     named = _is_file(mapping)
     if mapping.shared and named:
         return 0
-    if not mapping.prot:
+    if not mapping.prot or mapping.name == VVAR:
         return 0
     if not named or mapping.prot & 2:
         return whole

@@ -9,6 +9,7 @@ from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
 from aiopyvm.abi.stat import major, minor
 from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
+from aiopyvm.loader.vdso import VVAR
 from aiopyvm.mem.layout import TASK_SIZE
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def _maps_line(mapping: Mapping, shown: Inode | None) -> str:
         dev, number, links = _identity(shown)
         device = f"{major(dev):02x}:{minor(dev):02x}"
         name = name if links else f"{name} (deleted)"
-    head = f"{start:08x}-{end:08x} {_PROT_LETTERS[prot & 7]}{'s' if shared else 'p'} {offset:08x} {device} {number}"
+    sharing = "s" if shared and name != VVAR else "p"  # Linux shows its own page as it is mapped for nobody else
+    head = f"{start:08x}-{end:08x} {_PROT_LETTERS[prot & 7]}{sharing} {offset:08x} {device} {number}"
     return f"{head:<72} {name}\n" if name else head + " \n"
 
 

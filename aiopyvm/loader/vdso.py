@@ -18,6 +18,7 @@ from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ
 from aiopyvm.mem.space import AddressSpace
 
 SONAME: Final = "linux-gate.so.1"
+VVAR: Final = "[vvar]"  # the page of clocks, in /proc/pid/maps
 _TEXT: Final = 0x800
 VSYSCALL: Final = _TEXT  # offsets in the page
 SIGRETURN: Final = _TEXT + 0x10
@@ -90,7 +91,7 @@ def map_vdso(space: AddressSpace, clocks: Backing | None) -> int:
     `clocks` is as `vdsoclocks` has it; None: it is empty, and programs make system calls. Raises AddressSpaceFull.
     """
     at = space.find_free(2 * PAGE)
-    space.map(at, PAGE, PROT_READ, clocks, shared=clocks is not None, name="[vvar]")
+    space.map(at, PAGE, PROT_READ, clocks, shared=clocks is not None, name=VVAR)
     space.map(at + PAGE, PAGE, PROT_READ | PROT_EXEC, vdso(), name="[vdso]")
     return at + PAGE
 

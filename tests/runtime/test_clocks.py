@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,16 @@ async def test_elsewhere_the_calls_are_made(program: Any, native: NativeRun, opt
     different = ("bad pointer", "mprotect")
     lines = [line for line in result.text.splitlines() if not line.startswith(different)]
     assert lines == [line for line in native(program).stdout.decode().splitlines() if not line.startswith(different)]
+
+
+@pytest.mark.anyio
+async def test_the_page_of_clocks_is_shown_as_on_linux(busybox: Path) -> None:
+    for vm in (VM(engine="native"), VM(engine="native", clock="virtual")):
+        result = await vm.run_elf(busybox, "grep", "-A1", "vvar", "/proc/self/maps")
+        lines = [line.split() for line in result.text.splitlines()]
+        assert [line[1] for line in lines] == ["r--p", "r-xp"]
+        assert [line[-1] for line in lines] == ["[vvar]", "[vdso]"]
+        assert lines[0][0].split("-")[1] == lines[1][0].split("-")[0]
 
 
 @pytest.mark.anyio
