@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
@@ -59,6 +60,21 @@ async def test_a_timer_that_wakes_nobody_leaves_a_deadlock() -> None:
     with anyio.fail_after(30):
         result = await VM(clock="virtual").run_bytes(code)
     assert result.reason is Reason.DEADLOCK
+
+
+@pytest.mark.parametrize(("clock", "late"), [("virtual", True), ("virtual", False), ("real", False)])
+async def test_an_alarm_wakes_a_reader_unless_it_went_off_before(clock: Literal["virtual", "real"], late: bool) -> None:
+    """signal(2), alarm(2), read(2) of its own pipe: EINTR; where the alarm ended a sleep before, nobody wakes it."""
+    handler, at = "handler: inc esi; ret; ", 0x800
+    text = call("pipe", at + 16) + call("signal", 14, 2) + call("alarm", 1)
+    if late:
+        text += call("nanosleep", at)
+    text += f"mov ebx, [{at + 16}]; mov eax, 3; mov ecx, {at + 32}; mov edx, 1; int 0x80; neg eax; "
+    image = bytearray(exit_after("jmp start; " + handler + "start: " + text))
+    image[at : at + 4] = (60).to_bytes(4, "little")  # seconds
+    with anyio.fail_after(30):
+        result = await VM(clock=clock).run_bytes(bytes(image))
+    assert (result.reason, result.returncode) == ((Reason.DEADLOCK, -9) if late else (Reason.EXITED, 4))
 
 
 async def test_in_a_block_python_may_send_it() -> None:
