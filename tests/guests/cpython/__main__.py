@@ -32,7 +32,8 @@ set -e; root=$1 reports=$2; shift 2; mount --make-rprivate /
 mount -t tmpfs tmpfs $root/dev; mkdir $root/dev/pts $root/dev/shm
 for name in null zero full random urandom tty; do touch $root/dev/$name; mount --bind /dev/$name $root/dev/$name; done
 mount -t devpts -o newinstance,ptmxmode=666 devpts $root/dev/pts; ln -s pts/ptmx $root/dev/ptmx
-ln -s /proc/self/fd $root/dev/fd; mount -t tmpfs tmpfs $root/dev/shm
+ln -s /proc/self/fd $root/dev/fd; ln -s fd/0 $root/dev/stdin; ln -s fd/1 $root/dev/stdout; ln -s fd/2 $root/dev/stderr
+mount -t tmpfs tmpfs $root/dev/shm
 mount -t proc proc $root/proc; mount -t tmpfs tmpfs $root/tmp; mount --bind $reports $root/mnt
 cd $root; exec chroot . "$@"
 """
@@ -83,7 +84,8 @@ class Guest(Side):
             result = await vm.run(*argv)
         except AiopyvmError as error:
             return repr(error)[:2000]
-        return f"{result.returncode} {result.reason} {(result.stderr or b'')[-500:].decode(errors='replace')}"
+        said = (result.stderr or b"")[-500:].decode(errors="replace")
+        return f"{result.returncode} {result.reason} {result.detail[:500]} {said}"
 
 
 async def run_while_it_tells(side: Side, argv: list[str], report: anyio.Path, timeout: float) -> str:

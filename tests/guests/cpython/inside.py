@@ -12,6 +12,8 @@ import unittest
 from collections.abc import Iterator
 from typing import IO, Any
 
+SLOW = 150.0  # seconds: what ends within them was not too slow, as regrtest --timeout has it for slow machines
+
 
 class Report(unittest.TestResult):
     """Writes verdicts as they come: ok, failed, error, skipped, expected, unexpected; "started" ahead of each."""
@@ -73,6 +75,7 @@ def main() -> None:
     from test.support import os_helper  # type: ignore[import-not-found]
 
     support.use_resources = []
+    support.SHORT_TIMEOUT = max(support.SHORT_TIMEOUT, SLOW)
     os.chdir("/tmp")
     with open(report, "w", encoding="utf-8") as stream, os_helper.temp_cwd():
         suite = unittest.defaultTestLoader.loadTestsFromName(f"test.{module}")
