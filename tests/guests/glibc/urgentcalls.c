@@ -1,6 +1,7 @@
 /* Urgent data of TCP: MSG_OOB, SO_OOBINLINE, SIOCATMARK, and what poll(2) and FIONREAD say of it. */
 #include "calls.h"
 #include "net.h"
+#include <linux/sockios.h>
 
 static int client, server;
 
@@ -14,6 +15,7 @@ static void join(void)
     getsockname(listener, (void *)&in, &size);
     client = socket(AF_INET, SOCK_STREAM, 0);
     connect(client, (void *)&in, sizeof in);
+    set(client, IPPROTO_TCP, TCP_NODELAY, 1);
     server = accept(listener, NULL, NULL);
     close(listener);
 }
@@ -24,8 +26,14 @@ static void part(void)
     close(server);
 }
 
-/* What was sent has come: all of it, however a host's network does it. */
-static void arrived(void) { usleep(20000); }
+/* What was sent has come: the receiver has said so. */
+static void arrived(void)
+{
+    int left = 1;
+    usleep(20000);
+    while (!ioctl(client, SIOCOUTQ, &left) && left)
+        usleep(1000);
+}
 
 static void get(int flags, int n)
 {
