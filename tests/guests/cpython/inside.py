@@ -12,7 +12,7 @@ import unittest
 from collections.abc import Iterator
 from typing import IO, Any
 
-SLOW = 150.0  # seconds: what ends within them was not too slow, as regrtest --timeout has it for slow machines
+SLOW = 90.0  # seconds: what ends within them was not too slow, as regrtest --timeout has it for slow machines
 
 
 class Report(unittest.TestResult):
