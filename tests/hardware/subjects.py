@@ -7,7 +7,6 @@ entered as programs enter one: by a jump through a counted target, whose counter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from typing import Final
 
 from aiopyvm.engine.native.aot import ahead_of_time
@@ -63,7 +62,7 @@ class NativeMachine(Machine):
 
     def __init__(self, cases: Iterable[Case], *, general: bool = False) -> None:
         engine_of("native")  # skips where there is none
-        table = _table_of(general)
+        table = (GeneralTable if general else HandlerTable)(ahead_of_time().wait(BUILD_SECONDS))
         want_handlers(table, cases)
         self._native = NativeEngine(lambda: table)
         self._clock = self.cases = self.left = 0
@@ -99,12 +98,6 @@ class NativeMachine(Machine):
     def summary(self) -> str:
         """How many cases, or instructions of blocks, ran in a handler."""
         return f"{self.cases} in the flat mode, {self.left} of them left to Python"
-
-
-@cache
-def _table_of(general: bool) -> HandlerTable:
-    """The handlers of all machines of this process: those that one has wanted the next one has from the start."""
-    return (GeneralTable if general else HandlerTable)(ahead_of_time().wait(BUILD_SECONDS))
 
 
 class GeneralTable(HandlerTable):
