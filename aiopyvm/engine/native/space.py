@@ -390,7 +390,14 @@ class SpaceCode:
 
     def _overlaps(self, part: Part) -> bool:
         """Whether the space has translated something by itself where `part` is."""
-        return any(part.has(line << LINE_SHIFT) for line in self._lines)
+        for home in part.homes:
+            lines = lines_of(home.start, home.end)
+            if len(lines) < len(self._lines):
+                if not self._lines.keys().isdisjoint(lines):
+                    return True
+            elif any(line in lines for line in self._lines):
+                return True
+        return False
 
     def _part_asleep(self, eip: int) -> Part | None:
         for part in self._asleep:
