@@ -31,7 +31,7 @@ DIALOGUE = (
     (PROMPT, b"[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty -a\r"),
     (PROMPT, b"echo wrnog\x7f\x7f\x7f\x7fong\r"),
     (PROMPT, b"exho\x1b[A\x15echo killed\r"),
-    (PROMPT, b"sh -c 'echo go; exec cat'\r"),
+    (b"\nkilled\r\n" + PROMPT, b"sh -c 'echo go; exec cat'\r"),  # ^U has shown a prompt before
     (b"go\r\n", b"typed\x7f\x7fed\rtwo words\x17more\r\x04"),
     (PROMPT, b"sh -c 'echo go; exec sleep 100'\r"),
     (b"go\r\n", b"\x1a"),
