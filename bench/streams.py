@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +70,30 @@ def measure_ping_pong(quick: bool) -> list[Row]:
         computed = time.process_time() - computed
         note = f"{rounds} of them; {rounds / computed:,.0f} in a second of processor time"
         rows.append(Row("ping-pong", f"aiopyvm {engine}", rounds / seconds, "round trips/s", note))
+    for name, command in peers().items():
+        seconds = best(3, partial(_ping_pong_of_the_host, command, rounds))
+        note = f"{rounds} of them, processes on one core, with their start"
+        rows.append(Row("ping-pong", name, rounds / seconds, "round trips/s", note))
     return rows
+
+
+def _ping_pong_of_the_host(command: Sequence[str], rounds: int) -> None:
+    there, back = os.pipe(), os.pipe()
+    core = min(os.sched_getaffinity(0))
+    processes = [
+        subprocess.Popen(
+            [*command, GUESTS / name, *arguments],
+            stdin=stdin, stdout=stdout, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+        for name, arguments, stdin, stdout in (
+            ("ping", (str(rounds),), back[0], there[1]),
+            ("cat", (), there[0], back[1]),
+        )
+    ]  # fmt: skip
+    for end in (*there, *back):
+        os.close(end)
+    if any(process.wait() for process in processes):
+        raise RuntimeError("ping-pong of processes failed")
 
 
 async def _ping_pong(rounds: int, engine: str) -> float:

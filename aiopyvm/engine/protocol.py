@@ -29,6 +29,7 @@ from aiopyvm.isa.state import CpuState
 from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
+    from aiopyvm.engine.relaying import Relay, RelayCalls
     from aiopyvm.isa.debug import DebugRegisters
 
 
@@ -127,6 +128,10 @@ class Seat(Protocol):
         none it is negative, and `exit` is what there is to handle; None: `run` has to go on, or the budget is spent."""
         ...
 
+    def go_on(self) -> int:
+        """As `enter`, where a relay came back with EXIT for the core: what there is to handle is found out."""
+        ...
+
     def again(self) -> bool:
         """As `begin`, of a seat that is taken, and whose core only its own entries and calls have changed; False: it is
         to be ended first."""
@@ -173,4 +178,9 @@ class Seater(Launcher, Protocol):
 
     def seat(self, core: Core) -> Seat:
         """Return a seat for `core`, to be kept as long as that is used."""
+        ...
+
+    def relay(self, calls: RelayCalls) -> Relay | None:
+        """Return a relay for cores whose seats are of this engine or of one that shares its code; None where there is
+        no such thing."""
         ...

@@ -75,6 +75,10 @@ class SystemCalls(Protocol):
         """End `thread.call`, which waits and has changed nothing, with `result`."""
         ...
 
+    def waits_again(self, thread: Thread, wait: Wait) -> None:
+        """`thread` has made the call of `wait` again, in the registers' state; it is counted, and paid for."""
+        ...
+
     def interrupt(self, thread: Thread, *, handler: bool, restart: bool) -> None:
         """End `thread.call`, which waits for `thread.interrupted`: a handler (with SA_RESTART?) is to run, or none."""
         ...
@@ -281,12 +285,16 @@ class Kernel:
 
     def finish(self, thread: Thread, wait: Wait, result: int) -> None:
         """End the wait and the call of `thread`: it has neither a deadline nor anything to do."""
+        self.end_wait(thread, wait, result)
+        self.on_runnable(thread)
+
+    def end_wait(self, thread: Thread, wait: Wait, result: int) -> None:
+        """As `finish`, and tell nobody."""
         self.syscalls.finish(thread, result)
         thread.wait = None
         for queue in wait.queues:
             del queue.threads[thread]
         thread.state = RUNNABLE
-        self.on_runnable(thread)
 
     def unpark(self, thread: Thread, cause: Cause) -> None:
         """End the wait of a parked thread; it is RUNNABLE, or STOPPED while its process is."""

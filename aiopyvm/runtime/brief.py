@@ -9,6 +9,7 @@ out not to be brief goes on the long way, with what is left of it, so that slice
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aiopyvm.runtime.guest import Guest
     from aiopyvm.runtime.lane import Lane
     from aiopyvm.runtime.run import Run
+    from aiopyvm.runtime.talks import Going
 
 MOST_NS: Final = 5_000_000  # that a slice is charged with: the host may have stopped us
 
@@ -42,8 +44,10 @@ def brief_slice(lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> 
     return brief_slice_of(guest, lane, began_ns, until_ns, seats)
 
 
-def brief_slice_of(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> int:
-    """As `brief_slice`, of `guest`, which is its run's current one."""
+def brief_slice_of(
+    guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat], going: Going | None = None
+) -> int:
+    """As `brief_slice`, of `guest`, which is its run's current one. `going`: the slice has begun in a talk."""
     run = guest.run
     lane.current = run
     guest.until_ns = until_ns
@@ -52,7 +56,7 @@ def brief_slice_of(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats
         run.file_clock.source = run.clock
     cost = run.cost
     try:
-        _run(run, guest, lane, seats)
+        _run(run, guest, lane, seats, going)
     except Exception as error:
         run.broke(error)
         guest.rest = 0
@@ -71,14 +75,16 @@ def brief_slice_of(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats
     return now
 
 
-def _run(run: Run, guest: Guest, lane: Lane, seats: list[Seat]) -> None:
+def _run(run: Run, guest: Guest, lane: Lane, seats: list[Seat], going: Going | None) -> None:
     """Let `guest` run until it waits; or until more is to be seen to, and then set its `rest`."""
     thread = guest.thread  # nobody else of the lane can run, and it has no timers of a virtual clock
-    left = run.longest_slice
+    left = run.longest_slice if going is None else going.left
     seat = guest.seat
     sits = seat is not None and thread.call is None and not run.bounded and run.kernel.strace is None
     while True:
-        if sits and seat is not None and ((seat.taken and seat.again()) or _sit(seat, seats)):
+        if going is not None and going.come is not None and seat is not None:
+            left -= _calls(run, guest, seat, left, going)
+        elif sits and seat is not None and ((seat.taken and seat.again()) or sit(seat, seats)):
             left -= _calls(run, guest, seat, left)
         else:
             left -= _by_the_engine(run, guest, left)
@@ -89,7 +95,7 @@ def _run(run: Run, guest: Guest, lane: Lane, seats: list[Seat]) -> None:
             if left > run.quantum and run.has_company:
                 guest.rest = rest_of_quantum(run, left)
             return
-        sits = False
+        sits, going = False, None
 
 
 def _by_the_engine(run: Run, guest: Guest, left: int) -> int:
@@ -122,7 +128,7 @@ def _long(run: Run, guest: Guest, lane: Lane, left: int) -> bool:
     )
 
 
-def _sit(seat: Seat, seats: list[Seat]) -> bool:
+def sit(seat: Seat, seats: list[Seat]) -> bool:
     """Take a seat anew; False: that cannot be now."""
     if seat.taken:
         seat.end()
@@ -132,16 +138,19 @@ def _sit(seat: Seat, seats: list[Seat]) -> bool:
     return True
 
 
-def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
+def _calls(run: Run, guest: Guest, seat: Seat, left: int, going: Going | None = None) -> int:
     """Run `guest`, which may use `left`, in generated code as long as that comes back for system calls alone, and these
-    complete at once; return the cost."""
+    complete at once; return the cost. `going`: it has come back already."""
     thread, chunk, waiting = guest.thread, guest.chunk, run.waiting
-    call, enter = run.kernel.syscalls.enter, seat.enter
+    call = run.kernel.syscalls.enter
+    enter: Callable[[int], int] = seat.enter
     before, spent = seat.done, 0
     left_by: Exit | None = None
+    budget = left if left < chunk else chunk
+    if going is not None and going.come is not None:
+        budget, enter = going.budget, going.come
     try:
         while True:
-            budget = left if left < chunk else chunk
             unused = enter(budget)
             if unused < 0:
                 left_by = seat.exit
@@ -153,6 +162,7 @@ def _calls(run: Run, guest: Guest, seat: Seat, left: int) -> int:
             left -= budget - unused + cost
             if left <= 0 or waiting or not run.going or run.held or monotonic_ns() >= guest.until_ns:
                 break
+            budget, enter = left if left < chunk else chunk, seat.enter
     finally:
         done = seat.done - before
         run.executed_instructions += done

@@ -316,6 +316,34 @@ class Run:
         elif not self.waiting:
             self._brief = guest
 
+    def may_talk(self, guest: Guest, current: bool) -> bool:
+        """`guest` may take part in a talk (talks.py): it is about to go on (`current`), or waits behind a brief
+        slice."""
+        fits = self._current is guest if current else self._current is None and self._brief is guest
+        watched = self.held or self.on_runnable or self.on_park or self._verdict is not None
+        return fits and self.going and self.may_be_brief and not (self.bounded or self.waiting or watched)
+
+    def talked(self, done: int, cost: int, ns: int) -> None:
+        """Its guest has executed `done` instructions in a talk; with its calls they cost `cost`, and took `ns`."""
+        self.executed_instructions += done
+        self.unspent += done  # there is no limit
+        self.cost += cost
+        self.busy_ns += ns
+        self.virtual_time += cost / self.weight
+
+    def resume(self, guest: Guest) -> None:
+        """`guest`, which waited, goes on behind a talk."""
+        self._brief = None
+        self._current = guest
+
+    def end_talk(self) -> None:
+        """Behind a talk, of a guest that does not go on at once."""
+        if self.exact_time or self.busy_ns > TICK_NS:
+            self.tick()
+        if self._verdict is not None:
+            self.scheduler.line_up()
+            self.settle()
+
     def settle(self) -> None:
         """After a slice: carry out a verdict, notice the end, and tell the timers."""
         if self._verdict is not None:

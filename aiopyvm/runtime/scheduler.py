@@ -22,12 +22,14 @@ from aiopyvm.runtime.flights import Crew, Flights
 from aiopyvm.runtime.gate import Gate
 from aiopyvm.runtime.guest import AWAY, LINED_UP, PAUSED, TURN
 from aiopyvm.runtime.lane import Lane
+from aiopyvm.runtime.partners import Partners
 from aiopyvm.runtime.waits import peers, waits_for
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Seat
     from aiopyvm.runtime.guest import Guest
     from aiopyvm.runtime.run import Run
+    from aiopyvm.runtime.talks import Talk
 
 FREEZE_NS = 200_000_000  # a lane waits for the host or for Python so long at most
 FROZEN_NAP_S = 0.002
@@ -53,6 +55,7 @@ class Scheduler:
         self.turns = 0
         self.gate = Gate(self._needs_turn)
         self.hands_on = False  # a brief slice is under way
+        self._partners = Partners()
         self.handed: Guest | None = None  # can run since, alone of its lane; comes next where no other lane does
 
     # --- what the driver asks -----------------------------------------------------------------------------------------
@@ -114,8 +117,13 @@ class Scheduler:
                     lane = run.lane
                     lanes.pass_through(lane)
                     lane.queued = True
-                    now = brief_slice_of(guest, lane, now, until_ns, seats)
+                    talk = self._partners.talk(guest, seats)
+                    if talk is None:
+                        now = brief_slice_of(guest, lane, now, until_ns, seats)
+                    else:
+                        lane, now = self._talk(talk, lane, until_ns, seats)
                 else:
+                    self._partners.forget()
                     if guest is not None:
                         guest.run.line_up(guest)
                     if not lanes.heap:
@@ -138,6 +146,24 @@ class Scheduler:
                 if seat.taken:
                     seat.end()
         return None
+
+    def _talk(self, talk: Talk, lane: Lane, until_ns: int, seats: list[Seat]) -> tuple[Lane, int]:
+        """Have a guest of `lane` talk with others; whose slice ends it, and when that was over, as of a brief slice."""
+        timers = self._timers
+        due = timers[0][0] if timers else until_ns
+        going = talk.go_on(min(until_ns, due) if self.now_ns is monotonic_ns else 0)
+        self._partners.talked(talk)
+        now = monotonic_ns()
+        if going is None:
+            return lane, now
+        guest = going.guest
+        if guest.run.lane is not lane:
+            lane.queued = False
+            self._suspects.update(dict.fromkeys(lane.runs))
+            lane = guest.run.lane
+            self.lanes.pass_through(lane)
+            lane.queued = True
+        return lane, brief_slice_of(guest, lane, now, until_ns, seats, going)
 
     def line_up(self) -> None:
         """Who was handed on is ready as any other guest."""

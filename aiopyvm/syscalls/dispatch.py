@@ -120,17 +120,26 @@ class Dispatcher:
         its call is in its first state."""
         number, kernel = registers[0], t.kernel
         kernel.calls[number] += 1
+        self._wait_for(t, wait, registers)
+        call = t.call
+        assert call is not None
+        if (t.pending.bits | t.process.pending.bits) & ~t.mask:
+            return self._go_on(t, call, TABLE[number], wait)
+        kernel.park(t, wait)
+        t.system_ns += CALL_COST
+        return CALL_COST
+
+    def waits_again(self, t: Thread, wait: Wait) -> None:
+        """`t` has made the call of `wait` again, in the registers' state; it is counted, and paid for."""
+        self._wait_for(t, wait, _registers(t.core.cpu))
+
+    def _wait_for(self, t: Thread, wait: Wait, registers: tuple[int, ...]) -> None:
         call = wait.call
         if call is None or wait.registers != registers:
             wait.call = call = self._waiting_call(t, wait, registers)
             wait.registers = registers
         t.call = call
         t.moved = 0
-        if (t.pending.bits | t.process.pending.bits) & ~t.mask:
-            return self._go_on(t, call, TABLE[number], wait)
-        kernel.park(t, wait)
-        t.system_ns += CALL_COST
-        return CALL_COST
 
     def _waiting_call(self, t: Thread, wait: Wait, registers: tuple[int, ...]) -> Call:
         """A call of these registers, as it is when its handler has not been asked."""

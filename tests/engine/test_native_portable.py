@@ -26,6 +26,7 @@ from aiopyvm.engine.native import (
     lower_float,
     lower_simd,
     regionx87,
+    relay_ir,
     runtime_ir,
 )
 from aiopyvm.engine.native.cache import object_cache
@@ -65,7 +66,7 @@ _REGION = "again: add eax, [esi]; adc edx, 0; mov [edi], eax; call f; dec ecx; j
 @pytest.fixture
 def portable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without x87 and SSE, without string instructions, and without a handler of faults."""
-    for place in (lower_float, bulk, runtime_ir, regionx87):
+    for place in (lower_float, bulk, relay_ir, runtime_ir, regionx87):
         monkeypatch.setattr(place, "HAS_X87", False)
     for place in (hostcpu, lower_simd):
         monkeypatch.setattr(place, "HAS_X86", False)

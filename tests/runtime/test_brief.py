@@ -12,7 +12,9 @@ from aiopyvm.engine.protocol import Seat
 from aiopyvm.runtime import brief
 from aiopyvm.runtime.guest import Guest
 from aiopyvm.runtime.lane import Lane
+from aiopyvm.runtime.partners import Partners
 from aiopyvm.runtime.run import Run
+from aiopyvm.runtime.talks import Going
 from tests.conftest import GuestPaths
 from tests.runtime.flying import fly
 from tests.runtime.test_same_slices import _signals
@@ -94,6 +96,7 @@ async def test_what_happens_to_one_that_is_handed_on(
                 assert len(scheduler.lanes) == 1
 
     monkeypatch.setattr(Run, "end_brief", meddle)
+    monkeypatch.setattr(Partners, "talk", lambda *_: None)
     there, back = pipe(), pipe()
     async with (
         VM().open_elf(guest("ping"), str(ROUNDS), stdin=back.receive, stdout=there.send) as ping,
@@ -113,9 +116,11 @@ async def test_coroutines_are_left_alone(guest: GuestPaths, monkeypatch: pytest.
     brief_ones = 0
     slice_ = brief.brief_slice_of
 
-    def count(guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat]) -> int:
+    def count(
+        guest: Guest, lane: Lane, began_ns: int, until_ns: int, seats: list[Seat], going: Going | None = None
+    ) -> int:
         nonlocal brief_ones
-        ended_ns = slice_(guest, lane, began_ns, until_ns, seats)
+        ended_ns = slice_(guest, lane, began_ns, until_ns, seats, going)
         brief_ones += ended_ns > 0
         return ended_ns
 

@@ -46,8 +46,10 @@ from aiopyvm.mem.layout import PAGE_SHIFT, READ, WRITE
 
 if TYPE_CHECKING:
     from aiopyvm.engine.native.hot import Hot
+    from aiopyvm.engine.native.relay import Relay
     from aiopyvm.engine.python import PythonEngine
     from aiopyvm.engine.python.rare import RareModes
+    from aiopyvm.engine.relaying import RelayCalls
     from aiopyvm.mem.space import AddressSpace
 
 _ACCESS: Final = struct.Struct("<II").unpack_from  # address, access
@@ -146,6 +148,12 @@ class NativeEngine:
     def seat(self, core: Core) -> Seat:
         """For guests that make one system call after the other; see `engine.protocol.Seat`."""
         return Seat(self, core)
+
+    def relay(self, calls: RelayCalls) -> Relay | None:
+        """See `engine.protocol.Seater`."""
+        from aiopyvm.engine.native.relay import Relay  # few guests talk to each other
+
+        return Relay(self._table, calls) if self._table is not None else None
 
     def came_back(self, reason: int) -> None:
         """Count why generated code came back to a seat, but for system calls."""

@@ -37,6 +37,7 @@ from aiopyvm.engine.native.layout import (
 from aiopyvm.engine.native.llvmtext import UNLIKELY, Text
 from aiopyvm.engine.native.lower_flags import flag_of_word
 from aiopyvm.engine.native.lower_float import HAS_X87, enter, leave
+from aiopyvm.engine.native.relay_ir import relay_text
 from aiopyvm.engine.native.trap_ir import handler_text
 
 _AT_RECORD: Final = {
@@ -162,7 +163,7 @@ def runtime_text() -> list[str]:
     leaving += [_leave_jump(), _leave("leave_region", None, "", "null")]
     handlers = [_leaving("stub", "leave_link"), _miss(), _goto(), _count()]
     handlers += [_unless_spent("end", "leave_end"), _unless_spent("step", "leave_step")]
-    return [_run(), *leaving, *handlers, *(handler_text() if HAS_X87 else ())]
+    return [_run(), *leaving, *handlers, *relay_text(), *(handler_text() if HAS_X87 else ())]
 
 
 def leave_declarations() -> str:

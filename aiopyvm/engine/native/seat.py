@@ -132,6 +132,23 @@ class Seat:
         assert engine.hot is not None
         engine.hot.epochs.end(self._token)
 
+    def places(self) -> tuple[int, int, int]:
+        """The addresses of the context, the registers and the record to go on at (0: not known), where generated code
+        is about to be entered by another than `enter`."""
+        if (protection := self._core.memory.protection) is not None:
+            protection.ready()
+        offset = self._code.record(self._cpu.eip)
+        return self._place, self._address, self._code.arena.base + offset if offset else 0
+
+    def went(self, done: int, calls: int) -> None:
+        """Another than `enter` has executed `done` instructions and `calls` system calls."""
+        self.done += done
+        self._calls += calls
+
+    def go_on(self) -> int:
+        """As `enter`, where another has, and generated code came back for another reason than a system call."""
+        return self._go_on(self._engine.enter)
+
     def _go_on(self, run: Callable[[int], object]) -> int:
         """As `enter`, of generated code that came back for another reason than a system call."""
         code, cpu, context = self._code, self._cpu, self._context
