@@ -7,6 +7,7 @@ entered as programs enter one: by a jump through a counted target, whose counter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Final
 
 from aiopyvm.engine.native.aot import ahead_of_time
@@ -62,7 +63,7 @@ class NativeMachine(Machine):
 
     def __init__(self, cases: Iterable[Case], *, general: bool = False) -> None:
         engine_of("native")  # skips where there is none
-        table = (GeneralTable if general else HandlerTable)(ahead_of_time().wait(BUILD_SECONDS))
+        table = _general_table() if general else HandlerTable(ahead_of_time().wait(BUILD_SECONDS))
         want_handlers(table, cases)
         self._native = NativeEngine(lambda: table)
         self._clock = self.cases = self.left = 0
@@ -87,9 +88,13 @@ class NativeMachine(Machine):
         return exit_
 
     def _far_from_the_last(self, core: Core) -> None:
-        """Else the engine takes one case for the next instruction of the other."""
+        """Else the engine takes one case for the next instruction of the other, and goes on where one that left many
+        instructions to Python ended."""
         core.cpu.instructions = self._clock
         self._clock += _FAR
+        code = self._native.code_of(core)
+        if code is not None:
+            code.stay = code.dense = 0
 
     def _left(self) -> int:
         counts = self._native.statistics()
@@ -113,6 +118,12 @@ class GeneralTable(HandlerTable):
 
     def runs(self, allowed: frozenset[str] | None = None) -> Runs:
         return Runs(self.form, self.find, None, allowed)
+
+
+@cache
+def _general_table() -> GeneralTable:
+    """The table of all machines of general shapes: handlers that were made for one are there for the next."""
+    return GeneralTable(ahead_of_time().wait(BUILD_SECONDS))
 
 
 def want_handlers(table: HandlerTable, cases: Iterable[Case]) -> None:
