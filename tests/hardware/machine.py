@@ -78,6 +78,11 @@ class Machine:
         self._code = bytes(PAGE)  # what CODE holds
         self._has_area = False
 
+    def begin(self, case: Case) -> Core:
+        """Return a core that is about to execute `case`."""
+        self._prepare(case)
+        return Core(make_cpu(case), self.memory)
+
     def run(self, case: Case) -> State:
         """Execute `case` on the engine and return the state after it."""
         before = self._prepare(case)
