@@ -1,8 +1,9 @@
 """The comparisons of PCMPESTRx and PCMPISTRx (Intel SDM vol. 1, "SSE4.2 Text and String Processing").
 
 What gives a mask, PCMPxSTRM, returns IntRes2 in bits 0-15 of 18, in bit 16 whether the second operand ends within the
-register (ZF), in bit 17 whether the first does (SF). What gives an index, PCMPxSTRI, returns that in bits 0-4 of 9, and
-CF, ZF, SF and OF in bits 5 to 8. `control` is the instruction's immediate.
+register (ZF), in bit 17 whether the first does (SF). What gives an index, PCMPxSTRI, returns that in bits 1-5 of 16, OF
+in bit 0, and in bits 8-15 the flags as LAHF has them: it is in every pass of a loop that this is put together.
+`control` is the instruction's immediate.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from aiopyvm.ir.pure import signed
 from aiopyvm.ir.types import Type, integer
 
 MASK: Final = integer(18)  # what the helpers return
-INDEX: Final = integer(9)
+INDEX: Final = integer(16)
+CARRY, ZERO, SIGN, OVERFLOW = 8, 14, 15, 0  # where INDEX has flags
+_ONE: Final = 1 << 9  # LAHF has it so
 _LAST: Final = 0x40  # of `control`: the last index
 _BYTES: Final = integer(8, 16)
 _WORDS: Final = integer(16, 8)
@@ -89,14 +92,27 @@ def pcmpistri(x: int, y: int, control: int) -> int:
 def _index(compared: int, control: int) -> int:
     """The number of the last or the first element that is set, of all elements where none is, and the flags."""
     bits, ends = compared & 0xFFFF, compared >> 16
+    flags = _ONE | ends << ZERO
     if not bits:
-        return elements(control).lanes | ends << 6
+        return elements(control).lanes << 1 | flags
     index = bits if control & _LAST else bits & -bits
-    return (index.bit_length() - 1) | 1 << 5 | ends << 6 | (bits & 1) << 8
+    return (index.bit_length() - 1) << 1 | flags | 1 << CARRY | (bits & 1) << OVERFLOW
 
 
 def _until_zero(values: list[int]) -> list[int]:
     return values[: values.index(0)] if 0 in values else values
 
 
-__all__ = ["INDEX", "MASK", "elements", "pcmpestr", "pcmpestri", "pcmpistr", "pcmpistri"]
+__all__ = [
+    "CARRY",
+    "INDEX",
+    "MASK",
+    "OVERFLOW",
+    "SIGN",
+    "ZERO",
+    "elements",
+    "pcmpestr",
+    "pcmpestri",
+    "pcmpistr",
+    "pcmpistri",
+]

@@ -1,11 +1,9 @@
 """Helpers that are one instruction of the host: `host_text`. They have no native form on a host that lacks it.
 
-Operands and results are vector registers, but for the comparisons of strings, whose result is put together from XMM0,
-as a mask of bits, and the flags. A last operand that is a constant is the instruction's immediate. None of them has an
-effect. Where CpuState.portable_math is the last operand the caller has seen to it that it is 0.
 Operands and results are vector registers, but for the comparisons of strings, whose result is put together from ECX, or
 from XMM0, as a mask of bits, and the flags; its parts are known, so that who looks at one needs the others no longer. A
-last operand that is a constant is the instruction's immediate. None of them has an effect.
+last operand that is a constant is the instruction's immediate. None of them has an effect. Where CpuState.portable_math
+is the last operand the caller has seen to it that it is 0.
 """
 
 from __future__ import annotations
@@ -17,12 +15,10 @@ from typing import Final
 from aiopyvm.engine.native.hostcpu import has
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
 from aiopyvm.ir.builder import Value
+from aiopyvm.isa.pcmpstr import CARRY, OVERFLOW, SIGN, ZERO
 
 _KIND: Final = "<2 x i64>"
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
-# Flags that are outputs of an asm, each with its place in what the helper returns.
-_MASK_FLAGS: Final = (("z", 16), ("s", 17))
-_INDEX_FLAGS: Final = tuple((flag, place) for place, flag in enumerate("czso", 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +91,31 @@ def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool)
     """What the helpers return; operands behind the vectors are EAX and EDX. CF, ZF and SF come by LAHF: SETcc competes
     for what compares.
     """
-    kind, register, width = ("i32", "={ecx}", 5) if index else (_KIND, "={xmm0}", 16)
+    kind, register = ("i32", "={ecx}") if index else (_KIND, "={xmm0}")
     lengths = "".join(f", i32 {length}" for length in operands[2:])
     listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
-    constraints = f"{register},={{eax}},=q,x,x" + (",{eax},{edx}" if lengths else "")
-    result = f"{{{kind}, i32, i8}}"
-    asm = f"{template}$4, $3\\0A\\09lahf\\0A\\09movzbl %ah, %eax\\0A\\09seto $2"
-    every = text.value(f'call {result} asm "{asm}", "{constraints},{_CLOBBERS}"({listed})')
-    whole, low, overflow = (text.value(f"extractvalue {result} {every}, {number}") for number in range(3))
-    if not index:
-        kind, whole = "i64", text.value(f"extractelement {_KIND} {whole}, i64 0")
-    flags = {flag: _bit(text, low, bit) for flag, bit in (("c", 0), ("z", 6), ("s", 7))}
-    flags["o"] = text.value(f"trunc i8 {overflow} to i1")
-    either = text.value(f"icmp ne i32 {text.value(f'and i32 {low}, 65')}, 0")
-    text.know_below_or_equal(flags["c"], flags["z"], either)
-    parts = [(width, 0, text.value(f"trunc {kind} {whole} to i{width}"))]
-    parts += [(1, place, flags[flag]) for flag, place in (_INDEX_FLAGS if index else _MASK_FLAGS)]
-    return _together(text, f"i{parts[-1][1] + 1}", parts)
+    constraints = f"{register},={{eax}},x,x" + (",{eax},{edx}" if lengths else "")
+    asm = f"{template}$3, $2\\0A\\09lahf\\0A\\09seto %al\\0A\\09movzwl %ax, %eax"
+    both = text.value(f'call {{{kind}, i32}} asm "{asm}", "{constraints},{_CLOBBERS}"({listed})')
+    whole, flags = (text.value(f"extractvalue {{{kind}, i32}} {both}, {number}") for number in range(2))
+    carry, zero, sign, overflow = (_bit(text, flags, bit) for bit in (CARRY, ZERO, SIGN, OVERFLOW))
+    either = text.value(f"icmp ne i32 {text.value(f'and i32 {flags}, {1 << CARRY | 1 << ZERO}')}, 0")
+    text.know_below_or_equal(carry, zero, either)
+    if index:
+        moved = text.value(f"shl i32 {whole}, 1")
+        found = text.value(f"trunc i32 {text.value(f'or disjoint i32 {flags}, {moved}')} to i16")
+        for place, part in ((CARRY, carry), (ZERO, zero), (SIGN, sign), (OVERFLOW, overflow)):
+            _know(text, "i16", found, place, 1, part)
+        _know(text, "i16", found, 1, 5, text.value(f"trunc i32 {whole} to i5"))
+        return found
+    bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
+    return _together(text, "i18", [(16, 0, bits), (1, 16, zero), (1, 17, sign)])
+
+
+def _know(text: Text, type_: str, value: str, place: int, bits: int, part: str) -> None:
+    """`bits` of `value` from `place` on are `part`."""
+    source = text.value(f"lshr {type_} {value}, {place}") if place else value
+    text.know(f"trunc {type_} {source} to i{bits}", part)
 
 
 def _bit(text: Text, word: str, number: int) -> str:
@@ -126,8 +130,7 @@ def _together(text: Text, type_: str, parts: Sequence[tuple[int, int, str]]) -> 
         moved = text.value(f"shl {type_} {text.value(f'zext i{bits} {part} to {type_}')}, {place}")
         found = text.value(f"or {type_} {found}, {moved}") if found else moved
     for bits, place, part in parts:
-        source = text.value(f"lshr {type_} {found}, {place}") if place else found
-        text.know(f"trunc {type_} {source} to i{bits}", part)
+        _know(text, type_, found, place, bits, part)
     return found
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.helpers import Helper
 from aiopyvm.ir.types import I8, V128, Type, integer
-from aiopyvm.isa.pcmpstr import INDEX, MASK, elements, pcmpestr, pcmpestri, pcmpistr, pcmpistri
+from aiopyvm.isa.pcmpstr import (
+    CARRY,
+    INDEX,
+    MASK,
+    OVERFLOW,
+    SIGN,
+    ZERO,
+    elements,
+    pcmpestr,
+    pcmpestri,
+    pcmpistr,
+    pcmpistri,
+)
 from aiopyvm.isa.places import ImmediatePlace, VectorPlace
 from aiopyvm.isa.spec import form, insn
 from aiopyvm.isa.sse import Source, low
@@ -44,8 +56,8 @@ def _define(name: str, opcode: int, index: Helper, mask: Helper) -> None:
     def to_index(b: Tracer, first: VectorPlace, second: Source, control: ImmediatePlace) -> None:
         """ECX := the index of an element that compares so."""
         result = _compare(b, index, INDEX, first, second, int(control))
-        _set_flags(b, *(result.bit(flag) for flag in range(5, 9)))
-        b.set("ecx", result.trunc(5).zext(32))
+        _set_flags(b, *(result.bit(flag) for flag in (CARRY, ZERO, SIGN, OVERFLOW)))
+        b.set("ecx", (result >> 1).trunc(5).zext(32))
 
     @avx(lengths=(XMM,))
     @insn(f"{name}m", source=f"Intel SDM vol. 2B, {name.upper()}M", writes=OSZAPC, cpuid="sse4_2")
