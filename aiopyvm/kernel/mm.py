@@ -20,7 +20,7 @@ class Mm:
     While `copier` forks it, piece by piece, nobody else changes its mappings (Linux's mmap_lock).
     """
 
-    __slots__ = ("barriers", "brk", "brk_start", "committed", "copier", "files", "space", "stack_top", "users", "vdso")
+    __slots__ = ("barriers", "brk", "brk_start", "copier", "files", "space", "stack_top", "users", "vdso")
 
     def __init__(
         self,
@@ -36,7 +36,6 @@ class Mm:
         self.brk = brk_start
         self.stack_top = stack_top
         self.vdso = vdso  # where the vdso is, once that is mapped
-        self.committed = 0  # bytes mapped that count against the memory limit, or more
         self.barriers = False  # it has registered for private barriers (membarrier(2))
         self.copier: Thread | None = None
         self.files = dict(files or {})  # by the names of the mappings that show them, and some that did
@@ -63,7 +62,7 @@ class Mm:
     def around(self, copy: AddressSpace) -> Mm:
         """Return the same around a forked address space."""
         other = Mm(copy, self.brk_start, self.stack_top, files=self.files)
-        other.brk, other.committed = self.brk, self.committed
+        other.brk = self.brk
         if self.vdso and copy.is_mapped(self.vdso, 1):  # not if it came while the copy was made
             other.vdso = self.vdso
         return other

@@ -49,10 +49,12 @@ def _uptime(ctx: FsContext, _: Process | None) -> bytes:
 def _meminfo(ctx: FsContext, _: Process | None) -> bytes:
     kernel = _kernel_of(ctx).kernel
     total = kernel.memory_limit >> 10
-    used = sum(p.memory.resident_pages for p in kernel.processes.values() if p.life is Life.ALIVE) * 4
+    spaces = {p.mm: p.memory for p in kernel.processes.values() if p.life is Life.ALIVE}.values()
+    used = sum(space.resident_pages for space in spaces) * 4
     free = max(0, total - used)
     rows = {"MemTotal": total, "MemFree": free, "MemAvailable": free, "Buffers": 0, "Cached": 0}
     rows |= {"SwapTotal": 0, "SwapFree": 0}
+    rows |= {"CommitLimit": total // 2, "Committed_AS": sum(space.committed for space in spaces) >> 10}
     return "".join(f"{name + ':':<16}{value:>8} kB\n" for name, value in rows.items()).encode()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from aiopyvm.mem.backing import Backing
 from aiopyvm.mem.faults import AddressSpaceFull
-from aiopyvm.mem.layout import PAGE, PROT_BITS, TASK_SIZE, page_up
+from aiopyvm.mem.layout import PAGE, PROT_BITS, PROT_WRITE, TASK_SIZE, page_up
 
 MAX_MAPPINGS: Final = 65530  # vm.max_map_count
 MMAP_BASE: Final = 0xF7FFE000  # where a 64-bit kernel starts to place a 32-bit program's mappings, downwards
@@ -59,11 +59,12 @@ class Mapping(NamedTuple):
 class Mappings:
     """Sorted, never overlapping; neighbours that continue one another are one."""
 
-    __slots__ = ("_full_from", "_full_length", "_list", "_starts")
+    __slots__ = ("_full_from", "_full_length", "_list", "_starts", "committed")
 
     def __init__(self, mappings: list[Mapping] | None = None) -> None:
         self._list = mappings or []
         self._starts = [m.start for m in self._list]
+        self.committed = 0  # bytes of those that are private and writable: what could be touched at most
         self._full_length = 1 << 32  # nothing as long is free in [_full_from, MMAP_BASE)
         self._full_from = MMAP_BASE
 
@@ -74,11 +75,14 @@ class Mappings:
         return len(self._list)
 
     def copy(self) -> Mappings:
-        return Mappings(self._list.copy())
+        other = Mappings(self._list.copy())
+        other.committed = self.committed
+        return other
 
     def clear(self) -> None:
         self._list.clear()
         self._starts.clear()
+        self.committed = 0
         self._full_length = 1 << 32
 
     def find(self, address: int) -> Mapping | None:
@@ -118,6 +122,7 @@ class Mappings:
         self._splice(first, last, rest)
         old[-1] = old[-1].clip(start, end)
         old[0] = old[0].clip(start, end)
+        self.committed -= _private_writable(old)
         return old
 
     def insert(self, *pieces: Mapping) -> None:
@@ -133,6 +138,7 @@ class Mappings:
             else:
                 merged.append(piece)
         self._splice(first, last + 1, merged)
+        self.committed += _private_writable(pieces)
 
     def areas(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The parts of [start, end) that are mapped, without gaps in them."""
@@ -197,3 +203,11 @@ class Mappings:
     def _splice(self, first: int, last: int, new: list[Mapping]) -> None:
         self._list[first:last] = new
         self._starts[first:last] = [m.start for m in new]
+
+
+def _private_writable(mappings: Iterable[Mapping]) -> int:
+    size = 0
+    for start, end, prot, shared, *_ in mappings:
+        if prot & PROT_WRITE and not shared:
+            size += end - start
+    return size

@@ -252,6 +252,11 @@ class AddressSpace(Accesses):
         """The mappings, by address."""
         return iter(self._maps)
 
+    @property
+    def committed(self) -> int:
+        """Bytes that are mapped private and writable, touched or not."""
+        return self._maps.committed
+
     def reach(self, start: int, end: int, count: int) -> int:
         """Where the mapping after the next `count` ones from `start` on begins; `end` at most."""
         return self._maps.reach(start, end, count)

@@ -1,16 +1,15 @@
 """What calls that map memory share: ranges of pages, the memory limit and RLIMIT_AS.
 
-What is mapped writable and private, or anonymous, counts against the memory limit at once (ENOMEM), as with
-overcommit off; pages are charged when they are touched.
+As with Linux's heuristic overcommit (proc_sys_vm(5), overcommit_memory 0) what is mapped may be more than there is: a
+mapping is refused only where it alone is larger than the memory limit. Pages are charged when they are touched, and who
+touches more than there is ends as where Linux's out-of-memory killer comes.
 """
 
 from __future__ import annotations
 
-from aiopyvm.abi import mman
 from aiopyvm.abi.errno import EINVAL, ENOMEM, Errno
 from aiopyvm.abi.resource import RLIM_INFINITY, RLIMIT_AS
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.mem.backing import Backing, SharedBacking
 from aiopyvm.mem.layout import PAGE, TASK_SIZE, page_up
 
 
@@ -24,29 +23,11 @@ def page_range(addr: int, length: int, error: int = EINVAL) -> int:
     return size
 
 
-def is_accounted(prot: int, shared: bool, backing: Backing | None) -> bool:
-    return backing is None or isinstance(backing, SharedBacking) if shared else bool(prot & mman.PROT_WRITE)
-
-
-def _committed(t: Thread) -> int:
-    total = count = 0
-    for start, end, prot, shared, grows_down, backing, _, _ in t.memory.mappings():
-        count += 1
-        if not grows_down and (is_accounted(prot, shared, backing) if shared else prot & mman.PROT_WRITE):
-            total += end - start
-    t.moved += 64 * count
-    return total
-
-
 def admit(t: Thread, size: int) -> None:
-    """Count `size` bytes more against the memory limit. Raises Errno(ENOMEM)."""
-    mm, limit = t.process.mm, t.kernel.memory_limit
-    if mm.committed + size > limit:  # an upper bound: unmapping does not lower it
-        mm.committed = _committed(t)
-        if mm.committed + size > limit:
-            t.kernel.limits_hit["memory"] += 1
-            raise Errno(ENOMEM)
-    mm.committed += size
+    """See whether a change may count `size` bytes more (Linux's __vm_enough_memory). Raises Errno(ENOMEM)."""
+    if size > t.kernel.memory_limit:
+        t.kernel.limits_hit["memory"] += 1
+        raise Errno(ENOMEM)
 
 
 def check_address_space(t: Thread, size: int) -> None:

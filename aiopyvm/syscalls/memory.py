@@ -19,7 +19,7 @@ from aiopyvm.kernel.wait import Wait
 from aiopyvm.mem.backing import Backing
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, TASK_SIZE, page_up
-from aiopyvm.syscalls.accounting import admit, check_address_space, is_accounted, page_range
+from aiopyvm.syscalls.accounting import admit, check_address_space, page_range
 from aiopyvm.syscalls.spec import I32, Fd, Flags, Hex, In, Ptr, Size, syscall
 from aiopyvm.syscalls.steps import again, by_pieces, call_of
 
@@ -110,7 +110,7 @@ def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, off
             raise Errno(EINVAL)
         state = call_of(t).state
         if "admitted" not in state:
-            if not flags & mman.MAP_NORESERVE and is_accounted(prot, shared, backing):
+            if not flags & mman.MAP_NORESERVE and (backing is None if shared else prot & mman.PROT_WRITE):
                 admit(t, size)
             check_address_space(t, size)
             state["admitted"] = True

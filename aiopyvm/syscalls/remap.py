@@ -11,7 +11,7 @@ from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, TASK_SIZE, page_up
-from aiopyvm.syscalls.accounting import admit, check_address_space, is_accounted
+from aiopyvm.syscalls.accounting import admit, check_address_space
 from aiopyvm.syscalls.spec import Flags, Ptr, Size, syscall
 from aiopyvm.syscalls.steps import again, by_pieces, call_of
 
@@ -70,7 +70,7 @@ def _remap(t: Thread, addr: int, old: int, new: int, to: int | None, may_move: b
         return (by_pieces(t, addr + new, old - new, space.unmap) if new < old else None) or addr
     if mapping.end < addr + old:
         raise Errno(EFAULT)
-    if new > old and is_accounted(mapping.prot, mapping.shared, mapping.backing):
+    if new > old and not mapping.shared and mapping.prot & mman.PROT_WRITE:
         admit(t, new - old)
     if new > old:
         check_address_space(t, new - old)

@@ -19,6 +19,7 @@ VERDICTS = {
     "forks": ENDLESS,
     "sleeping_forks": b"processes refused with EAGAIN\n",
     "threads": b"threads refused with EAGAIN\n",
+    "memory": {Reason.MEMORY_LIMIT},
     "mappings": ENDLESS,
     "children_with_memory": {Reason.MEMORY_LIMIT},
     "descriptors": b"descriptors refused with EMFILE\n",
@@ -56,10 +57,10 @@ async def test_it_ends_by_itself_or_by_a_limit(what: str, glibc_guest: GlibcGues
     assert [(r.stdout, r.instructions) for r in neighbours] == [(b"Hello, world!\n", neighbours[0].instructions)] * 3
 
 
-async def test_memory_is_refused_and_the_program_goes_on(glibc_guest: GlibcGuests) -> None:
-    result = await VM(limits=Limits(memory=MEMORY)).run_elf(glibc_guest("hostile"), "memory")
+async def test_a_mapping_larger_than_all_memory_is_refused_and_the_program_goes_on(glibc_guest: GlibcGuests) -> None:
+    result = await VM(limits=Limits(memory=MEMORY)).run_elf(glibc_guest("hostile"), "larger")
     assert (result.stdout, result.returncode, result.limits_hit) == (
-        b"memory refused with ENOMEM\n",
+        b"a larger mapping refused with ENOMEM\n",
         0,
         frozenset({"memory"}),
     )

@@ -70,14 +70,6 @@ def mmap_among_fragmented() -> Iterator[Slices]:
 
 
 @case
-def mmap_at_limit() -> Iterator[Slices]:
-    m = machine(memory_limit=64 * MB)
-    fragment(m, 65_000)
-    m.process.mm.committed = 64 * MB
-    yield Slices(m, "mmap2", 0, PAGE, 3, 0x22, -1, 0)
-
-
-@case
 def mprotect_fragmented() -> Iterator[Slices]:
     m = machine()
     size = fragment(m, 65_000, touched=True)

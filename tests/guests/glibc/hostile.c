@@ -56,6 +56,11 @@ static void memory(void) {
     printf("memory refused with %s\n", strerrorname_np(errno));
 }
 
+static void larger(void) {
+    char *p = malloc(33 << 20);
+    if (!p) printf("a larger mapping refused with %s\n", strerrorname_np(errno));
+}
+
 static void mappings(void) {
     long n = 0;
     while (mmap(0, 4096, n & 1 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) n++;
@@ -198,6 +203,7 @@ static void watched(void) {
 int main(int argc, char **argv) {
     static const struct { const char *name; void (*run)(void); } all[] = {
         {"forks", forks}, {"sleeping_forks", sleeping_forks}, {"threads", threads}, {"memory", memory},
+        {"larger", larger},
         {"mappings", mappings}, {"children_with_memory", children_with_memory}, {"descriptors", descriptors},
         {"full_pipes", full_pipes}, {"sockets_in_sockets", sockets_in_sockets}, {"output", output}, {"files", files},
         {"links", links}, {"deep", deep}, {"signals", signals}, {"queued", queued}, {"watched", watched},

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,47 @@ static void the_break(void)
     N(stack[5]);
 }
 
+static pthread_barrier_t all_there;
+
+static void *rests(void *arg)
+{
+    (void)arg;
+    pthread_barrier_wait(&all_there);
+    return 0;
+}
+
+static void more_than_there_is(void)
+{
+    enum { SIZE = 64 << 20, COUNT = 30, THREADS = 60 };
+    char *parts[COUNT];
+    int mapped = 0, started = 0, kept = 0, status;
+    for (int i = 0; i < COUNT; i++) {
+        parts[i] = mmap(0, SIZE, i % 3 ? RW : PROT_READ, i & 1 ? ANON : ANON | MAP_NORESERVE, -1, 0);
+        mapped += parts[i] != MAP_FAILED && !mprotect(parts[i], SIZE, RW);
+        parts[i][0] = parts[i][SIZE - 1] = i + 1;
+    }
+    N(mapped);
+    if (!fork()) _exit(parts[COUNT - 1][SIZE - 1]);
+    wait(&status);
+    N(WEXITSTATUS(status));
+    N(mremap(parts[0], SIZE, 3 * SIZE, MREMAP_MAYMOVE) != MAP_FAILED);
+    for (int i = 1; i < COUNT; i++) {
+        kept += parts[i][0] == i + 1 && parts[i][SIZE - 1] == i + 1;
+        munmap(parts[i], SIZE);
+    }
+    N(kept);
+    pthread_t threads[THREADS];
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 8 << 20);
+    pthread_barrier_init(&all_there, 0, THREADS + 1);
+    for (int i = 0; i < THREADS; i++) started += !pthread_create(&threads[i], &attr, rests, 0);
+    N(started);
+    if (started < THREADS) exit(1);
+    pthread_barrier_wait(&all_there);
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], 0);
+}
+
 int main(void)
 {
     mapping();
@@ -185,5 +227,6 @@ int main(void)
     sharing();
     files();
     the_break();
+    more_than_there_is();
     return 0;
 }
