@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 
-from aiopyvm import VM, HostDir, Limits
+from aiopyvm import VM, HostDir
 from bench.debian import others
 from bench.table import Row
 from tests.debian import debian_root
@@ -74,8 +74,7 @@ def measure(quick: bool) -> list[Row]:
 async def _ours(root: Path, directory: str, rounds: int, times: int) -> float:
     port = _free_port()
     mounts = {"/bench": HostDir(directory, "ro")}
-    memory = Limits(memory=2 << 30)  # the stacks of a hundred threads count in full
-    vm = VM(root=HostDir(root, "cow", steady=True), mounts=mounts, publish={port: port}, limits=memory)
+    vm = VM(root=HostDir(root, "cow", steady=True), mounts=mounts, publish={port: port})
     async with vm.open("/usr/bin/python3", "/bench/server.py", str(port)) as server:
         assert server.stdout is not None
         await server.stdout.receive()

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import Budget, Clock, Entropy
     from aiopyvm.kernel.tty import Tty
     from aiopyvm.kernel.vfs import Vfs
+    from aiopyvm.mem.budget import MemoryBudget
     from aiopyvm.mem.space import AddressSpace
 
 PID_MAX: Final = 32768
@@ -98,7 +99,7 @@ class Kernel:
         vfs: Vfs,
         clock: Clock,
         entropy: Entropy,
-        budget: Budget,
+        budget: MemoryBudget,
         syscalls: SystemCalls,
         make_core: Callable[[CpuState, AddressSpace], Core],
         processor: Processor = MAX,

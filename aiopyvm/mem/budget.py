@@ -13,6 +13,14 @@ class Budget(Protocol):
         ...
 
 
+class MemoryBudget(Budget, Protocol):
+    """What all memory of a VM is charged to."""
+
+    def room(self) -> int | None:
+        """How much may still be taken at once; None: without bound."""
+        ...
+
+
 class Unlimited:
     """A budget that counts in `used` and refuses nothing."""
 
@@ -24,3 +32,6 @@ class Unlimited:
     def charge(self, size_bytes: int) -> bool:
         self.used += size_bytes
         return True
+
+    def room(self) -> None:
+        return None

@@ -28,9 +28,9 @@ class Limits:
     end; `guest_time` is the seconds of processor time that the guest used (on the virtual clock: 1 ns per instruction).
     Running out of any of these, or of `output` (bytes written to standard output and error), ends the run with a typed
     reason. `memory` (bytes: touched pages, kernel objects, and the files that the VM keeps in memory), `open_files` and
-    `processes` (threads count) are answered with the errno that Linux gives; a page that is touched when there is no
-    memory left ends the run (MEMORY_LIMIT), as mapping is not refused before. Files outlive the runs that wrote them:
-    they count against the `memory` of every run of their VM, and in a Runtime's sum until the VM is gone.
+    `processes` (threads count) are answered with the errno that Linux gives; what was mapped while there was room, and
+    is touched when there is none, ends the run (MEMORY_LIMIT). Files outlive the runs that wrote them: they count
+    against the `memory` of every run of their VM, and in a Runtime's sum until the VM is gone.
 
     Given to a `Runtime`, those that are named bound the sum over its guests, beside each guest's own; given to a run,
     those that are named override the VM's.

@@ -1,8 +1,9 @@
 """What calls that map memory share: ranges of pages, the memory limit and RLIMIT_AS.
 
 As with Linux's heuristic overcommit (proc_sys_vm(5), overcommit_memory 0) what is mapped may be more than there is: a
-mapping is refused only where it alone is larger than the memory limit. Pages are charged when they are touched, and who
-touches more than there is ends as where Linux's out-of-memory killer comes.
+mapping is refused only where it could not be touched whole as things are. What was mapped before, and not touched, does
+not count, so who allocates and uses in turn is told in time. Pages are charged when they are touched, and who touches
+more than there is ends as where Linux's out-of-memory killer comes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def page_range(addr: int, length: int, error: int = EINVAL) -> int:
 
 def admit(t: Thread, size: int) -> None:
     """See whether a change may count `size` bytes more (Linux's __vm_enough_memory). Raises Errno(ENOMEM)."""
-    if size > t.kernel.memory_limit:
+    kernel = t.kernel
+    room = kernel.budget.room()
+    if size > kernel.memory_limit or (room is not None and size > room):
         t.kernel.limits_hit["memory"] += 1
         raise Errno(ENOMEM)
 

@@ -19,7 +19,7 @@ VERDICTS = {
     "forks": ENDLESS,
     "sleeping_forks": b"processes refused with EAGAIN\n",
     "threads": b"threads refused with EAGAIN\n",
-    "memory": {Reason.MEMORY_LIMIT},
+    "memory": b"memory refused with ENOMEM\n",
     "mappings": ENDLESS,
     "children_with_memory": {Reason.MEMORY_LIMIT},
     "descriptors": b"descriptors refused with EMFILE\n",

@@ -68,6 +68,9 @@ class CountingBudget:
         self.used += size_bytes
         return True
 
+    def room(self) -> int:
+        return self.limit - self.used
+
 
 class Machine:
     """A kernel with one process whose program is `code` (flat)."""

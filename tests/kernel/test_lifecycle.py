@@ -77,6 +77,23 @@ def test_memory_beyond_the_limit_is_enomem_and_counted() -> None:
         assert not -4096 < at < 0
 
 
+def test_memory_counts_when_it_is_touched() -> None:
+    m = Machine(memory_limit=1 << 20)
+    m.budget.limit = m.budget.used + (1 << 20)
+    places = [_address(m.call(m.thread, "mmap2", 0, 600 << 10, 3, 0x22, -1, 0)) for _ in range(20)]
+    m.thread.memory.write(places[0], bytes(600 << 10))
+    assert m.call(m.thread, "mmap2", 0, 600 << 10, 3, 0x22, -1, 0) == -errno.ENOMEM
+    assert m.kernel.limits_hit["memory"] == 1
+    assert m.call(m.thread, "munmap", places[0], 600 << 10) == 0
+    _address(m.call(m.thread, "mmap2", 0, 600 << 10, 3, 0x22, -1, 0))
+
+
+def _address(result: int | None) -> int:
+    assert result is not None
+    assert not -4096 < result < 0
+    return result & 0xFFFFFFFF
+
+
 def test_a_run_without_room_for_its_program_is_refused() -> None:
     with pytest.raises(HostRefusedError):
         Machine(budget=10_000)

@@ -335,10 +335,10 @@ async def test_every_limit_is_counted_where_it_refuses(guest: GuestPaths) -> Non
 
 
 async def test_memory_that_cannot_be_backed_ends_the_run() -> None:
-    mmap2 = "mov eax, 192; xor ebx, ebx; mov ecx, 0x800000; mov edx, 3; mov esi, 0x22; mov edi, -1; xor ebp, ebp; "
-    touch = "int 0x80; mov edi, eax; mov ecx, 0x200000; xor eax, eax; rep stosd; "
+    mmap2 = "mov eax, 192; xor ebx, ebx; mov ecx, 0x300000; mov edx, 3; mov esi, 0x22; mov edi, -1; xor ebp, ebp; "
+    touch = "mov edi, eax; mov ecx, 0x180000; xor eax, eax; rep stosd; "
     async with Runtime(limits=Limits(memory=4 << 20)) as runtime:
-        result = await runtime.vm().run_bytes(exit_after(mmap2 + touch))
+        result = await runtime.vm().run_bytes(exit_after(2 * (mmap2 + "int 0x80; ") + touch))
         assert runtime.statistics()["memory"] == 0
     assert (result.reason, result.returncode) == (Reason.MEMORY_LIMIT, -9)
     assert result.limits_hit == {"memory"}
