@@ -73,6 +73,10 @@ class InetSocket(Socket):
         """Whether it has a peer."""
         return self.peer_port != 0
 
+    def is_idle(self) -> bool:
+        """Whether it is merely bound, if at all: /proc/net/tcp shows none of those."""
+        return False
+
     def destination(self, address: bytes) -> tuple[bytes, int]:
         """Return where a sockaddr leads; 0.0.0.0 is this host. Raises Errno: EINVAL, EAFNOSUPPORT, ENETUNREACH."""
         ip, port = unpack_address(self.domain, address)

@@ -64,7 +64,7 @@ def _inet(protocol: int, domain: int) -> Callable[[FsContext, Process | None], b
             for (kind, _), bound in sorted(_host(ctx).inet.ports.items())
             if kind == protocol
             for socket in bound
-            if socket.domain == domain
+            if socket.domain == domain and not socket.is_idle()
         ]
         width = 149 if domain == AF_INET else 0
         head = _INET_HEAD.format(pad="" if domain == AF_INET else " " * 24)

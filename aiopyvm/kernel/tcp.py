@@ -579,6 +579,10 @@ class TcpSocket(InetSocket):
         """Whether it has a peer."""
         return self.peer_port != 0 and self.state not in (TcpState.CLOSE, TcpState.SYN_SENT)
 
+    def is_idle(self) -> bool:
+        """Whether it neither listens nor connects."""
+        return self.state == TcpState.CLOSE
+
     def fits(self, ip: bytes, source: tuple[bytes, int] | None) -> int:
         """Only a listening socket takes what is new."""
         return super().fits(ip, source) if self.listening else 0

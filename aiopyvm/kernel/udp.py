@@ -14,6 +14,7 @@ from aiopyvm.abi import inet as abi
 from aiopyvm.abi import socket as sockets
 from aiopyvm.abi.errno import (
     EACCES,
+    EAFNOSUPPORT,
     EAGAIN,
     ECONNREFUSED,
     EDESTADDRREQ,
@@ -25,9 +26,9 @@ from aiopyvm.abi.errno import (
     EPIPE,
     Errno,
 )
-from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, pack_address
+from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, pack_address, unpack_address
 from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
-from aiopyvm.abi.socket import AF_INET, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
+from aiopyvm.abi.socket import AF_INET, AF_INET6, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
 from aiopyvm.kernel import dns
 from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.packetinfo import ETHERNET, Datagram, path_of, told
@@ -52,13 +53,24 @@ class UdpSocket(InetSocket):
         if len(address) >= 2 and family_of(address) == AF_UNSPEC:
             self._disconnect()
             return
-        ip, port = self.destination(address)
+        ip, port = self.destination(self._as_six(address, EAFNOSUPPORT))
         self._check_broadcast(ip)
         source = self._source(ip, port)
         self.need_port(source)
         if not self.bound_ip:
             self.ip = source
         self.peer_ip, self.peer_port = ip, port
+
+    def _as_six(self, address: bytes, error: int) -> bytes:
+        """Return a sockaddr_in that an AF_INET6 socket is given as a sockaddr_in6; others as they are.
+
+        Raises Errno: EINVAL where it is too short, `error` of a socket for IPv6 alone.
+        """
+        if self.domain != AF_INET6 or len(address) < 2 or family_of(address) != AF_INET:
+            return address
+        if self.only_six:
+            raise Errno(error)
+        return pack_address(AF_INET6, *unpack_address(AF_INET, address))
 
     def _disconnect(self) -> None:
         self.peer_port = 0
@@ -121,7 +133,7 @@ class UdpSocket(InetSocket):
     def _given_destination(self, address: bytes) -> tuple[bytes, int]:
         if len(address) >= 2 and family_of(address) == AF_UNSPEC and self.domain == AF_INET and len(address) >= 16:
             address = AF_INET.to_bytes(2, "little") + address[2:]
-        ip, port = self.destination(address)
+        ip, port = self.destination(self._as_six(address, ENETUNREACH))
         if not port:
             raise Errno(EINVAL)
         return ip, port

@@ -3,7 +3,7 @@
 How it works. Each socket has an inbox of messages; a stream's messages are its sender's pieces, so that the files and
 credentials that come with one are never mixed with another's. A sender's bytes that wait in inboxes count against its
 SO_SNDBUF (`sent`). A listening socket has `arrivals`: connected sockets that nobody accepted yet. Names are kept by the
-kernel's `UnixNames`: abstract ones by their bytes, path names by the file system's device and inode number.
+kernel's `UnixNames`: abstract ones by type and bytes, path names by the file system's device and inode number.
 
 What always holds. `peer` stays when the peer is closed (`dead`), as writing must say EPIPE then; files in inboxes are
 held by their message; a cycle of sockets that only their own inboxes hold is found when one closes (`unixgc.py`).
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 FAMILY: Final = AF_UNIX.to_bytes(2, "little")
 CONNECTED: Final = (SOCK_STREAM, SOCK_SEQPACKET)
 
-Name = bytes | tuple[int, int]  # abstract, or where its file is
+Name = tuple[int, bytes] | tuple[int, int]  # abstract with its type of socket, or where its file is
 
 
 class UnixNames:
@@ -89,12 +89,12 @@ class UnixNames:
             left.pop().release()
         self._dropped = None
 
-    def automatic(self) -> bytes:
-        """Return an abstract name that is free (unix(7), "Autobind feature")."""
+    def automatic(self, kind: int) -> bytes:
+        """Return an abstract name that is free for sockets of a type (unix(7), "Autobind feature")."""
         while True:
             self._automatic = self._automatic + 1 & 0xFFFFF
             name = b"\0%05x" % self._automatic
-            if name not in self.bound:
+            if (kind, name) not in self.bound:
                 return name
 
 
@@ -140,14 +140,14 @@ class UnixSocket(Socket):
         path = self._path_of(address)
         if not path:
             if self.key is None:
-                self._take(path := self.names.automatic(), path)
+                self._take_abstract(self.names.automatic(self.kind))
             return
         if path[0] == 0:
             if self.key is not None:
                 raise Errno(EINVAL)
-            if path in self.names.bound:
+            if (self.kind, path) in self.names.bound:
                 raise Errno(EADDRINUSE)
-            self._take(path, path)
+            self._take_abstract(path)
             return
         if self.key is not None:
             raise Errno(EINVAL)
@@ -158,6 +158,9 @@ class UnixSocket(Socket):
         except Errno as error:
             raise Errno(EADDRINUSE if error.number == EEXIST else error.number) from None
         self._take((inode.fs.device, inode.stat().ino), path + b"\0")
+
+    def _take_abstract(self, name: bytes) -> None:
+        self._take((self.kind, name), name)
 
     def _take(self, key: Name, path: bytes) -> None:
         self.key, self.path = key, path
@@ -174,7 +177,7 @@ class UnixSocket(Socket):
         path = self._path_of(address)
         if not path:
             raise Errno(EINVAL)
-        key: Name = path
+        key: Name = (self.kind, path)
         if path[0]:
             ctx = t.process.fs
             inode = ctx.vfs.lookup(ctx, path.partition(b"\0")[0])
@@ -183,8 +186,8 @@ class UnixSocket(Socket):
                 raise Errno(ECONNREFUSED)
             key = (inode.fs.device, inode.stat().ino)
         found = self.names.bound.get(key)
-        if found is None or (found.kind != self.kind and not path[0]):
-            raise Errno(ECONNREFUSED)  # abstract names are found by type
+        if found is None:
+            raise Errno(ECONNREFUSED)
         if found.kind != self.kind:
             raise Errno(EPROTOTYPE)
         return found
@@ -252,8 +255,7 @@ class UnixSocket(Socket):
 
     def _autobind(self) -> None:
         if self.options[abi.SO_PASSCRED] and self.key is None and not self.path:
-            name = self.names.automatic()
-            self._take(name, name)
+            self._take_abstract(self.names.automatic(self.kind))
 
     def waits_on(self, t: Thread, address: bytes) -> tuple[UnixSocket, ...]:
         """Return whose `write_queue` tells that a refused `connect` or `send` may be tried again."""

@@ -509,6 +509,37 @@ static void six(void)
     close(a), close(b);
 }
 
+/* What sockets of AF_INET6 make of an address of AF_INET. */
+static void six_to_four(void)
+{
+    int to = socket(AF_INET, SOCK_DGRAM, 0), fd = socket(AF_INET6, SOCK_DGRAM, 0), only = socket(AF_INET6, SOCK_DGRAM, 0);
+    char got[10];
+    R(bind(to, v4("127.0.0.1", 0), 16));
+    int port = port_of(to);
+    R(sendto(fd, "one", 3, 0, v4("127.0.0.1", port), 16));
+    R(sendto(fd, "one", 3, 0, v4("127.0.0.1", port), 8));
+    R(sendto(fd, "one", 3, 0, v4("127.0.0.1", 0), 16));
+    R(connect(fd, v4("127.0.0.1", port), 8));
+    R(connect(fd, v4("127.0.0.1", port), 16));
+    R(send(fd, "three", 5, 0));
+    R(recv(to, got, 9, MSG_DONTWAIT));
+    R(recv(to, got, 9, MSG_DONTWAIT));
+    R(recv(to, got, 9, MSG_DONTWAIT));
+    whom("its peer", getpeername, fd);
+    R(connect(fd, v4("0.0.0.0", port), 16));
+    whom("this host", getpeername, fd);
+    R(set(only, IPPROTO_IPV6, IPV6_V6ONLY, 1));
+    R(connect(only, v4("127.0.0.1", port), 16));
+    R(sendto(only, "x", 1, 0, v4("127.0.0.1", port), 16));
+    R(bind(socket(AF_INET6, SOCK_DGRAM, 0), v4("127.0.0.1", 0), 16));
+    R(connect(socket(AF_INET6, SOCK_STREAM, 0), v4("127.0.0.1", port), 16));
+    R(connect(to, v6("::1", port), 28));
+    R(sendto(to, "x", 1, 0, v6("::1", port), 28));
+    close(only);
+    close(fd);
+    close(to);
+}
+
 static void interfaces(void)
 {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -572,6 +603,7 @@ int main(void)
     refusals();
     datagrams();
     six();
+    six_to_four();
     interfaces();
     return 0;
 }

@@ -595,6 +595,33 @@ static void shown(void)
     CLOSE2();
 }
 
+/* One abstract name for each type of socket. */
+static void types(void)
+{
+    static const int kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_RAW};
+    int bound[4];
+    char name[40], got[10];
+    sprintf(name, "@types of %d", getpid());
+    socklen_t size = un_name(name);
+    for (int i = 0; i < 4; i++)
+        R(bind(bound[i] = socket(AF_UNIX, kinds[i], 0), (void *)&un, size));
+    close(bound[3]);
+    R(listen(bound[0], 2));
+    R(listen(bound[2], 2));
+    for (int i = 0; i < 3; i++) {
+        int fd = socket(AF_UNIX, kinds[i], 0);
+        R(connect(fd, (void *)&un, size));
+        R(send(fd, "hello", i + 1, 0));
+        int to = kinds[i] == SOCK_DGRAM ? bound[i] : accept(bound[i], 0, 0);
+        R(recv(to, got, 9, MSG_DONTWAIT));
+        if (to != bound[i]) close(to);
+        close(bound[i]);
+        close(fd);
+        R(connect(fd = socket(AF_UNIX, kinds[i], 0), (void *)&un, size));
+        close(fd);
+    }
+}
+
 int main(void)
 {
     begin();
@@ -614,5 +641,6 @@ int main(void)
     cycles();
     several();
     shown();
+    types();
     return 0;
 }
