@@ -18,6 +18,7 @@ from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.regionloops import MOST_COPIES
 from aiopyvm.engine.native.regionplan import Request
 from aiopyvm.engine.native.regions import Graph
 from aiopyvm.engine.native.space import SpaceCode
@@ -406,3 +407,60 @@ def test_a_loop_of_two_blocks_is_repeated() -> None:
     parted = Graph(Request(BASE, ((BASE, code[:4]), (BASE + 4, code[4:]))))
     assert [(node.eip, node.insns) for node in parted.nodes] == [(node.eip, node.insns) for node in whole.nodes]
     assert parted.nodes[0].again is not None
+
+
+def test_a_search_by_vectors_is_repeated_over_its_nodes() -> None:
+    """What is left from the middle goes round in copies, each entered from the one before; other loops of several nodes
+    stay as they are."""
+    search = "again: movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x1a; jbe out; add eax, 16; jle again; out: hlt"
+    graph = Graph(Request(BASE, ((BASE, assemble(search, BASE)),)))
+    passes = [node for node in graph.nodes if node.eip == BASE]
+    assert [node.join for node in passes] == [True] + (MOST_COPIES - 1) * [False]
+    assert sum(bool(node.retreating) for node in graph.nodes) == 1
+    plain = search.replace("movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x1a", "cmp ebx, [eax]")
+    graph = Graph(Request(BASE, ((BASE, assemble(plain, BASE)),)))
+    assert not any(node.again for node in graph.nodes)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x02; jb found; add eax, 16",
+        "movdqu xmm1, [eax]; pcmpeqb xmm1, xmm0; pmovmskb ecx, xmm1; test ecx, ecx; jnz found; add eax, 16",
+    ],
+)
+@pytest.mark.parametrize("end", [0x11100, 0x12010])
+def test_a_repeated_search_ends_in_any_copy(look: str, end: int, memory: str) -> None:
+    """Searches that end after 1, 2, 3... passes, and at last one that finds nothing up to a limit, or up to a byte that
+    may not be read."""
+
+    def program() -> Core:
+        core = looping(f"""
+            mov edx, 0x110f7
+        search:
+            mov byte ptr [edx], 7
+            mov eax, 0x11003
+        again:
+            {look}
+            cmp eax, {end}
+            jb again
+        found:
+            lea ebx, [ebx + 8 * eax]
+            add esi, ecx
+            mov byte ptr [edx], 1
+            sub edx, 11
+            cmp edx, 0x11000
+            jae search
+            mov eax, 0x11000
+        last:
+            {look}
+            cmp eax, {end}
+            jb last
+            hlt
+        """)
+        core.memory.write(0x11000, b"\x01" * 0x1000)
+        core.memory.protect(0x12000, 4096, 0)
+        core.cpu.ymm0 = 7 * int.from_bytes(b"\x01" * 16) if "pcmpeqb" in look else 7
+        return core
+
+    every_slicing_ends_the_same(program, hot_engine(memory=memory))

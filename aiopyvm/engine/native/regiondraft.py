@@ -20,7 +20,8 @@ from aiopyvm.engine.native.lower_flags import Names as Naming
 from aiopyvm.engine.native.lower_vector import constant_text, llvm_type, pure_text
 from aiopyvm.engine.native.regionflags import Recipe
 from aiopyvm.engine.native.regionmemory import Span
-from aiopyvm.engine.native.regions import Graph, Node
+from aiopyvm.engine.native.regionnodes import Node
+from aiopyvm.engine.native.regions import Graph
 from aiopyvm.ir.builder import Known, Value
 from aiopyvm.ir.types import V128, V256
 from aiopyvm.isa.state import GPR32

@@ -26,8 +26,8 @@ from aiopyvm.engine.native.layout import CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY
 from aiopyvm.engine.native.lower_float import HOST_CONTROL
 from aiopyvm.engine.native.regiondraft import Draft, FloatState
+from aiopyvm.engine.native.regionnodes import Node
 from aiopyvm.engine.native.regionplan import Stack, opcode_at
-from aiopyvm.engine.native.regions import Node
 from aiopyvm.engine.native.regionstatus import set_codes
 from aiopyvm.ir.builder import Value
 from aiopyvm.isa.insn import Insn

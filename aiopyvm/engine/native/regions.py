@@ -12,14 +12,15 @@ Everything here is a function of plain data (`Request`), so that it can be done 
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final
 
 from aiopyvm.engine.native.lower_host import is_host
+from aiopyvm.engine.native.regionloops import repeat_loops, straighten
+from aiopyvm.engine.native.regionnodes import Context, Flow, Node
 from aiopyvm.engine.native.regionplan import Blocks, Request, Stack, Table, is_x87
 from aiopyvm.engine.native.regionx87 import FIELDS, Use, begun_with, use
 from aiopyvm.ir.builder import Value
@@ -32,8 +33,6 @@ from aiopyvm.isa.state import MODE_REGISTERS, SEGMENTS
 from aiopyvm.isa.trace import Tracer, trace
 
 MOST_CALLS: Final = 4  # that a context has
-MOST_COPIES: Final = 8  # of a loop of one node
-UNROLLED: Final = 40  # instructions of all copies of a loop
 _PLAIN: Final = frozenset(
     {*PURE, *LANE_OPS, *SIMD_OPS, "raise", "const", "get", "set", "load", "store", "probe", "fault", "insn", "when",
      "end", "jump"}
@@ -42,19 +41,6 @@ _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)
 _WIDTHS: Final = frozenset((8, 16, 32, 64, 128, 256))  # bits of an access
 _PLAIN_X87: Final = frozenset({*FLOAT_OPS, "fexc", "getfp", "setfp", "helper"})
 _WIDTHS_X87: Final = _WIDTHS | {80}
-
-Context = tuple[tuple[int, int], ...]  # calls: where they return to, and the function
-
-
-class Flow(enum.Enum):
-    """Where control goes after an instruction."""
-
-    NEXT = "next"
-    BRANCH = "branch"  # to a known address, or to the next instruction
-    JUMP = "jump"  # to a known address
-    COMPUTED = "computed"
-    REPEAT = "repeat"  # to itself, or to the next instruction
-    OUT = "out"  # the instruction has no place in a region
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +51,6 @@ class Nature:
     registers: frozenset[str]  # general registers that it sets
     vectors: frozenset[str]  # vector registers that it uses
     x87: Use | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """A straight run of instructions. `after` and `taken` are where it goes, a node or an address; `cases` are the
-    nodes that a computed jump is compared with, by address; `stack` and `stack_after` the x87 stack before and behind.
-    """
-
-    context: Context
-    eip: int
-    index: int
-    stack: Stack | None = None
-    stack_after: Stack | None = None
-    insns: list[tuple[int, Insn]] = field(default_factory=list)
-    flow: Flow = Flow.NEXT
-    after: Node | int = 0
-    taken: Node | int = 0
-    cases: dict[int, Node] = field(default_factory=dict)
-    table: list[tuple[int, int]] = field(default_factory=list)  # the cases' numbers in a jump table
-    entered: int = 0  # ways in
-    join: bool = False
-    retreating: set[Node] = field(default_factory=set)  # successors for which the budget is looked at
-    longest: int = 0  # instructions, to the next look at the budget
-    again: Node | None = None  # the next copy of a loop of one node
-
-    def successors(self) -> Iterator[Node]:
-        """The nodes where control may go, one by way."""
-        ways: list[Node | int] = []
-        if self.flow in (Flow.NEXT, Flow.BRANCH, Flow.REPEAT):
-            ways.append(self.after)
-        if self.flow in (Flow.BRANCH, Flow.JUMP, Flow.REPEAT):
-            ways.append(self.taken)
-        if self.flow is Flow.COMPUTED:
-            ways.extend(self.cases.values())
-        return (way for way in ways if isinstance(way, Node))
 
 
 class Code(Blocks):
@@ -245,8 +196,8 @@ class Graph:
         self._recursive: dict[tuple[int, Stack | None], Node] = {}  # where calls of the root by itself return to
         self._returns: list[Node] = []  # returns from the root's own context
         self._grow(request.root, request.stack)
-        self._straighten()
-        self._unroll()
+        straighten(self.nodes)
+        repeat_loops(self.nodes, self._has_vectors)
         self._mark_joins()
         self._mark_retreating()
         self._measure()
@@ -311,6 +262,9 @@ class Graph:
             ops = tracer.ops
             known = self._natures[insn.code, stack] = nature(ops, use(insn, ops, tracer) if stack is not None else None)
         return known
+
+    def _has_vectors(self, node: Node) -> bool:
+        return any(self._nature(insn, node.stack).vectors for _, insn in node.insns)
 
     def _grow(self, root: int, stack: Stack | None) -> None:
         self._node((), root, stack)
@@ -416,34 +370,6 @@ class Graph:
         table = self._tables.get(operand.displacement, ())
         return table if operand.index >= 0 else tuple(word for word in table if word[0] == 0)
 
-    def _straighten(self) -> None:
-        """Make one node of two where the second follows the first alone: a block may have begun between them only
-        because Python had an instruction to execute there.
-        """
-        entered = Counter(way for node in self.nodes for way in node.successors())
-        gone: set[Node] = set()
-        for node in self.nodes:
-            while node not in gone and node.flow is Flow.NEXT and isinstance(way := node.after, Node):
-                if entered[way] > 1 or way in (node, self.nodes[0]) or way.flow is Flow.REPEAT:
-                    break
-                node.insns += way.insns
-                node.flow, node.after, node.taken, node.stack_after = way.flow, way.after, way.taken, way.stack_after
-                node.cases, node.table = way.cases, way.table
-                gone.add(way)
-        self.nodes = [node for node in self.nodes if node not in gone]
-
-    def _unroll(self) -> None:
-        """Repeat the loops of one node, so that the copies share one look at the budget and their accesses a check."""
-        for node in tuple(self.nodes):
-            if node.flow is not Flow.REPEAT and (node.after is node or node.taken is node):
-                last = node
-                for _ in range(min(MOST_COPIES, UNROLLED // len(node.insns)) - 1):
-                    copy = replace(last, index=len(self.nodes), cases={}, table=[], retreating=set())
-                    self.nodes.append(copy)
-                    last.again = copy
-                    last.after, last.taken = (copy if way is node else way for way in (last.after, last.taken))
-                    last = copy
-
     # -- what holds of the whole ---------------------------------------------------------------------------------------
 
     def _mark_joins(self) -> None:
@@ -486,4 +412,4 @@ class Graph:
             node.longest = len(node.insns) + max(ways, default=0)
 
 
-__all__ = ["Flow", "Graph", "Node", "nature", "repeated"]
+__all__ = ["Graph", "nature", "repeated"]

@@ -21,9 +21,10 @@ from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, sig
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionfile import table_of
 from aiopyvm.engine.native.regionfloat import Floats
+from aiopyvm.engine.native.regionnodes import Flow, Node
 from aiopyvm.engine.native.regionops import Operations
 from aiopyvm.engine.native.regionplan import Request, is_x87
-from aiopyvm.engine.native.regions import Flow, Graph, Node, repeated
+from aiopyvm.engine.native.regions import Graph, repeated
 from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.engine.native.regionx87 import begun_with, forget
 from aiopyvm.engine.native.runtime_ir import leave_declarations

@@ -14,7 +14,7 @@ from aiopyvm.engine.native.layout import FLAG_ARGUMENTS
 from aiopyvm.engine.native.lower_flags import word_of_flag
 from aiopyvm.engine.native.regiondraft import Draft, Names, cases, signed
 from aiopyvm.engine.native.regionflags import PART_OF, PARTS, SLOTS, Recipe, Recipes
-from aiopyvm.engine.native.regions import Node
+from aiopyvm.engine.native.regionnodes import Node
 from aiopyvm.ir.builder import Value
 
 
