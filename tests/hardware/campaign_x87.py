@@ -40,7 +40,7 @@ def _explained(case: Case, lines: list[str], hardware: State, ours: State) -> li
     return [*found, "before: " + " ".join(f"{name}={value:x}" for name, value in before.items())]
 
 
-def _is_known(row: Row, hardware: State, ours: State) -> bool:
+def is_known(row: Row, hardware: State, ours: State) -> bool:
     """Whether the difference is one that we want: FSTP m80fp and FBSTP over the end of what can be written.
 
     The hardware stores significand and exponent apart, and the first has happened when the second faults. Here an
@@ -62,7 +62,7 @@ def compare(pairs: list[tuple[Row, Case]], machine: Machine) -> list[tuple[Row, 
             continue
         ours = machine.run(case)
         lines = differences(state, ours, x87_pointers=True)
-        if lines and not _is_known(row, state, ours):
+        if lines and not is_known(row, state, ours):
             found.append((row, case, _explained(case, lines, state, ours)))
     return found
 
