@@ -20,6 +20,7 @@ from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
 from aiopyvm.engine.native.regionloops import MOST_COPIES
 from aiopyvm.engine.native.regionplan import Request
+from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.regions import Graph
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
@@ -464,3 +465,56 @@ def test_a_repeated_search_ends_in_any_copy(look: str, end: int, memory: str) ->
         return core
 
     every_slicing_ends_the_same(program, hot_engine(memory=memory))
+
+
+def test_jumps_by_a_table_of_distances(memory: str) -> None:
+    """As in glibc's string routines: where they led is part of the region, and what becomes of the table is seen."""
+    text = """
+    again:
+        mov ecx, edi
+        and ecx, 3
+        call thunk
+    here:
+        add ebx, 0x1006
+        add ebx, [ebx + ecx * 4]
+        add edx, ecx
+        jmp ebx
+    zero:
+        add eax, 1
+    one:
+        add eax, 2
+    two:
+        lea esi, [esi + eax * 2]
+        cmp edi, 100
+        jnz behind
+        mov dword ptr [here + 0x100e], 0x10000000
+    behind:
+        dec edi
+        jnz again
+        hlt
+    thunk:
+        mov ebx, [esp]
+        ret
+    """
+    code = assemble(text, BASE)
+    here, jump = BASE + 10, code.index(b"\xff\xe3")
+    zero = jump + 2
+
+    def program() -> Core:
+        core = looping(text)
+        distances = [BASE + zero + more - here - 0x1006 for more in (0, 3, 6, 3)]
+        core.memory.write(here + 0x1006, struct.pack("<4i", *distances))
+        core.cpu.edi, core.cpu.esp = 150, 0x12800
+        return core
+
+    engine = hot_engine(10, memory=memory)
+    every_slicing_ends_the_same(program, engine)
+    core = program()
+    engine.run(core, 600)
+    (space,) = [code for code in core.memory.translations.values() if isinstance(code, SpaceCode)]
+    request = request_for(space, BASE, memory, (0, 0))
+    targets = [BASE + zero + more for more in (0, 3, 6, 3)]
+    assert request.jumps == ((BASE + jump, tuple(enumerate(targets))),)
+    nodes = {node.eip: node for node in Graph(Request.from_text(request.to_text())).nodes}
+    assert set(targets) <= set(nodes)
+    assert set(targets) == next(set(node.cases) for node in nodes.values() if len(node.cases) > 1)

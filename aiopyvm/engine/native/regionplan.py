@@ -20,6 +20,7 @@ Table = tuple[tuple[int, int], ...]  # words of a jump table: number, target
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a region is made from: `blocks` are runs of executed code, `tables` words of jump tables by address;
+    `jumps` the targets of jumps by a register, by the jump's address;
     `stack` is the x87 stack it is entered with, where it may have x87 instructions; `allowed` are the features of the
     processor that it is for (None: all that there are).
     """
@@ -31,23 +32,27 @@ class Request:
     memory: str = CHECKED
     stack: Stack | None = None
     allowed: frozenset[str] | None = None
+    jumps: tuple[tuple[int, Table], ...] = ()
 
     def to_text(self) -> str:
         """The request as JSON."""
         blocks = [[address, code.hex()] for address, code in self.blocks]
         rest = {"tables": self.tables, "limit": self.limit, "memory": self.memory, "stack": self.stack}
         allowed = None if self.allowed is None else sorted(self.allowed)
-        return json.dumps({"root": self.root, "blocks": blocks, **rest, "allowed": allowed})
+        return json.dumps({"root": self.root, "blocks": blocks, **rest, "allowed": allowed, "jumps": self.jumps})
 
     @classmethod
     def from_text(cls, text: str) -> Request:
         """The request that `to_text` wrote."""
         data = json.loads(text)
         blocks = tuple((address, bytes.fromhex(code)) for address, code in data["blocks"])
-        tables = tuple((address, tuple((n, word) for n, word in words)) for address, words in data["tables"])
+        tables, jumps = (
+            tuple((address, tuple((n, word) for n, word in words)) for address, words in data[name])
+            for name in ("tables", "jumps")
+        )
         stack = (data["stack"][0], data["stack"][1]) if data["stack"] else None
         allowed = None if data["allowed"] is None else frozenset(data["allowed"])
-        return cls(data["root"], blocks, tables, data["limit"], data["memory"], stack, allowed)
+        return cls(data["root"], blocks, tables, data["limit"], data["memory"], stack, allowed, jumps)
 
 
 class Blocks:

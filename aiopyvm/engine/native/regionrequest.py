@@ -14,8 +14,12 @@ from aiopyvm.engine.native.space import Block, SpaceCode
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
 MOST_CASES: Final = 128  # words of a jump table
+MOST_DISTANCES: Final = 16  # of a table of distances, that are followed
 _X87: Final = re.compile(rb"[\xd8-\xdf]")
 _JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
+_DISTANCES: Final = re.compile(  # ADD r, number; ADD r, [r + 4 * i]; JMP r, behind a call that gave r its own address
+    rb"(?:\x05|\x81([\xc0-\xc7]))(....)\x03(.)([\x80-\xbf]).{0,8}[\x2e\x3e]?\xff([\xe0-\xe7])", re.DOTALL
+)
 _WORD: Final = re.compile(rb"\xff[\x15\x25](....)", re.DOTALL)  # CALL [word], JMP [word], as in a PLT
 
 
@@ -27,6 +31,7 @@ def request_for(
     """
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
+    jumps: dict[int, Table] = {}
     queue, seen, count, x87 = deque([root]), {root}, 0, False
     while queue and count < 3 * MOST_INSTRUCTIONS:
         address = queue.popleft()
@@ -41,14 +46,18 @@ def request_for(
             last = block.addresses[-1] - start
             if found[start].find(b"\xff", last) >= 0:
                 ways += _targets(code, found[start], last, tables)
+                if distances := tuple(_distances(code, start, found[start])):
+                    jumps[block.addresses[-1]] = distances
+                    ways += [target for _, target in distances]
             for way in ways:
                 if way not in seen and code.record(way):
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
     return Request(
-        root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None, allowed=allowed
-    )
+        root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None, allowed=allowed,
+        jumps=tuple(sorted(jumps.items())),
+    )  # fmt: skip
 
 
 def _targets(code: SpaceCode, block: bytes, last: int, tables: dict[int, Table]) -> list[int]:
@@ -63,6 +72,24 @@ def _targets(code: SpaceCode, block: bytes, last: int, tables: dict[int, Table])
         tables.setdefault(table, word)
         return [target for _, target in word]
     return []
+
+
+def _distances(code: SpaceCode, start: int, block: bytes) -> Iterator[tuple[int, int]]:
+    """Where a block at `start` has jumped to if it is one that jumps by a table of distances, as glibc's string
+    routines do: number, target. The first instructions find the table, whose distances are from its own address.
+    """
+    jump = _DISTANCES.fullmatch(block)
+    if jump is None:
+        return
+    register = jump[5][0] & 7
+    if (jump[1] or b"\xc0")[0] & 7 != register or jump[3][0] != 4 | register << 3 or jump[4][0] & 7 != register:
+        return
+    table, found = start + int.from_bytes(jump[2], "little") & 0xFFFFFFFF, 0
+    for number, distance in enumerate(_readable(code, table, MOST_CASES)):
+        target = table + distance & 0xFFFFFFFF
+        if found < MOST_DISTANCES and code.space.pages[target >> PAGE_SHIFT] & EXEC and code.record(target):
+            found += 1
+            yield number, target
 
 
 def _has_x87(block: Block, code: bytes) -> bool:
@@ -87,17 +114,22 @@ def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterato
 
 def _words(code: SpaceCode, table: int, most: int) -> Iterator[tuple[int, int]]:
     """The words of the jump table at an address that were jumped to, of at most so many: number, target."""
-    space = code.space
-    if table & 3:
-        return
-    for number, address in enumerate(range(table, min(table + 4 * most, 1 << 32), 4)):
-        if not space.pages[address >> PAGE_SHIFT] & READ:
-            return
-        word = space.view32[address >> 2]
-        if not space.pages[word >> PAGE_SHIFT] & EXEC:
+    for number, word in enumerate(_readable(code, table, most)):
+        if not code.space.pages[word >> PAGE_SHIFT] & EXEC:
             return
         if code.record(word):
             yield number, word
+
+
+def _readable(code: SpaceCode, table: int, most: int) -> Iterator[int]:
+    """At most so many words at an address, as far as the guest may read them; none where it is not aligned."""
+    space = code.space
+    if table & 3:
+        return
+    for address in range(table, min(table + 4 * most, 1 << 32), 4):
+        if not space.pages[address >> PAGE_SHIFT] & READ:
+            return
+        yield space.view32[address >> 2]
 
 
 __all__ = ["request_for"]

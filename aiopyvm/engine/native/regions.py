@@ -188,7 +188,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.length = 0  # instructions
         self._starts = {address for address, _ in request.blocks}
-        self._tables = dict(request.tables)
+        self._tables, self._jumps = dict(request.tables), dict(request.jumps)
         self._limit = request.limit
         self._by_place: dict[tuple[Context, int, Stack | None], Node] = {}
         self._queue: deque[Node] = deque()
@@ -356,6 +356,10 @@ class Graph:
             if isinstance(back, Node):
                 node.cases[caller] = back
             return
+        for _, target in self._jumps.get(behind - len(insn.code), ()):
+            case = self._next(node, target)
+            if isinstance(case, Node):
+                node.cases[target] = case
         for operand in insn.operands:
             if isinstance(operand, Memory):
                 for number, target in self._words(operand):
