@@ -117,6 +117,7 @@ class TcpState:
     ESTABLISHED: Final = 1
     SYN_SENT: Final = 2
     FIN_WAIT2: Final = 5
+    TIME_WAIT: Final = 6
     CLOSE: Final = 7
     CLOSE_WAIT: Final = 8
     LISTEN: Final = 10
@@ -161,3 +162,16 @@ def is_any(ip: bytes) -> bool:
 def is_loopback(ip: bytes) -> bool:
     """Whether this is ::1 or in 127.0.0.0/8."""
     return ip == LOOPBACK6 or (is_mapped(ip) and ip[12] == 127)
+
+
+def overlap(one: bytes, two: bytes, one_only: bool, two_only: bool) -> bool:
+    """Whether two bound addresses can get the same packet; `*_only`: it is of a socket for IPv6 alone."""
+    if one == two:
+        return True
+    if not (is_any(one) or is_any(two)):
+        return False
+    if is_mapped(one) == is_mapped(two):
+        return True
+    six_only = two_only if is_mapped(one) else one_only
+    six = two if is_mapped(one) else one
+    return six == ANY6 and not six_only

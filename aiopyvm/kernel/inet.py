@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi.errno import EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, Errno
 from aiopyvm.abi.inet import (
-    ANY6,
     FIRST_PORT,
     LAST_PORT,
     LOOPBACK4,
     LOOPBACK6,
     MAPPED,
-    is_any,
     is_loopback,
     is_mapped,
 )
+from aiopyvm.kernel.timewait import TimeWait
 from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inetsocket import InetSocket
-    from aiopyvm.kernel.ports import Gateway
+    from aiopyvm.kernel.ports import Clock, Gateway
 
 FIRST_HOST: Final = 0x0A000002  # 10.0.0.2; 10.0.0.1 is whoever is outside
 OUTSIDE: Final = MAPPED + b"\x0a\0\0\1"
@@ -66,13 +65,14 @@ class Network:
 class Inet:
     """One host: who is bound where. `ip` is its address on `network`, where it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.network: Network | None = None
         self.ip: bytes | None = None
         self.names: tuple[bytes, ...] = ()  # that it joined the network with
         self.gateway: Gateway | None = None
         self.reachable = False  # from outside of the machine, or from another one
         self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
+        self.resting = TimeWait(clock)
         self.netlink_ports: dict[int, None] = {}  # those of AF_NETLINK sockets
         self.opened = WaitQueue("network: a listener")  # woken when somebody begins to listen
         self.numbers = 0  # inode numbers of sockets that were given out
@@ -132,7 +132,9 @@ class Inet:
         """Bind a socket; port 0 is any that is free. Raises Errno: EADDRINUSE."""
         if port == 0:
             port = self._free_port(socket, ip)
-        elif any(other.conflicts(socket, ip) for other in self.ports.get((socket.protocol, port), ())):
+        elif any(other.conflicts(socket, ip) for other in self.ports.get((socket.protocol, port), ())) or (
+            socket.endless and any(each.conflicts(socket, ip) for each in self.resting.at(port))
+        ):
             raise Errno(EADDRINUSE)
         self.add(socket, ip, port)
 
@@ -146,7 +148,7 @@ class Inet:
         for n in range(span):
             port = FIRST_PORT + (self._next_port - FIRST_PORT + n) % span
             bound = self.ports.get((socket.protocol, port))
-            if not bound:
+            if not bound and not (socket.endless and self.resting.at(port)):
                 self._next_port = port + 1
                 return port
         raise Errno(EADDRINUSE)
@@ -171,16 +173,3 @@ class Inet:
             if score > most:
                 best, most = socket, score
         return best
-
-
-def overlap(one: bytes, two: bytes, one_only: bool, two_only: bool) -> bool:
-    """Whether two bound addresses can get the same packet; `*_only`: it is of a socket for IPv6 alone."""
-    if one == two:
-        return True
-    if not (is_any(one) or is_any(two)):
-        return False
-    if is_mapped(one) == is_mapped(two):
-        return True
-    six_only = two_only if is_mapped(one) else one_only
-    six = two if is_mapped(one) else one
-    return six == ANY6 and not six_only

@@ -16,9 +16,8 @@ from aiopyvm.abi.errno import (
     EOPNOTSUPP,
     Errno,
 )
-from aiopyvm.abi.inet import ANY4, ANY6, is_any, is_mapped, pack_address, unpack_address
+from aiopyvm.abi.inet import ANY4, ANY6, is_any, is_mapped, overlap, pack_address, unpack_address
 from aiopyvm.abi.socket import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
-from aiopyvm.kernel.inet import overlap
 from aiopyvm.kernel.socket import Socket
 from aiopyvm.kernel.sockopts import word_of
 

@@ -158,7 +158,7 @@ class Kernel:
         if self._net is None:
             from aiopyvm.kernel.net import NetHost
 
-            self._net = NetHost()
+            self._net = NetHost(self.clock)
             self._net.inet.reachable = self._reachable
         return self._net
 

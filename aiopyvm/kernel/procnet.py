@@ -11,12 +11,14 @@ from aiopyvm.abi.socket import AF_INET, AF_INET6
 from aiopyvm.kernel.fs import Inode
 from aiopyvm.kernel.interfaces import interfaces
 from aiopyvm.kernel.procfs import ProcDirectory, ProcText
+from aiopyvm.kernel.procinfo import TICK_NS
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.inetsocket import InetSocket
     from aiopyvm.kernel.net import NetHost
     from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.timewait import Remains
 
 _INET_HEAD: Final = (
     "  sl  local_address{pad} rem_address{pad}   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
@@ -69,6 +71,8 @@ def _inet(protocol: int, domain: int) -> Callable[[FsContext, Process | None], b
         width = 149 if domain == AF_INET else 0
         head = _INET_HEAD.format(pad="" if domain == AF_INET else " " * 24)
         rows = [head, *(_inet_row(n, socket) for n, socket in enumerate(found))]
+        resting = _host(ctx).inet.resting.rows(domain) if protocol == IPPROTO_TCP else []
+        rows += [_resting_row(n, *each) for n, each in enumerate(resting, len(found))]
         return "".join(f"{row:<{width}}\n" for row in rows).encode()
 
     return text
@@ -78,13 +82,20 @@ def _inet_row(n: int, socket: InetSocket) -> str:
     peer_port = socket.peer_port if socket.is_connected() else 0
     state = getattr(socket, "state", TcpState.ESTABLISHED if peer_port else TcpState.CLOSE)
     waiting = len(getattr(socket, "arrivals", ())) if socket.listening else getattr(socket, "inbox_size", 0)
-    ends = [
-        f"{_hex(socket.domain, ip)}:{port:04X}" for ip, port in ((socket.ip, socket.port), (socket.peer_ip, peer_port))
-    ]
     return (
-        f"{n:4}: {ends[0]} {ends[1]} {state:02X} {0:08X}:{waiting:08X} 00:00000000 00000000 "
+        f"{n:4}: {_ends(socket, peer_port)} {state:02X} {0:08X}:{waiting:08X} 00:00000000 00000000 "
         f"{socket.owner[0]:5}        0 {socket.number} {max(1, socket.refs)} 0000000000000000 100 0 0 10 0"
     )
+
+
+def _resting_row(n: int, remains: Remains, left_ns: int) -> str:
+    ends, left = _ends(remains, remains.peer_port), left_ns // TICK_NS
+    return f"{n:4}: {ends} {remains.state:02X} {0:08X}:{0:08X} 03:{left:08X} {0:08X} {0:5} {0:8} 0 3 {0:016x}"
+
+
+def _ends(socket: InetSocket | Remains, peer_port: int) -> str:
+    here, there = _hex(socket.domain, socket.ip), _hex(socket.domain, socket.peer_ip)
+    return f"{here}:{socket.port:04X} {there}:{peer_port:04X}"
 
 
 def _hex(domain: int, ip: bytes) -> str:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
+    from aiopyvm.kernel.timewait import Remains
     from aiopyvm.mem.space import AddressSpace
 
 ROOM: Final = 262144  # what an end can send ahead at least, unless SO_SNDBUF was set
@@ -95,6 +96,8 @@ class TcpSocket(InetSocket):
         self.connecting = False  # connect(2) has begun and nobody was told how it went
         self.ended = False  # the other end sends no more
         self.gone = False  # closed: who sends here is reset
+        self.first = False  # it ended its direction before the other end did
+        self.remains: Remains | None = None  # what is left of it in its host
 
     # --- connecting -------------------------------------------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class TcpSocket(InetSocket):
         self._stop_asking()
         self.peer = None
         self.state = TcpState.CLOSE
-        self.connecting = self.ended = False
+        self.connecting = self.ended = self.first = False
         self.shut = self.error = 0
         self.peer_port = 0
         self._empty()
@@ -263,6 +266,7 @@ class TcpSocket(InetSocket):
     def reset(self, error: int = 0) -> None:
         """The other end has reset the connection, or nobody is there: `error`, else what Linux says in this state."""
         if self.gone:
+            self._leave_nothing()
             return
         if not error:
             error = EPIPE if self.state == TcpState.CLOSE_WAIT else ECONNRESET
@@ -288,7 +292,19 @@ class TcpSocket(InetSocket):
         self.shut |= RCV_SHUTDOWN
         if self.state == TcpState.ESTABLISHED:
             self.state = TcpState.CLOSE_WAIT
+        if self.remains is not None:
+            self.host_inet.resting.finish(self.remains)
         self.wake()
+
+    def _end(self, peer: TcpSocket) -> None:
+        """Send no more."""
+        self.first = not self.ended
+        peer.finish()
+
+    def _leave_nothing(self) -> None:
+        if self.remains is not None:
+            self.host_inet.resting.drop(self.remains)
+            self.remains = None
 
     def shutdown(self, how: int) -> None:
         """Close a direction, or both. Raises Errno(ENOTCONN)."""
@@ -305,7 +321,7 @@ class TcpSocket(InetSocket):
             self._disconnect()
             return
         if self.peer is not None and mode & SEND_SHUTDOWN and not was & SEND_SHUTDOWN:
-            self.peer.finish()
+            self._end(self.peer)
         self.wake()
         if self.state == TcpState.CLOSE:
             raise Errno(ENOTCONN)
@@ -320,7 +336,10 @@ class TcpSocket(InetSocket):
             if self.inbox_size or self.options.linger == 0:
                 self._cut()
             elif not self.shut & SEND_SHUTDOWN:
-                peer.finish()
+                self._end(peer)
+        if self.first and self.peer is not None and self.port:
+            state = TcpState.TIME_WAIT if self.ended else TcpState.FIN_WAIT2
+            self.remains = self.host_inet.resting.keep(self, state)
         self.claimed()
         self.gone = True
         self.state = TcpState.CLOSE
@@ -380,6 +399,7 @@ class TcpSocket(InetSocket):
         if peer is None or room <= 0:
             return 0
         if peer.gone:
+            peer.reset()
             self.reset()
             return len(data)
         data = data[:room]

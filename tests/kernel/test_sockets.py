@@ -7,12 +7,14 @@ import struct
 
 import pytest
 
-from aiopyvm.abi.errno import ECONNREFUSED, ENOBUFS, ENOMEM, ETOOMANYREFS
+from aiopyvm.abi.errno import EADDRINUSE, ECONNREFUSED, ENOBUFS, ENOMEM, ETOOMANYREFS
 from aiopyvm.abi.signal import SIGKILL
+from aiopyvm.kernel import timewait
 from aiopyvm.kernel.tcp import TcpSocket
 from tests.kernel.machine import SCRATCH, Machine
 
-AF_UNIX, STREAM, DGRAM = 1, 1, 2
+AF_UNIX, AF_INET, STREAM, DGRAM = 1, 2, 1, 2
+NS = 10**9
 SV, MSG, IOV, DATA, CONTROL = SCRATCH, SCRATCH + 0x100, SCRATCH + 0x200, SCRATCH + 0x300, SCRATCH + 0x400
 
 
@@ -178,3 +180,65 @@ def test_connections_that_nobody_accepts_are_charged(family: int) -> None:
 def test_the_older_way_refuses_a_wild_address(call: int) -> None:
     m = Machine()
     assert m.call(m.thread, "socketcall", call, 16) == -14
+
+
+def tcp(m: Machine, port: int = 0) -> tuple[int, int]:
+    """A socket that is bound to a port of 127.0.0.1, and that port; a negative error where it cannot be."""
+    fd = m.call(m.thread, "socket", AF_INET, STREAM, 0)
+    assert fd is not None
+    m.put(struct.pack("<H", AF_INET) + struct.pack(">H", port) + bytes((127, 0, 0, 1)) + bytes(8), DATA)
+    got = m.call(m.thread, "bind", fd, DATA, 16)
+    if got:
+        return got, port
+    m.put(struct.pack("<I", 16), SV)
+    assert m.call(m.thread, "getsockname", fd, DATA, SV) == 0
+    return fd, int.from_bytes(m.thread.memory.read(DATA + 2, 2), "big")
+
+
+def connection(m: Machine) -> tuple[int, int, int]:
+    """The server's end of a connection, the client's, and the server's port, on which nobody listens any more."""
+    listener, port = tcp(m)
+    assert m.call(m.thread, "listen", listener, 1) == 0
+    client, _ = tcp(m)
+    m.put(struct.pack("<H", AF_INET) + struct.pack(">H", port) + bytes((127, 0, 0, 1)) + bytes(8), DATA)
+    assert m.call(m.thread, "connect", client, DATA, 16) == 0
+    server = m.call(m.thread, "accept4", listener, 0, 0, 0)
+    assert server is not None
+    assert m.call(m.thread, "close", listener) == 0
+    return server, client, port
+
+
+def test_a_port_is_free_a_minute_after_both_ends_were_closed() -> None:
+    m = Machine()
+    server, client, port = connection(m)
+    assert m.call(m.thread, "close", server) == 0
+    m.advance(59 * NS)
+    assert tcp(m, port)[0] == -EADDRINUSE  # FIN_WAIT2
+    assert m.call(m.thread, "close", client) == 0
+    m.advance(59 * NS)
+    assert tcp(m, port)[0] == -EADDRINUSE  # TIME_WAIT
+    m.advance(1 * NS)
+    assert tcp(m, port)[0] > 0
+    assert not m.kernel.net.inet.resting.rows(AF_INET)
+
+
+def test_an_end_whose_other_never_closes_rests_a_minute() -> None:
+    m = Machine()
+    server, client, port = connection(m)
+    assert m.call(m.thread, "close", server) == 0
+    m.advance(60 * NS)
+    assert tcp(m, port)[0] > 0
+    assert m.call(m.thread, "close", client) == 0
+    assert not m.kernel.net.inet.resting.rows(AF_INET)
+
+
+def test_connections_that_rest_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timewait, "MOST", 3)
+    m = Machine()
+    ports = []
+    for _ in range(5):
+        server, client, port = connection(m)
+        ports.append(port)
+        assert m.call(m.thread, "close", server) == 0
+        assert m.call(m.thread, "close", client) == 0
+    assert [tcp(m, port)[0] > 0 for port in ports] == [False] * 3 + [True] * 2

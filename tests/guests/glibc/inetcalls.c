@@ -540,6 +540,80 @@ static void six_to_four(void)
     close(to);
 }
 
+/* Whether a port can be bound that somebody has had: plainly, with SO_REUSEADDR, with SO_REUSEPORT, with both. */
+static void binds(const char *what)
+{
+    static const int options[4][2] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}};
+    printf("%s:", what);
+    for (int i = 0; i < 4; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        set(fd, SOL_SOCKET, SO_REUSEADDR, options[i][0]);
+        set(fd, SOL_SOCKET, SO_REUSEPORT, options[i][1]);
+        printf(" %s", bind(fd, v4("127.0.0.1", port), 16) ? strerrorname_np(errno) : "ok");
+        close(fd);
+    }
+    printf("\n");
+}
+
+/* What the table of connections shows of the port, but for times and whose they are. */
+static void rests(void)
+{
+    char line[300];
+    FILE *f = fopen("/proc/net/tcp", "r");
+    while (fgets(line, sizeof line, f)) {
+        unsigned here, there, state, timer;
+        if (sscanf(line, "%*d: %*x:%x %*x:%x %x %*x:%*x %x:", &here, &there, &state, &timer) != 4) continue;
+        if (state == 6 && (here == port || there == port))
+            printf("%s rests, timer %u\n", here == port ? "server" : "client", timer);
+    }
+    fclose(f);
+}
+
+/* Connections that are ended in several ways; `how`: which. */
+static void resting(const char *what, int option, int how)
+{
+    struct linger hard = {1, 0};
+    char got[4];
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (option) set(listener, SOL_SOCKET, option, 1);
+    bind(listener, v4("127.0.0.1", 0), 16);
+    port = port_of(listener);
+    listen(listener, 2);
+    client = socket(AF_INET, SOCK_STREAM, 0);
+    connect(client, v4("127.0.0.1", port), 16);
+    server = accept(listener, 0, 0);
+    close(listener);
+    int first = how == 1 ? client : server, second = how == 1 ? server : client;
+    if (how == 2) setsockopt(first, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    if (how == 3) shutdown(first, SHUT_WR);
+    else close(first);
+    usleep(1000);
+    if (how != 2) binds("one end closed");
+    if (how == 4) setsockopt(second, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    if (how == 5) write(second, "x", 1);
+    if (how == 6) shutdown(second, SHUT_RDWR);
+    if (how != 2 && how != 5) read(second, got, 1);
+    close(second);
+    if (how == 3) binds("still open"), close(first);
+    usleep(1000);
+    printf("%s\n", what);
+    rests();
+    binds("both closed");
+}
+
+static void times_wait(void)
+{
+    resting("server first", 0, 0);
+    resting("server first, SO_REUSEADDR", SO_REUSEADDR, 0);
+    resting("server first, SO_REUSEPORT", SO_REUSEPORT, 0);
+    resting("client first", 0, 1);
+    resting("reset", 0, 2);
+    resting("shut down", 0, 3);
+    resting("reset by the second", 0, 4);
+    resting("data for the first", 0, 5);
+    resting("the second shuts down", 0, 6);
+}
+
 static void interfaces(void)
 {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -604,6 +678,7 @@ int main(void)
     datagrams();
     six();
     six_to_four();
+    times_wait();
     interfaces();
     return 0;
 }
