@@ -6,7 +6,8 @@ used through its descriptor. Symbolic links are only read, never followed: the g
 the guest's tree. What is no regular file is never opened: a descriptor that can do nothing (O_PATH) tells its type
 first. No host file is mapped.
 
-The directory of compiled code cannot be entered (`fence.py`).
+The directory that was granted is known by device and inode: a guest that may change what is above it, by another
+grant, cannot put something else in its place. The directory of compiled code cannot be entered (`fence.py`).
 
 What always holds: between calls nothing is open but the `OpenHostFile`s, which their holders close.
 """
@@ -24,8 +25,9 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 from aiopyvm.abi import errno as abi
-from aiopyvm.abi.errno import EACCES, EIO, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, Errno
+from aiopyvm.abi.errno import EACCES, EIO, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, ESTALE, Errno
 from aiopyvm.abi.stat import S_IFLNK, S_IFMT, S_ISGID, S_ISUID, Stat, StatFs, makedev
+from aiopyvm.errors import HostRefusedError
 from aiopyvm.host.fence import fence
 from aiopyvm.kernel.ports import HostPath
 
@@ -153,6 +155,32 @@ class OpenHostFile:
     __del__ = close
 
 
+_changeable: Final[set[bytes]] = set()  # directories that guests of this process were granted for changes
+
+
+def _top_of(path: bytes) -> bytes:
+    """The directory that is meant by `path`, without links. Raises HostRefusedError where a guest may have put a link
+    on the way: below a directory that was granted for changes."""
+    path = os.path.abspath(path)
+    top, above = os.path.realpath(path), path
+    while (parent := os.path.dirname(above)) != above:
+        above = parent
+        resolved = os.path.realpath(above)
+        if resolved in _changeable and top != os.path.normpath(os.path.join(resolved, os.path.relpath(path, above))):
+            raise HostRefusedError(
+                errno.ELOOP,
+                f"{os.fsdecode(path)} leads through a link to {os.fsdecode(top)}, and guests may change what is in "
+                f"{os.fsdecode(resolved)}",
+            )
+    return top
+
+
+def _place_of(fd: int) -> tuple[int, int]:
+    """What tells an open directory from others."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
 class HostDirectory:
     """The tree below one host directory (`HostTree`)."""
 
@@ -163,10 +191,16 @@ class HostDirectory:
 
         Raises OSError when it is no directory that can be read, HostRefusedError as `fence` does.
         """
-        self._top = os.path.realpath(os.fsencode(path))
+        self._top = _top_of(os.fsencode(path))
         self._writable = writable
         self._steady = steady
-        os.close(os.open(self._top, _DIRECTORY))
+        fd = os.open(self._top, _DIRECTORY)
+        try:
+            self._place = _place_of(fd)
+        finally:
+            os.close(fd)
+        if writable:
+            _changeable.add(self._top)
         self._barred = fence(self._top, writable)
         self._owner = os.geteuid(), os.getegid()
 
@@ -190,9 +224,12 @@ class HostDirectory:
 
     @contextmanager
     def _directory(self, path: HostPath) -> Iterator[int]:
-        """Open the directory `path`, name by name, for as long as the block lasts. What is barred is EACCES."""
+        """Open the directory `path`, name by name, for as long as the block lasts. What is barred is EACCES; ESTALE
+        where something else has taken the place of what was granted."""
         fd = os.open(self._top, _DIRECTORY)
         try:
+            if _place_of(fd) != self._place:
+                raise Errno(ESTALE)
             self._check_place(fd)
             for name in path:
                 _check_name(name)
@@ -205,10 +242,8 @@ class HostDirectory:
             os.close(fd)
 
     def _check_place(self, fd: int) -> None:
-        if self._barred:
-            found = os.fstat(fd)
-            if (found.st_dev, found.st_ino) in self._barred:
-                raise Errno(EACCES)
+        if self._barred and _place_of(fd) in self._barred:
+            raise Errno(EACCES)
 
     @contextmanager
     def _parent(self, path: HostPath, *, change: bool = False) -> Iterator[tuple[int, bytes]]:

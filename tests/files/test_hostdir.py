@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, EXDEV, Errno
+from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, ESTALE, EXDEV, Errno
 from aiopyvm.abi.fcntl import O_CREAT, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 from aiopyvm.abi.stat import S_IFDIR, S_IFIFO, S_IFLNK
+from aiopyvm.errors import HostRefusedError
 from aiopyvm.host.files import open_host_tree
 from aiopyvm.kernel.hostfs import HostFs
 from aiopyvm.kernel.memfs import MemFs
@@ -329,3 +330,36 @@ def test_links_made_by_a_guest_are_not_followed_on_the_host(top: Path) -> None:
     write(vfs, b"/evil/planted", b"x")
     assert (top / "planted").exists()
     assert not (top.parent / "planted").exists()
+
+
+def test_what_takes_the_place_of_a_granted_directory_is_not_entered(top: Path, tmp_path: Path) -> None:
+    """By a guest that may change what is above it, through another grant."""
+    (top / "sub" / "lower").mkdir()
+    (top / "sub" / "lower" / "ok").write_bytes(b"ok")
+    outside = tmp_path / "outside"
+    (outside / "lower").mkdir(parents=True)
+    (outside / "lower" / "secret").write_bytes(b"secret")
+    vfs = make_vfs("memory", tmp_path)
+    vfs.make(user(vfs), b"/above", S_IFDIR | 0o755)
+    vfs.make(user(vfs), b"/below", S_IFDIR | 0o755)
+    vfs.mount(b"/above", HostFs(open_host_tree(top, writable=True)))
+    vfs.mount(b"/below", HostFs(open_host_tree(top / "sub" / "lower", writable=True)))
+    assert read(vfs, b"/below/ok") == b"ok"
+    (top / "sub").rename(top / "moved")
+    (top / "sub").symlink_to(outside)
+    fails(ESTALE, read, vfs, b"/below/secret")
+    fails(ESTALE, write, vfs, b"/below/new", b"x")
+    assert not (outside / "lower" / "new").exists()
+    with pytest.raises(HostRefusedError, match="through a link"):
+        open_host_tree(top / "sub" / "lower")
+    (top / "sub").unlink()
+    (top / "moved").rename(top / "sub")
+    assert read(vfs, b"/below/ok") == b"ok"
+    assert open_host_tree(top / "sub" / "lower").stat(()).mode & S_IFDIR
+
+
+def test_links_above_what_guests_may_change_are_followed(top: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    tree = HostFs(open_host_tree(tmp_path / "link" / "granted", writable=True))
+    assert tree is not None
+    assert open_host_tree(tmp_path / "link" / "granted" / "sub").names(())
