@@ -6,7 +6,8 @@ A level-triggered watch that was ready goes back to the end of the list, to be a
 for the next wake; a one-shot one is off until it is changed. So a wait costs what is ready, not what is watched.
 
 What always holds. A watch is in the ready list of its own instance at most once. A file that is closed leaves all
-instances. Instances that watch each other form no circle, and at most MAX_NESTS stand above each other.
+instances. Instances that watch each other form no circle, at most MAX_NESTS stand above each other, and the ways from
+one of them to those above are few: all are gone within one wake.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from aiopyvm.kernel.ports import Budget
 from aiopyvm.kernel.wait import WaitQueue
 
 MAX_NESTS: Final = 4
-MAX_WATCHES: Final = 1024  # of one file: each of its wakes goes to all
+MAX_WATCHES: Final = 1024  # of one file: each of its wakes goes to all, and from there up
 MAX_WATCHED: Final = 16384  # files of one instance: closing it forgets them all at once
-MAX_OUTER: Final = 10  # watches of one instance by others: a wake may go up to MAX_OUTER ** MAX_NESTS ways
+MAX_WAYS: Final = 32  # that a wake of an instance goes up through those that watch it, itself included
 WATCH_BYTES: Final = 512  # of the budget, for each watched file
 
 
 class Watch:
     """One file in one instance, under the descriptor by which it was added. `data` is the program's own."""
 
-    __slots__ = ("_queues", "data", "epoll", "events", "fd", "file")
+    __slots__ = ("data", "epoll", "events", "fd", "file", "queues")
 
     def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int) -> None:
         self.epoll = epoll
@@ -39,7 +40,7 @@ class Watch:
         self.fd = fd
         self.events = events
         self.data = data
-        self._queues: tuple[WaitQueue, ...] = ()
+        self.queues: tuple[WaitQueue, ...] = ()
 
     def __call__(self) -> bool:
         """A queue of the file was woken; True where an exclusive watch has woken somebody: no other one has to."""
@@ -64,39 +65,43 @@ class Watch:
     def listen(self) -> None:
         """Be told by the queues that matter for `events`, and by no other."""
         self.leave()
-        self._queues = self.file.queues(self.events & ~EPOLL_HOW)
-        for queue in self._queues:
+        self.queues = self.file.queues(self.events & ~EPOLL_HOW)
+        for queue in self.queues:
             queue.listeners[self] = None
 
     def leave(self) -> None:
         """Be told by no queue."""
-        for queue in self._queues:
+        for queue in self.queues:
             del queue.listeners[self]
-        self._queues = ()
+        self.queues = ()
 
     def remove(self) -> None:
         """Leave the instance."""
         self.epoll.drop(self)
 
-    def sources(self) -> Iterator[WaitQueue]:
-        """The queues whose wakes reach this watch."""
-        return (source for queue in self._queues for source in queue.sources())
-
 
 class EpollQueue(WaitQueue):
     """A queue that is woken when a watch of an instance is."""
 
-    __slots__ = ("_epoll",)
+    __slots__ = ("epoll",)
 
     def __init__(self, epoll: Epoll) -> None:
         super().__init__("epoll")
-        self._epoll = epoll
+        self.epoll = epoll
 
     def sources(self) -> Iterator[WaitQueue]:
-        """This queue, and those of all watched files."""
+        """This queue, and those of all watched files, each instance's once."""
         yield self
-        for watch in self._epoll.watched.values():
-            yield from watch.sources()
+        seen, todo = {self.epoll}, [self.epoll]
+        while todo:
+            for watch in todo.pop().watched.values():
+                for queue in watch.queues:
+                    if not isinstance(queue, EpollQueue):
+                        yield from queue.sources()
+                    elif queue.epoll not in seen:
+                        seen.add(queue.epoll)
+                        todo.append(queue.epoll)
+                        yield queue
 
 
 class Epoll(AnonymousFile):
@@ -118,7 +123,7 @@ class Epoll(AnonymousFile):
             self._check_nesting(file)
         if (file, fd) in self.watched:
             raise Errno(EEXIST)
-        if len(file.watches or ()) >= (MAX_OUTER if isinstance(file, Epoll) else MAX_WATCHES):
+        if not (self._may_nest(file) if isinstance(file, Epoll) else self._may_watch(file)):
             raise Errno(EINVAL)
         if len(self.watched) >= MAX_WATCHED:
             raise Errno(ENOSPC)
@@ -177,6 +182,43 @@ class Epoll(AnonymousFile):
     def _check_nesting(self, inner: Epoll) -> None:
         if inner.reaches(self) or inner.depth_below() + 1 + self.depth_above() > MAX_NESTS:
             raise Errno(ELOOP)
+
+    def _may_watch(self, file: File) -> bool:
+        """Whether wakes of `file`, which is no instance, would still be few."""
+        watches = file.watches or {}
+        if len(watches) < MAX_WATCHES // MAX_WAYS:
+            return True
+        ways = self.ways()
+        for watch in watches:
+            ways += watch.epoll.ways()
+            if ways > MAX_WATCHES:
+                break
+        return ways <= MAX_WATCHES
+
+    def _may_nest(self, inner: Epoll) -> bool:
+        """Whether there would be few ways up from `inner`, and from those below it, were it watched."""
+        seen: set[Epoll] = set()
+        todo = [inner]
+        while todo:
+            here = todo.pop()
+            if here not in seen:
+                seen.add(here)
+                if here.ways(inner, self) > MAX_WAYS:
+                    return False
+                todo += here._inner()
+        return True
+
+    def ways(self, inner: Epoll | None = None, outer: Epoll | None = None) -> int:
+        """How many ways there are from this instance to itself and those above, were `inner` watched by `outer`, too;
+        not counted beyond MAX_WAYS + 1."""
+        count, todo = 0, [self]
+        while todo and count <= MAX_WAYS:
+            here = todo.pop()
+            count += 1
+            todo += (watch.epoll for watch in here.watches or ())
+            if here is inner and outer is not None:
+                todo.append(outer)
+        return count
 
     def reaches(self, other: Epoll) -> bool:
         """Whether `other` is this instance, or one that it watches, directly or not."""

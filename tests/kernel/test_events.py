@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from aiopyvm.abi import errno, inotify
 from aiopyvm.abi.fcntl import O_CREAT, O_NONBLOCK, O_RDWR, O_TRUNC
 from aiopyvm.abi.poll import EPOLL_CTL_ADD, POLLIN
 from aiopyvm.abi.signal import SIGALRM, bit
-from aiopyvm.kernel.epoll import MAX_OUTER, MAX_WATCHES, Epoll
+from aiopyvm.kernel.epoll import MAX_WATCHES, MAX_WAYS, Epoll
 from aiopyvm.kernel.inotify import MAX_QUEUED, Inotify
 from aiopyvm.kernel.pipe import make_pipe
 from aiopyvm.kernel.process import EndReason
@@ -76,7 +77,7 @@ def test_one_event_wakes_one_of_several_waiters() -> None:
 def test_watches_of_one_file_are_bounded() -> None:
     budget = Budget()
     reader, _ = make_pipe()
-    epolls = [Epoll(budget).hold() for _ in range(MAX_OUTER + 1)]
+    epolls = [Epoll(budget).hold() for _ in range(MAX_WAYS)]
     for fd in range(MAX_WATCHES):
         epolls[0].add(reader, fd, POLLIN, 0)
     with pytest.raises(errno.Errno) as error:
@@ -92,6 +93,38 @@ def test_watches_of_one_file_are_bounded() -> None:
     assert budget.used == 0
     assert not reader.watches
     assert not reader.pipe.read_queue.listeners
+
+
+def test_a_wake_goes_few_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However instances watch each other."""
+    told = 0
+    tell = Epoll._tell
+
+    def count(epoll: Epoll) -> None:
+        nonlocal told
+        told += 1
+        tell(epoll)
+
+    monkeypatch.setattr(Epoll, "_tell", count)
+    budget, refused = Budget(), list[int]()
+    reader, writer = make_pipe()
+    levels = [[Epoll(budget).hold() for _ in range(3)] for _ in range(4)]
+    for epoll in levels[0]:
+        epoll.add(reader, 0, POLLIN, 0)
+    for below, above in itertools.pairwise(levels):
+        for fd, inner in enumerate(below):
+            for outer in above:
+                try:
+                    outer.add(inner, fd, POLLIN, 0)
+                except errno.Errno as error:
+                    refused.append(error.number)
+    assert set(refused) == {errno.EINVAL}
+    assert all(epoll.ways() <= MAX_WAYS for level in levels for epoll in level)
+    top = next(epoll for epoll in levels[3] if epoll.watched)
+    assert len(list(top.queue.sources())) <= 2 + 4 * 3
+    writer.write(b"x")
+    assert 3 <= told <= 3 * MAX_WAYS
+    assert top.poll() == POLLIN | 0x40
 
 
 def test_events_that_cannot_be_stored_are_not_lost() -> None:
