@@ -38,6 +38,7 @@ class FsContext:
         self.gid = gid
         self.groups = groups
         self.process = process
+        self.effort = 0  # of the present walk: directories of the host that were opened for it
         self.scope = 0  # RESOLVE_* of openat2(2), in the one that such a call has made for itself
 
     def clone(self, process: Process | None = None) -> FsContext:

@@ -69,6 +69,7 @@ def resolve(
     else:
         here = ctx.cwd if at is None else at
     start = here
+    ctx.effort = 0
     pending = _components(path)
     slash = path[-1] == 0x2F
     if not pending:

@@ -363,3 +363,18 @@ def test_links_above_what_guests_may_change_are_followed(top: Path, tmp_path: Pa
     tree = HostFs(open_host_tree(tmp_path / "link" / "granted", writable=True))
     assert tree is not None
     assert open_host_tree(tmp_path / "link" / "granted" / "sub").names(())
+
+
+def test_a_walk_that_links_make_long_ends(top: Path) -> None:
+    deep = top
+    for _ in range(60):
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "x").mkdir()
+    for n in range(30):
+        (deep / f"s{n}").symlink_to("x/../" * 100 + f"s{n + 1}")
+    (deep / "s30").mkdir()
+    vfs = make_vfs("rw", top)
+    place = b"/d" * 60
+    fails(ELOOP, vfs.lookup, user(vfs), place + b"/s0")
+    assert vfs.lookup(user(vfs), place + b"/s28").kind == S_IFDIR
