@@ -323,14 +323,22 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
 
 def _credentials(t: Thread, inode: Inode | None) -> Credentials:
     """The ids of `t` when it executes a program: its own, or the owners' of one that is set-user-ID or set-group-ID
-    (execve(2)), unless that was given up (PR_SET_NO_NEW_PRIVS) or somebody less mighty traces it."""
-    who = t.process.credentials.copy()
+    (execve(2)), unless that was given up (PR_SET_NO_NEW_PRIVS), or somebody less mighty traces it or shares its place
+    in the file system."""
+    process = t.process
+    who = process.credentials.copy()
     watched = t.trace is not None and t.trace.tracer.credentials.euid != 0
-    if inode is not None and not t.process.no_new_privs and not watched:
+    if inode is not None and not process.no_new_privs and not watched and not _shares_place(process):
         _set_ids(who, inode)
     else:
         _save_ids(who)
     return who
+
+
+def _shares_place(process: Process) -> bool:
+    """Whether another process could change its root or working directory (CLONE_FS)."""
+    others = process.kernel.processes.values()
+    return any(other is not process and other.fs.place is process.fs.place for other in others)
 
 
 def _set_ids(who: Credentials, inode: Inode) -> None:

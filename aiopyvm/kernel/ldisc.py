@@ -276,7 +276,8 @@ class LineDiscipline:
             self._finish_erasing()
             self._echo(c)
             self._echo(_LF, raw=True)
-            for typed in self.data[self.canon - self.start :]:
+            at = self.canon - self.start
+            for typed in self.data[at : at + ECHO_ROOM - len(self.echoes)]:  # there is room for no more
                 self._echo(typed)
         elif c == _LF:
             if self.lflag & (ECHO | ECHONL):

@@ -129,8 +129,7 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
     process.exit_signal = old.exit_signal if flags & abi.CLONE_PARENT else flags & abi.CSIGNAL
     process.vfork_done = not flags & abi.CLONE_VFORK
     process.started_ns = kernel.clock.monotonic_ns()
-    if not flags & abi.CLONE_FS:
-        process.fs = old.fs.clone(process)
+    process.fs = old.fs.share(process) if flags & abi.CLONE_FS else old.fs.clone(process)
     process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
     process.auxv = old.auxv
     process.hold_exe(old.exe_inode, old.exe_file)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from aiopyvm.abi import errno
+from aiopyvm.abi.clone import CLONE_FS
 from aiopyvm.abi.errno import Errno
-from aiopyvm.abi.signal import SIGHUP, SIGKILL, SIGSTOP, SigInfo
+from aiopyvm.abi.signal import SIGCHLD, SIGHUP, SIGKILL, SIGSTOP, SigInfo
 from aiopyvm.errors import HostRefusedError, LoadError
 from aiopyvm.kernel.kernel import Kernel
 from aiopyvm.kernel.process import EndReason, Life
@@ -316,3 +317,18 @@ def test_who_waits_for_what_is_told() -> None:
     assert not child.waits_outside
     assert not m.thread.waits_outside
     assert sleeper.waits_outside
+
+
+def test_who_shares_a_place_shares_no_ids() -> None:
+    """clone(2) with CLONE_FS."""
+    m = Machine(uid=1000)
+    pid = m.call(m.thread, "clone", CLONE_FS | SIGCHLD, 0, 0, 0, 0)
+    assert pid is not None
+    child, parent = m.kernel.processes[pid], m.thread.process
+    child.fs.uid = 0
+    assert (parent.fs.uid, parent.fs.process, child.fs.process) == (1000, parent, child)
+    assert m.call(m.thread, "umask", 0o7) is not None
+    assert child.fs.umask == 0o7
+    assert m.call(m.thread, "unshare", CLONE_FS) == 0
+    assert m.call(m.thread, "umask", 0o77) == 0o7
+    assert child.fs.umask == 0o7
