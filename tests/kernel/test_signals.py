@@ -253,7 +253,7 @@ def test_a_blocked_or_ignored_fault_kills() -> None:
 
 
 def test_a_first_touch_that_the_budget_refuses_ends_the_run() -> None:
-    m = Machine(budget=1 << 20, memory_limit=64 << 20)
+    m = Machine(memory_limit=64 << 20)
     at = m.call(m.thread, "mmap2", 0, 1 << 20, 3, 0x22, -1, 0)
     assert at is not None
     m.budget.limit = m.budget.used
