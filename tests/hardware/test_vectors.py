@@ -17,6 +17,7 @@ TIERS = {"evaluator": 3000, "cold": 3000, "warm": 300, "native": 600, "general":
 SHOWN = 10
 ON_DEMAND = ("avx",)  # sets of which most general shapes have no handler ahead of time
 HOSTS = ("x87functions",)  # sets in which the engines do what this host's CPU does
+OF_HOST = ("rcp", "rsqrt")  # mnemonics, in other sets, of which that is true
 
 
 def undefined_flags(case: Case) -> int:
@@ -29,6 +30,14 @@ def undefined_flags(case: Case) -> int:
         return 0
 
 
+def is_of_host(case: Case) -> bool:
+    """Whether the engines do what this host's CPU does, in the last bits, where the manual leaves them open."""
+    try:
+        return decode(case.code).row.name.removeprefix("v").startswith(OF_HOST)
+    except (DecodeFault, NeedMore):
+        return False
+
+
 def test_there_are_vectors() -> None:
     assert vectors.names()
 
@@ -36,9 +45,10 @@ def test_there_are_vectors() -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", vectors.names())
 def test_replay(name: str, tier: str) -> None:
-    if name in HOSTS and not vectors.of_this_cpu(name):
+    same_cpu = vectors.of_this_cpu(name)
+    if name in HOSTS and not same_cpu:
         pytest.skip("another CPU than that of the vectors: last bits of sines and logarithms differ")
-    pairs = list(vectors.load(name))
+    pairs = [pair for pair in vectors.load(name) if same_cpu or pair[0].block or not is_of_host(pair[0])]
     assert pairs
     step = max(1, len(pairs) // TIERS[tier])
     pairs = pairs[::step]
