@@ -17,6 +17,7 @@ from aiopyvm.kernel.ports import Entropy
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.mem.backing import HeldImages
     from aiopyvm.mem.space import AddressSpace
 
 MAX_READ = 1 << 20  # what one read of an endless device gives at most: bounded work
@@ -71,7 +72,7 @@ class Zero(Null):
         """Zeros."""
         return bytes(min(n, MAX_READ))
 
-    def mmap_backing(self) -> None:
+    def mmap_backing(self, images: HeldImages) -> None:
         """Zeros (a shared mapping is one of its own)."""
         return
 

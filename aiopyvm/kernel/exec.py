@@ -34,7 +34,6 @@ from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
-    from aiopyvm.kernel.clockpage import ClockPage
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fs import Directory, Inode
     from aiopyvm.kernel.fscontext import FsContext
@@ -88,10 +87,10 @@ class Loading:
         parsed: ElfImage,
         interpreter: Interpreter | None,
         space: AddressSpace,
-        clocks: ClockPage | None,
+        kernel: Kernel,
     ) -> None:
         self.image = image
-        self.clocks = clocks
+        self.kernel = kernel
         self.parsed = parsed
         self.interpreter = interpreter
         self.space = space
@@ -121,13 +120,13 @@ class Loading:
 
     def _map_some(self, parsed: ElfImage, bias: int, path: bytes) -> bool:
         pieces = parsed.pieces[self.mapped : self.mapped + PIECES_AT_ONCE]
-        map_pieces(self.space, pieces, bias, _mapped_as(path))
+        map_pieces(self.space, pieces, bias, _mapped_as(path), self.kernel.images)
         self.mapped += len(pieces)
         return self.mapped == len(parsed.pieces)
 
     def finish(self) -> Loaded:
         """Map the vdso, and say what has been loaded. Raises AddressSpaceFull."""
-        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space, self.clocks))
+        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space, self.kernel.clock_page))
         if self.interpreter is None or self.base is None:
             return loaded
         start = self.interpreter.parsed.entry + self.base & 0xFFFFFFFF
@@ -257,7 +256,7 @@ def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int)
     parsed = parse_elf(image.content)
     interpreter = _find_interpreter(process.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
-    return Loading(image, parsed, interpreter, space, t.kernel.clock_page)
+    return Loading(image, parsed, interpreter, space, t.kernel)
 
 
 def _find_interpreter(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
@@ -446,7 +445,7 @@ def _load(
             load_at, entry = flat or (0, 0)
             loaded = load_flat(space, image.content, load_at, entry)
             return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT)
-        loading = Loading(image, parsed, interpreter, space, kernel.clock_page)
+        loading = Loading(image, parsed, interpreter, space, kernel)
         while not loading.go_on():
             pass
         return _finish_load(kernel, loading, envp, who, STACK_LIMIT)

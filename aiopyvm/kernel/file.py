@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.wait import WaitQueue
-    from aiopyvm.mem.backing import Backing, ImageBacking
+    from aiopyvm.mem.backing import Backing, HeldImages, ImageBacking
     from aiopyvm.mem.space import AddressSpace
 
 
@@ -231,15 +231,16 @@ class File:
         """
         raise Errno(ENOTDIR)
 
-    def mmap_backing(self) -> Backing | None:
+    def mmap_backing(self, images: HeldImages) -> Backing | None:
         """Return what a mapping shows, page by page as it is touched (mmap(2)); None: zeros.
 
-        Raises Errno(ENODEV) for what cannot be mapped.
+        `images` pays where an image can show it. Raises Errno(ENODEV) for what cannot be mapped.
         """
         raise Errno(ENODEV)
 
-    def mmap_image(self) -> ImageBacking | None:
-        """Return what a private mapping may show in place of `mmap_backing`, the content of this moment, or None."""
+    def mmap_image(self, images: HeldImages) -> ImageBacking | None:
+        """Return what a private mapping may show in place of `mmap_backing`, the content of this moment; None where
+        there is no such image, or `images` has no room for it."""
         return None
 
     def mmap_content(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import Errno
-from aiopyvm.mem.backing import Backing
+from aiopyvm.mem.backing import Backing, HeldImages
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fsfile import RegularFile
@@ -17,11 +17,11 @@ class FileBacking(Backing):
     While nobody can write it, and no guest has, an image shows it.
     """
 
-    def __init__(self, file: RegularFile) -> None:
+    def __init__(self, file: RegularFile, images: HeldImages) -> None:
         self._file = file.hold()
         self._content = file.content
         self.writable = file.writable
-        image = None if file.writable else file.mmap_image()
+        image = None if file.writable else file.mmap_image(images)
         if image is not None and image.extent is not None:
             self._image, self.extent, self.frozen = image, image.extent, True
 

@@ -25,12 +25,12 @@ from aiopyvm.abi.inotify import IN_ACCESS, IN_MODIFY
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.filebacking import FileBacking
-from aiopyvm.kernel.fileimages import FILE_IMAGES, MOST_OF_ONE
+from aiopyvm.kernel.fileimages import FILE_IMAGES, MOST_OF_ONE, SHARE
 from aiopyvm.kernel.fs import Directory, Entry, FixedListing, Inode, Listing
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
-    from aiopyvm.mem.backing import ImageBacking
+    from aiopyvm.mem.backing import HeldImages, ImageBacking
 
 MAX_WHOLE = 64 << 20  # bytes of a file that is read whole (a program)
 GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
@@ -208,7 +208,7 @@ class RegularFile(File):
         """Return the bytes from the position to the end."""
         return max(0, self.content.size - self.offset)
 
-    def mmap_backing(self) -> FileBacking:
+    def mmap_backing(self, images: HeldImages) -> FileBacking:
         """Return the content as a backing that keeps the file open: one for all who map it."""
         inode = self.inode
         assert inode is not None
@@ -216,18 +216,20 @@ class RegularFile(File):
             inode.backings = weakref.WeakValueDictionary()
         backing = inode.backings.get(self.writable)
         if backing is None:
-            backing = inode.backings[self.writable] = FileBacking(RegularFile(inode, self.flags))
+            backing = inode.backings[self.writable] = FileBacking(RegularFile(inode, self.flags), images)
         return backing
 
-    def mmap_image(self) -> ImageBacking | None:
-        """Return an image of the content, for a private mapping; None where somebody may be changing it."""
+    def mmap_image(self, images: HeldImages) -> ImageBacking | None:
+        """Return an image of the content, for a private mapping; None where somebody may be changing it, or `images`
+        has no room for it."""
         try:
             if self.inode is None or self.inode.writers or self.content.size > MOST_OF_ONE:
                 return None
             content = self.content.given()
         except Errno:
             return None  # a page that cannot be read is a SIGBUS when it is touched
-        return FILE_IMAGES.of(content) if content is not None else None
+        image = FILE_IMAGES.of(content) if content else None
+        return images.hold(image, SHARE) if image is not None else None
 
     def mmap_content(self) -> bytes:
         """Return the whole content. Raises Errno: ENOMEM for more than MAX_WHOLE bytes, or as its file system."""

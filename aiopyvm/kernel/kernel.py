@@ -38,6 +38,7 @@ from aiopyvm.kernel.sysv import IpcSpace
 from aiopyvm.kernel.thread import PARKED, RUNNABLE, RunState, Thread
 from aiopyvm.kernel.timer import Timers
 from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
+from aiopyvm.mem.backing import HeldImages
 from aiopyvm.mem.budget import Unlimited
 from aiopyvm.mem.faults import MemoryFault
 
@@ -116,6 +117,7 @@ class Kernel:
         self.clock = clock
         self.entropy = entropy
         self.budget = budget
+        self.images = HeldImages(budget)
         self.syscalls = syscalls
         self.make_core = make_core
         self.processor = processor

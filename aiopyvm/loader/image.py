@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from aiopyvm.errors import LoadError
 from aiopyvm.loader.elf import ElfImage, Segment
-from aiopyvm.mem.backing import Backing, BytesBacking, ImageBacking
+from aiopyvm.mem.backing import Backing, BytesBacking, HeldImages, ImageBacking
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
 from aiopyvm.mem.residence import MAX_ATTACHMENTS
@@ -128,9 +128,15 @@ def place_image(space: AddressSpace, image: ElfImage, bias: int | None = None) -
     return bias
 
 
-def map_pieces(space: AddressSpace, pieces: Sequence[Piece], bias: int, name: str) -> None:
-    """Map `pieces`, which are all of an image's or the next ones. Raises AddressSpaceFull."""
+def map_pieces(
+    space: AddressSpace, pieces: Sequence[Piece], bias: int, name: str, images: HeldImages | None = None
+) -> None:
+    """Map `pieces`, which are all of an image's or the next ones; `images` pays for them. Raises AddressSpaceFull."""
     for start, end, prot, backing, offset in pieces:
+        if images is not None and isinstance(backing, ImageBacking):
+            backing = images.hold(backing)
+            if backing is None:
+                raise AddressSpaceFull("the memory budget has no room for the program's file")
         space.map(start + bias, end - start, prot, backing, offset, name=name if backing is not None else "")
 
 

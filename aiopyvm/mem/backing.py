@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.mem.arena import Extent, arena
-from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.budget import Budget, MemoryBudget
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -93,21 +93,66 @@ class BytesBacking(Backing):
         raise PermissionError("immutable bytes are never mapped shared and writable")
 
 
-class ImageBacking(BytesBacking):
-    """Immutable content for private mappings in many spaces: its clean pages exist once in the host."""
+class ImageBacking(Backing):
+    """Immutable content for private mappings in many spaces: it exists once in the host."""
+
+    extent: Extent | None = None  # None: the host has none to attach
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.extent: Extent | None = None
-        extent = arena().allocate(len(data))
-        if extent.fd >= 0:
-            extent.write(0, data)
-            self.extent = extent
+        self._size = len(data)
+        self._memory = arena().allocate(len(data))
+        self._memory.write(0, data)
+        if self._memory.fd >= 0:
+            self.extent = self._memory
+
+    def size(self) -> int:
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._memory.read(offset, min(length, self._size - offset))
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        raise PermissionError("an image is never mapped shared and writable")
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the content: what tells that two images are the same, also in another process."""
-        return hashlib.sha256(self._data).digest()
+        return hashlib.sha256(self.read_at(0, self._size)).digest()
+
+
+class HeldImage(ImageBacking):
+    """An image as one budget pays for it: whole, until nobody maps it through this any more."""
+
+    def __init__(self, image: ImageBacking, budget: Budget) -> None:
+        self._image, self._budget = image, budget
+        self._size, self._memory, self.extent = image.size(), image._memory, image.extent
+
+    @property
+    def digest(self) -> bytes:
+        return self._image.digest
+
+    def __del__(self) -> None:
+        self._budget.charge(-self._size)
+
+
+class HeldImages:
+    """The images that are mapped on one budget: each is charged once, whole, while anybody maps it.
+
+    An image exists once for all budgets, and each pays for the whole: what one of them holds does not depend on others.
+    """
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._held: weakref.WeakValueDictionary[int, HeldImage] = weakref.WeakValueDictionary()  # by id of the image
+
+    def hold(self, image: ImageBacking, share: int = 1) -> HeldImage | None:
+        """What to map for `image`; None where it would take more than one part in `share` of the room that is left."""
+        held = self._held.get(id(image))
+        if held is None:
+            size, room = image.size(), self._budget.room()
+            if (room is None or size * share <= room) and self._budget.charge(size):
+                held = self._held[id(image)] = HeldImage(image, self._budget)
+        return held
 
 
 class SharedBacking(Backing):

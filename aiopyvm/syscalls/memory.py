@@ -16,7 +16,7 @@ from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
-from aiopyvm.mem.backing import Backing
+from aiopyvm.mem.backing import Backing, HeldImages
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import PAGE, TASK_SIZE, page_up
 from aiopyvm.syscalls.accounting import admit, check_address_space, page_range
@@ -105,7 +105,7 @@ def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, off
         prot |= mman.PROT_EXEC
     try:
         at = _place(t, addr, size, flags)
-        backing = _backing(file, prot, shared)
+        backing = _backing(file, prot, shared, t.kernel.images)
         if flags & mman.MAP_GROWSDOWN and shared:
             raise Errno(EINVAL)
         state = call_of(t).state
@@ -139,13 +139,13 @@ def _place(t: Thread, addr: int, size: int, flags: int) -> int:
     return addr
 
 
-def _backing(file: File | None, prot: int, shared: bool) -> Backing | None:
+def _backing(file: File | None, prot: int, shared: bool, images: HeldImages) -> Backing | None:
     if file is None:
         return None
     if not file.readable or (shared and prot & mman.PROT_WRITE and not file.writable):
         raise Errno(EACCES)
-    image = None if shared else file.mmap_image()
-    return image if image is not None else file.mmap_backing()
+    image = None if shared else file.mmap_image(images)
+    return image if image is not None else file.mmap_backing(images)
 
 
 def _name(file: File | None) -> str:

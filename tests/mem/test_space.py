@@ -32,6 +32,9 @@ class Limited:
         self.used += size_bytes
         return True
 
+    def room(self) -> int:
+        return self.limit - self.used
+
 
 @pytest.fixture
 def space() -> AddressSpace:

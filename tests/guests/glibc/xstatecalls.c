@@ -105,7 +105,7 @@ static void handler(int number, siginfo_t *info, void *context)
         printf("  magic %x %x sizes %d features %x header %x %x mxcsr %x mask %x xmm0 %02x upper %02x %02x aligned %d\n",
                word(area + SOFTWARE), word(area + size), (int)(word(area + SOFTWARE + 4) - size),
                word(area + SOFTWARE + 8) & 7, word(area + HEADER) & 7, word(area + HEADER + 12), word(area + MXCSR),
-               word(area + MXCSR + 4), area[XMM], area[HIGH], area[HIGH + 16 * 7 + 15], (int)((uintptr_t)area % 64));
+               word(area + MXCSR + 4) & 0xffff, area[XMM], area[HIGH], area[HIGH + 16 * 7 + 15], (int)((uintptr_t)area % 64));
     change(uc, fp);
     load(0);
 }
