@@ -166,6 +166,11 @@ class Directory(Inode):
     removed = False
 
     @property
+    def effort(self) -> int:
+        """How many directories of the host are opened for one `lookup`."""
+        return 0
+
+    @property
     def own_place(self) -> tuple[Directory, bytes] | None:
         """Its parent and its name there; None for a root."""
         return (self.parent, self.name) if self.parent is not self else None

@@ -52,7 +52,6 @@ class FsContext:
         self.gid = gid
         self.groups = groups
         self.process = process
-        self.effort = 0  # of the present walk: directories of the host that were opened for it
         self.scope = 0  # RESOLVE_* of openat2(2), in the one that such a call has made for itself
 
     @property

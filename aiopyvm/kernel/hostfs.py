@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from aiopyvm.abi.errno import ELOOP, ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
+from aiopyvm.abi.errno import ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP, EPERM, ESTALE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
 from aiopyvm.abi.stat import EXT4_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, ST_RDONLY, Stat, StatFs
 from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.ports import HostFile, HostPath, HostTree
 
 NOBODY = 65534
-MOST_EFFORT = 40_000  # directories opened in one walk: some tenths of a second
 MOST_RECENT = 4096  # inodes of a steady tree that stay when nobody uses them; as many absent names
 MOST_IDLE = 64  # descriptors of steady trees that stay open when no guest has the file open
 MAX_DEPTH = 256  # directories: each is opened anew at each access
@@ -328,13 +327,13 @@ class HostDirectoryInode(HostInode, Directory):
         """Return a new open file description."""
         return DirectoryFile(self, flags, ctx)
 
+    @property
+    def effort(self) -> int:
+        """All directories above a name are opened anew, unless the tree is steady."""
+        return 0 if self.fs.steady else len(self.place()) + 1
+
     def lookup(self, name: bytes, ctx: FsContext) -> HostInode:
-        """Return what the host has under `name` now. Raises Errno: ENOENT; ELOOP where a walk through links becomes
-        endless, as each name costs the opening of all directories above it."""
-        if not self.fs.steady:
-            ctx.effort += len(self.place()) + 1
-            if ctx.effort > MOST_EFFORT:
-                raise Errno(ELOOP)
+        """Return what the host has under `name` now. Raises Errno(ENOENT)."""
         return self.find(name)
 
     def find(self, name: bytes) -> HostInode:

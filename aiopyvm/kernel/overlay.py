@@ -239,6 +239,11 @@ class OverlayDirectory(Passing, MemDirectory):
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
+    @property
+    def effort(self) -> int:
+        """As of the directory below."""
+        return self.lower.effort if self.lower is not None else 0
+
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return what is under `name`: ours, else the host's. Raises Errno(ENOENT)."""
         return self.visible(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV, Errno
 from aiopyvm.abi.fcntl import (
@@ -21,6 +21,8 @@ from aiopyvm.kernel.fs import Directory, Inode, may
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
+
+MOST_EFFORT: Final = 40_000  # directories of the host that are opened in one walk: some tenths of a second
 
 
 class Found(NamedTuple):
@@ -54,7 +56,8 @@ def resolve(
     `follow`: a symbolic link at the end is followed too. `create`: open(2) wants to create a file, so that a name
     with a slash behind it is EISDIR, whatever is there. `parent`: the name itself is meant (unlink(2), rename(2)), so
     that not even a slash behind it makes a link be followed. Raises Errno: ENOENT (also for the empty path), ENOTDIR,
-    EACCES, ELOOP, ENAMETOOLONG, and what file systems raise. That nothing is under the last name is no error.
+    EACCES, ELOOP (also where links make the walk open more of the host's directories than MOST_EFFORT), ENAMETOOLONG,
+    and what file systems raise. That nothing is under the last name is no error.
     """
     if not path:
         raise Errno(ENOENT)
@@ -69,12 +72,11 @@ def resolve(
     else:
         here = ctx.cwd if at is None else at
     start = here
-    ctx.effort = 0
     pending = _components(path)
     slash = path[-1] == 0x2F
     if not pending:
         return Found(ctx.root, b"/", ctx.root, True)
-    links = 0
+    links = effort = 0
     while True:
         name = pending.pop()
         if not isinstance(here, Directory):
@@ -91,6 +93,9 @@ def resolve(
         else:
             if create and slash and not pending:
                 raise Errno(EISDIR)
+            effort += directory.effort
+            if effort > MOST_EFFORT:
+                raise Errno(ELOOP)
             inode = _child(directory, name, ctx, last=not pending)
             if inode is None:
                 return Found(directory, name, None, slash)

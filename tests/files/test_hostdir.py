@@ -365,7 +365,8 @@ def test_links_above_what_guests_may_change_are_followed(top: Path, tmp_path: Pa
     assert open_host_tree(tmp_path / "link" / "granted" / "sub").names(())
 
 
-def test_a_walk_that_links_make_long_ends(top: Path) -> None:
+@pytest.mark.parametrize("mode", ["rw", "cow"])
+def test_a_walk_that_links_make_long_ends(top: Path, mode: str) -> None:
     deep = top
     for _ in range(60):
         deep = deep / "d"
@@ -374,7 +375,7 @@ def test_a_walk_that_links_make_long_ends(top: Path) -> None:
     for n in range(30):
         (deep / f"s{n}").symlink_to("x/../" * 100 + f"s{n + 1}")
     (deep / "s30").mkdir()
-    vfs = make_vfs("rw", top)
+    vfs = make_vfs(mode, top)
     place = b"/d" * 60
     fails(ELOOP, vfs.lookup, user(vfs), place + b"/s0")
     assert vfs.lookup(user(vfs), place + b"/s28").kind == S_IFDIR
