@@ -14,6 +14,7 @@ from aiopyvm.engine.native.aot import ahead_of_time
 from aiopyvm.engine.native.codearena import unsupported
 from aiopyvm.isa.processors import PROCESSORS
 from tests.guests.programs import COMMITTED, GLIBC, Program
+from tests.hardware import vectors
 from tests.native import NativeRun, run_native
 
 ENGINES = ("evaluator", "python", "native")
@@ -45,6 +46,11 @@ def generated_code() -> None:
 def natively(path: Path, program: Program) -> subprocess.CompletedProcess[bytes]:
     """What the host answers; asked once for all engines and loops."""
     return run_native(path, *program.args, stdin=program.stdin, argv0=program.name)
+
+
+def skip_of_maker(program: Program) -> None:
+    if program.of_maker and not vectors.same_maker():
+        pytest.skip(vectors.OTHER_MAKER)
 
 
 def assert_same(result: Result, expected: subprocess.CompletedProcess[bytes]) -> None:
@@ -93,6 +99,7 @@ async def test_glibc_guest_on_every_processor(
     program: Program, cpu: str, glibc_guest: Guest, native: NativeRun
 ) -> None:
     """glibc chooses its string functions by CPUID."""
+    skip_of_maker(program)
     path = glibc_guest(program.name)
     vm = VM(root={"bin": {program.name: path.read_bytes()}, "tmp": {}}, cpu=cpu)
     result = await vm.run(f"/bin/{program.name}", *program.args, stdin=program.stdin)
@@ -103,6 +110,7 @@ async def test_glibc_guest_on_every_processor(
 @pytest.mark.both_loops
 @pytest.mark.parametrize("program", GLIBC, ids=str)
 async def test_glibc_guest(program: Program, glibc_guest: Guest, native: NativeRun) -> None:
+    skip_of_maker(program)
     path = glibc_guest(program.name)
     expected = native(path, *program.args, stdin=program.stdin)
     vm = VM(root={"bin": {program.name: path.read_bytes()}, "tmp": {}})

@@ -15,7 +15,7 @@ from tests.hardware.harness import run_cases
 from tests.hardware.wire import Case, State, split_records
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
-OTHER_MAKER = "another maker's CPU than that of the vectors: steps of FPREM, x87 pointers, PUSH of segments may differ"
+OTHER_MAKER = "another maker's CPU than that of the vectors: steps of FPREM, x87 pointers, order of faults differ"
 
 
 def record(name: str, cases: Iterable[Case], note: str) -> int:
