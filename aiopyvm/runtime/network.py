@@ -284,32 +284,15 @@ class Publisher:
 
     async def run(self) -> None:
         """Take connections until the run has ended, and see those to their ends that were made."""
+        from aiopyvm.runtime.junction import Junction
+
         assert self._target is not None
+        listening = [
+            (each.extra(anyio.abc.SocketAttribute.raw_socket), port)
+            for listener, port in self._listeners
+            for each in listener.listeners
+        ]
         try:
-            async with anyio.create_task_group() as group:
-                with anyio.CancelScope() as scope:
-                    self._target.when_done(scope.cancel)
-                    async with anyio.create_task_group() as serving:
-                        for listener, port in self._listeners:
-                            serving.start_soon(self._serve, listener, port, group)
+            await Junction(self._target, listening).run()
         finally:
             await self.close()
-
-    async def _serve(
-        self, listener: MultiListener[anyio.abc.SocketStream], port: int, group: anyio.abc.TaskGroup
-    ) -> None:
-        async def take(stream: anyio.abc.SocketStream) -> None:
-            await self._connect(stream, port)
-
-        await listener.serve(take, group)
-
-    async def _connect(self, stream: anyio.abc.SocketStream, port: int) -> None:
-        from aiopyvm.runtime.conduit import bridge
-
-        assert self._target is not None
-        try:
-            guest = await self._target.outside.connect(port, wait=False, who="host")
-        except ConnectionRefusedError:
-            await anyio.aclose_forcefully(stream)
-            return
-        await bridge(self._target, guest, stream)

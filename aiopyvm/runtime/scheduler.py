@@ -56,6 +56,7 @@ class Scheduler:
         self.gate = Gate(self._needs_turn)
         self.hands_on = False  # a brief slice is under way
         self._partners = Partners()
+        self.at_end: dict[Callable[[], bool], None] = {}  # what is to be done when a turn ends; True: not all of it yet
         self.handed: Guest | None = None  # can run since, alone of its lane; comes next where no other lane does
 
     # --- what the driver asks -----------------------------------------------------------------------------------------
@@ -73,6 +74,8 @@ class Scheduler:
         flights.awake = True
         try:
             more = self._turn(until_ns)
+            if self.at_end:
+                more = self._end_turn() or more
         finally:
             flights.awake = False
         return more or flights.has_landed
@@ -102,6 +105,12 @@ class Scheduler:
             if monotonic_ns() >= until_ns:
                 self._look_at_suspects()
                 return True
+
+    def _end_turn(self) -> bool:
+        """Do what was left for the turn's end; True: there is more of it, or it has let guests go on."""
+        actions, self.at_end = self.at_end, {}
+        self.at_end.update((action, None) for action in actions if action())
+        return bool(self.at_end) or len(self.lanes) > 0
 
     def _next_lane(self, until_ns: int) -> Lane | None:
         """Run brief slices as long as they are next, and return the lane that comes then; None: there is none, or there

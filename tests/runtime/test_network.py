@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +14,10 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from aiopyvm import VM, Limits, Network, Reason, Result
+from aiopyvm import VM, Limits, Network, Process, Reason, Result
+from aiopyvm.abi.inet import IPPROTO_TCP, LOOPBACK4
 from aiopyvm.cli import main
+from aiopyvm.kernel.tcp import TcpSocket
 from tests.native import glibc_path
 
 pytestmark = pytest.mark.both_loops
@@ -187,6 +190,123 @@ async def test_a_published_port_where_nobody_listens(program: Path) -> None:
                 with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                     await stream.receive()
             process.kill()
+
+
+async def test_much_goes_through_a_published_port_both_ways(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8080}).open_elf(program, "serve", "8080", "2", argv0="server") as process:
+            await (await process.connect(8080)).aclose()  # it listens now
+            data = bytes(range(97, 123)) * 150_000
+            async with await anyio.connect_tcp(*process.published[8080]) as stream:
+
+                async def speak() -> None:
+                    await stream.send(data)
+                    await stream.send_eof()
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(speak)
+                    assert await all_of(stream) == data.upper()
+    assert process.result.ok
+
+
+async def test_a_guest_that_does_not_read_holds_a_published_ports_client_back(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8080}).open_elf(program, "hold", "8080", argv0="server") as process:
+            stream = await visit(process, 8080)
+            await stream.send(b"x")
+            (end,) = await ends_of(process, 1)
+
+            async def speak() -> None:
+                with pytest.raises(anyio.BrokenResourceError):
+                    while True:
+                        await stream.send(bytes(100_000))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(speak)
+                while end.room > 0:
+                    await anyio.lowlevel.checkpoint()
+                for _ in range(100):
+                    await anyio.lowlevel.checkpoint()
+                assert end.peer is not None
+                assert 100_000 < end.peer.inbox_size < 1_000_000
+                process.kill()
+            await stream.aclose()
+
+
+async def test_a_client_that_does_not_read_holds_a_guest_back(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8080}).open_elf(program, "flood", "8080", argv0="server") as process:
+            stream = await visit(process, 8080)
+            (end,) = await ends_of(process, 1)
+            while end.peer is None or end.peer.room > 0:  # what the host itself buffers is full by then
+                await anyio.lowlevel.checkpoint()
+            for _ in range(100):
+                await anyio.lowlevel.checkpoint()
+            assert 100_000 < end.inbox_size < 1_000_000
+            await stream.aclose()
+            await process.wait()
+    assert process.result.ok  # its write failed: the connection was reset
+
+
+async def test_what_a_guest_sent_before_its_end_reaches_a_published_ports_client(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8080}).open_elf(program, "serve", "8080", argv0="server") as process:
+            stream = await visit(process, 8080)
+            await stream.send(b"last words" * 10_000)
+            await stream.send_eof()
+            await process.wait()
+            assert await all_of(stream) == b"LAST WORDS" * 10_000
+            await stream.aclose()
+
+
+async def test_a_client_of_the_host_that_resets_its_connection(program: Path) -> None:
+    with anyio.fail_after(60):
+        async with VM(publish={0: 8080}).open_elf(program, "serve", "8080", "2", argv0="server") as process:
+            stream = await visit(process, 8080)
+            await stream.send(b"half of")
+            assert await stream.receive() == b"HALF OF"
+            raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await stream.aclose()
+            stream = await visit(process, 8080)
+            await stream.send(b"all")
+            await stream.send_eof()
+            assert await all_of(stream) == b"ALL"
+            await stream.aclose()
+    assert process.result.ok
+
+
+async def test_no_more_published_connections_than_files_may_be_open(program: Path) -> None:
+    vm = VM(publish={0: 8080})
+    with anyio.fail_after(60):
+        async with vm.open_elf(program, "serve", "8080", "20", argv0="server", limits=Limits(open_files=8)) as process:
+            first = await visit(process, 8080)
+            others = [await visit(process, 8080) for _ in range(19)]
+            for _ in range(200):
+                await anyio.lowlevel.checkpoint()
+            assert len(await ends_of(process, 8)) == 8
+            for n, stream in enumerate((first, *others)):
+                await stream.send(b"visitor %d" % n)
+                await stream.send_eof()
+            for n, stream in enumerate((first, *others)):
+                assert await all_of(stream) == b"VISITOR %d" % n
+                await stream.aclose()
+    assert process.result.ok
+
+
+async def visit(process: Process, port: int) -> anyio.abc.SocketStream:
+    """Connect as a client of the host, once the guest listens."""
+    inet = process._run.kernel.net.inet
+    while inet.find(IPPROTO_TCP, LOOPBACK4, port) is None:
+        await anyio.lowlevel.checkpoint()
+    return await anyio.connect_tcp(*process.published[port])
+
+
+async def ends_of(process: Process, count: int) -> list[TcpSocket]:
+    """The outside ends of a guest's connections, once there are `count`."""
+    while len(ends := [end for end in process._run.outside._ends if not end.gone]) < count:
+        await anyio.lowlevel.checkpoint()
+    return ends
 
 
 # --- granted hosts ----------------------------------------------------------------------------------------------------
