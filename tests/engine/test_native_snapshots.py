@@ -11,7 +11,7 @@ from aiopyvm.engine.native import recordarena
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.handlertable import HandlerTable
-from aiopyvm.engine.native.snapshot import MOST, NOTHING
+from aiopyvm.engine.native.snapshot import GROWN, MOST, NOTHING, WORTH
 from aiopyvm.engine.native.snapshotfile import SnapshotFiles
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
@@ -208,6 +208,44 @@ def test_more_is_kept_when_a_run_goes_other_ways() -> None:
     third = core(shown)
     *actual, back = finish(engine, third)
     assert (actual[0], back) == (expected[0], [0, 0])
+
+
+def test_a_little_that_is_found_again_and_again_is_kept_in_the_end() -> None:
+    engine = native_engine()
+    source = "test esi, esi; jz common; call more; more: inc edx; common: " + _SOURCE.replace("0x8048000", "common")
+    shown = image(assemble(source, TEXT))
+
+    def run(esi: int) -> list[int]:
+        made = core(shown)
+        made.cpu.esi = esi
+        *_, back = finish(engine, made)
+        made.memory.close()
+        return back
+
+    run(0)
+    assert run(0) == [0, 0]
+    little = run(1)
+    assert 0 < sum(little) < WORTH
+    found = sum(little)
+    while run(1) == little:
+        found += sum(little)
+        assert found < 2 * GROWN
+    assert (run(1), run(0)) == ([0, 0], [0, 0])
+    assert engine.statistics()["snapshots_taken"] == 2
+
+
+def test_a_crowd_of_jumps_gets_room() -> None:
+    made = recordarena.RecordArena()
+    size = made.jump_mask + 1
+    pair = size - 2
+    crowd = [eip for eip in range(0x1000, 64 * size) if (eip ^ eip >> 12) & pair == 0x20][:4]
+    assert [made.remember_jump(eip, 24) for eip in crowd] == [True, True, False, False]
+    assert made.crowd == 2
+    assert set(made.spread()) == set(crowd[2:])
+    assert (made.jump_mask + 1, made.crowd) == (2 * size, 0)
+    assert not tuple(made.spread())
+    assert made.jump_mask + 1 == 2 * size
+    assert all(made._jumps.get(eip) == 24 for eip in crowd[:2])
 
 
 def test_what_has_more_stays_when_a_space_with_less_is_closed() -> None:

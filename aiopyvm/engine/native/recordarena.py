@@ -12,6 +12,7 @@ import errno
 import mmap
 import struct
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 from aiopyvm.engine.native.jumpcache import ENTRY_SIZE, JumpCache, entries
@@ -31,6 +32,7 @@ SINGLES_END: Final = RUNS_END + (8 << 20)
 MAX_JUMPS: Final = 1 << 16
 _SIZE: Final = SINGLES_END + MAX_JUMPS * ENTRY_SIZE
 _MIN_JUMPS: Final = 512
+_FEW_SHIFT: Final = 9  # so many jumps of as many places as the cache has may find theirs taken in each run
 _MOST_REFUSED: Final = 256
 _MOST_LEARNT: Final = 8192
 _NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0  # Python 3.11's mmap module has no name for it
@@ -244,6 +246,22 @@ class RecordArena:
             own = [*entries(content), *own]
         for eip, record in own:
             self._jumps.push(eip, record)
+
+    @property
+    def crowd(self) -> int:
+        """How many jumps found their places taken, where a larger cache would have room for them."""
+        few = self._conflicts <= self.jump_mask >> _FEW_SHIFT or self.jump_mask + 1 >= MAX_JUMPS
+        return 0 if few else self._conflicts
+
+    def spread(self) -> Iterable[int]:
+        """Make the cache twice as large where there is a crowd; the addresses that had no place. Nobody may be in
+        generated code that knows the cache as it was."""
+        if not self.crowd:
+            return ()
+        refused = tuple(self._refused)
+        self._grow_jumps()
+        self._refused.clear()
+        return refused
 
     def _refuse(self, eip: int) -> bool:
         """Tell whether `eip` is asked for the first time, as far as is remembered."""

@@ -35,6 +35,7 @@ MOST_AGE: Final = 6  # doublings of what a space has to have more
 SIZE_SHIFT: Final = 9  # as many instructions are in a snapshot in the time that finding a block or a link takes
 GROWN: Final = 4 << MOST_AGE  # of growth, which is always worth a snapshot
 WORTH_WRITING: Final = 64  # of growth, in a process that may run nothing else
+LOST_SHIFT: Final = 5  # as many instructions are in a snapshot as it may lose blocks and links before it is taken again
 MOST: Final = 64  # snapshots kept
 MOST_BYTES: Final = 16 << 20  # of one
 MOST_STAGES: Final = 32  # of a program that maps one library after the other, whose jump caches are kept
@@ -226,6 +227,7 @@ class Snapshots:
         self.store: Store | None = None
         self._kept: dict[Key, Snapshot] = {}
         self._from_store: set[Key] = set()  # of them, what an earlier process kept, before it is used twice
+        self._lost: dict[Key, tuple[int, int]] = {}  # what spaces found in vain, and how much of that is to be too much
         self._growing: dict[tuple[int, Key], weakref.ref[SpaceCode]] = {}  # with the space's thread
         self._lock = threading.Lock()
         self.taken = 0
@@ -268,6 +270,7 @@ class Snapshots:
                 oldest = next(iter(self._kept))
                 del self._kept[oldest]
                 self._from_store.discard(oldest)
+                self._lost.pop(oldest, None)
             self._kept[key] = snapshot
 
     def pays(self, key: Key, growth: int) -> bool:
@@ -277,6 +280,17 @@ class Snapshots:
             self._from_store.discard(key)
             return growth >= WORTH_WRITING
         return True
+
+    def loses(self, key: Key, little: int) -> bool:
+        """A space has ended that found `little` more than it began with, too little for a snapshot: with that, as much
+        has been found in vain as a snapshot takes time for; from then on twice as much."""
+        known = self._kept.get(key, NOTHING)
+        if not little or known is NOTHING:
+            return False
+        lost, most = self._lost.get(key) or (0, max(GROWN, len(known.entries) >> LOST_SHIFT))
+        enough = lost + little >= most
+        self._lost[key] = (0, 2 * most) if enough else (lost + little, most)
+        return enough
 
     def grown(self, key: Key, code: SpaceCode) -> None:
         """The space of `code` has translated enough to be of use for others."""

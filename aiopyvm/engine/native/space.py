@@ -473,7 +473,12 @@ class SpaceCode:
         if key is None:
             return
         self._snapshots.ended(key, self)
-        if growth >= self._worth and self._snapshots.pays(key, growth):
+        if growth >= self._worth:
+            if self._snapshots.pays(key, growth):
+                self._snapshots.keep(key, self)
+        elif self._snapshots.loses(key, growth + self.arena.crowd):
+            for eip in self.arena.spread():
+                self.arena.remember_jump(eip, self.counter(eip) or self.record(eip))
             self._snapshots.keep(key, self)
 
 
