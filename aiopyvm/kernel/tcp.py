@@ -384,13 +384,14 @@ class TcpSocket(InetSocket):
             return 0
         if peer.gone:
             return ROOM
-        return peer.options[sockets.SO_RCVBUF] + self.ahead - peer.inbox_size
+        return peer.options.values[sockets.SO_RCVBUF] + self.ahead - peer.inbox_size
 
     @property
     def ahead(self) -> int:
         """Bytes that it holds beyond what its peer does: the sender's buffer."""
-        size = self.options[sockets.SO_SNDBUF]
-        return size if self.options.fixed_send_buffer else max(size, ROOM)
+        options = self.options
+        size = options.values[sockets.SO_SNDBUF]
+        return size if size >= ROOM or options.fixed_send_buffer else ROOM
 
     def put(self, data: bytes) -> int:
         """Send a part of `data`, as much as there is room for; return how many bytes. Raises Errno(ENOBUFS)."""
@@ -578,11 +579,13 @@ class TcpSocket(InetSocket):
         if self.state == TcpState.CLOSE:
             events |= POLLHUP
         if self.state != TcpState.SYN_SENT:
-            hidden = self.at_mark() and not self.options[sockets.SO_OOBINLINE]
-            if self.inbox_size >= max(1, self.options[sockets.SO_RCVLOWAT]) + hidden:
+            least = self.options.values.get(sockets.SO_RCVLOWAT) or 1
+            if (urgent := self.urgent) is not None:
+                least += not urgent.ahead and not self.options[sockets.SO_OOBINLINE]
+                if not urgent.taken:
+                    events |= POLLPRI
+            if self.inbox_size >= least:
                 events |= READABLE
-            if self.urgent is not None and not self.urgent.taken:
-                events |= POLLPRI
             if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= self.ahead:
                 events |= WRITABLE
         return events

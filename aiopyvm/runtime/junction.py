@@ -108,7 +108,8 @@ class Wire:
         if self._out_over and (end.peer is None or end.peer.gone):
             self.close()
             return
-        self.wait()
+        if self._events != _READ or self._listens or self._rest or self._out_over:
+            self.wait()
         if not self._rest and not self._out_over and (end.inbox_size or end.ended or end.peer is None):
             self.stir()
 

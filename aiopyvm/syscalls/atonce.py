@@ -13,7 +13,7 @@ from typing import Final
 from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.socket import MSG_NOSIGNAL
-from aiopyvm.kernel.file import LATER, UNKNOWN
+from aiopyvm.kernel.file import LATER, UNKNOWN, File
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import FileWait, Wait
 
@@ -57,13 +57,15 @@ def write_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
 def receive_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     """recvfrom(2) that asks for neither an address nor anything else, of what is there already."""
     cpu = t.core.cpu
-    return UNKNOWN if cpu.esi or cpu.edi or not _is_socket(t, fd) else read_at_once(t, fd, address, count)
+    if cpu.esi or cpu.edi or (file := _socket(t, fd)) is None:
+        return UNKNOWN
+    return file.pull(t.memory, address, PIECE) if _is_ample(file, count) else read_at_once(t, fd, address, count)
 
 
 def send_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     """sendto(2) without an address, of what there is room for."""
     cpu = t.core.cpu
-    if cpu.esi & ~MSG_NOSIGNAL or cpu.edi or not _is_socket(t, fd):
+    if cpu.esi & ~MSG_NOSIGNAL or cpu.edi or _socket(t, fd) is None:
         return UNKNOWN
     return write_at_once(t, fd, address, count)
 
@@ -73,17 +75,23 @@ def socketcall_at_once(t: Thread, call: int, args: int, _: int) -> int:
     if call not in (_SYS_SEND, _SYS_RECV):
         return UNKNOWN
     fd, address, count, flags = _arguments(t.memory.glance(args, 16))
-    files = t.process.fds.files
-    if fd >= len(files) or (file := files[fd]) is None or not file.socket or count > PIECE:
+    if (file := _socket(t, fd)) is None:
         return UNKNOWN
     if call == _SYS_SEND:
-        return UNKNOWN if flags & ~MSG_NOSIGNAL else file.push(t.memory, address, count)
-    return UNKNOWN if flags else file.pull(t.memory, address, count)
+        return UNKNOWN if flags & ~MSG_NOSIGNAL or count > PIECE else file.push(t.memory, address, count)
+    if flags or (count > PIECE and not _is_ample(file, count)):
+        return UNKNOWN
+    return file.pull(t.memory, address, min(count, PIECE))
 
 
-def _is_socket(t: Thread, fd: int) -> bool:
+def _socket(t: Thread, fd: int) -> File | None:
     files = t.process.fds.files
-    return fd < len(files) and (file := files[fd]) is not None and file.socket
+    return file if fd < len(files) and (file := files[fd]) is not None and file.socket else None
+
+
+def _is_ample(file: File, count: int) -> bool:
+    """Whether `count` is more than a piece, and what a stream holds is less, so that one is all there is to receive."""
+    return count > PIECE and file.endless and file.available() < PIECE
 
 
 _SYS_SEND: Final = 9  # linux/net.h
