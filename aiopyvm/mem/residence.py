@@ -3,7 +3,8 @@
 What always holds of a page: its fast bits are set only while an access by them is right; it is TOUCHED if and only if
 its private content is in the reservation and charged; an untouched page of the reservation is zero, or shows the
 extent that is attached there. No two pages with fast bits show the same shared memory. `pages`, `readable` and
-`writable` change only in `_set`, `_clear_fast` and `_drop`; `protection` is told of that while the space is armed.
+`writable` change only in `_set`, `_show`, `_clear_fast` and `_drop`; `protection` is told of that while the space is
+armed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from aiopyvm.mem.arena import Extent
-from aiopyvm.mem.backing import Backing
+from aiopyvm.mem.backing import Backing, ImageBacking
 from aiopyvm.mem.budget import Budget
 from aiopyvm.mem.codelines import CodeLines
 from aiopyvm.mem.faults import Access, AddressSpaceFull, MemoryFault
@@ -39,6 +40,8 @@ MAX_ATTACHMENTS: Final = 64  # a space's host mappings are bounded whatever the 
 _NEED: Final = {"r": READ, "w": WRITE, "x": EXEC}
 _ZERO: Final = bytes(PAGE)
 _AROUND: Final = 16  # pages, as Linux's fault_around_bytes
+_WHOLE: Final = 64  # pages of an image that are shown together where no more of it is mapped there
+_DATA: Final = 4  # pages of a program's own data that are copied together where there are no more
 _SMALL: Final = 1 << 16  # bytes of a mapping whose pages are copied when they are first read
 _FEW: Final = 4  # pages written one after the other from which on twice as many become ready together
 _STREAK: Final = 16  # as many, and so on
@@ -154,11 +157,14 @@ class Residence:
             return self._settle_shared(mapping, address, access)
         page = address >> PAGE_SHIFT
         bits = mapping.bits
-        if not self.pages[page] & TOUCHED and not self._fill(page, mapping, address, access):
-            bits &= ~WRITE  # a clean page of an image: shown, but not ours
-            self._set(page, bits)
-            self._show_around(page, mapping, bits)
-            return bits
+        if not self.pages[page] & TOUCHED:
+            if not self._fill(page, mapping, address, access):
+                bits &= ~WRITE  # a clean page of an image: shown, but not ours
+                self._set(page, bits)
+                self._show_around(page, mapping, bits)
+                return bits
+            if bits & WRITE and mapping.end - mapping.start <= _DATA << PAGE_SHIFT:
+                self._fill_data(mapping)
         if self._lent and (holders := self._lent.holders(page)):
             if access == "w":
                 self._charge_page(address, access)
@@ -205,11 +211,55 @@ class Residence:
         """`page` shows an image: let the clean pages next to it do so too, as they cost nothing."""
         under = self._attached_at(page << PAGE_SHIFT)
         assert under is not None
-        first = max(page & -_AROUND, max(mapping.start, under.start) >> PAGE_SHIFT)
-        last = min((page & -_AROUND) + _AROUND, min(mapping.end, under.end) >> PAGE_SHIFT)
-        for other, known in enumerate(bytes(self.pages[first:last]), first):
-            if not known and (not self._inherited or self._inherited.source(other) is None):
-                self._set(other, bits)
+        first, last = max(mapping.start, under.start) >> PAGE_SHIFT, min(mapping.end, under.end) >> PAGE_SHIFT
+        if last - first > _WHOLE:
+            first, last = max(page & -_AROUND, first), min((page & -_AROUND) + _AROUND, last)
+        self._show(first, last, bits)
+
+    def _show_early(self, mapping: Mapping) -> None:
+        """A few pages of an image that can only be read are mapped to be looked at: show them now."""
+        backing, bits = mapping.backing, mapping.bits
+        most = PAGE if bits & EXEC else _WHOLE << PAGE_SHIFT  # code is seldom read
+        if backing is None or mapping.shared or bits & (READ | WRITE) != READ or mapping.end - mapping.start > most:
+            return
+        under = self._attached_at(mapping.start)
+        if under is None or backing.extent is None or not under.shows(mapping.start, backing.extent, mapping.offset):
+            return
+        self._show(mapping.start >> PAGE_SHIFT, min(mapping.end, under.end) >> PAGE_SHIFT, bits)
+
+    def _show(self, first: int, last: int, bits: int) -> None:
+        """Let those of the pages [first, last) of an image be accessed by `bits` that nothing is known of."""
+        known = bytes(self.pages[first:last])
+        if self._inherited:
+            for other, old in enumerate(known, first):
+                if not old and self._inherited.source(other) is None:
+                    self._set(other, bits)
+            return
+        end = 0
+        while (start := known.find(0, end)) >= 0:
+            end = last - first - len(known[start:].lstrip(b"\0"))
+            self.pages[first + start : first + end] = bytes((bits,)) * (end - start)
+            bases = range(first + start << PAGE_SHIFT, first + end << PAGE_SHIFT, PAGE)
+            if bits & READ:
+                self.readable.update(bases)
+            if bits & WRITE:
+                self.writable.update(bases)
+            if self.protection is not None:
+                self.protection.changed(first + start, first + end)
+
+    def _fill_data(self, mapping: Mapping) -> None:
+        """A page of a program's little data was touched: so will be the others of the image."""
+        if not isinstance(mapping.backing, ImageBacking):
+            return
+        for page in range(mapping.start >> PAGE_SHIFT, mapping.end >> PAGE_SHIFT):
+            if self.pages[page] or (self._inherited and self._inherited.source(page) is not None) or page in self._code:
+                continue
+            at = page << PAGE_SHIFT
+            try:
+                self._fill(page, mapping, at, "w")
+            except MemoryFault:
+                return  # nobody has asked for it yet
+            self._set(page, mapping.bits | TOUCHED)
 
     def _fill(self, page: int, mapping: Mapping, address: int, access: Access) -> bool:
         """Bring the first content of a private page in; False if it shows already, and is only looked at."""

@@ -105,7 +105,9 @@ class AddressSpace(Accesses):
             except OSError as refused:
                 raise AddressSpaceFull(f"shared memory: {refused.strerror}") from None
         self._remove(start, end)
-        self._insert(Mapping(start, end, prot & 7, shared, grows_down, backing, offset if backing else 0, name))
+        mapping = Mapping(start, end, prot & 7, shared, grows_down, backing, offset if backing else 0, name)
+        self._insert(mapping)
+        self._show_early(mapping)
         self._settle_overhead()
 
     def unmap(self, address: int, length: int) -> None:
