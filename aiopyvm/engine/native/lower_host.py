@@ -19,6 +19,7 @@ from aiopyvm.isa.pcmpstr import CARRY, OVERFLOW, SIGN, ZERO
 
 _KIND: Final = "<2 x i64>"
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
+_PURE: Final = "nounwind willreturn memory(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +91,36 @@ def _asm(text: Text, template: str, constraints: str, operands: Sequence[str]) -
 def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool) -> str:
     """What the helpers return; operands behind the vectors are EAX and EDX. CF, ZF and SF come by LAHF: SETcc competes
     for what compares.
+
+    An index is compared for twice: once for the index and whether CF or ZF is set, which is what loops ask, and once
+    for all flags. Where only ways out ask for these, LLVM does the second there.
     """
-    kind, register = ("i32", "={ecx}") if index else (_KIND, "={xmm0}")
+    register = "={ecx}" if index else "={xmm0}"
     lengths = "".join(f", i32 {length}" for length in operands[2:])
     listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
-    constraints = f"{register},={{eax}},x,x" + (",{eax},{edx}" if lengths else "")
-    asm = f"{template}$3, $2\\0A\\09lahf\\0A\\09seto %al\\0A\\09movzwl %ax, %eax"
-    both = text.value(f'call {{{kind}, i32}} asm "{asm}", "{constraints},{_CLOBBERS}"({listed})')
-    whole, flags = (text.value(f"extractvalue {{{kind}, i32}} {both}, {number}") for number in range(2))
+    inputs = "x,x" + (",{eax},{edx}" if lengths else "")
+
+    def compared(kinds: str, ending: str) -> list[str]:
+        call = f'asm "{template}$3, $2{ending}", "{register},={{eax}},{inputs},{_CLOBBERS}"({listed}) {_PURE}'
+        both = text.value(f"call {kinds} {call}")
+        return [text.value(f"extractvalue {kinds} {both}, {number}") for number in range(2)]
+
+    kinds = f"{{{'i32' if index else _KIND}, i32}}"
+    whole, flags = compared(kinds, "\\0A\\09lahf\\0A\\09seto %al\\0A\\09movzwl %ax, %eax")
     carry, zero, sign, overflow = (_bit(text, flags, bit) for bit in (CARRY, ZERO, SIGN, OVERFLOW))
-    either = text.value(f"icmp ne i32 {text.value(f'and i32 {flags}, {1 << CARRY | 1 << ZERO}')}, 0")
-    text.know_below_or_equal(carry, zero, either)
-    if index:
-        moved = text.value(f"shl i32 {whole}, 1")
-        found = text.value(f"trunc i32 {text.value(f'or disjoint i32 {flags}, {moved}')} to i16")
-        for place, part in ((CARRY, carry), (ZERO, zero), (SIGN, sign), (OVERFLOW, overflow)):
-            _know(text, "i16", found, place, 1, part)
-        _know(text, "i16", found, 1, 5, text.value(f"trunc i32 {whole} to i5"))
-        return found
-    bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
-    return _together(text, "i18", [(16, 0, bits), (1, 16, zero), (1, 17, sign)])
+    if not index:
+        bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
+        return _together(text, "i18", [(16, 0, bits), (1, 16, zero), (1, 17, sign)])
+    whole, either = compared("{i32, i8}", "\\0A\\09setbe %al")  # LLVM may lose flags that are outputs
+    text.know_below_or_equal(carry, zero, text.value(f"icmp ne i8 {either}, 0"))
+    moved = text.value(f"shl i32 {whole}, 1")
+    found = text.value(f"trunc i32 {text.value(f'or disjoint i32 {flags}, {moved}')} to i16")
+    for place, part in ((CARRY, carry), (ZERO, zero), (SIGN, sign), (OVERFLOW, overflow)):
+        _know(text, "i16", found, place, 1, part)
+    short = text.value(f"trunc i32 {whole} to i5")
+    _know(text, "i16", found, 1, 5, short)
+    text.know(f"zext i5 {short} to i32", whole)
+    return found
 
 
 def _know(text: Text, type_: str, value: str, place: int, bits: int, part: str) -> None:
