@@ -35,7 +35,7 @@ from aiopyvm.isa.state import FLAG_BITS, GPR32, SEGMENTS
 _SEGMENT_FIELDS = frozenset(f"{name}_{part}" for name in SEGMENTS for part in ("base", "limit", "access"))
 
 
-SHORT = 24  # passes of a repeated instruction: with more of them doing many at once costs less
+SHORT = 8  # passes of a repeated instruction: with more of them doing many at once costs less
 
 
 class Operations:
