@@ -423,6 +423,22 @@ def test_a_search_by_vectors_is_repeated_over_its_nodes() -> None:
     assert not any(node.again for node in graph.nodes)
 
 
+def test_a_search_that_is_entered_in_its_middle_is_repeated_beside_its_root() -> None:
+    """The root leads into the loop, which has a copy of it instead and is repeated from where it begins."""
+    head = "search: xor ebx, ebx\nagain: movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x1a; jbe out"
+    code = assemble(f"{head}\nadd eax, 16; jle again; out: dec edx; jnz search; hlt", BASE)
+    again, root = BASE + 2, BASE + len(assemble(f"{head}\nout: nop", BASE)) - 1
+    graph = Graph(Request(root, ((BASE, code), (root, code[root - BASE :]))))
+    first, *copies = [node for node in graph.nodes if node.eip == root]
+    assert first is graph.nodes[0]
+    assert first.entered == 0
+    assert len(copies) == MOST_COPIES
+    passes = [node for node in graph.nodes if node.eip == again]
+    assert len(passes) == MOST_COPIES
+    assert all(node.again in copies for node in passes)
+    assert {node for node in passes if node.join} == {first.taken} == {copies[-1].taken}
+
+
 @pytest.mark.parametrize(
     "look",
     [
