@@ -428,15 +428,15 @@ def test_a_search_that_is_entered_in_its_middle_is_repeated_beside_its_root() ->
     head = "search: xor ebx, ebx\nagain: movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x1a; jbe out"
     code = assemble(f"{head}\nadd eax, 16; jle again; out: dec edx; jnz search; hlt", BASE)
     again, root = BASE + 2, BASE + len(assemble(f"{head}\nout: nop", BASE)) - 1
-    graph = Graph(Request(root, ((BASE, code), (root, code[root - BASE :]))))
-    first, *copies = [node for node in graph.nodes if node.eip == root]
-    assert first is graph.nodes[0]
-    assert first.entered == 0
-    assert len(copies) == MOST_COPIES
-    passes = [node for node in graph.nodes if node.eip == again]
-    assert len(passes) == MOST_COPIES
-    assert all(node.again in copies for node in passes)
-    assert {node for node in passes if node.join} == {first.taken} == {copies[-1].taken}
+    graph = Graph(Request(root, ((BASE, code), (again, code[2:]), (root, code[root - BASE :]))))
+    passes = [node for node in graph.nodes if node.eip in (again, root)]
+    numbers = [
+        (node.eip == root, node.entered, node.again.index if node.again is not None else None) for node in passes
+    ]
+    behind = [node.index for node in passes[2:]]
+    assert numbers[:2] == [(True, 0, None), (False, 3, behind[0])]
+    assert numbers[2:] == [(n % 2 == 0, 1, after) for n, after in enumerate([*behind[1:], None])]
+    assert len(behind) == 2 * MOST_COPIES - 1
 
 
 @pytest.mark.parametrize(
