@@ -135,6 +135,7 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
     process.hold_exe(old.exe_inode, old.exe_file)
     process.tty = old.tty
     process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
+    process.oom_score_adj, process.oom_score_adj_min = old.oom_score_adj, old.oom_score_adj_min
     process.no_new_privs = old.no_new_privs
     parent.children[pid] = process
     kernel.processes[pid] = process

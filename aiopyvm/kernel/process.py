@@ -121,6 +121,8 @@ class Process:
     nice: int = 0
     io_priority: int = 0  # ioprio_set(2); 0: what goes with `nice`
     dumpable: int = 1
+    oom_score_adj: int = 0  # proc(5): what memory's want would choose by; the second is how low its user may set it
+    oom_score_adj_min: int = 0
     death_signal: int = 0
     no_new_privs: int = 0
     subreaper: int = 0

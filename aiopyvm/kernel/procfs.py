@@ -1,8 +1,9 @@
 """A minimal /proc (proc(5)): the processes of the machine that looks, and a few facts about it.
 
 How it works. The tree is a table of directories, files and links whose content is made when it is read; who looks is
-the `FsContext`, so that one file system serves every run of a machine and a process sees only its own kernel. Nothing
-here can be changed. A file's content is made once per open, at the first read.
+the `FsContext`, so that one file system serves every run of a machine and a process sees only its own kernel. A file's
+content is made once per open, at the first read. What tells of a process's memory and files is for who may look into it
+(ptrace(2), "Ptrace access mode checking"); of one that is not dumpable everything but directories is root's.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiopyvm.abi.errno import EACCES, ENOENT, ENOMEM, ENXIO, Errno
-from aiopyvm.abi.fcntl import O_ACCMODE, O_RDONLY
+from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ENOMEM, ESRCH, Errno
 from aiopyvm.abi.stat import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFREG, Stat, StatFs
 from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
 from aiopyvm.kernel.fsfile import DirectoryFile, EndlessFile
-from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Content
+from aiopyvm.kernel.process import Life
+from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Text, thread_name
+from aiopyvm.kernel.ptrace import may_look_into
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -57,6 +59,8 @@ class ProcInode(Inode):
         """What belongs to a process belongs to its user."""
         if self.process is None:
             return 0, 0, self.mode
+        if self.mode != 0o555 and (self.process.dumpable != 1 or self.process.life is not Life.ALIVE):
+            return 0, 0, self.mode
         who = self.process.credentials
         return who.euid, who.egid, self.mode
 
@@ -72,16 +76,26 @@ class ProcText(ProcInode):
     """A file whose text is made when it is read."""
 
     kind = S_IFREG
+    always_writable = True
 
-    def __init__(self, fs: ProcFs, number: int, process: Process | None, content: Content) -> None:
+    def __init__(self, fs: ProcFs, number: int, process: Process | None, text: Text) -> None:
         super().__init__(fs, number, process)
-        self.content = content
+        self.text = text
+        self.mode = text.mode
 
     def open(self, ctx: FsContext, flags: int) -> File:
-        """Return a new open file description. Raises Errno(EACCES) for writing."""
-        if flags & O_ACCMODE != O_RDONLY:
-            raise Errno(EACCES)
+        """Return a new open file description. Raises Errno: EACCES where the caller may not look into the process,
+        EINVAL where that has gone and the file tells of its place."""
+        process = self.process
+        alive = process is not None and process.life is Life.ALIVE
+        if process is not None and self.text.guarded and alive:
+            need_look(ctx, process)
+        if process is not None and self.text.placed and not alive:
+            raise Errno(EINVAL)
         return ProcFile(flags, self, ctx)
+
+    def truncate(self, size: int) -> None:
+        """Nothing: it has no size."""
 
 
 class ProcFile(EndlessFile):
@@ -89,7 +103,10 @@ class ProcFile(EndlessFile):
 
     def __init__(self, flags: int, inode: ProcText, ctx: FsContext) -> None:
         super().__init__(flags, inode)
-        self._make = partial(inode.content, ctx, inode.process)
+        self._make = partial(inode.text.content, ctx, inode.process)
+        self._store = inode.text.store
+        self._process = inode.process
+        self._ctx = ctx
         self._budget = ctx.vfs.budget
         self._text: bytes | None = None
         self._rest: Iterator[bytes] = iter(())  # what is not made yet
@@ -139,9 +156,18 @@ class ProcFile(EndlessFile):
         self.offset += len(data)
         return data
 
+    def write(self, data: bytes) -> int:
+        """Store a text, all of it at once. Raises Errno(EINVAL): nothing is stored here, or not this."""
+        if self._store is None or self._process is None:
+            raise Errno(EINVAL)
+        if self._process.life is Life.REAPED:
+            raise Errno(ESRCH)
+        self._store(self._ctx, self._process, bytes(data))
+        return len(data)
+
 
 class ProcLink(ProcInode, Symlink):
-    """A link: to a path, or (a magic link) straight to an inode."""
+    """A link: to a path, or (a magic link) straight to an inode; one of a process is for who may look into it."""
 
     kind = S_IFLNK
     mode = 0o777
@@ -159,40 +185,16 @@ class ProcLink(ProcInode, Symlink):
         self._target = target
 
     def readlink(self, ctx: FsContext) -> bytes:
-        """Return the target's path, as far as it has one."""
+        """Return the target's path, as far as it has one. Raises Errno(EACCES)."""
+        if self.process is not None:
+            need_look(ctx, self.process)
         return self._text(ctx)
 
     def jump(self, ctx: FsContext) -> Inode | None:
-        """Return the inode that it leads to without a path."""
+        """Return the inode that it leads to without a path. Raises Errno(EACCES)."""
+        if self.process is not None:
+            need_look(ctx, self.process)
         return self._target(ctx)
-
-
-class OpenInode(Inode):
-    """What /proc/pid/fd/n leads to where the open file has no inode: opening it gives the file itself."""
-
-    def __init__(self, file: File, fs: ProcFs) -> None:
-        self._file = file
-        self.fs = fs
-        self.kind = file.stat().mode & 0o170000
-
-    def stat(self) -> Stat:
-        """The open file's attributes."""
-        return self._file.stat()
-
-    def owner_and_mode(self) -> tuple[int, int, int]:
-        """Whoever sees the descriptor may use it."""
-        return 0, 0, 0o666
-
-    def open(self, ctx: FsContext, flags: int) -> File:
-        """Return the open file description itself. Raises Errno: EACCES if it is not open for that, ENXIO if closed,
-        or a socket."""
-        file = self._file
-        if not file.refs or file.socket:
-            raise Errno(ENXIO)
-        access = flags & O_ACCMODE
-        if (access != 1 and not file.readable) or (access != 0 and not file.writable):
-            raise Errno(EACCES)
-        return file
 
 
 class ProcDirectory(ProcInode, Directory):
@@ -232,7 +234,7 @@ class ProcRoot(ProcDirectory):
         super().__init__(fs, 1, None, None, b"/")
         self._links = {
             b"self": lambda ctx: b"%d" % _own(ctx).pid,
-            b"thread-self": lambda ctx: b"%d/task/%d" % (_own(ctx).pid, _own(ctx).pid),
+            b"thread-self": lambda ctx: b"%d/task/%d" % (_own(ctx).pid, _own_tid(ctx)),
             b"mounts": lambda ctx: b"self/mounts",
             b"net": lambda ctx: b"self/net",
         }
@@ -240,11 +242,11 @@ class ProcRoot(ProcDirectory):
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return a machine-wide file, a link, or a process's directory. Raises Errno(ENOENT)."""
         if name in MACHINE_FILES:
-            return ProcText(self.fs, 2 + list(MACHINE_FILES).index(name), None, MACHINE_FILES[name])
+            return ProcText(self.fs, 2 + list(MACHINE_FILES).index(name), None, Text(MACHINE_FILES[name]))
         if name in self._links:
             return ProcLink(self.fs, 90 + list(self._links).index(name), None, self._links[name])
         process = _find(ctx, name)
-        return ProcessDirectory(self.fs, process, self)
+        return ProcessDirectory(self.fs, process, self, process.pid)
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """Processes first, then the files."""
@@ -264,7 +266,15 @@ class Row(NamedTuple):
     target: Callable[[Process, FsContext], Inode | None]
 
 
+def _alive(process: Process) -> Process:
+    """A process that has a memory and a place. Raises Errno(ENOENT)."""
+    if process.life is not Life.ALIVE:
+        raise Errno(ENOENT)
+    return process
+
+
 def _cwd(process: Process, ctx: FsContext) -> bytes:
+    _alive(process)
     try:
         return process.fs.cwd.path(ctx.root)
     except Errno:
@@ -272,18 +282,21 @@ def _cwd(process: Process, ctx: FsContext) -> bytes:
 
 
 _LINKS = {
-    b"exe": Row(lambda process, ctx: process.exe or b"/", lambda process, ctx: process.exe_inode),
-    b"cwd": Row(_cwd, lambda process, ctx: process.fs.cwd),
-    b"root": Row(lambda process, ctx: process.fs.root.path(ctx.root), lambda process, ctx: process.fs.root),
+    b"exe": Row(lambda process, ctx: _alive(process).exe or b"/", lambda process, ctx: _alive(process).exe_inode),
+    b"cwd": Row(_cwd, lambda process, ctx: _alive(process).fs.cwd),
+    b"root": Row(
+        lambda process, ctx: _alive(process).fs.root.path(ctx.root), lambda process, ctx: _alive(process).fs.root
+    ),
 }
 
 
 class ThreadDirectory(ProcDirectory):
     """/proc/pid/task/tid: what the thread's process has, but for `task`."""
 
-    def __init__(self, fs: ProcFs, process: Process, parent: ProcDirectory) -> None:
-        super().__init__(fs, process.pid << 12, process, parent, b"%d" % process.pid)
+    def __init__(self, fs: ProcFs, process: Process, parent: ProcDirectory, tid: int) -> None:
+        super().__init__(fs, process.pid << 12, process, parent, b"%d" % tid)
         self.subject = process
+        self.tid = tid
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return one of its files. Raises Errno(ENOENT)."""
@@ -301,8 +314,15 @@ class ThreadDirectory(ProcDirectory):
                 lambda ctx: text(process, ctx),
                 lambda ctx: target(process, ctx),
             )
+        if name == b"comm":
+            return ProcText(self.fs, base + 84, process, thread_name(self.tid))
+        if name in (b"fd", b"fdinfo"):
+            from aiopyvm.kernel.procfd import DescriptorDirectory, DescriptorInfoDirectory  # which needs this module
+
         if name == b"fd":
-            return DescriptorDirectory(self.fs, base + 80, process, self, name)
+            return DescriptorDirectory(self.fs, base + 80, process, self, name, own=ctx.process is process)
+        if name == b"fdinfo":
+            return DescriptorInfoDirectory(self.fs, base + 85, process, self, name)
         if name == b"mem":
             from aiopyvm.kernel.procmem import ProcMemory  # which needs this module
 
@@ -323,6 +343,8 @@ class ThreadDirectory(ProcDirectory):
         yield base + 80, 4, b"fd"
         yield base + 82, 4, b"net"
         yield base + 83, 8, b"mem"
+        yield base + 84, 8, b"comm"
+        yield base + 85, 4, b"fdinfo"
 
 
 class ProcessDirectory(ThreadDirectory):
@@ -348,9 +370,7 @@ class TaskDirectory(ProcDirectory):
         process = self.process
         if process is None or not name.isdigit() or int(name[:9]) not in process.threads:
             raise Errno(ENOENT)
-        directory = ThreadDirectory(self.fs, process, self)
-        directory.name = name
-        return directory
+        return ThreadDirectory(self.fs, process, self, int(name))
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """The thread ids."""
@@ -358,59 +378,23 @@ class TaskDirectory(ProcDirectory):
             yield self.number, 4, b"%d" % tid
 
 
-class DescriptorDirectory(ProcDirectory):
-    """/proc/pid/fd: a magic link for each open descriptor."""
-
-    mode = 0o500
-
-    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
-        """Return a descriptor's link. Raises Errno(ENOENT)."""
-        file = None
-        if self.process is not None and name.isdigit() and len(name) < 8:
-            file = self.process.fds.find(int(name))
-        if file is None:
-            raise Errno(ENOENT)
-        found = file
-        link = ProcLink(
-            self.fs,
-            self.number + 100 + int(name),
-            self.process,
-            lambda ctx: file_path(found, ctx),
-            lambda ctx: found.inode if found.inode is not None else OpenInode(found, self.fs),
-        )
-        link.mode = 0o100 | (0o400 if file.readable else 0) | (0o200 if file.writable else 0)
-        return link
-
-    def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
-        """The open descriptors."""
-        for fd, _ in self.process.fds if self.process is not None else ():
-            yield self.number + 100 + fd, 10, b"%d" % fd
-
-
-def file_path(file: File, ctx: FsContext) -> bytes:
-    """Return what /proc/pid/fd shows of a file: its path, with " (deleted)" when that leads elsewhere now."""
-    try:
-        if file.name:
-            return file.name
-        if isinstance(file.inode, Directory):
-            return file.inode.path(ctx.root)
-        if file.place is None:
-            return b"anon_inode:[file]"
-        directory, name = file.place
-        path = directory.path(ctx.root).rstrip(b"/") + b"/" + name
-    except Errno:
-        return b"/ (deleted)"
-    try:
-        same = directory.child(name, ctx) is file.inode
-    except Errno:
-        same = False
-    return path if same else path + b" (deleted)"
-
-
 def _own(ctx: FsContext) -> Process:
     if ctx.process is None:
         raise Errno(ENOENT)
     return ctx.process
+
+
+def _own_tid(ctx: FsContext) -> int:
+    """The thread whose system call this is."""
+    process = _own(ctx)
+    current = process.kernel.current
+    return current.tid if current is not None and current.process is process else process.pid
+
+
+def need_look(ctx: FsContext, process: Process) -> None:
+    """Raise Errno(EACCES) where a process that may not look into `process` does."""
+    if ctx.process is not None and not may_look_into(ctx.process, process, files=True):
+        raise Errno(EACCES)
 
 
 def _find(ctx: FsContext, name: bytes) -> Process:

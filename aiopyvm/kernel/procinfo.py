@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from aiopyvm.abi.errno import ENOENT, ESRCH, Errno
+from aiopyvm.abi.errno import EACCES, EINVAL, ENOENT, ESRCH, Errno
+from aiopyvm.abi.resource import (
+    RLIM_INFINITY,
+    RLIMIT_AS,
+    RLIMIT_CORE,
+    RLIMIT_CPU,
+    RLIMIT_DATA,
+    RLIMIT_FSIZE,
+    RLIMIT_LOCKS,
+    RLIMIT_MEMLOCK,
+    RLIMIT_MSGQUEUE,
+    RLIMIT_NICE,
+    RLIMIT_NOFILE,
+    RLIMIT_NPROC,
+    RLIMIT_RSS,
+    RLIMIT_RTPRIO,
+    RLIMIT_RTTIME,
+    RLIMIT_SIGPENDING,
+    RLIMIT_STACK,
+)
 from aiopyvm.abi.stat import major, minor
 from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
@@ -19,10 +39,24 @@ if TYPE_CHECKING:
     from aiopyvm.mem.mappings import Mapping
 
 Content = Callable[["FsContext", "Process | None"], "bytes | Iterator[bytes]"]  # a long text comes in pieces
+Store = Callable[["FsContext", "Process", bytes], None]  # what writing a text does
+
+
+class Text(NamedTuple):
+    """A file of a process: a guarded one is for who may look into the process, a placed one is there while it lives."""
+
+    content: Content
+    mode: int = 0o444
+    guarded: bool = False
+    placed: bool = False
+    store: Store | None = None
+
 
 TICK_NS = 10_000_000  # USER_HZ is 100
 PAGE = 4096
 LINES_AT_ONCE = 80
+NO_ID = 0xFFFFFFFF  # -1
+_NUMBER = re.compile(rb"([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)")
 _PROT_LETTERS = tuple(("r" if p & 1 else "-") + ("w" if p & 2 else "-") + ("x" if p & 4 else "-") for p in range(8))
 
 
@@ -125,10 +159,6 @@ def _cmdline(ctx: FsContext, process: Process | None) -> bytes:
 def _environ(ctx: FsContext, process: Process | None) -> bytes:
     process = _need(process)
     return process.environment if process.life is Life.ALIVE else b""
-
-
-def _comm(ctx: FsContext, process: Process | None) -> bytes:
-    return _need(process).name + b"\n"
 
 
 def _state(process: Process) -> tuple[str, str]:
@@ -256,14 +286,112 @@ def _mountinfo(ctx: FsContext, process: Process | None) -> bytes:
     return b"".join(lines)
 
 
-PROCESS_FILES: dict[bytes, Content] = {
-    b"cmdline": _cmdline,
-    b"comm": _comm,
-    b"environ": _environ,
-    b"maps": _maps,
-    b"mountinfo": _mountinfo,
-    b"mounts": _mounts,
-    b"stat": _stat,
-    b"statm": _statm,
-    b"status": _status,
+def _auxv(ctx: FsContext, process: Process | None) -> bytes:
+    process = _need(process)
+    return process.auxv if process.life is Life.ALIVE else b""
+
+
+_LIMITS = (
+    (RLIMIT_CPU, "cpu time", "seconds"), (RLIMIT_FSIZE, "file size", "bytes"), (RLIMIT_DATA, "data size", "bytes"),
+    (RLIMIT_STACK, "stack size", "bytes"), (RLIMIT_CORE, "core file size", "bytes"),
+    (RLIMIT_RSS, "resident set", "bytes"), (RLIMIT_NPROC, "processes", "processes"),
+    (RLIMIT_NOFILE, "open files", "files"), (RLIMIT_MEMLOCK, "locked memory", "bytes"),
+    (RLIMIT_AS, "address space", "bytes"), (RLIMIT_LOCKS, "file locks", "locks"),
+    (RLIMIT_SIGPENDING, "pending signals", "signals"), (RLIMIT_MSGQUEUE, "msgqueue size", "bytes"),
+    (RLIMIT_NICE, "nice priority", ""), (RLIMIT_RTPRIO, "realtime priority", ""),
+    (RLIMIT_RTTIME, "realtime timeout", "us"),
+)  # fmt: skip
+
+
+def _limits(ctx: FsContext, process: Process | None) -> bytes:
+    limits = _need(process).limits
+    rows = [f"{'Limit':<25} {'Soft Limit':<20} {'Hard Limit':<20} {'Units':<10}\n"]
+    for number, name, unit in _LIMITS:
+        soft, hard = ("unlimited" if value == RLIM_INFINITY else value for value in limits[number])
+        rows.append(f"{'Max ' + name:<25} {soft:<20} {hard:<20} {unit and f'{unit:<10}'}\n")
+    return "".join(rows).encode()
+
+
+def thread_name(tid: int) -> Text:
+    """The name of a thread, which its process may change (comm_write)."""
+
+    def content(ctx: FsContext, process: Process | None) -> bytes:
+        process = _need(process)
+        thread = process.threads.get(tid)
+        return (process.name if thread is None else thread.name) + b"\n"
+
+    def store(ctx: FsContext, process: Process, data: bytes) -> None:
+        thread = process.threads.get(tid)
+        if ctx.process is not process or thread is None:
+            raise Errno(EINVAL)
+        thread.name = data[:15].partition(b"\0")[0]
+
+    return Text(content, 0o644, store=store)
+
+
+def _oom_score(ctx: FsContext, process: Process | None) -> bytes:
+    """What Linux makes of the share of the memory that the process has (oom_badness)."""
+    process = _need(process)
+    kernel = _kernel_of(ctx).kernel
+    if process.life is not Life.ALIVE or process.oom_score_adj == -1000:
+        return b"0\n"
+    total = max(1, kernel.memory_limit // PAGE)
+    points = process.memory.resident_pages * 1000 // total + process.oom_score_adj
+    return b"%d\n" % max(0, (1000 + points) * 2 // 3)
+
+
+def _oom_score_adj(ctx: FsContext, process: Process | None) -> bytes:
+    return b"%d\n" % _need(process).oom_score_adj
+
+
+def _set_oom_score_adj(ctx: FsContext, process: Process, data: bytes) -> None:
+    match = _NUMBER.fullmatch(data[:12].strip())
+    if match is None:
+        raise Errno(EINVAL)
+    sign, digits = match.groups()
+    base = 16 if digits[:2] in (b"0x", b"0X") else 8 if digits[:1] == b"0" else 10
+    try:
+        value = int(sign + digits, base)
+    except ValueError:
+        raise Errno(EINVAL) from None
+    if not -1000 <= value <= 1000:
+        raise Errno(EINVAL)
+    privileged = _kernel_of(ctx).credentials.euid == 0
+    if value < process.oom_score_adj_min and not privileged:
+        raise Errno(EACCES)
+    process.oom_score_adj = value
+    if privileged:
+        process.oom_score_adj_min = value
+
+
+def _fixed(text: bytes) -> Content:
+    return lambda ctx, process: text if _need(process) else b""
+
+
+def _personality(ctx: FsContext, process: Process | None) -> bytes:
+    return b"%08x\n" % _need(process).personality
+
+
+_ALL_IDS = b"%10d %10d %10d\n" % (0, 0, NO_ID)  # the machine's one user namespace has all ids as they are
+
+PROCESS_FILES: dict[bytes, Text] = {
+    b"auxv": Text(_auxv, 0o400, guarded=True),
+    b"cmdline": Text(_cmdline),
+    b"environ": Text(_environ, 0o400, guarded=True),
+    b"gid_map": Text(_fixed(_ALL_IDS), 0o644),
+    b"limits": Text(_limits),
+    b"loginuid": Text(_fixed(b"%d" % NO_ID), 0o644),
+    b"maps": Text(_maps, guarded=True),
+    b"mountinfo": Text(_mountinfo, placed=True),
+    b"mounts": Text(_mounts, placed=True),
+    b"oom_score": Text(_oom_score),
+    b"oom_score_adj": Text(_oom_score_adj, 0o644, store=_set_oom_score_adj),
+    b"personality": Text(_personality, 0o400, guarded=True),
+    b"sessionid": Text(_fixed(b"%d" % NO_ID)),
+    b"setgroups": Text(_fixed(b"allow\n"), 0o644),
+    b"stat": Text(_stat),
+    b"statm": Text(_statm),
+    b"status": Text(_status),
+    b"uid_map": Text(_fixed(_ALL_IDS), 0o644),
+    b"wchan": Text(_fixed(b"0")),  # as where the kernel keeps no names of its functions
 }

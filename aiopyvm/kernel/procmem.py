@@ -14,8 +14,7 @@ from aiopyvm.abi.stat import S_IFREG
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fsfile import EndlessFile
-from aiopyvm.kernel.procfs import ProcInode
-from aiopyvm.kernel.ptrace import may_look_into
+from aiopyvm.kernel.procfs import ProcInode, need_look
 from aiopyvm.mem.layout import PAGE
 
 if TYPE_CHECKING:
@@ -36,8 +35,9 @@ class ProcMemory(ProcInode):
     def open(self, ctx: FsContext, flags: int) -> File:
         """Return a new open file description. Raises Errno(EACCES) unless the caller may trace the process."""
         assert self.process is not None
-        if ctx.process is None or not may_look_into(ctx.process, self.process):
+        if ctx.process is None:
             raise Errno(EACCES)
+        need_look(ctx, self.process)
         return MemoryFile(flags, self, self.process.mm)
 
 

@@ -11,7 +11,7 @@ from aiopyvm.abi.socket import AF_INET, AF_INET6
 from aiopyvm.kernel.fs import Inode
 from aiopyvm.kernel.interfaces import interfaces
 from aiopyvm.kernel.procfs import ProcDirectory, ProcText
-from aiopyvm.kernel.procinfo import TICK_NS
+from aiopyvm.kernel.procinfo import TICK_NS, Text
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
@@ -122,7 +122,7 @@ class NetDirectory(ProcDirectory):
         """Return one of its files. Raises Errno(ENOENT)."""
         if name not in FILES:
             raise Errno(ENOENT)
-        return ProcText(self.fs, self.number + 1 + list(FILES).index(name), None, FILES[name])
+        return ProcText(self.fs, self.number + 1 + list(FILES).index(name), None, Text(FILES[name]))
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """The files."""

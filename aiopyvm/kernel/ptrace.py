@@ -111,12 +111,14 @@ def attach(tracer: Process, t: Thread, options: int = 0, *, seized: bool) -> Non
         send_signal(t, SigInfo(SIGSTOP, SI_USER, tracer.pid, tracer.credentials.uid))
 
 
-def may_look_into(process: Process, target: Process) -> bool:
-    """Whether a process may read another's memory and files (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS)."""
+def may_look_into(process: Process, target: Process, *, files: bool = False) -> bool:
+    """Whether a process may read another's memory and files (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS; with `files`, as
+    /proc asks, PTRACE_MODE_READ_FSCREDS)."""
     a, b = process.credentials, target.credentials
     if process is target or a.euid == 0:
         return True
-    same = {a.uid} == {b.uid, b.euid, b.suid} and {a.gid} == {b.gid, b.egid, b.sgid}
+    uid, gid = (a.fsuid, a.fsgid) if files else (a.uid, a.gid)
+    same = {uid} == {b.uid, b.euid, b.suid} and {gid} == {b.gid, b.egid, b.sgid}
     return same and target.dumpable == 1
 
 

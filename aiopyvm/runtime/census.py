@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiopyvm.kernel.process import Life
-from aiopyvm.kernel.procfs import file_path
+from aiopyvm.kernel.procfd import file_path
 from aiopyvm.mem.layout import PAGE
 
 if TYPE_CHECKING:
