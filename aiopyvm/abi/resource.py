@@ -33,6 +33,7 @@ RUSAGE_BOTH: Final = -2
 RUSAGE_THREAD: Final = 1
 
 STACK_LIMIT: Final = 8 << 20
+NGROUPS_MAX: Final = 65536  # getgroups(2)
 
 
 def default_limits() -> list[tuple[int, int]]:

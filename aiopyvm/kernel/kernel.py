@@ -150,6 +150,7 @@ class Kernel:
         self._mqueues: MessageQueues | None = None
         self.current: Thread | None = None  # whose system call is being handled
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
+        self._boot_id = b""
         self._last_pid = 0
         self._net: NetHost | None = None
         self._reachable = False
@@ -163,6 +164,12 @@ class Kernel:
             self._net = NetHost(self.clock)
             self._net.inet.reachable = self._reachable
         return self._net
+
+    @property
+    def boot_id(self) -> bytes:
+        """16 random bytes, drawn when they are first asked for."""
+        self._boot_id = self._boot_id or self.entropy.bytes(16)
+        return self._boot_id
 
     @property
     def ipc(self) -> IpcSpace:

@@ -243,6 +243,10 @@ class ProcRoot(ProcDirectory):
         """Return a machine-wide file, a link, or a process's directory. Raises Errno(ENOENT)."""
         if name in MACHINE_FILES:
             return ProcText(self.fs, 2 + list(MACHINE_FILES).index(name), None, Text(MACHINE_FILES[name]))
+        if name == b"sys":
+            from aiopyvm.kernel.procsys import SysDirectory  # which needs this module
+
+            return SysDirectory(99, self)
         if name in self._links:
             return ProcLink(self.fs, 90 + list(self._links).index(name), None, self._links[name])
         process = _find(ctx, name)
@@ -257,6 +261,7 @@ class ProcRoot(ProcDirectory):
             yield 2 + n, 8, name
         for n, name in enumerate(self._links):
             yield 90 + n, 10, name
+        yield 99, 4, b"sys"
 
 
 class Row(NamedTuple):

@@ -27,6 +27,7 @@ from aiopyvm.abi.resource import (
     RLIMIT_STACK,
 )
 from aiopyvm.abi.stat import major, minor
+from aiopyvm.abi.utsname import RELEASE, SYSNAME, VERSION
 from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
 from aiopyvm.loader.vdso import VVAR
@@ -104,7 +105,7 @@ def _cpuinfo(ctx: FsContext, _: Process | None) -> bytes:
 
 
 def _version(ctx: FsContext, _: Process | None) -> bytes:
-    return b"Linux version 6.1.0 (aiopyvm) #1 SMP\n"
+    return b"%s version %s (aiopyvm) %s\n" % (SYSNAME, RELEASE, VERSION)
 
 
 def _loadavg(ctx: FsContext, _: Process | None) -> bytes:

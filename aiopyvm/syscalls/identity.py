@@ -6,12 +6,12 @@ import struct
 from typing import Final
 
 from aiopyvm.abi.errno import EINVAL, EPERM, Errno
+from aiopyvm.abi.resource import NGROUPS_MAX
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.spec import I32, U32, Out, Ptr, syscall
 
 KEEP: Final = 0xFFFFFFFF  # -1: leave an id as it is
 NO_ID16: Final = 65534  # what an id above 65535 looks like to the 16-bit calls
-NGROUPS_MAX: Final = 65536
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiopyvm.abi.errno import EINVAL, EPERM, Errno
-from aiopyvm.abi.utsname import OldoldUtsname, OldUtsname, Utsname
+from aiopyvm.abi.utsname import RELEASE, SYSNAME, VERSION, OldoldUtsname, OldUtsname, Utsname
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.syscalls.spec import Hex, Out, Ptr, Size, syscall
-
-SYSNAME: Final = b"Linux"
-RELEASE: Final = b"5.15.0"  # what programs test is whether a call exists; they ask the calls
-VERSION: Final = b"#1 SMP aiopyvm"
 
 
 @syscall(122, "uname", man="uname(2)")

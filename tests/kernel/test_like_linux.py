@@ -47,6 +47,7 @@ _NICE = re.compile("priority|nice")
         "ptracecalls",
         "debugcalls",
         "corecalls",
+        "sysctlcalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
