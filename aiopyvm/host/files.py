@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat as mode_bits
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,20 +68,26 @@ def _translated(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class _Shared:
-    """Whole contents of host files by identity, so that guests that run one program share its bytes."""
+    """Whole contents of host files by identity, so that guests that run one program share its bytes. Thread-safe."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
         self._size = 0
+        self._lock = threading.Lock()
 
     def get(self, key: tuple[int, ...], read: Callable[[], bytes]) -> bytes:
         """Return what is kept under `key`, or what `read` gives."""
-        data = self._files.get(key)
-        if data is not None:
-            self._files.move_to_end(key)
-            return data
+        with self._lock:
+            data = self._files.get(key)
+            if data is not None:
+                self._files.move_to_end(key)
+                return data
         data = read()
-        if len(data) <= SHARED_FILE_BYTES:
+        if len(data) > SHARED_FILE_BYTES:
+            return data
+        with self._lock:
+            if key in self._files:  # another thread was first
+                return self._files[key]
             self._files[key] = data
             self._size += len(data)
             while self._size > SHARED_BYTES:
@@ -95,13 +103,27 @@ def shared_content(identity: tuple[int, ...], read: Callable[[], bytes]) -> byte
     return _shared.get(identity, read)
 
 
+_descriptors: Final[set[int]] = set()  # of this process, which guests have for the host's files
+
+
+def most_descriptors() -> int:
+    """How many descriptors guests may have for the host's files: half of RLIMIT_NOFILE, so that whoever runs the guests
+    can still open what they need.
+    """
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
 class OpenHostFile:
-    """A regular file of the host, open (`HostFile`)."""
+    """A regular file of the host, open (`HostFile`). Raises Errno(ENFILE) where guests have too many, and closes it."""
 
     __slots__ = ("_fd",)
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        _descriptors.add(fd)
+        if len(_descriptors) > most_descriptors():
+            self.close()
+            raise Errno(abi.ENFILE)
 
     @_translated
     def pread(self, n: int, offset: int) -> bytes:
@@ -150,6 +172,7 @@ class OpenHostFile:
         """Give the descriptor back."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            _descriptors.discard(fd)
             os.close(fd)
 
     __del__ = close

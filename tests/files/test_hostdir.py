@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, ESTALE, EXDEV, Errno
+from aiopyvm.abi.errno import EACCES, EISDIR, ELOOP, ENFILE, ENOENT, ENOTDIR, ENXIO, EPERM, EROFS, ESTALE, EXDEV, Errno
 from aiopyvm.abi.fcntl import O_CREAT, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 from aiopyvm.abi.stat import S_IFDIR, S_IFIFO, S_IFLNK
 from aiopyvm.errors import HostRefusedError
+from aiopyvm.host import files
 from aiopyvm.host.files import open_host_tree
 from aiopyvm.kernel.hostfs import HostFs
 from aiopyvm.kernel.memfs import MemFs
@@ -379,3 +381,19 @@ def test_a_walk_that_links_make_long_ends(top: Path, mode: str) -> None:
     place = b"/d" * 60
     fails(ELOOP, vfs.lookup, user(vfs), place + b"/s0")
     assert vfs.lookup(user(vfs), place + b"/s28").kind == S_IFDIR
+
+
+def test_guests_leave_half_of_the_hosts_descriptors(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, most = open_host_tree(top), len(files._descriptors) + 2
+    monkeypatch.setattr(files, "most_descriptors", lambda: most)
+    held = [tree.open((b"inside",), False) for _ in range(2)]
+    before = open_descriptors()
+    fails(ENFILE, tree.open, (b"inside",), False)
+    assert open_descriptors() == before
+    held.pop().close()
+    again = tree.open((b"inside",), False)
+    assert again.pread(9, 0) == held[0].pread(9, 0) == b"inside"
+
+
+def test_the_bound_is_half_of_what_the_host_allows() -> None:
+    assert files.most_descriptors() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 > 0
