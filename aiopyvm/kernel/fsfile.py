@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOMEM, ENXIO, EOPNOTSUPP, EOVERFLOW, Errno
+from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOMEM, ENXIO, EOPNOTSUPP, Errno
 from aiopyvm.abi.fcntl import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -161,10 +161,8 @@ class RegularFile(File):
             offset = self.content.seek_data(offset, whence == SEEK_HOLE)
         elif whence != SEEK_SET:
             raise Errno(EINVAL)
-        if offset < 0:
+        if not 0 <= offset <= MAX_FILE_SIZE:
             raise Errno(EINVAL)
-        if offset > MAX_FILE_SIZE:
-            raise Errno(EOVERFLOW)
         self.offset = offset
         return offset
 

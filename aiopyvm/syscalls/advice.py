@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from aiopyvm.abi import mman
-from aiopyvm.abi.errno import EINVAL, ENOMEM, EPERM, Errno
+from aiopyvm.abi.errno import EFAULT, EINVAL, ENOMEM, EPERM, Errno
 from aiopyvm.abi.resource import RLIMIT_MEMLOCK
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Wait
+from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import PAGE, PAGE_SHIFT, TASK_SIZE, page_up
 from aiopyvm.syscalls.accounting import page_range
 from aiopyvm.syscalls.spec import Choice, Flags, Hex, Ptr, Size, syscall
-from aiopyvm.syscalls.steps import again, by_pieces
+from aiopyvm.syscalls.steps import again, by_pieces, call_of
 
 SyncFlags = Annotated[int, Flags(mman.MS_NAMES)]
 Advice = Annotated[int, Choice(mman.MADV_NAMES)]
@@ -21,26 +22,70 @@ _TOUCHED: Final = bytes(1 if entry else 0 for entry in range(256))  # mincore's 
 
 _HINTS: Final = frozenset({
     mman.MADV_NORMAL, mman.MADV_RANDOM, mman.MADV_SEQUENTIAL, mman.MADV_WILLNEED, mman.MADV_FREE, mman.MADV_DONTDUMP,
-    mman.MADV_DODUMP, mman.MADV_COLD, mman.MADV_PAGEOUT,
+    mman.MADV_DODUMP, mman.MADV_COLD, mman.MADV_PAGEOUT, mman.MADV_MERGEABLE, mman.MADV_UNMERGEABLE,
+    mman.MADV_HUGEPAGE, mman.MADV_NOHUGEPAGE,
 })  # fmt: skip
+_DROPS: Final = (mman.MADV_DONTNEED, mman.MADV_DONTNEED_LOCKED)
+_NOT_OF_VVAR: Final = frozenset(
+    {
+        *_DROPS,
+        mman.MADV_FREE,
+        mman.MADV_DODUMP,
+        mman.MADV_COLD,
+        mman.MADV_PAGEOUT,
+    }
+)  # what Linux's own page takes not, which lies in each range that goes on to the end
+_TOUCH_AT_ONCE: Final = 256 * PAGE
+_TOUCHES: Final = (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE)
 
 
-@syscall(219, "madvise", man="madvise(2)")
+@syscall(219, "madvise", man="madvise(2)", note="no MADV_DONTFORK, MADV_WIPEONFORK, MADV_REMOVE, MADV_COLLAPSE")
 def madvise(t: Thread, addr: Ptr, length: Size, advice: Advice) -> int | Wait:
-    """Give pages back (MADV_DONTNEED); other advice that Linux may ignore is ignored."""
-    if advice not in _HINTS and advice != mman.MADV_DONTNEED:
+    """Give pages back (MADV_DONTNEED) or touch them (MADV_POPULATE_READ); advice that Linux may ignore is ignored."""
+    if advice not in _HINTS and advice not in _DROPS and advice not in _TOUCHES:
         raise Errno(EINVAL)
-    size = page_range(addr, length)
+    size = page_range(addr, length, EINVAL if advice in _NOT_OF_VVAR else ENOMEM)
     if not size:
         return 0
     if t.process.mm.copier is not None:
         return again(t)
     if advice == mman.MADV_FREE and any(m.shared or m.backing for m in t.memory.mappings_in(addr, size)):
         raise Errno(EINVAL)
-    if advice == mman.MADV_DONTNEED and (wait := by_pieces(t, addr, size, t.memory.discard)) is not None:
+    if advice in _TOUCHES:
+        return _populate(t, addr, size, advice == mman.MADV_POPULATE_WRITE)
+    if advice in _DROPS and (wait := by_pieces(t, addr, size, t.memory.discard)) is not None:
         return wait
     if not t.memory.is_mapped(addr, size):
         raise Errno(ENOMEM)
+    return 0
+
+
+def _populate(t: Thread, addr: int, size: int, write: bool) -> int | Wait:
+    """Touch each page, up to the first that is not there (ENOMEM), may not be touched so (EINVAL) or has no bytes
+    (EFAULT)."""
+
+    state, end = call_of(t).state, addr + size
+    at = start = state.get("piece", addr)
+    stop = min(end, start + _TOUCH_AT_ONCE)
+    for m in t.memory.mappings_in(start, stop - start):
+        if m.start > at:
+            break
+        if not m.prot & (mman.PROT_WRITE if write else mman.PROT_READ):
+            raise Errno(EINVAL)
+        here = min(m.end, stop)
+        try:
+            t.memory.probe(at, here - at, write)
+        except MemoryFault as fault:
+            if fault.out_of_memory:
+                raise
+            raise Errno(EFAULT) from None
+        at = here
+    if at < stop:
+        raise Errno(ENOMEM)
+    if stop < end:
+        state["piece"] = stop
+        t.moved += stop - start
+        return again(t)
     return 0
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from aiopyvm.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOENT, EOVERFLOW, ESPIPE, ETXTBSY, Errno
+from aiopyvm.abi.errno import (
+    EBADF,
+    EFBIG,
+    EINVAL,
+    EISDIR,
+    ENODEV,
+    ENOENT,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    ESPIPE,
+    ETXTBSY,
+    Errno,
+)
 from aiopyvm.abi.fcntl import (
     AT_FDCWD,
     FALLOC_FL_KEEP_SIZE,
+    MAX_FILE_SIZE,
     MAX_NON_LFS,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
@@ -31,7 +44,7 @@ from aiopyvm.abi.fcntl import (
 )
 from aiopyvm.abi.inotify import IN_ATTRIB
 from aiopyvm.abi.resource import RLIMIT_FSIZE
-from aiopyvm.abi.stat import S_IFDIR, S_IFREG
+from aiopyvm.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
 from aiopyvm.kernel.fsfile import RegularFile
@@ -295,11 +308,20 @@ def ftruncate64(t: Thread, fd: Fd, length: I64) -> int:
     return _ftruncate(t, fd, length)
 
 
+_FALLOC_MODES: Final = 0x7B  # all but FALLOC_FL_NO_HIDE_STALE, which is nobody's; a file system may not have them
+
+
 @syscall(324, "fallocate", man="fallocate(2)")
 def fallocate(t: Thread, fd: Fd, mode: Hex, offset: I64, length: I64) -> int:
     """Allocate, punch or zero a range."""
     file = t.process.fds.get(fd)
+    if offset < 0 or length <= 0:
+        raise Errno(EINVAL)
+    if mode & ~_FALLOC_MODES:
+        raise Errno(EOPNOTSUPP)
     file.need_writable()
+    if (kind := file.stat().mode & S_IFMT) not in (S_IFREG, S_IFIFO):
+        raise Errno(EISDIR if kind == S_IFDIR else ENODEV)
     if isinstance(file, RegularFile) and not mode & FALLOC_FL_KEEP_SIZE and min(offset, length) >= 0:
         need_file_size(t, offset + length)
     file.allocate(offset, length, mode)
@@ -336,10 +358,16 @@ def syncfs(t: Thread, fd: Fd) -> int:
     return 0
 
 
+_SYNC_RANGE: Final = 7  # SYNC_FILE_RANGE_WAIT_BEFORE, WRITE, WAIT_AFTER
+
+
 @syscall(314, "sync_file_range", man="sync_file_range(2)")
-def sync_file_range(t: Thread, fd: Fd, offset: I64, count: I64) -> int:
+def sync_file_range(t: Thread, fd: Fd, offset: I64, count: I64, flags: Hex) -> int:
     """Nothing is kept back between a write and its file system."""
-    if not t.process.fds.get(fd).seekable:
+    file = t.process.fds.get(fd)
+    if flags & ~_SYNC_RANGE or offset < 0 or count < 0 or offset + count > MAX_FILE_SIZE:
+        raise Errno(EINVAL)
+    if file.stat().mode & S_IFMT not in (S_IFREG, S_IFBLK, S_IFDIR):
         raise Errno(ESPIPE)
     return 0
 
@@ -355,11 +383,11 @@ def readahead(t: Thread, fd: Fd, offset: I64, count: Size) -> int:
     return 0
 
 
-def _advise(t: Thread, fd: int, advice: int) -> int:
+def _advise(t: Thread, fd: int, length: int, advice: int) -> int:
     file = t.process.fds.get(fd)
     if isinstance(file, PipeEnd):
         raise Errno(ESPIPE)
-    if not 0 <= advice <= 5:
+    if length < 0 or not 0 <= advice <= 5:
         raise Errno(EINVAL)
     return 0
 
@@ -367,13 +395,13 @@ def _advise(t: Thread, fd: int, advice: int) -> int:
 @syscall(250, "fadvise64", man="posix_fadvise(2)")
 def fadvise64(t: Thread, fd: Fd, offset: I64, length: Size, advice: I32) -> int:
     """Advice that changes nothing here."""
-    return _advise(t, fd, advice)
+    return _advise(t, fd, length, advice)
 
 
 @syscall(272, "fadvise64_64", man="posix_fadvise(2)")
 def fadvise64_64(t: Thread, fd: Fd, offset: I64, length: I64, advice: I32) -> int:
     """Advice that changes nothing here."""
-    return _advise(t, fd, advice)
+    return _advise(t, fd, length, advice)
 
 
 @syscall(60, "umask", man="umask(2)")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from aiopyvm.abi.errno import EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EISDIR, EOPNOTSUPP, EPIPE, ESPIPE, Errno
 from aiopyvm.abi.fcntl import (
+    MAX_FILE_SIZE,
     MAX_RW_COUNT,
     O_ACCMODE,
     O_APPEND,
@@ -351,6 +352,12 @@ def _need_offset(file: File, offset: int) -> None:
         raise Errno(ESPIPE)
 
 
+def _need_end(offset: int, segments: Segments) -> None:
+    """Raise Errno(EINVAL) where a transfer would end behind every file (rw_verify_area)."""
+    if offset + sum(size for _, size in segments) > MAX_FILE_SIZE:
+        raise Errno(EINVAL)
+
+
 # --- the calls --------------------------------------------------------------------------------------------------------
 
 
@@ -408,15 +415,18 @@ def _send(t: Thread, file: File, segments: Segments) -> int | Wait:
 
 
 def _positioned_read(t: Thread, fd: int, segments: Segments, offset: int) -> int | Wait:
+    _need_offset(open_file(t, fd), offset)
+    file = open_file(t, fd, READABLE)
+    _need_end(offset, segments)
     file = reading(t, fd)
-    _need_offset(file, offset)
     call = call_of(t)
     return fill(t, file, segments, lambda n: file.pread(n, offset + call.done))
 
 
 def _positioned_write(t: Thread, fd: int, segments: Segments, offset: int) -> int | Wait:
+    _need_offset(open_file(t, fd), offset)
     file = writing(t, fd)
-    _need_offset(file, offset)
+    _need_end(offset, segments)
     return drain(t, file, segments, writer(t, file, offset))
 
 

@@ -48,6 +48,8 @@ _NICE = re.compile("priority|nice")
         "debugcalls",
         "corecalls",
         "sysctlcalls",
+        "advicecalls",
+        "offsetcalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
