@@ -401,7 +401,7 @@ class PipeEnd(File):
 def make_pipe(
     budget: Budget | None = None, capacity: int = DEFAULT_CAPACITY, *, flags: int = 0, number: int = 1
 ) -> tuple[PipeEnd, PipeEnd]:
-    """Return the (reading, writing) ends of a new pipe; `flags` may hold O_NONBLOCK and O_DIRECT (pipe2(2))."""
+    """Return the (reading, writing) ends of a new pipe; `flags` may hold O_NONBLOCK (pipe2(2))."""
     pipe = Pipe(budget, capacity, number)
     return PipeEnd(pipe, O_RDONLY | flags), PipeEnd(pipe, O_WRONLY | flags)
 

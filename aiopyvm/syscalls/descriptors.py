@@ -33,12 +33,15 @@ from aiopyvm.abi.fcntl import (
     LOCK_SH,
     LOCK_UN,
     O_CLOEXEC,
+    O_DIRECT,
     O_PATH,
     SETFL_MASK,
 )
 from aiopyvm.abi.layout import Codec, codec_of, layout
 from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.fslocks import END, Blocked, Locks, Record, check_deadlock
+from aiopyvm.kernel.packetpipe import PacketEnd
 from aiopyvm.kernel.pipe import PipeEnd
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
@@ -140,6 +143,8 @@ def _control(t: Thread, fd: int, file: File, cmd: int, arg: int) -> int:
         case abi.F_GETFL:
             return file.flags
         case abi.F_SETFL:
+            if arg & O_DIRECT and not isinstance(file, (RegularFile, PacketEnd)):
+                raise Errno(EINVAL)
             file.flags = file.flags & ~SETFL_MASK | arg & SETFL_MASK
         case abi.F_GETPIPE_SZ if isinstance(file, PipeEnd):
             return file.pipe.capacity

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from aiopyvm.abi.errno import EINVAL, Errno
 from aiopyvm.abi.fcntl import O_CLOEXEC, O_DIRECT, O_NONBLOCK
 from aiopyvm.abi.layout import layout
+from aiopyvm.kernel.packetpipe import make_packet_pipe
 from aiopyvm.kernel.pipe import make_pipe
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.mem.faults import MemoryFault
@@ -28,7 +29,7 @@ def pipe(t: Thread, fds: Out[FdPair]) -> int:
     return _pipe(t, fds, 0)
 
 
-@syscall(331, "pipe2", man="pipe(2)")
+@syscall(331, "pipe2", man="pipe(2)", note="O_DIRECT holds for good, for what splice(2) moves too")
 def pipe2(t: Thread, fds: Out[FdPair], flags: OpenFlags) -> int:
     """Make a pipe with O_CLOEXEC, O_NONBLOCK or O_DIRECT."""
     if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
@@ -40,7 +41,8 @@ def _pipe(t: Thread, fds: Out[FdPair], flags: int) -> int:
     table = t.process.fds
     cloexec = bool(flags & O_CLOEXEC)
     number = t.kernel.vfs.next_pipe_number()
-    reader, writer = make_pipe(t.kernel.budget, flags=flags & ~O_CLOEXEC, number=number)
+    make = make_packet_pipe if flags & O_DIRECT else make_pipe
+    reader, writer = make(t.kernel.budget, flags=flags & O_NONBLOCK, number=number)
     reader.hold()
     writer.hold()
     given: list[int] = []

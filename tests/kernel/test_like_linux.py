@@ -34,6 +34,7 @@ _NICE = re.compile("priority|nice")
         "inetcalls",
         "urgentcalls",
         "packetcalls",
+        "packetpipes",
         "optcalls",
         "xstatecalls",
         "eventcalls",
