@@ -171,8 +171,8 @@ static int get(void *bytes, u32 n) {
     return 1;
 }
 
-static int is_area_data(u32 page) {
-    return now.flags & FLAG_BLOCK && page - AREA < AREA_PAGES * PAGE && page - AREA >= CODE_PAGES * PAGE;
+static int is_area(u32 page) {
+    return now.flags & FLAG_BLOCK && page - AREA < AREA_PAGES * PAGE;
 }
 
 static void patch(void) {
@@ -180,7 +180,7 @@ static void patch(void) {
     if (!get(&head, sizeof head)) die(4);
     u32 last = head.address + head.length - 1;
     u32 page = head.address & ~(PAGE - 1);
-    if (!head.length || (last & ~(PAGE - 1)) != page || (page != DATA && page != STACK && !is_area_data(page))) die(6);
+    if (!head.length || (last & ~(PAGE - 1)) != page || (page != DATA && page != STACK && !is_area(page))) die(6);
     if (!get((void *)head.address, head.length)) die(4);
 }
 

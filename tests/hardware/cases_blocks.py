@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from aiopyvm.isa.decode import DecodeFault, NeedMore, decode
 from aiopyvm.isa.notation import Pattern, compile_row
 from aiopyvm.isa.spec import table
-from tests.hardware import cases_x87, x87_values
+from tests.hardware import cases_x87, makers, x87_values
 from tests.hardware.cases import NOT_RUN, value
 from tests.hardware.cases_vector import is_gather, mxcsr, registers
 from tests.hardware.encode import NUMBERS, Encoder, Keeper
@@ -74,26 +75,38 @@ def _names() -> frozenset[str]:
 
 
 @cache
-def patterns() -> dict[str, list[Pattern]]:
+def patterns(neutral: bool = False) -> dict[str, list[Pattern]]:
     """The patterns that blocks are made of, by family."""
     found: dict[str, list[Pattern]] = {"integer": [], "x87": [], "vector": []}
     for row in table():
         conditional = row.name.startswith("j") or _RELATIVE & set(row.operands)
-        segment = {"Sreg", "CR0-CR7", "DR0-DR7", "es", "ss", "ds", "fs", "gs", "cs"} & set(row.operands)
-        if row.name not in _OWN and not conditional and not segment and not is_gather(row):
+        segment = makers.SEGMENTS & set(row.operands)
+        own = row.name in _OWN or (neutral and makers.differs(row))
+        if not own and not conditional and not segment and not is_gather(row):
             found[family(row)].append(compile_row(row))
     return {name: listed for name, listed in found.items() if listed}
 
 
-def blocks(rng: random.Random, count: int, most: int = 200) -> Iterator[Case]:
-    """Yield `count` blocks of 5 to `most` instructions."""
+def blocks(rng: random.Random, count: int, most: int = 200, neutral: bool = False) -> Iterator[Case]:
+    """Yield `count` blocks of 5 to `most` instructions. The result of `neutral` ones is the same on a processor of any
+    maker: where an instruction leaves flags undefined, another one defines them."""
     for _ in range(count):
-        yield _Block(rng, rng.randint(5, rng.choice((20, 60, most)))).case()
+        yield _Block(rng, rng.randint(5, rng.choice((20, 60, most))), neutral).case()
+
+
+def _is_neutral(code: bytes) -> bool:
+    """Whether the code is one instruction and what any maker's processor does alike."""
+    try:
+        insn = decode(code)
+    except (DecodeFault, NeedMore):
+        return False
+    return len(insn.code) == len(code) and not insn.row.undefined and not makers.differs(insn.row)
 
 
 class _Block:
-    def __init__(self, rng: random.Random, length: int) -> None:
+    def __init__(self, rng: random.Random, length: int, neutral: bool) -> None:
         self._rng = rng
+        self._neutral = neutral
         self._left = length
         kept = rng.sample(_POINTERS, rng.randint(2, 4))
         places = ((AREA_DATA, PAGE * 2), (AREA_DATA, PAGE * 2), (DATA, PAGE))
@@ -106,7 +119,7 @@ class _Block:
         self._functions: list[int] = []
         self._labels = 0
         self._counters = 0
-        found = patterns()
+        found = patterns(neutral)
         weights = [rng.choice((0, 1, 4)) if name != "integer" else rng.choice((1, 2, 4)) for name in found]
         self._families = rng.choices(list(found), weights, k=32)
 
@@ -124,7 +137,7 @@ class _Block:
         flags = (
             rng.getrandbits(12) & 0x8D5
             | (0x400 if rng.random() < 0.05 else 0)
-            | (0x40000 if rng.random() < 0.01 else 0)
+            | (0x40000 if rng.random() < 0.01 and not self._neutral else 0)
         )
         return Case(
             self._code(code_at),
@@ -193,11 +206,14 @@ class _Block:
 
     def _instruction(self) -> bytes:
         rng = self._rng
-        listed = patterns()[rng.choice(self._families)]
+        listed = patterns(self._neutral)[rng.choice(self._families)]
         while True:
             pattern = rng.choice(listed)
             if pattern.row.name not in _SELDOM or rng.random() < 0.1:
-                return self._encoder.encode(pattern)
+                code = self._encoder.encode(pattern)
+                if self._neutral and pattern.row.undefined:
+                    code += bytes((0x39, 0xC0 | rng.randrange(64)))  # cmp r32, r32
+                return code
 
     def _some(self, depth: int, most: int = 5) -> None:
         for _ in range(self._rng.randint(1, most)):
@@ -290,10 +306,13 @@ class _Block:
                 self._put(store, (2, victim, offset, False))
             old = old + b"\x90" * (8 - len(old))
         elif kind == 1:  # a constant changes each time
-            old = rng.choice((b"\xb8", b"\x05", b"\x35", b"\xba", b"\x68\0\0\0\0\x5a")) + rng.randbytes(4)
+            xor = b"\x2d" if self._neutral else b"\x35"
+            old = rng.choice((b"\xb8", b"\x05", xor, b"\xba", b"\x68\0\0\0\0\x5a")) + rng.randbytes(4)
             old = old if old[0] != 0x68 else b"\x68" + rng.randbytes(4) + b"\x5a"
             self._put(b"\x80\x35" + bytes(4) + rng.randbytes(1), (2, victim, rng.randint(1, 4), False))
         else:  # a byte of any instruction
+            if self._neutral and not _is_neutral(new[:1] + old[1:]):
+                new = old
             self._put(b"\xc6\x05" + bytes(4) + new[:1], (2, victim, 0, False))
         near = rng.random()
         if near < 0.6:
@@ -345,7 +364,9 @@ class _Block:
         if rng.random() < 0.9:
             return self._branch(depth)
         rows = [row for row in table() if row.name not in NOT_RUN.keys() | _UNEVEN]
-        self._put(self._encoder.encode(compile_row(rng.choice(rows))))
+        row = rng.choice(rows)
+        if not (self._neutral and (row.undefined or makers.differs(row))):
+            self._put(self._encoder.encode(compile_row(row)))
         return None
 
     def _end(self) -> None:

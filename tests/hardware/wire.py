@@ -81,7 +81,7 @@ class Case:
 
     With `block`, `code` is any number of instructions in AREA's first two pages, run until an exception (INT3 too,
     which stands everywhere behind the code) or the end of its time, but for one step with `single_step`; patches may
-    also be in AREA_DATA's two pages.
+    also be in AREA's pages and AREA_DATA's two.
     """
 
     code: bytes
@@ -149,7 +149,7 @@ class Case:
             raise ValueError(f"code, eip or fill out of range: {self!r}")
         if self.ymm is not None and (len(self.ymm) != 8 or any(len(value) != _VECTOR_SIZE for value in self.ymm)):
             raise ValueError(f"vector registers are not eight of 32 bytes: {self!r}")
-        pages = (DATA, STACK, AREA_DATA, AREA_DATA + PAGE) if self.block else (DATA, STACK)
+        pages = (DATA, STACK, AREA, AREA + PAGE, AREA_DATA, AREA_DATA + PAGE) if self.block else (DATA, STACK)
         for address, data in self.patches:
             page, offset = address & ~(PAGE - 1), address & (PAGE - 1)
             if page not in pages or not 1 <= len(data) <= PAGE - offset:
