@@ -28,7 +28,7 @@ O_TMPFILE_BIT: Final = 0o20000000
 O_TMPFILE: Final = O_TMPFILE_BIT | O_DIRECTORY
 
 # What F_SETFL may change, and what open(2) does not keep in the file's status flags.
-SETFL_MASK: Final = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC
+SETFL_MASK: Final = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME
 CREATION_FLAGS: Final = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
 
 OPEN_NAMES: Final = {
@@ -68,6 +68,8 @@ F_GETSIG: Final = 11
 F_GETLK64: Final = 12
 F_SETLK64: Final = 13
 F_SETLKW64: Final = 14
+F_SETOWN_EX: Final = 15
+F_GETOWN_EX: Final = 16
 F_OFD_GETLK: Final = 36
 F_OFD_SETLK: Final = 37
 F_OFD_SETLKW: Final = 38
@@ -78,6 +80,11 @@ F_ADD_SEALS: Final = 1033
 F_GET_SEALS: Final = 1034
 
 FD_CLOEXEC: Final = 1
+
+# Types of struct f_owner_ex.
+F_OWNER_TID: Final = 0
+F_OWNER_PID: Final = 1
+F_OWNER_PGRP: Final = 2
 
 F_RDLCK: Final = 0
 F_WRLCK: Final = 1

@@ -61,6 +61,7 @@ def bits(*signals: int) -> int:
     return sum(1 << (signo - 1) for signo in signals)
 
 
+OWN_CODES: Final = bits(SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGCHLD, SIGIO, SIGSYS)  # their si_code is special
 UNBLOCKABLE: Final = bits(SIGKILL, SIGSTOP)
 SYNCHRONOUS: Final = bits(SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS)  # delivered before all others
 IGNORED_BY_DEFAULT: Final = bits(SIGCONT, SIGCHLD, SIGWINCH, SIGURG)
@@ -101,6 +102,7 @@ SI_KERNEL: Final = 0x80
 SI_QUEUE: Final = -1
 SI_TIMER: Final = -2
 SI_MESGQ: Final = -3
+SI_SIGIO: Final = -5
 SI_TKILL: Final = -6
 ILL_ILLOPN: Final = 2
 FPE_INTDIV: Final = 1
@@ -121,6 +123,12 @@ CLD_KILLED: Final = 2
 CLD_DUMPED: Final = 3
 CLD_STOPPED: Final = 5
 CLD_CONTINUED: Final = 6
+POLL_IN: Final = 1
+POLL_OUT: Final = 2
+POLL_MSG: Final = 3
+POLL_ERR: Final = 4
+POLL_PRI: Final = 5
+POLL_HUP: Final = 6
 
 
 @layout("<IIIQ")
@@ -192,6 +200,12 @@ class SigInfo(NamedTuple):
     timer: Any = None  # the kernel's: the timer that sent it, and which setting of it
     setting: int = 0
 
+    @property
+    def polled(self) -> bool:
+        """Whether it tells of a descriptor (siginfo's si_band and si_fd)."""
+        own = self.signo != SIGIO and OWN_CODES & bit(self.signo)
+        return self.code == SI_SIGIO or (not own and POLL_IN <= self.code <= POLL_HUP)
+
     def union(self) -> bytes:
         """Return the bytes of the union, 116 of them, as the kind of signal lays them out."""
         if self.raw is not None:
@@ -215,8 +229,10 @@ def signalfd_info(info: SigInfo) -> bytes:
     """Return the struct signalfd_siginfo of a signal, 128 bytes (signalfd(2))."""
     union = info.union()
     first, second, third, fourth, fifth = struct.unpack_from("<IIiII", union)
-    pid = uid = tid = overrun = value = status = utime = stime = address = 0
-    if info.code == SI_TIMER:
+    pid = uid = tid = overrun = value = status = utime = stime = address = fd = band = 0
+    if info.polled:
+        band, fd = first, second
+    elif info.code == SI_TIMER:
         tid, overrun, value = first, second, third
     elif info.signo == SIGCHLD and info.code > 0 and info.code != SI_KERNEL:
         pid, uid, status, utime, stime = first, second, third, fourth, fifth
@@ -226,5 +242,5 @@ def signalfd_info(info: SigInfo) -> bytes:
         pid, uid = first, second
     elif info.code != SI_KERNEL:
         address = first
-    head = struct.pack("<IiiIIiIIIIii", info.signo, 0, info.code, pid, uid, 0, tid, 0, overrun, 0, status, value)
+    head = struct.pack("<IiiIIiIIIIii", info.signo, 0, info.code, pid, uid, fd, tid, band, overrun, 0, status, value)
     return (head + struct.pack("<QQQQ", value & 0xFFFFFFFF, utime, stime, address)).ljust(128, b"\0")

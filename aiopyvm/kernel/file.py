@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Self
 
 from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
-from aiopyvm.abi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
+from aiopyvm.abi.fcntl import O_ACCMODE, O_ASYNC, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE
 from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.epoll import Watch
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.sigio import Fasync, Owner
     from aiopyvm.kernel.wait import WaitQueue
     from aiopyvm.mem.backing import Backing, HeldImages, ImageBacking
     from aiopyvm.mem.space import AddressSpace
@@ -54,6 +55,8 @@ class File:
     socket = False  # a `kernel.socket.Socket`: messages, not bytes alone
     host = False
     pollable = True  # it can be not ready: epoll(7) takes nothing else
+    io_owner: Owner | None = None  # who is told by signals, and by which (sigio.py)
+    io_signal = 0
     watches: dict[Watch, None] | None = None  # of epoll instances, which it leaves when it is closed
     cost = 1024  # bytes of the budget for an open file description made by a guest
 
@@ -85,6 +88,9 @@ class File:
             self.tell(IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
             for watch in tuple(self.watches or ()):
                 watch.remove()
+            if self.flags & O_ASYNC:
+                for table in self.fasync():
+                    table.pop(self, None)
             self.close()
             if self._payer is not None:
                 self._payer.charge(-self._paid)
@@ -211,6 +217,14 @@ class File:
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """Return the queues that are woken when `poll()` may have changed with regard to `events`."""
         return ()
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """Return the tables of who is told by signals of what this file can do now (sigio.py)."""
+        return ()
+
+    def foreground_group(self) -> int:
+        """The group that is told where nobody said who is to be, of a terminal; 0: who asks."""
+        return 0
 
     def available(self) -> int:
         """Return how many bytes `read` would give now (FIONREAD). Raises Errno(ENOTTY) where that has no meaning."""

@@ -18,12 +18,14 @@ from aiopyvm.abi import inotify as abi
 from aiopyvm.abi.errno import EAGAIN, EEXIST, EINVAL, ENOSPC, Errno
 from aiopyvm.abi.fcntl import O_RDONLY
 from aiopyvm.abi.poll import READABLE
+from aiopyvm.abi.signal import POLL_IN
 from aiopyvm.kernel.file import AnonymousFile
 from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.sigio import Fasync
 
 MAX_QUEUED: Final = 16384
 MAX_WATCHED: Final = 32768  # inodes of one instance
@@ -72,6 +74,7 @@ class Inotify(AnonymousFile):
         self._events: deque[bytes] = deque()
         self._size = 0  # bytes of them
         self._queue = WaitQueue("inotify")
+        self._told: Fasync = {}
 
     # --- watches ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +132,10 @@ class Inotify(AnonymousFile):
             event = overflow
         self._events.append(event)
         self._size += len(event)
+        if self._told:
+            from aiopyvm.kernel.sigio import kill_fasync  # at the first use: few ask for it
+
+            kill_fasync(self._told, POLL_IN)
         self._queue.wake()
 
     def _take(self, count: int) -> bytes:
@@ -158,6 +165,10 @@ class Inotify(AnonymousFile):
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """Return the one queue."""
         return (self._queue,)
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """Its own table."""
+        return (self._told,)
 
     def available(self) -> int:
         """Bytes of the events that wait."""

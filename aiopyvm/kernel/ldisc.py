@@ -85,8 +85,8 @@ class LineDiscipline:
         """Send a signal to the foreground group."""
         raise NotImplementedError
 
-    def input_came(self) -> None:
-        """Something can be read now."""
+    def input_came(self, fresh: bool = True) -> None:
+        """Something can be read now; `fresh`: it was just typed."""
 
     def room_came(self) -> None:
         """Something can be written, or fed, now."""
@@ -113,7 +113,7 @@ class LineDiscipline:
                 self.ends.append(self.canon - 1)
             else:
                 self.canon = self.start + len(self.data) if self.canonical else self.start
-            self.input_came()
+            self.input_came(fresh=False)
         if had_flow and not self.iflag & IXON and self.stopped and not self.held:
             self.start_output()
         self.pump()

@@ -188,7 +188,7 @@ class NetlinkSocket(Socket):
             raise Errno(ENOBUFS)
         self.inbox_size += size
         self.inbox.append(data)
-        self.read_queue.wake()
+        self.data_came()
 
     def receive(self, t: Thread, n: int, flags: int) -> Incoming:
         """Return the next datagram."""

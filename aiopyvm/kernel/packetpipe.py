@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.abi.errno import EAGAIN, ENOMEM, EPIPE, Errno
 from aiopyvm.abi.fcntl import O_DIRECT, O_RDONLY, O_WRONLY
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT
 from aiopyvm.kernel.file import UNKNOWN
 from aiopyvm.kernel.pipe import DEFAULT_CAPACITY, PAGE, Pipe, PipeEnd
 
@@ -33,6 +34,7 @@ class PacketPipe(Pipe):
             self._budget.charge(-len(packet))
         if was_full:
             self.write_queue.wake()
+        self._tell(self.fasync_writers, POLL_OUT)
         return bytes(packet[:n])
 
     def write(self, data: bytes | memoryview) -> int:
@@ -54,6 +56,7 @@ class PacketPipe(Pipe):
         self._used += len(packets)
         self.size += n
         self.read_queue.wake()
+        self._tell(self.fasync_readers, POLL_IN)
         return n
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from aiopyvm.abi.errno import EAGAIN, EBUSY, EINVAL, ENOMEM, ENXIO, EPERM, EPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT
 from aiopyvm.abi.stat import S_IFIFO, Stat
 from aiopyvm.kernel.file import LATER, UNKNOWN, File
 from aiopyvm.kernel.ports import Budget
@@ -22,6 +23,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.memfs import MemFifo
+    from aiopyvm.kernel.sigio import Fasync
     from aiopyvm.mem.space import AddressSpace
 
 PAGE = 4096
@@ -41,6 +43,8 @@ class Pipe:
         "_chunks",
         "_start",
         "_used",
+        "fasync_readers",
+        "fasync_writers",
         "number",
         "opened_readers",
         "opened_writers",
@@ -64,6 +68,8 @@ class Pipe:
         self.writers = 0
         self.opened_readers = 0  # how often an end was opened: what an open(2) of a FIFO waits for
         self.opened_writers = 0
+        self.fasync_readers: Fasync = {}  # who is told by signals (sigio.py)
+        self.fasync_writers: Fasync = {}
         self.read_queue = WaitQueue("pipe: data")
         self.write_queue = WaitQueue("pipe: room")
 
@@ -112,6 +118,8 @@ class Pipe:
             self._budget.charge(-len(data))
         if was_full and not self.full:
             self.write_queue.wake()
+        if self.fasync_writers:
+            self._tell(self.fasync_writers, POLL_OUT)
         return data
 
     def peek(self, n: int) -> bytes:
@@ -175,6 +183,10 @@ class Pipe:
             raise Errno(EPIPE)
         if not data:
             return 0
+        if self.fasync_readers:
+            n = self._keep(data)
+            self._tell(self.fasync_readers, POLL_IN)
+            return n
         queue = self.read_queue
         if queue.threads and not self.size and (handed := queue.hand_over(data)):
             return handed if handed == len(data) else handed + self._keep_rest(data[handed:])
@@ -187,6 +199,8 @@ class Pipe:
         Raises Errno(ENOMEM) when the budget refuses; nothing is taken then.
         """
         n = len(data)
+        if self.fasync_readers:
+            return UNKNOWN
         queue = self.read_queue
         if queue.threads and not self.size and queue.hand_over(data, True):
             return n
@@ -213,6 +227,8 @@ class Pipe:
         queue = self.write_queue
         if was_full and self._used < self.slots and (queue.threads or queue.listeners) and not queue.take_over():
             queue.wake()
+        if self.fasync_writers:
+            self._tell(self.fasync_writers, POLL_OUT)
 
     def _keep_rest(self, data: bytes | memoryview) -> int:
         """What is left of a write whose beginning was read already."""
@@ -299,6 +315,16 @@ class Pipe:
             self.read_queue.wake()
         if not self.readers and not self.writers:
             self.drain()
+        elif not self.readers or not self.writers:
+            self._tell(self.fasync_readers, POLL_IN)
+            self._tell(self.fasync_writers, POLL_OUT)
+
+    def _tell(self, table: Fasync, reason: int) -> None:
+        """Send signals to those of a table, if there are any."""
+        if table:
+            from aiopyvm.kernel.sigio import kill_fasync  # at the first use: few ask for it
+
+            kill_fasync(table, reason)
 
 
 class PipeEnd(File):
@@ -386,6 +412,11 @@ class PipeEnd(File):
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """Return the queue of this end's side, or both."""
         return self._queues
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """The tables of this end's side, or both."""
+        pipe = self.pipe
+        return (pipe.fasync_readers,) * self._reader + (pipe.fasync_writers,) * self._writer
 
     def available(self) -> int:
         """Return the bytes held."""

@@ -13,6 +13,7 @@ from aiopyvm.abi import termios as abi
 from aiopyvm.abi.errno import EAGAIN, EBUSY, EIO, ENOSPC, Errno
 from aiopyvm.abi.fcntl import O_NOCTTY, O_PATH
 from aiopyvm.abi.poll import POLLHUP, POLLPRI, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_IN
 from aiopyvm.abi.stat import S_IFCHR, Stat, makedev
 from aiopyvm.kernel import jobs
 from aiopyvm.kernel.file import File
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.sigio import Fasync
 
 SHOWN_ROOM: Final = 8192
 MAX_PTYS: Final = 4096  # /proc/sys/kernel/pty/max
@@ -40,6 +42,7 @@ class PtyLine(Tty):
         self.locked = True
         self.shown = bytearray()
         self.was_opened = False
+        self.master_told: Fasync = {}
         self.master_read_queue = WaitQueue(f"pty {index}: output")
         self.master_write_queue = WaitQueue(f"pty {index}: room to type")
 
@@ -51,6 +54,7 @@ class PtyLine(Tty):
             return False
         if data:
             self.shown += data
+            self.tell_async(self.master_told, POLL_IN)
             self.master_read_queue.wake()
         return True
 
@@ -142,6 +146,10 @@ class PtyMaster(File):
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """Both queues of this side."""
         return (self.line.master_read_queue, self.line.master_write_queue)
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """This side's table."""
+        return (self.line.master_told,)
 
     def available(self) -> int:
         """Bytes shown and not yet read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiopyvm.abi import signal as abi
-from aiopyvm.abi.signal import KernelSigaction, SigInfo
+from aiopyvm.abi.signal import SI_USER, KernelSigaction, SigInfo
 
 MAX_QUEUED: Final = 1024  # real-time signals that wait in one kernel: RLIMIT_SIGPENDING, which counts by user
 DEFAULT_ACTION: Final = KernelSigaction(abi.SIG_DFL, 0, 0, 0)
@@ -34,15 +34,16 @@ class Pending:
         self._queue: list[SigInfo] = []
 
     def add(self, info: SigInfo) -> bool:
-        """Add a signal; False when its information did not fit into the queue (the signal itself is pending still)."""
+        """Add a signal; False when its information did not fit into the queue (kill(2)'s is pending still)."""
         bit = abi.bit(info.signo)
         if self.bits & bit and info.signo < abi.SIGRTMIN and info.timer is None:
             return True
-        self.bits |= bit
         if _is_counted(info):
             if self._room.used >= MAX_QUEUED:
+                self.bits |= bit if info.code == SI_USER else 0
                 return False
             self._room.used += 1
+        self.bits |= bit
         self._queue.append(info)
         return True
 

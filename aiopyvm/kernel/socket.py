@@ -17,6 +17,7 @@ from aiopyvm.abi import socket as abi
 from aiopyvm.abi.errno import EBADF, EINVAL, ENOBUFS, ENOTCONN, EOPNOTSUPP, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, POLLPRI, POLLRDHUP, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT
 from aiopyvm.abi.socket import Ucred
 from aiopyvm.abi.stat import S_IFSOCK, Stat
 from aiopyvm.kernel.file import File
@@ -24,6 +25,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.ports import Budget
+    from aiopyvm.kernel.sigio import Fasync
     from aiopyvm.kernel.thread import Thread
 
 RCV_SHUTDOWN: Final = 1
@@ -101,6 +103,8 @@ class Socket(File):
         self.listening = False
         self.unclaimed = False  # not accepted yet: what it costs is charged to its budget, not to an open file
         self.owner = (0, 0)
+        self.told: Fasync = {}  # itself, where data and room send signals (sigio.py)
+        self.no_space = False  # a send found no room
         self.read_queue = WaitQueue("socket: data")
         self.write_queue = WaitQueue("socket: room")
 
@@ -215,6 +219,37 @@ class Socket(File):
         """Tell everybody that waits."""
         self.read_queue.wake()
         self.write_queue.wake()
+
+    def data_came(self) -> None:
+        """Something can be received now: wake who waits for it, and tell by a signal."""
+        if self.told:
+            self.tell_reader(POLL_IN)
+        self.read_queue.wake()
+
+    def room_came(self) -> None:
+        """Something can be sent now."""
+        self.write_queue.wake()
+        if self.told and self.no_space and self.poll() & WRITABLE:
+            self.no_space = False
+            self.tell_async(POLL_OUT)
+
+    def tell_reader(self, reason: int) -> None:
+        """Send the signals of what came, unless somebody waits in a call to receive of a stream."""
+        calls = [thread.call.name for thread in self.read_queue if thread.call is not None]
+        received = [name for name in calls if "poll" not in name and "select" not in name]
+        if not received or self.listening or not self.endless:
+            self.tell_async(reason)
+
+    def tell_async(self, reason: int) -> None:
+        """Send signals, where O_ASYNC asks for them: POLL_IN and the like."""
+        if self.told:
+            from aiopyvm.kernel.sigio import kill_fasync  # at the first use: few ask for it
+
+            kill_fasync(self.told, reason)
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """Its own table."""
+        return (self.told,)
 
     def stat(self) -> Stat:
         """A socket's attributes."""

@@ -41,6 +41,7 @@ from aiopyvm.abi.errno import (
 )
 from aiopyvm.abi.inet import TcpState
 from aiopyvm.abi.poll import POLLHUP, POLLPRI, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI
 from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
@@ -157,7 +158,7 @@ class TcpSocket(InetSocket):
         made.establish(caller)
         caller.establish(made)
         self.arrivals.append(made)
-        self.read_queue.wake()
+        self.data_came()
 
     def number_of_next(self) -> int:
         """An inode number for a connection that is accepted."""
@@ -171,6 +172,7 @@ class TcpSocket(InetSocket):
             self.mark(NETWORK)
         self.state = TcpState.ESTABLISHED
         self.asked = None
+        self.tell_async(POLL_OUT)
         self.write_queue.wake()
 
     def mark(self, who: str) -> None:
@@ -271,6 +273,7 @@ class TcpSocket(InetSocket):
         if not error:
             error = EPIPE if self.state == TcpState.CLOSE_WAIT else ECONNRESET
         self.error = error
+        self.tell_async(POLL_ERR)
         self._done()
 
     def _done(self) -> None:
@@ -292,6 +295,9 @@ class TcpSocket(InetSocket):
         self.shut |= RCV_SHUTDOWN
         if self.state == TcpState.ESTABLISHED:
             self.state = TcpState.CLOSE_WAIT
+        if self.told:
+            self.tell_reader(POLL_HUP if self.shut == SHUTDOWN_MASK else POLL_IN)
+            self.tell_reader(POLL_IN)
         if self.remains is not None:
             self.host_inet.resting.finish(self.remains)
         self.wake()
@@ -369,10 +375,12 @@ class TcpSocket(InetSocket):
         if not message.data:
             return 0
         peer = self.peer
-        n = self.put(message.data)
+        urgent = bool(message.flags & sockets.MSG_OOB)
+        n = self.put(message.data, urgent)
         if not n:
+            self.no_space = True
             raise Errno(EAGAIN)
-        if message.flags & sockets.MSG_OOB and not peer.gone:
+        if urgent and not peer.gone:
             peer.urge(n, message.data[n - 1])
         return n
 
@@ -393,8 +401,11 @@ class TcpSocket(InetSocket):
         size = options.values[sockets.SO_SNDBUF]
         return size if size >= ROOM or options.fixed_send_buffer else ROOM
 
-    def put(self, data: bytes) -> int:
-        """Send a part of `data`, as much as there is room for; return how many bytes. Raises Errno(ENOBUFS)."""
+    def put(self, data: bytes, urgent: bool = False) -> int:
+        """Send a part of `data`, as much as there is room for; return how many bytes. Raises Errno(ENOBUFS).
+
+        `urgent`: its last byte is, of which the other end is told first.
+        """
         peer = self.peer
         room = self.room
         if peer is None or room <= 0:
@@ -407,7 +418,9 @@ class TcpSocket(InetSocket):
         if not peer.budget.charge(len(data)):
             raise Errno(ENOBUFS)
         peer.keep(data)
-        peer.read_queue.wake()
+        if urgent:
+            peer.urgent_came()
+        peer.data_came()
         return len(data)
 
     def keep(self, data: bytes) -> None:
@@ -420,6 +433,17 @@ class TcpSocket(InetSocket):
             last += data
         else:
             inbox.append(bytearray(data))
+
+    def urgent_came(self) -> None:
+        """Tell by signals that something urgent is there: SIGURG, and where another signal was asked for that too."""
+        if self.io_owner is not None:
+            from aiopyvm.kernel.sigio import send_sigurg
+
+            send_sigurg(self)
+            if self.io_signal:
+                self.tell_async(POLL_PRI)
+            if self.told:
+                self.tell_reader(POLL_IN)
 
     def urge(self, n: int, value: int) -> None:
         """The last of the `n` bytes that just came, `value`, is urgent."""
@@ -515,7 +539,7 @@ class TcpSocket(InetSocket):
             if self.urgent.ahead < 0:
                 self.urgent = None
         if self.peer is not None and n:
-            self.peer.write_queue.wake()
+            self.peer.room_came()
 
     def pull(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `take` of what is in one piece, into memory."""
@@ -545,6 +569,8 @@ class TcpSocket(InetSocket):
         """As `put` of all, out of memory."""
         peer = self.peer
         if peer is None or not n or self.error or self.shut & SEND_SHUTDOWN or peer.gone or self.room < n:
+            return UNKNOWN
+        if peer.told:
             return UNKNOWN
         data, queue = memory.glance(address, n), peer.read_queue
         if queue.threads and not peer.inbox_size and queue.hand_over(data, True):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import termios as abi
 from aiopyvm.abi.errno import EAGAIN, EIO, Errno
-from aiopyvm.abi.fcntl import O_RDWR
+from aiopyvm.abi.fcntl import O_ASYNC, O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
-from aiopyvm.abi.signal import SI_KERNEL, SIGWINCH, SigInfo
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT, SI_KERNEL, SIGWINCH, SigInfo
 from aiopyvm.abi.stat import S_IFCHR, Stat, makedev
 from aiopyvm.kernel.devpts import DEVPTS_DEVICE
 from aiopyvm.kernel.file import File
@@ -26,6 +26,7 @@ from aiopyvm.kernel.wait import WaitQueue
 if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.sigio import Fasync
 
 PTS_MAJOR: Final = 136
 TTY_GROUP: Final = 5  # of Debian's /etc/group: whose the slaves of ptys are
@@ -51,6 +52,8 @@ class Tty(LineDiscipline):
         self.packet = False
         self.status = 0  # what a master in packet mode reads next: TIOCPKT_*
         self.files: dict[TerminalFile, None] = {}  # open, and not hung up
+        self.told: Fasync = {}  # who is told by signals (sigio.py)
+        self.short = False  # a write found no room for all
         self.read_queue = WaitQueue(f"terminal {index}: input")
         self.write_queue = WaitQueue(f"terminal {index}: room")
 
@@ -74,13 +77,25 @@ class Tty(LineDiscipline):
         if self.foreground and self.kernel is not None:
             self.kernel.signal_group(self.foreground, SigInfo(signo, SI_KERNEL))
 
-    def input_came(self) -> None:
+    def input_came(self, fresh: bool = True) -> None:
         """Wake who reads."""
+        if fresh:
+            self.tell_async(self.told, POLL_IN)
         self.read_queue.wake()
 
     def room_came(self) -> None:
         """Wake who writes."""
+        if self.short:
+            self.short = False
+            self.tell_async(self.told, POLL_OUT)
         self.write_queue.wake()
+
+    def tell_async(self, table: Fasync, reason: int) -> None:
+        """Send signals to those of a table, if there are any."""
+        if table:
+            from aiopyvm.kernel.sigio import kill_fasync  # at the first use: few ask for it
+
+            kill_fasync(table, reason)
 
     def other_queues(self) -> tuple[WaitQueue, ...]:
         """What else wakes who waits here."""
@@ -113,7 +128,9 @@ class Tty(LineDiscipline):
         """A hang-up: what is open is of no use any more (vhangup(2))."""
         for file in self.files:
             file.hung_up = True
+            file.flags &= ~O_ASYNC
         self.files.clear()
+        self.told.clear()
         self.read_queue.wake()
         self.write_queue.wake()
 
@@ -159,6 +176,7 @@ class TerminalFile(File):
         if self.hung_up or line.gone or line.broken:
             raise Errno(EIO)
         shown = line.show(bytes(data))
+        line.short = bool(line.told) and shown < len(data)
         if not shown and data:
             raise Errno(EAGAIN)
         return shown
@@ -178,6 +196,14 @@ class TerminalFile(File):
         """Both sides' queues."""
         line = self.line
         return (line.read_queue, line.write_queue, *line.other_queues())
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """The terminal's table; none after a hang-up."""
+        return () if self.hung_up else (self.line.told,)
+
+    def foreground_group(self) -> int:
+        """The terminal's."""
+        return self.line.foreground
 
     def available(self) -> int:
         """Bytes typed and not yet read. Raises Errno(EIO) after a hang-up."""

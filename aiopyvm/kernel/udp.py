@@ -28,6 +28,7 @@ from aiopyvm.abi.errno import (
 )
 from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, pack_address, unpack_address
 from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_ERR
 from aiopyvm.abi.socket import AF_INET, AF_INET6, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
 from aiopyvm.kernel import dns
 from aiopyvm.kernel.inetsocket import InetSocket
@@ -154,6 +155,7 @@ class UdpSocket(InetSocket):
             raise Errno(ENETUNREACH)
         if self.is_connected() and (ip, port) == (self.peer_ip, self.peer_port):
             self.error = ECONNREFUSED
+            self.tell_async(POLL_ERR)
             self.wake()
 
     def arrive(self, each: Datagram) -> None:
@@ -165,7 +167,7 @@ class UdpSocket(InetSocket):
             return
         self.inbox_size += size
         self.inbox.append(each)
-        self.read_queue.wake()
+        self.data_came()
 
     def receive(self, t: Thread, n: int, flags: int) -> Incoming:
         """Return the next datagram."""

@@ -36,6 +36,7 @@ from aiopyvm.abi.errno import (
 from aiopyvm.abi.fcntl import W_OK
 from aiopyvm.abi.poll import POLLHUP, POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.resource import RLIMIT_NOFILE
+from aiopyvm.abi.signal import POLL_HUP, POLL_IN
 from aiopyvm.abi.socket import AF_UNIX, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Ucred
 from aiopyvm.abi.stat import S_IFSOCK
 from aiopyvm.kernel.file import LATER, UNKNOWN
@@ -240,7 +241,7 @@ class UnixSocket(Socket):
         made.peer, self.peer = self, made
         made.credentials, self.credentials = credentials_of(t), other.credentials
         other.arrivals.append(made)
-        other.read_queue.wake()
+        other.data_came()
 
     def _set_destination(self, t: Thread, address: bytes) -> None:
         if family_of(address) == abi.AF_UNSPEC:
@@ -297,6 +298,8 @@ class UnixSocket(Socket):
         peer = self.peer
         if peer is not None and self.kind in CONNECTED:
             peer.shut |= (SEND_SHUTDOWN if mode & RCV_SHUTDOWN else 0) | (RCV_SHUTDOWN if mode & SEND_SHUTDOWN else 0)
+            if mode & SEND_SHUTDOWN:
+                peer.tell_reader(POLL_HUP if mode == SHUTDOWN_MASK else POLL_IN)
             peer.wake()
         self.wake()
 
@@ -313,6 +316,7 @@ class UnixSocket(Socket):
             peer.shut = SHUTDOWN_MASK
             if self.inbox or self.embryo:
                 peer.error = ECONNRESET
+            peer.tell_reader(POLL_HUP)
             peer.wake()
         self.names.sockets.pop(self, None)
         while self.arrivals:
@@ -335,7 +339,7 @@ class UnixSocket(Socket):
         self.repay(message.size)
         sender = message.sender
         sender.sent -= message.size + MESSAGE_BYTES
-        sender.write_queue.wake()
+        sender.room_came()
         if self.kind == SOCK_DGRAM and len(self.inbox) == abi.MAX_DATAGRAMS:
             self.write_queue.wake()  # who sends here without being connected waits for that
 
@@ -363,6 +367,7 @@ class UnixSocket(Socket):
         self.raise_error()
         room = self.options[abi.SO_SNDBUF] - self.sent
         if room <= 0:
+            self.no_space = True
             raise Errno(EAGAIN)
         return self._post(t, peer, message, min(len(message.data), max(room - MESSAGE_BYTES, 1024)))
 
@@ -396,6 +401,7 @@ class UnixSocket(Socket):
 
     def _need_room(self, n: int) -> None:
         if self.sent and self.sent + n + MESSAGE_BYTES > self.options[abi.SO_SNDBUF]:
+            self.no_space = True
             raise Errno(EAGAIN)
 
     def _post(self, t: Thread, other: UnixSocket, message: Outgoing, n: int) -> int:
@@ -414,7 +420,7 @@ class UnixSocket(Socket):
         self.sent += n + MESSAGE_BYTES
         data = message.data if n == len(message.data) else message.data[:n]
         other.inbox.append(Message(self, data, message.files, creds))
-        other.read_queue.wake()
+        other.data_came()
         return n
 
     def _admit(self, count: int, limit: int) -> None:
@@ -539,7 +545,7 @@ class UnixSocket(Socket):
         peer = self.peer
         if self.kind != SOCK_STREAM or peer is None or not n or self.error or self.shut & SEND_SHUTDOWN:
             return UNKNOWN
-        if peer.dead or peer.shut & RCV_SHUTDOWN or peer.embryo or peer.options[abi.SO_PASSCRED]:
+        if peer.dead or peer.shut & RCV_SHUTDOWN or peer.embryo or peer.options[abi.SO_PASSCRED] or peer.told:
             return UNKNOWN
         room = self.options[abi.SO_SNDBUF] - self.sent
         if room <= 0 or n > max(room - MESSAGE_BYTES, 1024) or self.options[abi.SO_PASSCRED]:

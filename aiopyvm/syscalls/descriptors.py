@@ -32,12 +32,14 @@ from aiopyvm.abi.fcntl import (
     LOCK_NB,
     LOCK_SH,
     LOCK_UN,
+    O_ASYNC,
     O_CLOEXEC,
     O_DIRECT,
     O_PATH,
     SETFL_MASK,
 )
 from aiopyvm.abi.layout import Codec, codec_of, layout
+from aiopyvm.kernel import sigio
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.fslocks import END, Blocked, Locks, Record, check_deadlock
@@ -45,6 +47,7 @@ from aiopyvm.kernel.packetpipe import PacketEnd
 from aiopyvm.kernel.pipe import PipeEnd
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Restart, Wait
+from aiopyvm.syscalls import owners
 from aiopyvm.syscalls.files import OpenFlags, inode_of
 from aiopyvm.syscalls.spec import U32, Choice, Fd, Flags, Hex, syscall
 from aiopyvm.syscalls.steps import call_of
@@ -145,6 +148,8 @@ def _control(t: Thread, fd: int, file: File, cmd: int, arg: int) -> int:
         case abi.F_SETFL:
             if arg & O_DIRECT and not isinstance(file, (RegularFile, PacketEnd)):
                 raise Errno(EINVAL)
+            if (arg ^ file.flags) & O_ASYNC:
+                sigio.set_async(file, fd, bool(arg & O_ASYNC), t.process)
             file.flags = file.flags & ~SETFL_MASK | arg & SETFL_MASK
         case abi.F_GETPIPE_SZ if isinstance(file, PipeEnd):
             return file.pipe.capacity
@@ -152,8 +157,8 @@ def _control(t: Thread, fd: int, file: File, cmd: int, arg: int) -> int:
             return file.pipe.resize(arg)
         case abi.F_GETPIPE_SZ | abi.F_SETPIPE_SZ:
             raise Errno(EBADF)
-        case abi.F_GETOWN | abi.F_GETSIG:
-            return 0
+        case abi.F_SETOWN | abi.F_GETOWN | abi.F_SETOWN_EX | abi.F_GETOWN_EX | abi.F_SETSIG | abi.F_GETSIG:
+            return owners.control(t, file, cmd, arg)
         case _:
             raise Errno(EINVAL)
     return 0

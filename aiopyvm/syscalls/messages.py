@@ -45,7 +45,7 @@ from aiopyvm.syscalls.transfer import STEP, Segments, gather, length_of, scatter
 R = TypeVar("R")
 MessageFlags = Annotated[int, Flags(abi.MESSAGE_FLAGS)]
 PLAIN = Control()
-_NOTE = "no MSG_ERRQUEUE; MSG_OOB of TCP, without SIGURG"
+_NOTE = "no MSG_ERRQUEUE; MSG_OOB of TCP alone"
 LARGEST_MESSAGE = 1 << 20  # no send buffer takes more in one piece
 
 

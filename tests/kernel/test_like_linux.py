@@ -51,6 +51,7 @@ _NICE = re.compile("priority|nice")
         "sysctlcalls",
         "advicecalls",
         "offsetcalls",
+        "sigiocalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
