@@ -73,6 +73,7 @@ class Thread:
         "usual_read",
         "usual_write",
         "wait",
+        "yields",
     )
 
     def __init__(self, kernel: Kernel, process: Process, tid: int, core: Core) -> None:
@@ -89,6 +90,7 @@ class Thread:
         self.usual_write: Wait | None = None  # and in a write(2): for the next one like it (syscalls/atonce.py)
         self.interrupted: Wait | None = None  # what it waited for, when a signal came between
         self.timer: Timer | None = None  # of wait.deadline
+        self.yields = False  # it has asked that others of its machine come first (sched_yield(2))
         self.attention = False  # a signal may be deliverable, or a call has changed more than EAX: look before going on
         self.trace: Trace | None = None  # where somebody traces it
         self.mask = 0  # blocked signals

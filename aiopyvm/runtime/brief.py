@@ -93,7 +93,7 @@ def _run(run: Run, guest: Guest, lane: Lane, seats: list[Seat], going: Going | N
         if _long(run, guest, lane, left):
             guest.rest = left
             if left > run.quantum and run.has_company:
-                guest.rest = rest_of_quantum(run, left)
+                guest.rest = rest_of_quantum(run.quantum, left)
             return
         sits, going = False, None
 

@@ -22,7 +22,7 @@ from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
 from aiopyvm.kernel.thread import DEAD, RUNNABLE, Thread
 from aiopyvm.runtime.passage import Passage
-from aiopyvm.runtime.slices import LONGEST_METERED, rest_of_quantum, shorten, slice_length
+from aiopyvm.runtime.slices import LONGEST_METERED, QUANTUM, rest_of_quantum, shorten, slice_length
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Engine, Exit, Seater
@@ -122,7 +122,7 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
         else:
             company = run.has_company
             left = quantum if company else slice_length(run, process)
-        spell = quantum if guest.chunk < quantum else guest.chunk  # until others may come first
+        spell = turn_length(guest)  # until others may come first
         while guest.flight is not None or (left > 0 and run.going and thread.state is RUNNABLE):
             if guest.flight is not None:
                 left -= guest.flight.land()
@@ -136,10 +136,14 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
                     cost = run.advance(guest, left)
                 left -= cost
                 spell -= cost
+            if thread.yields:
+                thread.yields = False
+                if not ordered and run.has_company:
+                    left = 0
             if left > quantum and (ordered or run.has_company):
                 left = shorten(run, left)
             elif left > LONGEST_METERED and process.metered:  # since a moment ago
-                left = rest_of_quantum(run, left)
+                left = rest_of_quantum(min(quantum, QUANTUM), left)
             if spell <= 0 or ordered or run.held or guest.away or monotonic_ns() >= until:
                 verdict = _verdict(guest, until, spell)
                 if verdict == DONE:
@@ -172,7 +176,7 @@ def _verdict(guest: Guest, until_ns: int, spell: int) -> int:
 
 def turn_length(guest: Guest) -> int:
     """How much a guest may use before other lanes may come first."""
-    return guest.run.quantum if guest.chunk < guest.run.quantum else guest.chunk
+    return max(guest.chunk, min(guest.run.quantum, QUANTUM))
 
 
 def engine_failed(core: Core, error: Exception) -> InternalError:

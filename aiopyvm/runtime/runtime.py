@@ -39,7 +39,7 @@ def current_scheduler() -> Scheduler:
 
 def check_quantum(quantum: object) -> None:
     """Raise ValueError for what is no number of instructions."""
-    if isinstance(quantum, bool) or not isinstance(quantum, int) or quantum < 1:
+    if quantum is not None and (isinstance(quantum, bool) or not isinstance(quantum, int) or quantum < 1):
         raise ValueError(f"quantum is a number of instructions, at least 1, not {quantum!r}")
 
 
@@ -62,7 +62,7 @@ class Runtime:
         engine: str = "auto",
         workers: int | None = None,
         cpu: str = "default",
-        quantum: int = 10_000,
+        quantum: int | None = None,
         limits: Limits | None = None,
         portable_math: bool = False,
     ) -> None:

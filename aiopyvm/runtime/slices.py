@@ -1,8 +1,8 @@
 """How long a slice may be: a quantum, or many where nobody else of the lane could be chosen anyway.
 
 What always holds. What is decided here depends on counts and on the lane alone, never on how long anything takes: so
-it is decided the same way on every engine, and for any number of workers. A slice ends on a multiple of the quantum
-after its start (and then goes on to the end of the system call in progress).
+it is decided the same way on every engine, and for any number of workers, where the quantum is the same. A slice ends
+on a multiple of the quantum after its start (and then goes on to the end of the system call in progress).
 """
 
 from __future__ import annotations
@@ -13,9 +13,18 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.process import Process
     from aiopyvm.runtime.run import Run
 
+QUANTUM: Final = (
+    10_000  # instructions, and what system calls cost, where the order of guests is to be the same on all engines
+)
+LONG_QUANTUM: Final = 1_000_000  # where nothing is, and code is generated: less than a millisecond
 LONGEST: Final = 48_000_000  # of cost
 LONGEST_VIRTUAL: Final = 1_000_000  # the time-stamp counter shows a virtual time that moves at exits and ends of slices
 LONGEST_METERED: Final = 1_000_000  # timers and limits of CPU time are looked at between slices
+
+
+def usual_quantum(*, ordered: bool, generated: bool) -> int:
+    """The quantum of a run for which nobody has named one: of an `ordered` run, or of one whose code is `generated`."""
+    return LONG_QUANTUM if generated and not ordered else QUANTUM
 
 
 def slice_length(run: Run, process: Process) -> int:
@@ -42,7 +51,7 @@ def shorten(run: Run, left: int) -> int:
     """
     quantum = run.quantum
     lane = run.lane
-    to_boundary = rest_of_quantum(run, left)
+    to_boundary = rest_of_quantum(quantum, left)
     if run.has_company:
         return to_boundary
     if lane.timeline is None:
@@ -60,6 +69,6 @@ def shorten(run: Run, left: int) -> int:
     return min(left, to_boundary + -((to_boundary - room) // quantum) * quantum)
 
 
-def rest_of_quantum(run: Run, left: int) -> int:
+def rest_of_quantum(quantum: int, left: int) -> int:
     """How much of `left` is left when the slice ends with the present quantum."""
-    return (left - 1) % run.quantum + 1
+    return (left - 1) % quantum + 1

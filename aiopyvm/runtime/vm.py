@@ -18,6 +18,7 @@ from aiopyvm.errors import LoadError
 from aiopyvm.host.clock import RealClock, Timeline, VirtualClock
 from aiopyvm.isa.processors import find_processor
 from aiopyvm.runtime.driver import WaitingTask
+from aiopyvm.runtime.flights import can_launch
 from aiopyvm.runtime.lane import Lane
 from aiopyvm.runtime.limits import SECOND_NS, Account, Limits, Store
 from aiopyvm.runtime.machine import (
@@ -53,6 +54,7 @@ from aiopyvm.runtime.program import (
 from aiopyvm.runtime.result import Result
 from aiopyvm.runtime.run import Run
 from aiopyvm.runtime.runtime import IMPLICIT, Runtime, check_quantum, current_runtime, current_scheduler
+from aiopyvm.runtime.slices import usual_quantum
 from aiopyvm.runtime.stdio import Stdio, check_stdio, open_stdio
 from aiopyvm.runtime.user import parse_hostname, parse_user
 
@@ -82,7 +84,8 @@ class VM:
     (native where that can run, else python; or what AIOPYVM_ENGINE says), "native", "python" or "evaluator"; `cpu` the
     processor that programs see and whose instructions they have: "i486", "pentium3", "pentium4", "x86-64-v2-32",
     "x86-64-v3-32", "max", or "default", the newest that is whole; `quantum` the instructions between two scheduling
-    decisions; `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody
+    decisions (None: 10,000, and 1,000,000 for generated code where neither seed nor virtual clock fix the order);
+    `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody
     sleeps; with that and a `seed` two runs are the same, instruction for instruction. The x87's transcendental
     functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its maker chose; with `portable_math`
     they are software and the same on every host, within one unit in the last place. Raises TypeError, ValueError for
@@ -103,7 +106,7 @@ class VM:
         limits: Limits | None = None,
         engine: str = "auto",
         cpu: str = "default",
-        quantum: int = 10_000,
+        quantum: int | None = None,
         weight: float = 1,
         clock: Literal["real", "virtual"] = "real",
         seed: Seed | None = None,
@@ -394,6 +397,7 @@ class VM:
     def _new_run(self, program: Program, options: OpenOptions, runtime: Runtime, limits: Limits) -> Run:
         shared = runtime if runtime is not IMPLICIT else None
         seconds = limits.guest_time
+        ordered = self.clock == "virtual" or self.seed is not None
         return Run(
             scheduler=current_scheduler(),
             args=program.args,
@@ -405,7 +409,7 @@ class VM:
                 None if seconds is None else round(seconds * SECOND_NS), shared.guest_time if shared else None
             ),
             engine=self._engine,
-            quantum=self.quantum,
+            quantum=self.quantum or usual_quantum(ordered=ordered, generated=can_launch(self._engine)),
             weight=self.weight,
             clock=VirtualClock(Timeline()) if self.clock == "virtual" else RealClock(current_scheduler().now_ns),
             seeded=self.seed is not None,

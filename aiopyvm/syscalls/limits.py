@@ -19,7 +19,7 @@ PriorityWhich = Annotated[int, Choice({0: "PRIO_PROCESS", 1: "PRIO_PGRP", 2: "PR
 Policy = Annotated[int, Choice({0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE"})]
 
 SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE = 0, 1, 2, 3, 5
-YIELD_BYTES: Final = 16 * 5000  # what sched_yield is charged for, so that it costs a good part of a quantum
+YIELD_BYTES: Final = 16 * 5000  # what sched_yield is charged for, so that it costs a good part of a usual quantum
 ROUND_ROBIN_NS: Final = 100_000_000
 
 
@@ -184,6 +184,7 @@ def set_nice(t: Thread, process: Process, nice: int, error: int) -> None:
 def sched_yield(t: Thread) -> int:
     """Let others run: it costs as much as running."""
     t.moved += YIELD_BYTES
+    t.yields = t.attention = True
     return 0
 
 

@@ -25,6 +25,7 @@ from aiopyvm import (
 )
 from aiopyvm.runtime.hooks import Event
 from tests.conftest import GuestPaths
+from tests.native import glibc_path
 from tests.runtime.machine_code import call, exit_after, program
 
 pytestmark = pytest.mark.both_loops
@@ -389,3 +390,14 @@ async def test_process_is_anyios(guest: GuestPaths) -> None:
         assert process.stdin is None
         chunks = [chunk async for chunk in process.stdout]
     assert b"".join(chunks) == b"Hello, world!\n"
+
+
+@pytest.mark.parametrize("engine", ["native", "python"])
+async def test_who_yields_lets_others_of_its_machine_come_first(engine: str) -> None:
+    path = glibc_path("yields")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    with anyio.fail_after(60):
+        result = await VM(engine=engine, quantum=10_000_000).run_elf(path)
+    assert result.stdout is not None
+    assert int(result.stdout) <= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aiopyvm.runtime.slices import usual_quantum
 from tests.engine.engines import engine_of
 from tests.runtime.campaign_slices import QUANTUM, Ran, compare, run, setups
 
@@ -42,3 +43,8 @@ def test_what_differs_is_seen() -> None:
     one, other = (run(found[name], engine, lambda: QUANTUM) for name in ("grep-fox", "grep-wolf"))
     assert one.digest != other.digest
     assert isinstance(one, Ran)
+
+
+def test_the_usual_quantum_is_long_where_no_order_is_to_be_kept() -> None:
+    assert usual_quantum(ordered=False, generated=True) > usual_quantum(ordered=False, generated=False)
+    assert usual_quantum(ordered=True, generated=True) == usual_quantum(ordered=True, generated=False)
