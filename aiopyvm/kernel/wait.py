@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aiopyvm.mem.faults import MemoryFault
@@ -139,16 +138,20 @@ class Call:
     queue: WaitQueue | None = None
     values: tuple[Any, ...] | None = None  # the decoded arguments, made once
     spare: AddressSpace | None = None
+    _state: dict[str, Any] | None = None
 
     def __init__(self, number: int, args: tuple[int, ...], name: str = "") -> None:
         self.number = number
         self.args = args
         self.name = name
 
-    @cached_property
+    @property
     def state(self) -> dict[str, Any]:
         """Empty at first."""
-        return {}
+        state = self._state
+        if state is None:
+            state = self._state = {}
+        return state
 
 
 class WaitQueue:

@@ -32,12 +32,12 @@ def by_pieces(t: Thread, address: int, size: int, change: Callable[[int, int], o
     What `change` raises ends the call. A handler that is continued must come back here with the same range.
     """
     state, end = call_of(t).state, address + size
-    at: int = state.get("piece", address)
+    at: int = state.pop("piece", address)
     stop = t.memory.step(at, end)
-    state["piece"] = stop
+    if stop < end:
+        state["piece"] = stop
     change(at, stop - at)
     if stop < end:
         t.moved += PIECE_COST
         return again(t)
-    del state["piece"]
     return None
