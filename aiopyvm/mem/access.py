@@ -12,7 +12,7 @@ from collections.abc import Callable
 from collections.abc import Mapping as Table
 
 from aiopyvm.errors import GuestMemoryError, HostRefusedError
-from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.budget import MemoryBudget
 from aiopyvm.mem.faults import MemoryFault
 from aiopyvm.mem.layout import EXEC, HELD, PAGE, PAGE_SHIFT, READ, THROUGH, TOUCHED, WRITE
 from aiopyvm.mem.mappings import Mapping
@@ -24,7 +24,7 @@ class Accesses(Residence):
 
     __slots__ = ("close_listeners", "code_listeners", "translations")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         super().__init__(budget)
         self.translations: dict[object, object] = {}  # what engines keep for this space; gone when it is closed
         self.code_listeners: list[Callable[[int, int], None]] = []

@@ -10,7 +10,7 @@ owner holds it weakly.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aiopyvm.mem.budget import Budget
@@ -20,6 +20,7 @@ from aiopyvm.mem.reservation import Reservation
 SHIFT: Final = 4  # pages in a granule, as a power of two
 SIZE: Final = 1 << SHIFT
 COST: Final = 256  # bytes charged for what a granule's bookkeeping takes
+MOST_HABITS: Final = 64  # granules of a space of which it is known what is done with them after a fork
 
 
 class FrozenPage:
@@ -35,15 +36,26 @@ class FrozenPage:
         self._budget.charge(-PAGE)
 
 
+class Habit:
+    """The pages of a granule (bit masks) that heirs have `read`, and that the owner has `written`, after some fork:
+    they will do so after the next one, too."""
+
+    __slots__ = ("read", "written")
+
+    def __init__(self) -> None:
+        self.read = self.written = 0
+
+
 class Granule:
     """Pages `live` (a bit mask) are in `home` as they were at the fork, others were frozen."""
 
-    __slots__ = ("__weakref__", "first", "frozen", "home", "live")
+    __slots__ = ("__weakref__", "first", "frozen", "habit", "home", "live")
 
-    def __init__(self, home: Reservation, first: int, live: int) -> None:
+    def __init__(self, home: Reservation, first: int, live: int, habit: Habit | None) -> None:
         self.home = home
         self.first = first  # page number
         self.live = live
+        self.habit = habit
         self.frozen: dict[int, FrozenPage] | None = None
 
     def read(self, page: int) -> bytes | memoryview:
@@ -57,10 +69,11 @@ class Granule:
 class Lent:
     """Granules that others see in a space's reservation, by granule number."""
 
-    __slots__ = ("_granules",)
+    __slots__ = ("_granules", "_habits")
 
     def __init__(self) -> None:
         self._granules: dict[int, list[weakref.ref[Granule]]] = {}
+        self._habits: dict[int, Habit] = {}
 
     def __bool__(self) -> bool:
         return bool(self._granules)
@@ -72,7 +85,10 @@ class Lent:
             last = refs[-1]()
             if last is not None and last.live == mask:
                 return last
-        granule = Granule(home, number << SHIFT, mask)
+        habit = self._habits.get(number)
+        if habit is None and len(self._habits) < MOST_HABITS:
+            habit = self._habits[number] = Habit()
+        granule = Granule(home, number << SHIFT, mask, habit)
         if refs is None:
             self._granules[number] = [weakref.ref(granule)]
         else:
@@ -106,6 +122,14 @@ class Lent:
                 first = n << SHIFT
                 pages += [p for p in range(max(start, first), min(end, first + SIZE)) if mask >> (p - first) & 1]
         return pages
+
+
+def numbered(first: int, mask: int) -> Iterator[int]:
+    """The pages of `mask`, of a granule that begins with page `first`."""
+    while mask:
+        low = mask & -mask
+        yield first + low.bit_length() - 1
+        mask ^= low
 
 
 def _numbers(granules: Mapping[int, object], start: int, end: int) -> list[int]:

@@ -9,14 +9,15 @@ armed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from aiopyvm.mem.arena import Extent
 from aiopyvm.mem.backing import Backing, ImageBacking
-from aiopyvm.mem.budget import Budget
+from aiopyvm.mem.budget import MemoryBudget
 from aiopyvm.mem.codelines import CodeLines
 from aiopyvm.mem.faults import Access, AddressSpaceFull, MemoryFault
-from aiopyvm.mem.granules import Inherited, Lent, freeze
+from aiopyvm.mem.granules import SIZE, Granule, Habit, Inherited, Lent, freeze, numbered
 from aiopyvm.mem.layout import (
     EXEC,
     HELD,
@@ -43,6 +44,7 @@ _AROUND: Final = 16  # pages, as Linux's fault_around_bytes
 _WHOLE: Final = 64  # pages of an image that are shown together where no more of it is mapped there
 _DATA: Final = 4  # pages of a program's own data that are copied together where there are no more
 _SMALL: Final = 1 << 16  # bytes of a mapping whose pages are copied when they are first read
+_PLENTY: Final = 4 << 20  # bytes of memory left, from which on pages are copied that may not be needed
 _FEW: Final = 4  # pages written one after the other from which on twice as many become ready together
 _STREAK: Final = 16  # as many, and so on
 _ALIKE: Final = range(4, 257)  # numbers of pages that are looked at together
@@ -89,7 +91,7 @@ class Residence:
         "writable",
     )
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         if not budget.charge(SPACE_COST):
             raise AddressSpaceFull("the memory budget has no room for another address space")
         self.budget = budget
@@ -169,6 +171,8 @@ class Residence:
             if access == "w":
                 self._charge_page(address, access)
                 freeze(page, holders, self.budget)
+                if (habit := holders[-1].habit) is not None:
+                    self._freeze_ahead(page, mapping, habit)
             else:
                 bits &= ~WRITE
         if bits & WRITE and page in self._code:
@@ -285,7 +289,44 @@ class Residence:
         self._own(page, content, address, access)
         if granule is not None:
             self._inherited.forget(page)
+            if granule.habit is not None:
+                self._inherit_ahead(page, mapping, granule, granule.habit)
         return True
+
+    def _inherit_ahead(self, page: int, mapping: Mapping, granule: Granule, habit: Habit) -> None:
+        """`page` was inherited and has come in: so will the others of `granule` that heirs before it have used."""
+        bit = 1 << page - granule.first
+        for other in self._habitual(habit.read & ~bit, granule.first, mapping):
+            if not self.pages[other] and self._inherited.source(other) is granule:
+                try:
+                    self._own(other, granule.read(other), other << PAGE_SHIFT, "r")
+                except MemoryFault:
+                    break  # nobody has asked for it yet
+                self._inherited.forget(other)
+                self._set(other, mapping.bits | TOUCHED)
+        habit.read |= bit
+
+    def _freeze_ahead(self, page: int, mapping: Mapping, habit: Habit) -> None:
+        """`page`, which heirs see, is written to: so will the others of its granule that were, after a fork before."""
+        first = page & -SIZE
+        for other in self._habitual(habit.written & ~(1 << page - first), first, mapping):
+            holders = self._lent.holders(other)
+            if holders and self.pages[other] & TOUCHED:
+                try:
+                    self._charge_page(other << PAGE_SHIFT, "w")
+                except MemoryFault:
+                    break
+                freeze(other, holders, self.budget)
+                self._set(other, mapping.bits | TOUCHED)
+        habit.written |= 1 << page - first
+
+    def _habitual(self, mask: int, first: int, mapping: Mapping) -> Iterator[int]:
+        """Those pages of `mask`, of a granule from page `first` on, that are of `mapping`, which is of data alone; none
+        where memory is scarce."""
+        if mask and mapping.bits == READ | WRITE and ((room := self.budget.room()) is None or room >= _PLENTY):
+            for page in numbered(first, mask):
+                if mapping.start <= page << PAGE_SHIFT < mapping.end and page not in self._code:
+                    yield page
 
     def _own(self, page: int, content: bytes | memoryview | None, address: int, access: Access) -> None:
         """Charge an untouched page and give it `content` (None: what is there); MemoryFault when the budget refuses."""

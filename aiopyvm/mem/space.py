@@ -15,7 +15,7 @@ from aiopyvm.errors import GuestMemoryError
 from aiopyvm.mem import granules
 from aiopyvm.mem.access import Accesses
 from aiopyvm.mem.backing import Backing, ImageBacking, SharedBacking
-from aiopyvm.mem.budget import Budget, Unlimited
+from aiopyvm.mem.budget import MemoryBudget, Unlimited
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.layout import (
     EXEC,
@@ -54,7 +54,7 @@ class AddressSpace(Accesses):
 
     __slots__ = ()
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, budget: MemoryBudget | None = None) -> None:
         super().__init__(budget if budget is not None else Unlimited())
 
     @property
@@ -269,7 +269,7 @@ class AddressSpace(Accesses):
 
     # Copies
 
-    def fork(self, budget: Budget) -> AddressSpace:
+    def fork(self, budget: MemoryBudget) -> AddressSpace:
         """A copy whose private memory is shared until either side writes (fork(2)). Nothing is tracked in it.
 
         Raises AddressSpaceFull or HostRefusedError, and nothing has changed. A long fork is `begin_fork`, then `lend`
@@ -285,7 +285,7 @@ class AddressSpace(Accesses):
             raise
         return child
 
-    def begin_fork(self, budget: Budget) -> AddressSpace:
+    def begin_fork(self, budget: MemoryBudget) -> AddressSpace:
         """A copy of the mappings, with what this space inherited itself. Raises as `fork`."""
         child = AddressSpace(budget)
         try:

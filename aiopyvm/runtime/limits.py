@@ -177,6 +177,10 @@ class RunMemory(Account):
         """So much more, here or in files, is within the limit."""
         return self.limit is None or self.used + self.store.used + size_bytes <= self.limit
 
+    def room(self) -> int | None:
+        found = super().room()
+        return found if self.limit is None or found is None else min(found, self.limit - self.used - self.store.used)
+
     def charge(self, size_bytes: int) -> bool:
         if size_bytes > 0 and not self.has_room(size_bytes):
             self.refused += 1

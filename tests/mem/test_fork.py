@@ -88,6 +88,45 @@ def test_forks_without_writes_between_share_their_granules() -> None:
     assert all(child.load(BASE, 1) == 120 for child in children)
 
 
+def test_what_was_done_after_a_fork_is_done_at_once_after_the_next() -> None:
+    budget = Unlimited()
+    parent = AddressSpace(budget)
+    parent.map(BASE, 16 * PAGE, RW)
+    parent.write(BASE, b"".join(bytes((n,)) * PAGE for n in range(16)))
+    for used, looks, writes in ((0, (2, 5, 9), (3, 9)), (2, (5,), (9,))):
+        child = parent.fork(budget)
+        assert [child.load(BASE + n * PAGE, 1) for n in looks] == list(looks)
+        assert child.resident_pages == len(looks) + used
+        before = budget.used
+        for n in writes:
+            parent.store(BASE + n * PAGE, 1, n)
+        assert budget.used == before + 2 * PAGE
+        child.write(BASE + 2 * PAGE, b"-" * PAGE)
+        for n in range(16):
+            assert parent.peek(BASE + n * PAGE, PAGE) == bytes((n,)) * PAGE
+            assert child.peek(BASE + n * PAGE, PAGE) == (b"-" if n == 2 else bytes((n,))) * PAGE
+        child.close()
+
+
+def test_nothing_is_copied_ahead_where_memory_is_scarce_or_protected() -> None:
+    budget = Limited(64 << 20)
+    parent = AddressSpace(budget)
+    parent.map(BASE, 4 * PAGE, RW)
+    parent.write(BASE, b"x" * 4 * PAGE)
+    first = parent.fork(budget)
+    assert first.peek(BASE, 4 * PAGE) == b"x" * 4 * PAGE
+    assert [first.load(BASE + n * PAGE, 1) for n in range(4)] == [120] * 4
+    guarded = parent.fork(budget)
+    guarded.protect(BASE + PAGE, PAGE, 0)
+    assert guarded.load(BASE, 1) == 120
+    with pytest.raises(MemoryFault):
+        guarded.load(BASE + PAGE, 1)
+    budget.limit = budget.used + (1 << 20)
+    poor = parent.fork(budget)
+    assert poor.load(BASE, 1) == 120
+    assert poor.resident_pages == 1
+
+
 def test_a_write_that_the_budget_refuses_changes_nothing() -> None:
     budget = Limited(2 * SPACE_COST + 8 * 1024)
     parent = AddressSpace(budget)

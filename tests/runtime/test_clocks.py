@@ -19,7 +19,6 @@ from aiopyvm.loader.vdsoclocks import MODE, SEQUENCE, TO_ADD
 from aiopyvm.mem.space import AddressSpace
 from tests.engine.engines import native_engine
 from tests.engine.test_code import machine
-from tests.files.fakes import Budget
 from tests.native import NativeRun, glibc_path
 
 SECOND = 1_000_000_000
@@ -124,7 +123,7 @@ def test_a_small_difference_is_none(step: list[int]) -> None:
 
 def test_programs_look_at_the_page_itself() -> None:
     """Not at a copy: what is shown later is seen."""
-    space, page = AddressSpace(Budget()), ClockPage(7)
+    space, page = AddressSpace(), ClockPage(7)
     space.map(0x10000, 4096, 1, page, shared=True)
     assert space.load(0x10000 + TO_ADD, 4) == 7
     page.show(9)
