@@ -73,6 +73,9 @@ F_GETOWN_EX: Final = 16
 F_OFD_GETLK: Final = 36
 F_OFD_SETLK: Final = 37
 F_OFD_SETLKW: Final = 38
+F_SETLEASE: Final = 1024
+F_GETLEASE: Final = 1025
+F_NOTIFY: Final = 1026
 F_DUPFD_CLOEXEC: Final = 1030
 F_SETPIPE_SZ: Final = 1031
 F_GETPIPE_SZ: Final = 1032
@@ -85,6 +88,15 @@ FD_CLOEXEC: Final = 1
 F_OWNER_TID: Final = 0
 F_OWNER_PID: Final = 1
 F_OWNER_PGRP: Final = 2
+
+# Events of F_NOTIFY.
+DN_ACCESS: Final = 0x01
+DN_MODIFY: Final = 0x02
+DN_CREATE: Final = 0x04
+DN_DELETE: Final = 0x08
+DN_RENAME: Final = 0x10
+DN_ATTRIB: Final = 0x20
+DN_MULTISHOT: Final = 1 << 31
 
 F_RDLCK: Final = 0
 F_WRLCK: Final = 1

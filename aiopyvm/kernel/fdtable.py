@@ -99,6 +99,8 @@ class FdTable:
         self._free = min(self._free, fd)
         if file.inode is not None and file.inode.locks is not None:
             file.inode.locks.drop_owner(self)
+        if file.notices is not None and (notice := file.notices.get(self)) is not None:
+            notice.drop()
         file.release()
 
     def cloexec(self, fd: int) -> bool:

@@ -18,7 +18,9 @@ from aiopyvm.abi.poll import READABLE, WRITABLE
 from aiopyvm.abi.stat import S_IFCHR, Stat
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.dnotify import DirNotice
     from aiopyvm.kernel.epoll import Watch
+    from aiopyvm.kernel.fdtable import FdTable
     from aiopyvm.kernel.fs import Directory, Entry, Inode
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.sigio import Fasync, Owner
@@ -57,6 +59,7 @@ class File:
     pollable = True  # it can be not ready: epoll(7) takes nothing else
     io_owner: Owner | None = None  # who is told by signals, and by which (sigio.py)
     io_signal = 0
+    notices: dict[FdTable, DirNotice] | None = None  # signals for what is done in it, a directory (dnotify.py)
     watches: dict[Watch, None] | None = None  # of epoll instances, which it leaves when it is closed
     cost = 1024  # bytes of the budget for an open file description made by a guest
 
@@ -85,6 +88,10 @@ class File:
             if self.inode is not None and self.inode.locks is not None:
                 self.inode.locks.unflock(self)
                 self.inode.locks.drop_owner(self)
+            if self.inode is not None and self.inode.leases is not None and self in self.inode.leases.held:
+                self.inode.leases.drop(self)
+            for notice in tuple((self.notices or {}).values()):
+                notice.drop()
             self.tell(IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
             for watch in tuple(self.watches or ()):
                 watch.remove()

@@ -19,9 +19,11 @@ from aiopyvm.abi.inotify import IN_ISDIR, IN_MODIFY
 from aiopyvm.abi.stat import S_IFDIR, S_IFLNK, S_IFREG, S_IXUGO, Stat, StatFs
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.dnotify import DirNotice
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.filebacking import FileBacking
     from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.kernel.fsleases import Leases
     from aiopyvm.kernel.fslocks import Locks
     from aiopyvm.kernel.inotify import InotifyWatch
 
@@ -77,8 +79,10 @@ class Inode:
     kind = S_IFREG
     locks: Locks | None = None  # POSIX and BSD locks, made when the first is taken
     backings: weakref.WeakValueDictionary[bool, FileBacking] | None = None  # what maps it now, by `writable`
+    leases: Leases | None = None  # fcntl(2), F_SETLEASE
+    readers = 0  # open file descriptions that may only read
     writers = 0  # open file descriptions, and mappings, that may write: no process may begin to execute it
-    watchers: dict[InotifyWatch, None] | None = None  # inotify(7)
+    watchers: dict[InotifyWatch | DirNotice, None] | None = None  # inotify(7), fcntl(2) with F_NOTIFY
     always_writable = False  # its bytes are nothing that its file system keeps
     executed = 0  # processes whose program it is: nobody may open it for writing
 

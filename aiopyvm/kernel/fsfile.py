@@ -13,8 +13,10 @@ from aiopyvm.abi.fcntl import (
     FALLOC_FL_ZERO_RANGE,
     MAX_FILE_SIZE,
     MAX_NON_LFS,
+    O_ACCMODE,
     O_APPEND,
     O_LARGEFILE,
+    O_RDONLY,
     SEEK_CUR,
     SEEK_DATA,
     SEEK_END,
@@ -39,6 +41,7 @@ GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after it
 class RegularInode(Protocol):
     """What an open regular file asks of its inode; every method may raise Errno."""
 
+    readers: int
     writers: int
 
     @property
@@ -101,18 +104,23 @@ class RegularFile(File):
             inode.writers += 1
             for backing in tuple(inode.backings.values()) if inode.backings else ():
                 backing.thaw()
+        elif flags & O_ACCMODE == O_RDONLY:
+            inode.readers += 1
 
     def close(self) -> None:
         """Tell the inode."""
         if self.writable:
             self.content.writers -= 1
+        elif self.flags & O_ACCMODE == O_RDONLY:
+            self.content.readers -= 1
         self.content.closed()
 
     def read(self, n: int) -> bytes:
         """Return the bytes at the position and move it."""
         data = self.content.read_at(self.offset, n)
         self.offset += len(data)
-        self.tell(IN_ACCESS)
+        if data:
+            self.tell(IN_ACCESS)
         return data
 
     def write(self, data: bytes) -> int:
@@ -125,7 +133,8 @@ class RegularFile(File):
     def pread(self, n: int, offset: int) -> bytes:
         """Return the bytes at `offset`."""
         data = self.content.read_at(offset, n)
-        self.tell(IN_ACCESS)
+        if data:
+            self.tell(IN_ACCESS)
         return data
 
     def pwrite(self, data: bytes, offset: int) -> int:

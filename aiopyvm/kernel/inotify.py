@@ -84,7 +84,7 @@ class Inotify(AnonymousFile):
         Raises Errno: EEXIST with IN_MASK_CREATE, ENOSPC.
         """
         watchers = inode.watchers or {}
-        found = next((watch for watch in watchers if watch.instance is self), None)
+        found = next((one for one in watchers if isinstance(one, InotifyWatch) and one.instance is self), None)
         kept = mask & (abi.IN_ALL_EVENTS | abi.IN_ONESHOT)
         if found is not None:
             if mask & abi.IN_MASK_CREATE:

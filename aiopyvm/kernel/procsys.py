@@ -15,6 +15,7 @@ from aiopyvm.abi.socket import BUFFER_SIZE, MAX_DATAGRAMS, SOMAXCONN
 from aiopyvm.abi.utsname import RELEASE, SYSNAME, VERSION
 from aiopyvm.kernel import coredump, inotify, mqueue, pipe, pty
 from aiopyvm.kernel.fs import Inode
+from aiopyvm.kernel.fsleases import BREAK_SECONDS
 from aiopyvm.kernel.kernel import PID_MAX
 from aiopyvm.kernel.procfs import ProcDirectory, ProcText
 from aiopyvm.kernel.procinfo import Text
@@ -39,8 +40,11 @@ def _uuid(data: bytes) -> bytes:
 
 
 VALUES: Final[dict[bytes, Value]] = {
+    b"fs/dir-notify-enable": 1,
     b"fs/file-max": lambda kernel: kernel.open_files,
     b"fs/inotify/max_queued_events": inotify.MAX_QUEUED,
+    b"fs/lease-break-time": BREAK_SECONDS,
+    b"fs/leases-enable": 1,
     b"fs/mqueue/msg_default": mqueue.MAX_MESSAGES,
     b"fs/mqueue/msg_max": mqueue.MAX_MESSAGES,
     b"fs/mqueue/msgsize_default": mqueue.MAX_SIZE,

@@ -191,6 +191,8 @@ class Vfs:
             if exclusive:
                 raise Errno(EEXIST)
             self._check_open(ctx, inode, flags)
+            if inode.leases is not None and ctx.process is not None and not flags & O_PATH:
+                inode.leases.need(flags & O_ACCMODE != O_RDONLY)
         return self._opened(ctx, inode, flags, found)
 
     def _create(self, ctx: FsContext, found: Found, mode: int) -> Inode:

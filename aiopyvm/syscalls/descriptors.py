@@ -159,6 +159,10 @@ def _control(t: Thread, fd: int, file: File, cmd: int, arg: int) -> int:
             raise Errno(EBADF)
         case abi.F_SETOWN | abi.F_GETOWN | abi.F_SETOWN_EX | abi.F_GETOWN_EX | abi.F_SETSIG | abi.F_GETSIG:
             return owners.control(t, file, cmd, arg)
+        case abi.F_SETLEASE | abi.F_GETLEASE:
+            return owners.lease(t, fd, file, cmd, arg)
+        case abi.F_NOTIFY:
+            owners.notify(t, fd, file, arg)
         case _:
             raise Errno(EINVAL)
     return 0

@@ -42,12 +42,13 @@ from aiopyvm.abi.fcntl import (
     SEEK_SET,
     W_OK,
 )
-from aiopyvm.abi.inotify import IN_ATTRIB
+from aiopyvm.abi.inotify import IN_ATTRIB, IN_MODIFY
 from aiopyvm.abi.resource import RLIMIT_FSIZE
 from aiopyvm.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG
 from aiopyvm.kernel.file import File
 from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
 from aiopyvm.kernel.fsfile import RegularFile
+from aiopyvm.kernel.fsleases import LeaseBroken
 from aiopyvm.kernel.memfs import MemFile
 from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
 from aiopyvm.kernel.thread import Thread
@@ -159,11 +160,16 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: 
     process = t.process
     if path and flags & (O_CREAT | O_DIRECTORY) != O_CREAT | O_DIRECTORY:
         process.fds.need_free()  # before anything is created
-    if scope:
-        start = directory_at(t, dirfd, b".") or process.fs.cwd
-        file = t.kernel.vfs.open(process.fs.scoped(scope, start), path, flags, mode)
-    else:
-        file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
+    try:
+        if scope:
+            start = directory_at(t, dirfd, b".") or process.fs.cwd
+            file = t.kernel.vfs.open(process.fs.scoped(scope, start), path, flags, mode)
+        else:
+            file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
+    except LeaseBroken as broken:
+        if flags & O_NONBLOCK:
+            raise
+        return _wait_for_lease(broken)
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
     named = isinstance(file, PipeEnd) and file.inode is not None  # a pipe(2) reached by /proc/PID/fd never waits
     if isinstance(file, PipeEnd) and named and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
@@ -175,6 +181,11 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: 
     if flags & O_TRUNC == 0 and file.inode is not None and file.inode.kind == S_IFREG and not flags & O_LARGEFILE:
         _need_small(t, file, fd)
     return fd
+
+
+def _wait_for_lease(broken: LeaseBroken) -> Wait:
+    """Wait for who holds it; the call finds its file anew then."""
+    return Wait((broken.queue,), broken.deadline, Restart.SYS, "a lease to be given up")
 
 
 def _need_small(t: Thread, file: File, fd: int) -> None:
@@ -254,11 +265,11 @@ def need_file_size(t: Thread, size: int) -> None:
         raise Errno(EFBIG)
 
 
-def _truncate(t: Thread, path: bytes, size: int) -> int:
+def _truncate(t: Thread, path: bytes, size: int) -> int | Wait:
     if size < 0:
         raise Errno(EINVAL)
     ctx = t.process.fs
-    inode = t.kernel.vfs.lookup(ctx, path)
+    inode = named(t, path)
     if inode.kind == S_IFDIR:
         raise Errno(EISDIR)
     if inode.kind != S_IFREG:
@@ -268,18 +279,25 @@ def _truncate(t: Thread, path: bytes, size: int) -> int:
     need_file_size(t, size)
     if inode.executed:
         raise Errno(ETXTBSY)
+    if inode.leases is not None:
+        try:
+            inode.leases.need(True)
+        except LeaseBroken as broken:
+            return _wait_for_lease(broken)
     inode.resize(size)
+    if (place := call_of(t).state["place"]) is not None:
+        place[0].tell_name(IN_MODIFY, place[1], inode)
     return 0
 
 
 @syscall(92, "truncate", man="truncate(2)")
-def truncate(t: Thread, path: CStr, length: I32) -> int:
+def truncate(t: Thread, path: CStr, length: I32) -> int | Wait:
     """Set the size of a file."""
     return _truncate(t, path, length)
 
 
 @syscall(193, "truncate64", man="truncate(2)")
-def truncate64(t: Thread, path: CStr, length: I64) -> int:
+def truncate64(t: Thread, path: CStr, length: I64) -> int | Wait:
     """Set the size of a file."""
     return _truncate(t, path, length)
 

@@ -1,4 +1,4 @@
-"""Whom a descriptor tells by signals, and by which: the owner commands of fcntl(2) and ioctl(2)."""
+"""Whom a descriptor tells by signals, by which, and of what: owners, leases and directory notices of fcntl(2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import struct
 from typing import Final
 
 from aiopyvm.abi import fcntl as abi
-from aiopyvm.abi.errno import EINVAL, ESRCH, Errno
+from aiopyvm.abi.errno import EACCES, EAGAIN, EINVAL, ENOTDIR, ESRCH, Errno
 from aiopyvm.abi.signal import NSIG
+from aiopyvm.abi.stat import S_IFDIR, S_IFREG
+from aiopyvm.kernel import dnotify
 from aiopyvm.kernel.file import File
+from aiopyvm.kernel.fsleases import Leases
 from aiopyvm.kernel.sigio import find_owner
 from aiopyvm.kernel.thread import Thread
 
@@ -59,3 +62,38 @@ def _set(t: Thread, file: File, kind: int, number: int) -> None:
     if owner is None:
         raise Errno(ESRCH)
     file.io_owner = owner
+
+
+def lease(t: Thread, fd: int, file: File, cmd: int, type: int) -> int:
+    """F_SETLEASE, F_GETLEASE. Raises Errno: EACCES for another's file, EINVAL, EAGAIN, ENOMEM."""
+    inode = file.inode
+    leases = inode.leases if inode is not None else None
+    if cmd == abi.F_GETLEASE:
+        return leases.type_of(file) if leases is not None else abi.F_UNLCK
+    if type not in (abi.F_RDLCK, abi.F_WRLCK, abi.F_UNLCK) or inode is None:
+        raise Errno(EINVAL)
+    if t.process.credentials.euid and inode.owner_and_mode()[0] != t.process.fs.uid:
+        raise Errno(EACCES)
+    if inode.kind != S_IFREG:
+        raise Errno(EINVAL)
+    if type == abi.F_UNLCK:
+        if leases is None:
+            raise Errno(EAGAIN)
+        leases.drop(file)
+        return 0
+    if leases is None:
+        leases = inode.leases = Leases(t.kernel.clock)
+    leases.set(inode, file, fd, type, t.process)
+    return 0
+
+
+def notify(t: Thread, fd: int, file: File, events: int) -> None:
+    """F_NOTIFY. Raises Errno: ENOTDIR, ENOMEM."""
+    if not events & ~abi.DN_MULTISHOT:
+        notice = (file.notices or {}).get(t.process.fds)
+        if notice is not None:
+            notice.drop()
+    elif file.inode is None or file.inode.kind != S_IFDIR:
+        raise Errno(ENOTDIR)
+    else:
+        dnotify.notify(t.process, file, fd, file.inode, events)
