@@ -196,12 +196,12 @@ def _status(t: Thread, info: SigInfo) -> bytes:
 def _psinfo(process: Process) -> bytes:
     """struct elf_prpsinfo."""
     parent = process.parent.pid if process.parent is not None else 0
-    who = process.credentials
+    who, nice = process.credentials, process.main.nice if process.main is not None else 0
     arguments = process.arguments[:79].rstrip(b"\0").replace(b"\0", b" ")
     if len(process.arguments) <= 79:
         arguments += b" "
     return _PSINFO.pack(
-        0, b"R", 0, process.nice, 0, who.uid & 0xFFFF, who.gid & 0xFFFF, process.pid, parent, process.group,
+        0, b"R", 0, nice, 0, who.uid & 0xFFFF, who.gid & 0xFFFF, process.pid, parent, process.group,
         process.session, process.name[:15], arguments,
     )  # fmt: skip
 

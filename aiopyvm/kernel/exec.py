@@ -252,9 +252,9 @@ def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int)
         raise Errno(EINVAL)
     process, call = t.process, t.call
     assert call is not None
-    image = _find(process.fs, path, list(argv), _start_directory(process, path, dirfd, flags), flags)
+    image = _find(t.fs, path, list(argv), _start_directory(process, path, dirfd, flags), flags)
     parsed = parse_elf(image.content)
-    interpreter = _find_interpreter(process.fs, parsed)
+    interpreter = _find_interpreter(t.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
     return Loading(image, parsed, interpreter, space, t.kernel)
 
@@ -310,7 +310,8 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     process.drop_timers()
     process.exit_signal = SIGCHLD
     process.has_execed = True
-    who = process.credentials = _credentials(t, image.inode)
+    who = process.credentials = t.credentials = _credentials(t, image.inode)
+    process.fs = t.fs
     process.fs.uid, process.fs.gid = who.fsuid, who.fsgid
     process.dumpable = int((who.euid, who.egid) == (who.uid, who.gid))
     t.alt_sp = t.alt_size = 0
@@ -325,7 +326,7 @@ def _credentials(t: Thread, inode: Inode | None) -> Credentials:
     (execve(2)), unless that was given up (PR_SET_NO_NEW_PRIVS), or somebody less mighty traces it or shares its place
     in the file system."""
     process = t.process
-    who = process.credentials.copy()
+    who = t.credentials.copy()
     watched = t.trace is not None and t.trace.tracer.credentials.euid != 0
     if inode is not None and not process.no_new_privs and not watched and not _shares_place(process):
         _set_ids(who, inode)

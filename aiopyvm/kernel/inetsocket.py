@@ -56,7 +56,7 @@ class InetSocket(Socket):
         free = self.values.get((SOL_IP, abi.IP_FREEBIND), 0)
         if not is_any(ip) and not self.host_inet.is_mine(ip) and not free:
             raise Errno(EADDRNOTAVAIL)
-        if 0 < port < abi.PRIVILEGED and t.process.credentials.euid:
+        if 0 < port < abi.PRIVILEGED and t.credentials.euid:
             raise Errno(EACCES)
         if self.port or self.is_connected():
             raise Errno(EINVAL)

@@ -77,7 +77,9 @@ def clone(
         _, entry.base, entry.limit, entry.access = tls
         segments.refresh(cpu)
     thread = Thread(kernel, process, tid, kernel.make_core(cpu, process.mm.space))
-    thread.name, thread.mask = t.name, t.mask
+    thread.name, thread.mask, thread.nice = t.name, t.mask, t.nice
+    if process is t.process:
+        thread.credentials, thread.fs = t.credentials, t.fs
     if not flags & abi.CLONE_VM or flags & abi.CLONE_VFORK:
         thread.alt_sp, thread.alt_size, thread.alt_flags = t.alt_sp, t.alt_size, t.alt_flags
     process.threads[tid] = thread
@@ -88,10 +90,10 @@ def clone(
 
 def _check_process_limit(t: Thread) -> None:
     """Raise Errno(EAGAIN) when the user has RLIMIT_NPROC threads already; root may have more."""
-    limit, who = t.process.limits[RLIMIT_NPROC][0], t.process.credentials
+    limit, who = t.process.limits[RLIMIT_NPROC][0], t.credentials
     if limit == RLIM_INFINITY or who.uid == 0:
         return
-    if sum(thread.process.credentials.uid == who.uid for thread in t.kernel.threads.values()) >= limit:
+    if sum(thread.credentials.uid == who.uid for thread in t.kernel.threads.values()) >= limit:
         raise Errno(EAGAIN)
 
 
@@ -121,20 +123,20 @@ def _new_process(t: Thread, flags: int, pid: int, memory: AddressSpace | None) -
         old.session,
         mm,
         old.fds.share() if flags & abi.CLONE_FILES else old.fds.fork(),
-        old.fs,
-        old.credentials.copy(),
+        t.fs,
+        t.credentials.copy(),
         old.actions if flags & abi.CLONE_SIGHAND else old.actions.copy(),
         list(old.limits),
     )
     process.exit_signal = old.exit_signal if flags & abi.CLONE_PARENT else flags & abi.CSIGNAL
     process.vfork_done = not flags & abi.CLONE_VFORK
     process.started_ns = kernel.clock.monotonic_ns()
-    process.fs = old.fs.share(process) if flags & abi.CLONE_FS else old.fs.clone(process)
+    process.fs = t.fs.share(process) if flags & abi.CLONE_FS else t.fs.clone(process)
     process.exe, process.arguments, process.environment = old.exe, old.arguments, old.environment
     process.auxv = old.auxv
     process.hold_exe(old.exe_inode, old.exe_file)
     process.tty = old.tty
-    process.personality, process.nice, process.dumpable = old.personality, old.nice, old.dumpable
+    process.personality, process.dumpable = old.personality, old.dumpable
     process.oom_score_adj, process.oom_score_adj_min = old.oom_score_adj, old.oom_score_adj_min
     process.no_new_privs = old.no_new_privs
     parent.children[pid] = process

@@ -118,7 +118,6 @@ class Process:
     environment: bytes = b""
     auxv: bytes = b""  # getauxval(3)
     personality: int = 0
-    nice: int = 0
     io_priority: int = 0  # ioprio_set(2); 0: what goes with `nice`
     dumpable: int = 1
     oom_score_adj: int = 0  # proc(5): what memory's want would choose by; the second is how low its user may set it

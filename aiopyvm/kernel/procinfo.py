@@ -220,11 +220,10 @@ def _stat(ctx: FsContext, process: Process | None) -> bytes:
     mapped, resident = _pages(process)
     parent = process.parent.pid if process.parent is not None else 0
     times = [ns // TICK_NS for ns in _times(process)]
-    line = process.tty
+    line, nice = process.tty, process.main.nice if process.main is not None else 0
     terminal = (line.stat().rdev, line.foreground or -1) if line is not None else (0, -1)
     fields = [
-        letter, parent, process.group, process.session, *terminal, 0, 0, 0, 0, 0, *times, 20 + process.nice,
-        process.nice,
+        letter, parent, process.group, process.session, *terminal, 0, 0, 0, 0, 0, *times, 20 + nice, nice,
         max(1, len(process.threads)), 0, process.started_ns // TICK_NS, mapped * PAGE, resident, 0xFFFFFFFF,
         *[0] * 12, 17, 0, *[0] * 13,
     ]  # fmt: skip

@@ -212,7 +212,7 @@ def executed(t: Thread, old_tid: int) -> None:
     if trace.wants(abi.EVENT_EXEC):
         trace.events.append((abi.EVENT_EXEC, old_tid))
     elif not trace.seized:
-        send_signal(t, SigInfo(SIGTRAP, SI_USER, t.process.pid, t.process.credentials.uid))
+        send_signal(t, SigInfo(SIGTRAP, SI_USER, t.process.pid, t.credentials.uid))
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def group_stop(t: Thread, signo: int) -> None:
 
 
 def _event_stop(t: Thread, what: int) -> None:
-    who = t.process.credentials
+    who = t.credentials
     code = what if what >= 0x100 or what & abi.SYSGOOD else SIGTRAP
     stop(t, what, SigInfo(SIGTRAP, code, t.tid, who.uid))
 
@@ -278,7 +278,7 @@ def stop_before_user(t: Thread) -> bool:
         return True
     elif trace.stepped:
         trace.stepped = False
-        stop(t, SIGTRAP, SigInfo(SIGTRAP, SI_USER, t.process.pid, t.process.credentials.uid))
+        stop(t, SIGTRAP, SigInfo(SIGTRAP, SI_USER, t.process.pid, t.credentials.uid))
         return True
     elif t.call is not None and not call_over and trace.stops_at_calls and not trace.in_call and t.call.woken is None:
         trace.in_call, trace.number = True, t.call.number  # it goes on after a stop: as Linux, which makes it again

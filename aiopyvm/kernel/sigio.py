@@ -76,7 +76,7 @@ class Owner(NamedTuple):
         else:
             found = [p for p in self.kernel.processes.values() if target and p.group == target]
         for one in found:
-            who = (one if isinstance(one, Process) else one.process).credentials
+            who = one.credentials
             if self.euid == 0 or {self.euid, self.uid} & {who.uid, who.suid}:
                 yield one
 

@@ -268,7 +268,7 @@ class Socket(File):
 
 def credentials_of(t: Thread) -> Ucred:
     """Return who makes the present call."""
-    who = t.process.credentials
+    who = t.credentials
     return Ucred(t.process.pid, who.euid, who.egid)
 
 

@@ -167,7 +167,7 @@ def _set_privileged(t: Thread, socket: Socket, option: int, value: int) -> None:
 
 def need_administrator(t: Thread, error: int = EPERM) -> None:
     """Raise Errno(`error`) unless the caller is the superuser."""
-    if t.process.credentials.euid:
+    if t.credentials.euid:
         raise Errno(error)
 
 

@@ -16,7 +16,7 @@ from aiopyvm.kernel.wait import Cause
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core
     from aiopyvm.kernel.kernel import Kernel
-    from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.process import Credentials, Process
     from aiopyvm.kernel.ptrace import Trace
     from aiopyvm.kernel.timer import Timer
     from aiopyvm.kernel.wait import Call, Wait
@@ -53,14 +53,17 @@ class Thread:
         "call",
         "clear_child_tid",
         "core",
+        "credentials",
         "error_code",
         "fault_address",
+        "fs",
         "interrupted",
         "kernel",
         "mask",
         "memory",
         "moved",
         "name",
+        "nice",
         "pending",
         "process",
         "robust_list",
@@ -81,6 +84,9 @@ class Thread:
         self.process = process
         self.tid = tid
         self.core = core
+        self.credentials = process.credentials  # its ids, and its place in the file system with them: `take_ids`
+        self.fs = process.fs
+        self.nice = 0
         self.memory: AddressSpace = core.memory
         self.state = RUNNABLE
         self.name = b""  # at most 15 bytes (prctl(2), PR_SET_NAME)
@@ -108,6 +114,16 @@ class Thread:
 
     def __repr__(self) -> str:
         return f"<thread {self.tid} of {self.process!r}: {self.state.name}>"
+
+    def take_ids(self) -> Credentials:
+        """Return its ids, to be changed: no other thread has the same object (credentials(7), "C library/kernel
+        differences"). The process's are those of its leader."""
+        process = self.process
+        if len(process.threads) > 1:
+            self.credentials, self.fs = self.credentials.copy(), self.fs.share(process)
+            if self.tid == process.pid:
+                process.credentials, process.fs = self.credentials, self.fs
+        return self.credentials
 
     def pending_bits(self) -> int:
         """The pending signals that the mask lets through."""

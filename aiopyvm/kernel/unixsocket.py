@@ -153,7 +153,7 @@ class UnixSocket(Socket):
         if self.key is not None:
             raise Errno(EINVAL)
         path = path.partition(b"\0")[0]
-        ctx = t.process.fs
+        ctx = t.fs
         try:
             inode = ctx.vfs.make(ctx, path, S_IFSOCK | 0o777)
         except Errno as error:
@@ -180,7 +180,7 @@ class UnixSocket(Socket):
             raise Errno(EINVAL)
         key: Name = (self.kind, path)
         if path[0]:
-            ctx = t.process.fs
+            ctx = t.fs
             inode = ctx.vfs.lookup(ctx, path.partition(b"\0")[0])
             need(inode, ctx, W_OK)
             if inode.kind != S_IFSOCK:
@@ -410,7 +410,7 @@ class UnixSocket(Socket):
             self._need_room(n)
         creds = message.creds
         if creds is None and (self.options[abi.SO_PASSCRED] or other.options[abi.SO_PASSCRED] or other.embryo):
-            creds = credentials_of(t)._replace(uid=t.process.credentials.uid, gid=t.process.credentials.gid)
+            creds = credentials_of(t)._replace(uid=t.credentials.uid, gid=t.credentials.gid)
         if message.files:
             self._admit(len(message.files), t.process.limits[RLIMIT_NOFILE][0])
         other.pay(n)

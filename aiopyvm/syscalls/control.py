@@ -69,7 +69,7 @@ def _credentials(t: Thread, body: bytes) -> Ucred:
     if len(body) != codec.size:
         raise Errno(EINVAL)
     creds = codec.unpack(body)
-    who = t.process.credentials
+    who = t.credentials
     if who.euid and (
         creds.pid != t.process.pid
         or creds.uid not in (who.uid, who.euid, who.suid)

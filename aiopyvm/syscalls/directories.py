@@ -52,7 +52,7 @@ def mkdir(t: Thread, path: CStr, mode: Mode) -> int:
 @syscall(296, "mkdirat", man="mkdir(2)")
 def mkdirat(t: Thread, dirfd: DirFd, path: CStr, mode: Mode) -> int:
     """Make a directory, relative to a directory."""
-    t.kernel.vfs.make(t.process.fs, path, S_IFDIR | mode & 0o1777, directory_at(t, dirfd, path))
+    t.kernel.vfs.make(t.fs, path, S_IFDIR | mode & 0o1777, directory_at(t, dirfd, path))
     return 0
 
 
@@ -70,23 +70,23 @@ def mknodat(t: Thread, dirfd: DirFd, path: CStr, mode: Mode, dev: U32) -> int:
         raise Errno(EPERM)
     if kind not in (S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
         raise Errno(EINVAL)
-    if kind in (S_IFCHR, S_IFBLK) and t.process.fs.uid != 0:
+    if kind in (S_IFCHR, S_IFBLK) and t.fs.uid != 0:
         raise Errno(EPERM)
-    t.kernel.vfs.make(t.process.fs, path, kind | mode & 0o7777, directory_at(t, dirfd, path), rdev=dev)
+    t.kernel.vfs.make(t.fs, path, kind | mode & 0o7777, directory_at(t, dirfd, path), rdev=dev)
     return 0
 
 
 @syscall(40, "rmdir", man="rmdir(2)")
 def rmdir(t: Thread, path: CStr) -> int:
     """Remove an empty directory."""
-    t.kernel.vfs.rmdir(t.process.fs, path)
+    t.kernel.vfs.rmdir(t.fs, path)
     return 0
 
 
 @syscall(10, "unlink", man="unlink(2)")
 def unlink(t: Thread, path: CStr) -> int:
     """Remove a name."""
-    t.kernel.vfs.unlink(t.process.fs, path)
+    t.kernel.vfs.unlink(t.fs, path)
     return 0
 
 
@@ -97,9 +97,9 @@ def unlinkat(t: Thread, dirfd: DirFd, path: CStr, flags: AtFlags) -> int:
         raise Errno(EINVAL)
     at = directory_at(t, dirfd, path)
     if flags & AT_REMOVEDIR:
-        t.kernel.vfs.rmdir(t.process.fs, path, at)
+        t.kernel.vfs.rmdir(t.fs, path, at)
     else:
-        t.kernel.vfs.unlink(t.process.fs, path, at)
+        t.kernel.vfs.unlink(t.fs, path, at)
     return 0
 
 
@@ -117,7 +117,7 @@ def linkat(t: Thread, old_dirfd: DirFd, old: CStr, new_dirfd: DirFd, new: CStr, 
     """Give a file another name, relative to directories."""
     if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
         raise Errno(EINVAL)
-    ctx = t.process.fs
+    ctx = t.fs
     if not old and flags & AT_EMPTY_PATH:
         inode = ctx.cwd if old_dirfd == AT_FDCWD else inode_of(t.process.fds.get_any(old_dirfd))
     else:
@@ -137,7 +137,7 @@ def symlinkat(t: Thread, target: CStr, dirfd: DirFd, path: CStr) -> int:
     """Make a symbolic link, relative to a directory."""
     if not target:
         raise Errno(ENOENT)
-    t.kernel.vfs.make(t.process.fs, path, S_IFLNK | 0o777, directory_at(t, dirfd, path), target=target)
+    t.kernel.vfs.make(t.fs, path, S_IFLNK | 0o777, directory_at(t, dirfd, path), target=target)
     return 0
 
 
@@ -152,7 +152,7 @@ def readlinkat(t: Thread, dirfd: DirFd, path: CStr, buf: OutBuffer, size: Size) 
     """Read a symbolic link's target; the empty path means an O_PATH descriptor of one."""
     if not 0 < size < 1 << 31:
         raise Errno(EINVAL)
-    ctx = t.process.fs
+    ctx = t.fs
     if not path and dirfd != AT_FDCWD:
         inode = inode_of(t.process.fds.get_any(dirfd))
         if inode.kind != S_IFLNK:
@@ -181,7 +181,7 @@ def renameat(t: Thread, old_dirfd: DirFd, old: CStr, new_dirfd: DirFd, new: CStr
 def renameat2(t: Thread, old_dirfd: DirFd, old: CStr, new_dirfd: DirFd, new: CStr, flags: RenameFlags) -> int:
     """Move or exchange names, relative to directories."""
     source, target = directory_at(t, old_dirfd, old), directory_at(t, new_dirfd, new)
-    t.kernel.vfs.rename(t.process.fs, old, new, source, target, flags)
+    t.kernel.vfs.rename(t.fs, old, new, source, target, flags)
     return 0
 
 
@@ -250,21 +250,21 @@ def readdir(t: Thread, fd: Fd, dirp: Ptr, count: Size) -> int:
 @syscall(12, "chdir", man="chdir(2)")
 def chdir(t: Thread, path: CStr) -> int:
     """Change the working directory."""
-    t.kernel.vfs.chdir(t.process.fs, lookup(t.process.fs, path))
+    t.kernel.vfs.chdir(t.fs, lookup(t.fs, path))
     return 0
 
 
 @syscall(133, "fchdir", man="chdir(2)")
 def fchdir(t: Thread, fd: Fd) -> int:
     """Change the working directory to an open one."""
-    t.kernel.vfs.chdir(t.process.fs, need_open_directory(t.process.fds.get_any(fd)))
+    t.kernel.vfs.chdir(t.fs, need_open_directory(t.process.fds.get_any(fd)))
     return 0
 
 
 @syscall(183, "getcwd", man="getcwd(2)")
 def getcwd(t: Thread, buf: OutBuffer, size: Size) -> int:
     """Store the working directory's path; return its length with the NUL."""
-    ctx = t.process.fs
+    ctx = t.fs
     path = ctx.cwd.path(ctx.root) + b"\0"
     if len(path) > PATH_MAX:
         raise Errno(ENAMETOOLONG)
@@ -277,7 +277,7 @@ def getcwd(t: Thread, buf: OutBuffer, size: Size) -> int:
 @syscall(61, "chroot", man="chroot(2)")
 def chroot(t: Thread, path: CStr) -> int:
     """Change the root directory, as root; EPERM for others."""
-    ctx = t.process.fs
+    ctx = t.fs
     directory = need_directory(lookup(ctx, path))
     if ctx.uid != 0:
         raise Errno(EPERM)

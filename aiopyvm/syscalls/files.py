@@ -110,7 +110,7 @@ def inode_of(file: File) -> Inode:
 
 def named(t: Thread, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Inode:
     """As `lookup`, for a call that changes attributes: `tell_attributes` knows the name. Raises Errno."""
-    found = resolve(t.process.fs, path, at, follow=follow)
+    found = resolve(t.fs, path, at, follow=follow)
     if found.inode is None:
         raise Errno(ENOENT)
     call_of(t).state["place"] = (found.directory, found.name) if found.named else None
@@ -129,7 +129,7 @@ def tell_attributes(t: Thread, inode: Inode) -> None:
     if place is not None:
         directory, name = place
         try:
-            if directory.watchers is None or directory.child(name, t.process.fs) is not inode:
+            if directory.watchers is None or directory.child(name, t.fs) is not inode:
                 place = None
         except Errno:
             place = None  # it has no such name any more
@@ -162,10 +162,10 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: 
         process.fds.need_free()  # before anything is created
     try:
         if scope:
-            start = directory_at(t, dirfd, b".") or process.fs.cwd
-            file = t.kernel.vfs.open(process.fs.scoped(scope, start), path, flags, mode)
+            start = directory_at(t, dirfd, b".") or t.fs.cwd
+            file = t.kernel.vfs.open(t.fs.scoped(scope, start), path, flags, mode)
         else:
-            file = t.kernel.vfs.open(process.fs, path, flags, mode, directory_at(t, dirfd, path))
+            file = t.kernel.vfs.open(t.fs, path, flags, mode, directory_at(t, dirfd, path))
     except LeaseBroken as broken:
         if flags & O_NONBLOCK:
             raise
@@ -231,8 +231,8 @@ def memfd_create(t: Thread, name: Hex, flags: U32) -> int:
     if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING):
         raise Errno(EINVAL)
     text = read_string(t, name, 250, EINVAL)
-    inode = MemFile(t.kernel.vfs.unnamed, S_IFREG | 0o777, t.process.fs.uid, t.process.fs.gid)
-    file = inode.open(t.process.fs, O_RDWR | O_LARGEFILE)
+    inode = MemFile(t.kernel.vfs.unnamed, S_IFREG | 0o777, t.fs.uid, t.fs.gid)
+    file = inode.open(t.fs, O_RDWR | O_LARGEFILE)
     file.name = b"/memfd:" + text + b" (deleted)"
     return give(t, file, cloexec=bool(flags & MFD_CLOEXEC))
 
@@ -268,7 +268,7 @@ def need_file_size(t: Thread, size: int) -> None:
 def _truncate(t: Thread, path: bytes, size: int) -> int | Wait:
     if size < 0:
         raise Errno(EINVAL)
-    ctx = t.process.fs
+    ctx = t.fs
     inode = named(t, path)
     if inode.kind == S_IFDIR:
         raise Errno(EISDIR)
@@ -425,6 +425,6 @@ def fadvise64_64(t: Thread, fd: Fd, offset: I64, length: I64, advice: I32) -> in
 @syscall(60, "umask", man="umask(2)")
 def umask(t: Thread, mask: Mode) -> int:
     """Set the file mode creation mask; return the old one."""
-    ctx = t.process.fs
+    ctx = t.fs
     old, ctx.umask = ctx.umask, mask & 0o777
     return old

@@ -46,55 +46,55 @@ def _from16(value: int) -> int:
 @syscall(24, "getuid", man="getuid(2)")
 def getuid(t: Thread) -> int:
     """The real user id."""
-    return _id16(t.process.credentials.uid)
+    return _id16(t.credentials.uid)
 
 
 @syscall(199, "getuid32", man="getuid(2)")
 def getuid32(t: Thread) -> int:
     """The real user id."""
-    return t.process.credentials.uid
+    return t.credentials.uid
 
 
 @syscall(49, "geteuid", man="getuid(2)")
 def geteuid(t: Thread) -> int:
     """The effective user id."""
-    return _id16(t.process.credentials.euid)
+    return _id16(t.credentials.euid)
 
 
 @syscall(201, "geteuid32", man="getuid(2)")
 def geteuid32(t: Thread) -> int:
     """The effective user id."""
-    return t.process.credentials.euid
+    return t.credentials.euid
 
 
 @syscall(47, "getgid", man="getgid(2)")
 def getgid(t: Thread) -> int:
     """The real group id."""
-    return _id16(t.process.credentials.gid)
+    return _id16(t.credentials.gid)
 
 
 @syscall(200, "getgid32", man="getgid(2)")
 def getgid32(t: Thread) -> int:
     """The real group id."""
-    return t.process.credentials.gid
+    return t.credentials.gid
 
 
 @syscall(50, "getegid", man="getgid(2)")
 def getegid(t: Thread) -> int:
     """The effective group id."""
-    return _id16(t.process.credentials.egid)
+    return _id16(t.credentials.egid)
 
 
 @syscall(202, "getegid32", man="getgid(2)")
 def getegid32(t: Thread) -> int:
     """The effective group id."""
-    return t.process.credentials.egid
+    return t.credentials.egid
 
 
 @syscall(165, "getresuid", man="getresuid(2)")
 def getresuid(t: Thread, ruid: Ptr, euid: Ptr, suid: Ptr) -> int:
     """Real, effective and saved user id, 16 bits each."""
-    c = t.process.credentials
+    c = t.credentials
     for address, value in ((ruid, c.uid), (euid, c.euid), (suid, c.suid)):
         t.memory.store(address, 2, _id16(value))
     return 0
@@ -103,7 +103,7 @@ def getresuid(t: Thread, ruid: Ptr, euid: Ptr, suid: Ptr) -> int:
 @syscall(209, "getresuid32", man="getresuid(2)")
 def getresuid32(t: Thread, ruid: Out[U32], euid: Out[U32], suid: Out[U32]) -> int:
     """Real, effective and saved user id."""
-    c = t.process.credentials
+    c = t.credentials
     for out, value in ((ruid, c.uid), (euid, c.euid), (suid, c.suid)):
         out.put(value)
     return 0
@@ -112,7 +112,7 @@ def getresuid32(t: Thread, ruid: Out[U32], euid: Out[U32], suid: Out[U32]) -> in
 @syscall(171, "getresgid", man="getresgid(2)")
 def getresgid(t: Thread, rgid: Ptr, egid: Ptr, sgid: Ptr) -> int:
     """Real, effective and saved group id, 16 bits each."""
-    c = t.process.credentials
+    c = t.credentials
     for address, value in ((rgid, c.gid), (egid, c.egid), (sgid, c.sgid)):
         t.memory.store(address, 2, _id16(value))
     return 0
@@ -121,7 +121,7 @@ def getresgid(t: Thread, rgid: Ptr, egid: Ptr, sgid: Ptr) -> int:
 @syscall(211, "getresgid32", man="getresgid(2)")
 def getresgid32(t: Thread, rgid: Out[U32], egid: Out[U32], sgid: Out[U32]) -> int:
     """Real, effective and saved group id."""
-    c = t.process.credentials
+    c = t.credentials
     for out, value in ((rgid, c.gid), (egid, c.egid), (sgid, c.sgid)):
         out.put(value)
     return 0
@@ -129,15 +129,16 @@ def getresgid32(t: Thread, rgid: Out[U32], egid: Out[U32], sgid: Out[U32]) -> in
 
 def _set_user(t: Thread, real: int, effective: int, saved: int) -> int:
     """Set the user ids that are not KEEP to some that the process has; root may take any. Raises Errno(EPERM)."""
-    c = t.process.credentials
+    c = t.credentials
     if c.euid != 0 and any(value not in (KEEP, c.uid, c.euid, c.suid) for value in (real, effective, saved)):
         raise Errno(EPERM)
+    c = t.take_ids()
     c.uid = c.uid if real == KEEP else real
     euid = c.euid if effective == KEEP else effective
     _changes(t, (c.euid, c.fsuid) != (euid, euid))
     c.euid = euid
     c.suid = c.suid if saved == KEEP else saved
-    c.fsuid = t.process.fs.uid = c.euid
+    c.fsuid = t.fs.uid = c.euid
     return 0
 
 
@@ -150,22 +151,23 @@ def _changes(t: Thread, changes: bool) -> None:
 
 def _set_group(t: Thread, real: int, effective: int, saved: int) -> int:
     """Like `_set_user`, for groups."""
-    c = t.process.credentials
+    c = t.credentials
     if c.euid != 0 and any(value not in (KEEP, c.gid, c.egid, c.sgid) for value in (real, effective, saved)):
         raise Errno(EPERM)
+    c = t.take_ids()
     c.gid = c.gid if real == KEEP else real
     egid = c.egid if effective == KEEP else effective
     _changes(t, (c.egid, c.fsgid) != (egid, egid))
     c.egid = egid
     c.sgid = c.sgid if saved == KEEP else saved
-    c.fsgid = t.process.fs.gid = c.egid
+    c.fsgid = t.fs.gid = c.egid
     return 0
 
 
 def _setuid(t: Thread, uid: int) -> int:
     if uid == KEEP:
         raise Errno(EINVAL)
-    c = t.process.credentials
+    c = t.credentials
     if c.euid == 0:
         return _set_user(t, uid, uid, uid)
     if uid not in (c.uid, c.suid):
@@ -176,7 +178,7 @@ def _setuid(t: Thread, uid: int) -> int:
 def _setgid(t: Thread, gid: int) -> int:
     if gid == KEEP:
         raise Errno(EINVAL)
-    c = t.process.credentials
+    c = t.credentials
     if c.euid == 0:
         return _set_group(t, gid, gid, gid)
     if gid not in (c.gid, c.sgid):
@@ -185,7 +187,7 @@ def _setgid(t: Thread, gid: int) -> int:
 
 
 def _setreuid(t: Thread, ruid: int, euid: int) -> int:
-    c = t.process.credentials
+    c = t.credentials
     if c.euid != 0 and (ruid not in (KEEP, c.uid, c.euid) or euid not in (KEEP, c.uid, c.euid, c.suid)):
         raise Errno(EPERM)
     new_saved = ruid != KEEP or (euid not in (KEEP, c.uid))
@@ -194,7 +196,7 @@ def _setreuid(t: Thread, ruid: int, euid: int) -> int:
 
 
 def _setregid(t: Thread, rgid: int, egid: int) -> int:
-    c = t.process.credentials
+    c = t.credentials
     if c.euid != 0 and (rgid not in (KEEP, c.gid, c.egid) or egid not in (KEEP, c.gid, c.egid, c.sgid)):
         raise Errno(EPERM)
     new_saved = rgid != KEEP or (egid not in (KEEP, c.gid))
@@ -275,20 +277,20 @@ def setresgid32(t: Thread, rgid: U32, egid: U32, sgid: U32) -> int:
 
 
 def _setfsuid(t: Thread, uid: int) -> int:
-    c = t.process.credentials
+    c = t.credentials
     old = c.fsuid
     if uid != KEEP and (c.euid == 0 or uid in (c.uid, c.euid, c.suid, c.fsuid)):
         _changes(t, uid != old)
-        c.fsuid = t.process.fs.uid = uid
+        t.take_ids().fsuid = t.fs.uid = uid
     return old
 
 
 def _setfsgid(t: Thread, gid: int) -> int:
-    c = t.process.credentials
+    c = t.credentials
     old = c.fsgid
     if gid != KEEP and (c.euid == 0 or gid in (c.gid, c.egid, c.sgid, c.fsgid)):
         _changes(t, gid != old)
-        c.fsgid = t.process.fs.gid = gid
+        t.take_ids().fsgid = t.fs.gid = gid
     return old
 
 
@@ -320,7 +322,7 @@ _ID_FORMAT: Final = {2: "H", 4: "I"}
 
 
 def _getgroups(t: Thread, size: int, list: int, width: int) -> int:
-    groups = t.process.credentials.groups
+    groups = t.credentials.groups
     if size < 0:
         raise Errno(EINVAL)
     if size:
@@ -333,14 +335,15 @@ def _getgroups(t: Thread, size: int, list: int, width: int) -> int:
 
 
 def _setgroups(t: Thread, size: int, list: int, width: int) -> int:
-    c = t.process.credentials
+    c = t.credentials
     if c.euid != 0:
         raise Errno(EPERM)
     if not 0 <= size <= NGROUPS_MAX:
         raise Errno(EINVAL)
     data = t.memory.read(list, width * size) if size else b""
+    c = t.take_ids()
     c.groups = struct.unpack(f"<{size}{_ID_FORMAT[width]}", data)
-    t.process.fs.groups = frozenset(c.groups)
+    t.fs.groups = frozenset(c.groups)
     t.moved += 64 * size
     return 0
 

@@ -49,7 +49,7 @@ def inotify_add_watch(t: Thread, fd: Fd, pathname: CStr, mask: Events) -> int:
     if not mask & abi.KNOWN or mask & (abi.IN_MASK_ADD | abi.IN_MASK_CREATE) == abi.IN_MASK_ADD | abi.IN_MASK_CREATE:
         raise Errno(EINVAL)
     instance = _instance(t, fd)
-    ctx = t.process.fs
+    ctx = t.fs
     inode = t.kernel.vfs.lookup(ctx, pathname, follow=not mask & abi.IN_DONT_FOLLOW)
     if mask & abi.IN_ONLYDIR and inode.kind != S_IFDIR:
         raise Errno(ENOTDIR)

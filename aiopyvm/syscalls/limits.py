@@ -39,7 +39,7 @@ def _set_limits(t: Thread, process: Process, resource: int, soft: int, hard: int
         raise Errno(EINVAL)
     if resource == abi.RLIMIT_NOFILE and hard > t.kernel.open_files:
         raise Errno(EPERM)
-    if hard > old_hard and t.process.credentials.euid != 0:
+    if hard > old_hard and t.credentials.euid != 0:
         raise Errno(EPERM)
     process.limits[resource] = (soft, hard)
     if resource == abi.RLIMIT_NOFILE:
@@ -82,7 +82,7 @@ def prlimit64(t: Thread, pid: Pid, resource: Resource, new_limit: In[Rlimit64], 
     if process is None:
         raise Errno(ESRCH)
     old = _limits(process, resource)
-    if process is not t.process and t.process.credentials.euid not in (0, process.credentials.uid):
+    if process is not t.process and t.credentials.euid not in (0, process.credentials.uid):
         raise Errno(EPERM)
     if given is not None:
         _set_limits(t, process, resource, given.rlim_cur, given.rlim_max)
@@ -133,36 +133,34 @@ def sysinfo(t: Thread, info: Out[Sysinfo]) -> int:
 # --- priorities and scheduling ----------------------------------------------------------------------------------------
 
 
-def _by_priority_key(t: Thread, which: int, who: int) -> list[Process]:
-    processes = t.kernel.processes.values()
+def _by_priority_key(t: Thread, which: int, who: int) -> list[Thread]:
+    """Return one thread, those of a group's processes, or a user's. Raises Errno: EINVAL, ESRCH."""
+    threads = t.kernel.threads
     if which == 0:
-        thread = t.kernel.threads.get(who) if who else t
-        return [thread.process] if thread is not None else []
-    if which == 1:
-        return [p for p in processes if p.group == (who or t.process.group)]
-    if which == 2:
-        return [p for p in processes if p.credentials.uid == (who or t.process.credentials.uid)]
-    raise Errno(EINVAL)
+        found = [threads[who or t.tid]] if who == 0 or who in threads else []
+    elif which == 1:
+        found = [one for one in threads.values() if one.process.group == (who or t.process.group)]
+    elif which == 2:
+        found = [one for one in threads.values() if one.credentials.uid == (who or t.credentials.uid)]
+    else:
+        raise Errno(EINVAL)
+    if not found:
+        raise Errno(ESRCH)
+    return found
 
 
 @syscall(96, "getpriority", man="getpriority(2)")
 def getpriority(t: Thread, which: PriorityWhich, who: I32) -> int:
-    """The highest priority of some processes: 20 minus the nice value."""
-    found = _by_priority_key(t, which, who)
-    if not found:
-        raise Errno(ESRCH)
-    return max(20 - p.nice for p in found)
+    """The highest priority of a thread or some processes: 20 minus the nice value."""
+    return max(20 - one.nice for one in _by_priority_key(t, which, who))
 
 
 @syscall(97, "setpriority", man="setpriority(2)")
 def setpriority(t: Thread, which: PriorityWhich, who: I32, prio: I32) -> int:
-    """Set the nice value of some processes."""
-    found = _by_priority_key(t, which, who)
-    if not found:
-        raise Errno(ESRCH)
+    """Set the nice value of a thread or of some processes."""
     nice = max(-20, min(19, prio))
-    for process in found:
-        set_nice(t, process, nice, EACCES)
+    for thread in _by_priority_key(t, which, who):
+        set_nice(t, thread, nice, EACCES)
     return 0
 
 
@@ -170,14 +168,18 @@ def setpriority(t: Thread, which: PriorityWhich, who: I32, prio: I32) -> int:
 def nice(t: Thread, inc: I32) -> int:
     """Raise the nice value."""
     increment = max(-40, min(40, inc))
-    set_nice(t, t.process, max(-20, min(19, t.process.nice + increment)), EPERM)
+    set_nice(t, t, max(-20, min(19, t.nice + increment)), EPERM)
     return 0
 
 
-def set_nice(t: Thread, process: Process, nice: int, error: int) -> None:
-    if nice < process.nice and t.process.credentials.euid != 0:
+def set_nice(t: Thread, thread: Thread, nice: int, error: int) -> None:
+    """Set the nice value of a thread. Raises Errno: EPERM for another user's, `error` for a lower one."""
+    who = t.credentials.euid
+    if who and who not in (thread.credentials.uid, thread.credentials.euid):
+        raise Errno(EPERM)
+    if nice < thread.nice and who:
         raise Errno(error)
-    process.nice = nice
+    thread.nice = nice
 
 
 @syscall(158, "sched_yield", man="sched_yield(2)")

@@ -44,7 +44,7 @@ def setdomainname(t: Thread, name: Ptr, len: Size) -> int:
 
 
 def _machine_name(t: Thread, address: int, size: int) -> bytes:
-    if t.process.credentials.euid != 0:
+    if t.credentials.euid != 0:
         raise Errno(EPERM)
     if size > 64:
         raise Errno(EINVAL)

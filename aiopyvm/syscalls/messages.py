@@ -113,7 +113,7 @@ def _not_sent(t: Thread, file: Socket, moved: int, flags: int, address: bytes | 
         call_of(t).state["moved"] = 0
         return moved
     if error.number == EPIPE and file.kind == SOCK_STREAM and not flags & MSG_NOSIGNAL:
-        t.kernel.send_signal(t, SigInfo(SIGPIPE, pid=t.process.pid, uid=t.process.credentials.uid))
+        t.kernel.send_signal(t, SigInfo(SIGPIPE, pid=t.process.pid, uid=t.credentials.uid))
     raise error
 
 

@@ -59,7 +59,7 @@ def mq_open(t: Thread, name: CStr, oflag: OpenFlags, mode: Mode, attr: Ptr) -> i
     if queue is None:
         if not oflag & O_CREAT:
             raise Errno(ENOENT)
-        queue = _make(t, mode & ~t.process.fs.umask, attributes)
+        queue = _make(t, mode & ~t.fs.umask, attributes)
         table.add(name, queue)
     elif oflag & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno(EEXIST)
@@ -72,7 +72,7 @@ def _check_access(t: Thread, queue: MessageQueue, oflag: int) -> None:
     """Raise Errno: EINVAL, EACCES."""
     if oflag & O_ACCMODE == O_ACCMODE:
         raise Errno(EINVAL)
-    if not queue.allows(t.process.credentials, ACCESS[oflag & O_ACCMODE]):
+    if not queue.allows(t.credentials, ACCESS[oflag & O_ACCMODE]):
         raise Errno(EACCES)
 
 
@@ -83,7 +83,7 @@ def _make(t: Thread, mode: int, attributes: tuple[int, ...] | None) -> MessageQu
         if not 0 < most <= MAX_MESSAGES or not 0 < size <= MAX_SIZE:
             raise Errno(EINVAL)
     room = t.process.limits[RLIMIT_MSGQUEUE][0]
-    return MessageQueue(t.kernel, t.process.credentials, mode, most, size, room)
+    return MessageQueue(t.kernel, t.credentials, mode, most, size, room)
 
 
 @syscall(278, "mq_unlink", man="mq_unlink(3)")
@@ -93,7 +93,7 @@ def mq_unlink(t: Thread, name: CStr) -> int:
     queue = t.kernel.mqueues.by_name.get(name)
     if queue is None:
         raise Errno(ENOENT)
-    if t.process.credentials.euid not in (0, queue.uid):
+    if t.credentials.euid not in (0, queue.uid):
         raise Errno(EPERM)
     t.kernel.mqueues.remove(name)
     return 0

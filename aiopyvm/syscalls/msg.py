@@ -26,7 +26,7 @@ MsgFlags = Annotated[int, Flags(_NAMES)]
 @syscall(399, "msgget", man="msgget(2)")
 def msgget(t: Thread, key: I32, msgflg: GetFlags) -> int:
     """Return the message queue of a key, or a new one."""
-    who = t.process.credentials
+    who = t.credentials
     return t.kernel.ipc.messages.get(
         key, msgflg, who, lambda: Messages(key, who, msgflg, seconds(t)), lambda found: None
     )
@@ -35,7 +35,7 @@ def msgget(t: Thread, key: I32, msgflg: GetFlags) -> int:
 @syscall(400, "msgsnd", man="msgop(2)")
 def msgsnd(t: Thread, msqid: I32, msgp: Ptr, msgsz: I32, msgflg: MsgFlags) -> int | Wait:
     """Send a message."""
-    state, who = call_of(t).state, t.process.credentials
+    state, who = call_of(t).state, t.credentials
     if "queue" not in state:
         (kind,) = struct.unpack("<i", t.memory.read(msgp, 4))
         if not 0 <= msgsz <= abi.MSGMAX or msqid < 0 or kind < 1:
@@ -73,7 +73,7 @@ def msgrcv(t: Thread, msqid: I32, msgp: Ptr, msgsz: I32, msgtyp: I32, msgflg: Ms
         state["queue"] = t.kernel.ipc.messages.find(msqid)
     found: Messages = state["queue"]
     found.need_there()
-    found.need(t.process.credentials, READ)
+    found.need(t.credentials, READ)
     message = _choose(found, msgtyp, msgflg)
     if message is None:
         if msgflg & abi.IPC_NOWAIT:
@@ -115,7 +115,7 @@ def msgctl(t: Thread, msqid: I32, cmd: Command, buf: Ptr) -> int:
     """Tell, change or remove a message queue."""
     if msqid < 0 or cmd not in abi.MSG_COMMANDS:
         raise Errno(EINVAL)
-    codec, who = codec_of(MsqidDs), t.process.credentials
+    codec, who = codec_of(MsqidDs), t.credentials
     given = codec.unpack(t.memory.read(buf, codec.size)) if cmd == abi.IPC_SET else None
     if cmd in (abi.IPC_INFO, abi.MSG_INFO):
         return _info(t, cmd, buf)
@@ -140,7 +140,7 @@ def _stat(t: Thread, msqid: int, cmd: int, buf: int) -> int:
     table, by_id = t.kernel.ipc.messages, cmd == abi.IPC_STAT
     found = table.find(msqid) if by_id else table.at(msqid)
     if cmd != abi.MSG_STAT_ANY:
-        found.need(t.process.credentials, READ)
+        found.need(t.credentials, READ)
     times = (found.sent, 0, found.received, 0, found.changed, 0)
     counts = (found.held, len(found.messages), found.limit, found.sender, found.receiver)
     t.memory.write(buf, codec_of(MsqidDs).pack(MsqidDs(*found.perm, *times, *counts)))

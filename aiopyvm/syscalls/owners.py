@@ -72,7 +72,7 @@ def lease(t: Thread, fd: int, file: File, cmd: int, type: int) -> int:
         return leases.type_of(file) if leases is not None else abi.F_UNLCK
     if type not in (abi.F_RDLCK, abi.F_WRLCK, abi.F_UNLCK) or inode is None:
         raise Errno(EINVAL)
-    if t.process.credentials.euid and inode.owner_and_mode()[0] != t.process.fs.uid:
+    if t.credentials.euid and inode.owner_and_mode()[0] != t.fs.uid:
         raise Errno(EACCES)
     if inode.kind != S_IFREG:
         raise Errno(EINVAL)

@@ -188,5 +188,7 @@ def unshare(t: Thread, flags: CloneFlags) -> int:
         shared, process.fds = process.fds, process.fds.fork()
         shared.release()
     if flags & clone.CLONE_FS:
-        process.fs = process.fs.clone(process)
+        t.fs = t.fs.clone(process)
+        if t.tid == process.pid:
+            process.fs = t.fs
     return 0

@@ -40,7 +40,7 @@ def pidfd_send_signal(t: Thread, pidfd: Fd, sig: Signo, info: In[SiginfoBytes], 
     file = t.process.fds.get(pidfd)
     shown = file.directory if isinstance(file, DirectoryFile) else None
     target = shown.subject if isinstance(shown, ProcessDirectory) else process_of(t, pidfd)
-    given = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
+    given = SigInfo(sig, SI_USER, t.process.pid, t.credentials.uid)
     if info:
         if info.get().signo != sig:
             raise Errno(EINVAL)

@@ -75,7 +75,7 @@ def _prctl_value(t: Thread, option: int, arg2: int) -> int:
     if option == PR_SET_TIMERSLACK:
         return 0
     if option == PR_CAPBSET_READ and arg2 <= 40:
-        return int(t.process.credentials.euid == 0)
+        return int(t.credentials.euid == 0)
     raise Errno(EINVAL)
 
 
@@ -114,7 +114,7 @@ def capset(t: Thread, header: InOut[CapHeader], data: Ptr) -> int:
     if header.get().pid not in (0, t.process.pid):
         raise Errno(EPERM)
     asked = t.memory.read(data, 12 * words)
-    if any(asked) or t.process.credentials.euid == 0:
+    if any(asked) or t.credentials.euid == 0:
         raise Errno(EPERM)
     return 0
 

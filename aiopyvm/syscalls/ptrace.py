@@ -81,7 +81,7 @@ def _resume(found: Thread, request: int, data: int) -> int:
 
 
 def _kill(t: Thread, found: Thread, trace: Trace, addr: int, data: int) -> int:
-    t.kernel.send_signal(found, SigInfo(SIGKILL, 0, t.process.pid, t.process.credentials.uid))
+    t.kernel.send_signal(found, SigInfo(SIGKILL, 0, t.process.pid, t.credentials.uid))
     return 0
 
 

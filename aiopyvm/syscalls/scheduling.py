@@ -22,10 +22,14 @@ def _process(t: Thread, pid: int) -> Process:
     """Return the process of a thread id, 0: of this one. Raises Errno: EINVAL, ESRCH."""
     if pid < 0:
         raise Errno(EINVAL)
+    return _thread(t, pid).process
+
+
+def _thread(t: Thread, pid: int) -> Thread:
     thread = t.kernel.threads.get(pid) if pid else t
     if thread is None:
         raise Errno(ESRCH)
-    return thread.process
+    return thread
 
 
 @syscall(352, "sched_getattr", man="sched_setattr(2)")
@@ -33,7 +37,7 @@ def sched_getattr(t: Thread, pid: Pid, attr: Ptr, size: U32, flags: U32) -> int:
     """Tell the policy, which is always SCHED_OTHER, and the nice value."""
     if not attr or pid < 0 or not _ATTR.size <= size <= 4096 or flags:
         raise Errno(EINVAL)
-    t.memory.write(attr, _ATTR.pack(_ATTR.size, SCHED_OTHER, 0, _process(t, pid).nice, 0, 0, 0, 0))
+    t.memory.write(attr, _ATTR.pack(_ATTR.size, SCHED_OTHER, 0, _thread(t, pid).nice, 0, 0, 0, 0))
     return 0
 
 
@@ -49,7 +53,7 @@ def sched_setattr(t: Thread, pid: Pid, attr: Ptr, flags: U32) -> int:
         t.memory.store(attr, 4, _ATTR.size)
         raise Errno(E2BIG)
     _, policy, _, nice, priority, *_ = _ATTR.unpack(t.memory.read(attr, _ATTR.size))
-    process = _process(t, pid)
+    thread = _thread(t, pid)
     if policy not in (SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE):
         raise Errno(EINVAL)
     real_time = policy in (SCHED_FIFO, SCHED_RR)
@@ -58,7 +62,7 @@ def sched_setattr(t: Thread, pid: Pid, attr: Ptr, flags: U32) -> int:
     if real_time or policy == SCHED_DEADLINE:
         raise Errno(EPERM)
     if policy != SCHED_IDLE:
-        set_nice(t, process, max(-20, min(19, nice)), EPERM)
+        set_nice(t, thread, max(-20, min(19, nice)), EPERM)
     return 0
 
 
@@ -76,7 +80,7 @@ def _whom(t: Thread, which: int, who: int) -> list[Process]:
     if which == 2:
         found = [p for p in t.kernel.processes.values() if p.group == (who or t.process.group)]
     elif which == 3:
-        uid = who or t.process.credentials.uid
+        uid = who or t.credentials.uid
         found = [p for p in t.kernel.processes.values() if p.credentials.uid == uid]
     else:
         raise Errno(EINVAL)
@@ -88,7 +92,11 @@ def _whom(t: Thread, which: int, who: int) -> list[Process]:
 @syscall(290, "ioprio_get", man="ioprio_set(2)")
 def ioprio_get(t: Thread, which: IoWho, who: I32) -> int:
     """Tell the I/O priority, of several processes the best."""
-    return min(p.io_priority or _BEST_EFFORT << _CLASS_SHIFT | (p.nice + 20) // 5 for p in _whom(t, which, who))
+    return min(p.io_priority or _BEST_EFFORT << _CLASS_SHIFT | (_nice(p) + 20) // 5 for p in _whom(t, which, who))
+
+
+def _nice(process: Process) -> int:
+    return process.main.nice if process.main is not None else 0
 
 
 @syscall(289, "ioprio_set", man="ioprio_set(2)", note="kept and told; it changes nothing")
@@ -102,10 +110,10 @@ def ioprio_set(t: Thread, which: IoWho, who: I32, ioprio: Hex) -> int:
         or (kind in (_REAL_TIME, _BEST_EFFORT) and level & 7 != level)
     ):
         raise Errno(EINVAL)
-    if kind == _REAL_TIME and t.process.credentials.euid:
+    if kind == _REAL_TIME and t.credentials.euid:
         raise Errno(EPERM)
     for process in _whom(t, which, who):
-        if t.process.credentials.euid not in (0, process.credentials.uid):
+        if t.credentials.euid not in (0, process.credentials.uid):
             raise Errno(EPERM)
         process.io_priority = ioprio if kind else 0
     return 0

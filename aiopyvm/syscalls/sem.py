@@ -24,7 +24,7 @@ SEMAEM = 32768  # what the end of a process gives back at most, either way
 @syscall(393, "semget", man="semget(2)")
 def semget(t: Thread, key: I32, nsems: I32, semflg: GetFlags) -> int:
     """Return the semaphore set of a key, or a new one."""
-    who = t.process.credentials
+    who = t.credentials
     if not 0 <= nsems <= abi.SEMMSL:
         raise Errno(EINVAL)
 
@@ -86,7 +86,7 @@ def _begin(
     found = t.kernel.ipc.semaphores.find(semid)
     if any(op.num >= len(found.values) for op in ops):
         raise Errno(EFBIG)
-    found.need(t.process.credentials, WRITE if any(op.op for op in ops) else READ)
+    found.need(t.credentials, WRITE if any(op.op for op in ops) else READ)
     call.state["set"], call.state["ops"] = found, ops
 
 
@@ -124,7 +124,7 @@ def semctl(t: Thread, semid: I32, semnum: I32, cmd: Command, arg: Hex) -> int:
     """Tell, change or remove a semaphore set."""
     if semid < 0:
         raise Errno(EINVAL)
-    who, table = t.process.credentials, t.kernel.ipc.semaphores
+    who, table = t.credentials, t.kernel.ipc.semaphores
     codec = codec_of(SemidDs)
     if cmd in (abi.IPC_RMID, abi.IPC_SET):
         given = codec.unpack(t.memory.read(arg, codec.size)) if cmd == abi.IPC_SET else None
@@ -148,7 +148,7 @@ def semctl(t: Thread, semid: I32, semnum: I32, cmd: Command, arg: Hex) -> int:
 
 
 def _all(t: Thread, found: Semaphores, cmd: int, arg: int) -> int:
-    found.need(t.process.credentials, READ if cmd == abi.GETALL else WRITE)
+    found.need(t.credentials, READ if cmd == abi.GETALL else WRITE)
     form = struct.Struct(f"<{len(found.values)}H")
     t.moved += form.size
     if cmd == abi.GETALL:
@@ -170,7 +170,7 @@ def _one(t: Thread, found: Semaphores, number: int, cmd: int, arg: int) -> int:
     if cmd == abi.SETVAL and not 0 <= value <= abi.SEMVMX:
         raise Errno(ERANGE)
     if cmd != abi.SETVAL:
-        found.need(t.process.credentials, READ)
+        found.need(t.credentials, READ)
     if not 0 <= number < len(found.values):
         raise Errno(EINVAL)
     if cmd == abi.GETVAL:
@@ -180,7 +180,7 @@ def _one(t: Thread, found: Semaphores, number: int, cmd: int, arg: int) -> int:
     if cmd in (abi.GETNCNT, abi.GETZCNT):
         waiting = [thread.call.state.get("blocked") for thread in found.queue if thread.call is not None]
         return waiting.count((number, cmd == abi.GETZCNT))
-    found.need(t.process.credentials, WRITE)
+    found.need(t.credentials, WRITE)
     found.values[number], found.pids[number] = value, t.process.pid
     for undo in found.undo.values():
         undo.pop(number, None)
@@ -194,7 +194,7 @@ def _stat(t: Thread, semid: int, cmd: int, arg: int) -> int:
     table, by_id = t.kernel.ipc.semaphores, cmd == abi.IPC_STAT
     found = table.find(semid) if by_id else table.at(semid)
     if cmd != abi.SEM_STAT_ANY:
-        found.need(t.process.credentials, READ)
+        found.need(t.credentials, READ)
     ds = SemidDs(*found.perm, found.operated, 0, found.changed, 0, len(found.values))
     t.memory.write(arg, codec_of(SemidDs).pack(ds))
     return 0 if by_id else found.id

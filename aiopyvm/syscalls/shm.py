@@ -41,7 +41,7 @@ def seconds(t: Thread) -> int:
 @syscall(395, "shmget", man="shmget(2)", note="no huge pages")
 def shmget(t: Thread, key: I32, size: Size, shmflg: GetFlags) -> int:
     """Return the segment of a key, or a new one."""
-    space, who = t.kernel.ipc, t.process.credentials
+    space, who = t.kernel.ipc, t.credentials
     space.sweep()
 
     def make() -> Segment:
@@ -76,7 +76,7 @@ def shmat(t: Thread, shmid: I32, shmaddr: Ptr, shmflg: AtFlags) -> int | Wait:
         raise Errno(EINVAL)
     segment = _segment(t, shmid)
     wanted = READ if shmflg & abi.SHM_RDONLY else READ | WRITE
-    segment.need(t.process.credentials, wanted | (0o111 if shmflg & abi.SHM_EXEC else 0))
+    segment.need(t.credentials, wanted | (0o111 if shmflg & abi.SHM_EXEC else 0))
     backing = segment.backing
     if backing is None:
         raise Errno(EIDRM)
@@ -144,7 +144,7 @@ def shmctl(t: Thread, shmid: I32, cmd: Command, buf: Ptr) -> int:
         return _info(t, cmd, buf)
     if cmd in _STATS:
         return _stat(t, shmid, cmd, buf)
-    segment, who = _segment(t, shmid), t.process.credentials
+    segment, who = _segment(t, shmid), t.credentials
     segment.need_owner(who)
     if given is not None:
         segment.uid, segment.gid = given.uid, given.gid
@@ -162,7 +162,7 @@ def _stat(t: Thread, shmid: int, cmd: int, buf: int) -> int:
     by_id = cmd == abi.IPC_STAT
     segment = _segment(t, shmid) if by_id else t.kernel.ipc.segments.at(shmid)
     if cmd != abi.SHM_STAT_ANY:
-        segment.need(t.process.credentials, READ)
+        segment.need(t.credentials, READ)
     times = (segment.attached, 0, segment.detached, 0, segment.changed, 0)
     ds = ShmidDs(*segment.perm, segment.size, *times, segment.pid, segment.last_pid, _attached(t, segment))
     t.memory.write(buf, codec_of(ShmidDs).pack(ds))

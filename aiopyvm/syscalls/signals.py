@@ -45,7 +45,7 @@ MaskHow = Annotated[int, Choice({0: "SIG_BLOCK", 1: "SIG_UNBLOCK", 2: "SIG_SETMA
 @syscall(37, "kill", man="kill(2)")
 def kill(t: Thread, pid: Pid, sig: Signo) -> int:
     """Send a signal to a process, a process group (0, < -1) or all (-1)."""
-    info = SigInfo(sig, SI_USER, t.process.pid, t.process.credentials.uid)
+    info = SigInfo(sig, SI_USER, t.process.pid, t.credentials.uid)
     if pid > 0:
         target = _process(t, pid)
         check_signal(sig)
@@ -59,7 +59,7 @@ def kill(t: Thread, pid: Pid, sig: Signo) -> int:
     if not targets:
         raise Errno(ESRCH)
     check_signal(sig)
-    allowed = [p for p in targets if _may_signal(t.process, p, sig)]
+    allowed = [p for p in targets if p is t.process or _may_signal(t, p, sig)]
     if not allowed:
         raise Errno(EPERM)
     for process in allowed:
@@ -88,7 +88,7 @@ def _tkill(t: Thread, tgid: int, tid: int, sig: int) -> int:
     if target is None or (tgid and target.process.pid != tgid):
         raise Errno(ESRCH)
     check_signal(sig)
-    send_checked(t, target, SigInfo(sig, SI_TKILL, t.process.pid, t.process.credentials.uid))
+    send_checked(t, target, SigInfo(sig, SI_TKILL, t.process.pid, t.credentials.uid))
     return 0
 
 
@@ -138,16 +138,17 @@ def _process(t: Thread, pid: int) -> Process:
 
 def send_checked(t: Thread, target: Process | Thread, info: SigInfo) -> bool:
     process = target if isinstance(target, Process) else target.process
-    if not _may_signal(t.process, process, info.signo):
+    if process is not t.process and not _may_signal(t, target, info.signo):
         raise Errno(EPERM)
     return t.kernel.send_signal(target, info)
 
 
-def _may_signal(sender: Process, target: Process, sig: int) -> bool:
-    a, b = sender.credentials, target.credentials
-    if a.euid == 0 or sender is target or {a.euid, a.uid} & {b.uid, b.suid}:
+def _may_signal(t: Thread, target: Process | Thread, sig: int) -> bool:
+    a, b = t.credentials, target.credentials
+    if a.euid == 0 or {a.euid, a.uid} & {b.uid, b.suid}:
         return True
-    return sig == SIGCONT and sender.session == target.session
+    process = target if isinstance(target, Process) else target.process
+    return sig == SIGCONT and t.process.session == process.session
 
 
 def check_signal(sig: int) -> None:

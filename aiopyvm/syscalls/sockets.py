@@ -134,7 +134,7 @@ def make_socket(t: Thread, domain: int, kind: int, protocol: int, flags: int) ->
         made = _make_netlink(t, kind, protocol, flags)
     else:
         raise Errno(EAFNOSUPPORT)
-    who = t.process.credentials
+    who = t.credentials
     made.owner = (who.fsuid, who.fsgid)
     return made
 

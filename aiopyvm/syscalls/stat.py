@@ -80,12 +80,12 @@ def _layout(structure: str, pack: Callable[[Stat], bytes], path: Row, link: Row,
 
     @syscall(*path, man="stat(2)")
     def of_path(t: Thread, path: CStr, buf: Ptr) -> int:
-        t.memory.write(buf, pack(lookup(t.process.fs, path).stat()))
+        t.memory.write(buf, pack(lookup(t.fs, path).stat()))
         return 0
 
     @syscall(*link, man="stat(2)")
     def of_link(t: Thread, path: CStr, buf: Ptr) -> int:
-        t.memory.write(buf, pack(lookup(t.process.fs, path, follow=False).stat()))
+        t.memory.write(buf, pack(lookup(t.fs, path, follow=False).stat()))
         return 0
 
     @syscall(*descriptor, man="stat(2)")
@@ -105,7 +105,7 @@ _layout("stat64", pack_stat64, (195, "stat64"), (196, "lstat64"), (197, "fstat64
 
 def _stat_at(t: Thread, dirfd: int, path: bytes, flags: int) -> tuple[Stat, bool]:
     """Return the attributes, and whether they are a mounted root's."""
-    ctx = t.process.fs
+    ctx = t.fs
     if not path and flags & AT_EMPTY_PATH:
         if dirfd != AT_FDCWD:
             file = t.process.fds.get_any(dirfd)
@@ -151,9 +151,9 @@ def statx(t: Thread, dirfd: DirFd, path: OptCStr, flags: AtFlags, mask: Hex, buf
 def _access(t: Thread, dirfd: int, path: bytes, mode: int, flags: int) -> int:
     if mode & ~(R_OK | W_OK | X_OK) or flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise Errno(EINVAL)
-    ctx = t.process.fs
+    ctx = t.fs
     if not flags & AT_EACCESS:
-        credentials = t.process.credentials
+        credentials = t.credentials
         if (credentials.uid, credentials.gid) != (ctx.uid, ctx.gid):
             ctx = ctx.clone(t.process)
             ctx.uid, ctx.gid = credentials.uid, credentials.gid
@@ -188,7 +188,7 @@ def faccessat2(t: Thread, dirfd: DirFd, path: CStr, mode: AccessMode, flags: AtF
 
 def _need_owner(t: Thread, inode: Inode) -> None:
     t.kernel.vfs.need_writable(inode)
-    if t.process.fs.uid not in (0, inode.owner_and_mode()[0]):
+    if t.fs.uid not in (0, inode.owner_and_mode()[0]):
         raise Errno(EPERM)
 
 
@@ -197,7 +197,7 @@ def _chmod(t: Thread, inode: Inode, mode: int) -> int:
         raise Errno(EOPNOTSUPP)
     _need_owner(t, inode)
     mode &= 0o7777
-    ctx = t.process.fs
+    ctx = t.fs
     if ctx.uid != 0 and not ctx.in_group(inode.owner_and_mode()[1]):
         mode &= ~S_ISGID
     inode.set_mode(mode)
@@ -242,7 +242,7 @@ def _attributed(t: Thread, fd: int) -> Inode:
 def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int, ctx: FsContext | None = None) -> Inode:
     """Return what `path` names, for `ctx` or the process itself."""
     if not path and flags & AT_EMPTY_PATH:
-        return t.process.fs.cwd if dirfd == AT_FDCWD else opened(t, t.process.fds.get_any(dirfd))
+        return t.fs.cwd if dirfd == AT_FDCWD else opened(t, t.process.fds.get_any(dirfd))
     at, follow = directory_at(t, dirfd, path), not flags & AT_SYMLINK_NOFOLLOW
     return named(t, path, at, follow=follow) if ctx is None else lookup(ctx, path, at, follow=follow)
 
@@ -253,7 +253,7 @@ def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int, ctx: FsContext | N
 def _chown(t: Thread, inode: Inode, uid: int, gid: int) -> int:
     """Set the owner: root anything, the owner himself a group he is in."""
     t.kernel.vfs.need_writable(inode)
-    ctx = t.process.fs
+    ctx = t.fs
     owner, group, mode = inode.owner_and_mode()
     if ctx.uid != 0:
         if uid not in (-1, owner) or (uid != -1 and owner != ctx.uid):
@@ -325,7 +325,7 @@ def _set_times(t: Thread, inode: Inode, times: Times | None) -> int:
     if all(ns == UTIME_OMIT for _, ns in times):
         return 0
     t.kernel.vfs.need_writable(inode)
-    ctx = t.process.fs
+    ctx = t.fs
     if ctx.uid not in (0, inode.owner_and_mode()[0]):
         if not all(ns == UTIME_NOW for _, ns in times):
             raise Errno(EPERM)
@@ -417,7 +417,7 @@ def _statfs_of(file: File) -> StatFs:
 @syscall(99, "statfs", man="statfs(2)")
 def statfs(t: Thread, path: CStr, buf: Ptr) -> int:
     """What file system a path is on."""
-    t.memory.write(buf, pack_statfs(lookup(t.process.fs, path).fs.statfs()))
+    t.memory.write(buf, pack_statfs(lookup(t.fs, path).fs.statfs()))
     return 0
 
 
@@ -437,7 +437,7 @@ def _need_statfs64_size(size: int) -> None:
 def statfs64(t: Thread, path: CStr, size: Size, buf: Ptr) -> int:
     """What file system a path is on, in 64 bits."""
     _need_statfs64_size(size)
-    t.memory.write(buf, pack_statfs64(lookup(t.process.fs, path).fs.statfs()))
+    t.memory.write(buf, pack_statfs64(lookup(t.fs, path).fs.statfs()))
     return 0
 
 

@@ -236,7 +236,7 @@ def _flow(line: Tty, action: int) -> None:
 
 def _type_in(t: Thread, line: Tty, arg: int) -> None:
     """TIOCSTI: as if it were typed. Raises Errno(EPERM)."""
-    if t.process.tty is not line and t.process.credentials.euid != 0:
+    if t.process.tty is not line and t.credentials.euid != 0:
         raise Errno(EPERM)
     line.feed(t.memory.read(arg, 1))
 
@@ -284,7 +284,7 @@ def _set_foreground(t: Thread, line: Tty, arg: int) -> None:
 
 
 def _take(t: Thread, file: TerminalFile | PtyMaster, arg: int) -> None:
-    root = t.process.credentials.euid == 0
+    root = t.credentials.euid == 0
     if isinstance(file, PtyMaster):
         raise Errno(EPERM if t.process.pid != t.process.session or t.process.tty is not None else ENOTTY)
     line = file.line

@@ -160,7 +160,7 @@ def get_robust_list(t: Thread, pid: Pid, head: Out[U32], len: Out[U32]) -> int:
     thread = t.kernel.threads.get(pid) if pid else t
     if thread is None:
         raise Errno(ESRCH)
-    if thread.process.credentials.uid != t.process.credentials.euid:
+    if thread.credentials.uid != t.credentials.euid:
         raise Errno(EPERM)
     len.put(ROBUST_LIST_HEAD_BYTES)
     head.put(thread.robust_list)

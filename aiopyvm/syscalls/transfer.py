@@ -251,9 +251,9 @@ def _refused(t: Thread, file: File, error: Errno) -> int | Wait:
 def raise_signal(t: Thread, error: int) -> None:
     """Send the signal that goes with an error of write(2): SIGPIPE with EPIPE, SIGXFSZ with a broken RLIMIT_FSIZE."""
     if error == EPIPE:
-        t.kernel.send_signal(t, SigInfo(SIGPIPE, pid=t.process.pid, uid=t.process.credentials.uid))
+        t.kernel.send_signal(t, SigInfo(SIGPIPE, pid=t.process.pid, uid=t.credentials.uid))
     elif t.process.limits[RLIMIT_FSIZE][0] != RLIM_INFINITY:
-        t.kernel.send_signal(t, SigInfo(SIGXFSZ, pid=t.process.pid, uid=t.process.credentials.uid))
+        t.kernel.send_signal(t, SigInfo(SIGXFSZ, pid=t.process.pid, uid=t.credentials.uid))
 
 
 def gather(t: Thread, segments: Segments, skip: int) -> bytes:

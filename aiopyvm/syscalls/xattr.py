@@ -32,7 +32,7 @@ def _need_name(name: bytes) -> None:
 
 def _check(t: Thread, inode: Inode, name: bytes, mask: int) -> None:
     """Raise Errno unless an attribute of that name may be read (R_OK) or changed (W_OK)."""
-    ctx = t.process.fs
+    ctx = t.fs
     if name.startswith(_TRUSTED):
         if ctx.uid != 0:
             raise Errno(EPERM if mask == W_OK else ENODATA)
@@ -106,7 +106,7 @@ def _remove(t: Thread, inode: Inode, name: bytes) -> int:
 
 def _list(t: Thread, inode: Inode, address: int, size: int) -> int:
     names = sorted(inode.extended() or {})
-    shown = [name for name in names if t.process.fs.uid == 0 or not name.startswith(_TRUSTED)]
+    shown = [name for name in names if t.fs.uid == 0 or not name.startswith(_TRUSTED)]
     return _give(t, b"".join(name + b"\0" for name in shown), address, size)
 
 
@@ -114,14 +114,14 @@ def _list(t: Thread, inode: Inode, address: int, size: int) -> int:
 def getxattr(t: Thread, path: CStr, name: CStr, value: OutBuffer, size: Size) -> int:
     """An attribute's value; with size 0 its length."""
     _need_name(name)
-    return _get(t, lookup(t.process.fs, path), name, value, size)
+    return _get(t, lookup(t.fs, path), name, value, size)
 
 
 @syscall(230, "lgetxattr", man="getxattr(2)")
 def lgetxattr(t: Thread, path: CStr, name: CStr, value: OutBuffer, size: Size) -> int:
     """Like getxattr, of a link itself."""
     _need_name(name)
-    return _get(t, lookup(t.process.fs, path, follow=False), name, value, size)
+    return _get(t, lookup(t.fs, path, follow=False), name, value, size)
 
 
 @syscall(231, "fgetxattr", man="getxattr(2)")
@@ -155,13 +155,13 @@ def fsetxattr(t: Thread, fd: Fd, name: CStr, value: InBuffer, size: Size, flags:
 @syscall(232, "listxattr", man="listxattr(2)")
 def listxattr(t: Thread, path: CStr, names: OutBuffer, size: Size) -> int:
     """The names, each with a NUL; with size 0 how many bytes they are."""
-    return _list(t, lookup(t.process.fs, path), names, size)
+    return _list(t, lookup(t.fs, path), names, size)
 
 
 @syscall(233, "llistxattr", man="listxattr(2)")
 def llistxattr(t: Thread, path: CStr, names: OutBuffer, size: Size) -> int:
     """Like listxattr, of a link itself."""
-    return _list(t, lookup(t.process.fs, path, follow=False), names, size)
+    return _list(t, lookup(t.fs, path, follow=False), names, size)
 
 
 @syscall(234, "flistxattr", man="listxattr(2)")
