@@ -6,8 +6,11 @@ when a lock goes. A blocked request is noted on its owner, so that a cycle of wa
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from bisect import bisect_left, bisect_right
+from collections.abc import Hashable, Iterator
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi.errno import EAGAIN, EDEADLK, ENOLCK, Errno
 from aiopyvm.abi.fcntl import F_UNLCK, F_WRLCK, LOCK_EX
@@ -31,10 +34,9 @@ class Record(NamedTuple):
     owner: Hashable
     pid: int
 
-    def conflicts(self, other: Record) -> bool:
-        """Whether both cannot be held at once."""
-        overlap = self.start < other.end and other.start < self.end
-        return overlap and self.owner is not other.owner and F_WRLCK in (self.type, other.type)
+
+_START: Final = attrgetter("start")
+_END: Final = attrgetter("end")
 
 
 class Blocked(NamedTuple):
@@ -47,45 +49,68 @@ class Blocked(NamedTuple):
 
 
 class Locks:
-    """All advisory locks of one inode."""
+    """All advisory locks of one inode. An owner's record locks do not overlap; they are kept in order of their bytes,
+    so that a call costs what it overlaps, and a search for each other owner."""
 
     def __init__(self, budget: Budget | None = None) -> None:
         self._budget = budget
-        self.records: list[Record] = []
+        self._records: dict[Hashable, list[Record]] = {}  # by owner, in the order in which they came
+        self.count = 0  # record locks of all owners
         self.flocks: dict[Hashable, int] = {}
         self.queue = WaitQueue("file lock")
 
+    def records(self) -> Iterator[Record]:
+        """Iterate over the record locks, each owner's in order."""
+        return chain.from_iterable(self._records.values())
+
     def conflict(self, request: Record) -> Record | None:
         """Return a record lock that stands against `request`, None when there is none."""
-        return next((lock for lock in self.records if lock.conflicts(request)), None)
+        writes = request.type == F_WRLCK
+        for owner, held in self._records.items():
+            if owner is request.owner:
+                continue
+            for at in range(bisect_right(held, request.start, key=_END), len(held)):
+                lock = held[at]
+                if lock.start >= request.end:
+                    break
+                if writes or lock.type == F_WRLCK:
+                    return lock
+        return None
 
     def set(self, request: Record) -> None:
         """Take, change or (F_UNLCK) drop a record lock. Raises Errno(EAGAIN) on a conflict, Errno(ENOLCK)."""
         if request.type != F_UNLCK and self.conflict(request):
             raise Errno(EAGAIN)
-        kept: list[Record] = []
-        for lock in self.records:
-            if lock.owner is not request.owner or lock.end < request.start or request.end < lock.start:
-                kept.append(lock)
-            elif lock.type == request.type:  # overlapping or adjacent: one lock
+        held = self._records.get(request.owner, [])
+        first = bisect_left(held, request.start, key=_END)  # what ends where it begins may become one with it
+        last = bisect_right(held, request.end, first, key=_START)
+        before: list[Record] = []
+        after: list[Record] = []
+        for lock in held[first:last]:
+            if lock.type == request.type:  # overlapping or adjacent: one lock
                 request = request._replace(start=min(lock.start, request.start), end=max(lock.end, request.end))
-            else:
-                if lock.start < request.start:
-                    kept.append(lock._replace(end=request.start))
-                if lock.end > request.end:
-                    kept.append(lock._replace(start=request.end))
-        if request.type != F_UNLCK:
-            kept.append(request)
-        if len(kept) > max(MAX_LOCKS, len(self.records)) or not self._replace(kept):
+                continue
+            if lock.start < request.start:
+                before.append(lock._replace(end=min(lock.end, request.start)))
+            if lock.end > request.end:
+                after.append(lock._replace(start=max(lock.start, request.end)))
+        made = [*before, *([request] if request.type != F_UNLCK else []), *after]
+        more = len(made) - (last - first)
+        if (more > 0 and self.count + more > MAX_LOCKS) or not self._charge(more):
             raise Errno(ENOLCK)
-        self.queue.wake()
+        held[first:last] = made
+        if held:
+            self._records[request.owner] = held
+        else:
+            self._records.pop(request.owner, None)
+        if last > first:
+            self.queue.wake()
 
-    def _replace(self, records: list[Record]) -> bool:
-        """Hold `records`, charged; False, and nothing changed, when the budget refuses."""
-        more = len(records) - len(self.records)
+    def _charge(self, more: int) -> bool:
+        """Count and pay for `more` records; False, and nothing is done, when the budget refuses."""
         if self._budget is not None and more and not self._budget.charge(more * RECORD_BYTES):
             return False
-        self.records = records
+        self.count += more
         return True
 
     def flock(self, owner: Hashable, kind: int) -> None:
@@ -106,9 +131,9 @@ class Locks:
 
     def drop_owner(self, owner: Hashable) -> None:
         """Drop the record locks of `owner`."""
-        kept = [lock for lock in self.records if lock.owner is not owner]
-        if len(kept) != len(self.records):
-            self._replace(kept)
+        held = self._records.pop(owner, None)
+        if held is not None:
+            self._charge(-len(held))
             self.queue.wake()
 
 

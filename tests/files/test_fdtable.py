@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, EMFILE, Errno
+from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, EMFILE, ENOLCK, Errno
 from aiopyvm.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_SH, O_PATH
 from aiopyvm.kernel.fdtable import FdTable
 from aiopyvm.kernel.file import File
-from aiopyvm.kernel.fslocks import Locks, Record
+from aiopyvm.kernel.fslocks import END, MAX_LOCKS, Locks, Record
 
 
 class Counted(File):
@@ -138,11 +140,43 @@ def test_record_locks_are_right_byte_by_byte(steps: list[tuple[int, int, int, in
             if kind != F_UNLCK:
                 held[byte][owner] = kind
         found: dict[int, dict[str, int]] = {byte: {} for byte in range(20)}
-        for lock in ours.records:
+        assert ours.count == len(list(ours.records()))
+        for owner, own in groupby(ours.records(), lambda lock: lock.owner):
+            of_owner = list(own)
+            for one, two in pairwise(of_owner):  # in order, and one lock where two would do
+                assert one.end < two.start or (one.end == two.start and one.type != two.type), (owner, of_owner)
+        for lock in ours.records():
             for byte in range(lock.start, lock.end):
                 assert str(lock.owner) not in found[byte]
                 found[byte][str(lock.owner)] = lock.type
         assert found == held
+
+
+def test_a_record_lock_costs_a_search_among_thousands() -> None:
+    ours = Locks()
+    compared = 0
+
+    class Counted(int):
+        def __lt__(self, other: int) -> bool:
+            nonlocal compared
+            compared += 1
+            return int.__lt__(self, other)
+
+    for n in range(MAX_LOCKS - 1):
+        ours.set(Record(Counted(2 * n), Counted(2 * n + 1), F_WRLCK, "a", 1))
+    compared = 0
+    ours.set(Record(Counted(4000), Counted(4001), F_WRLCK, "a", 1))
+    ours.set(Record(Counted(4000), Counted(4001), F_UNLCK, "a", 1))
+    assert ours.conflict(Record(Counted(8000), Counted(8003), F_RDLCK, "b", 2)) is not None
+    assert compared < 200
+    ours.set(Record(Counted(4000), Counted(4001), F_WRLCK, "b", 2))
+    assert ours.count == MAX_LOCKS - 1
+    ours.set(Record(1 << 40, END, F_WRLCK, "b", 2))
+    with pytest.raises(Errno) as full:
+        ours.set(Record(1 << 39, (1 << 39) + 1, F_WRLCK, "b", 2))
+    assert full.value.number == ENOLCK
+    ours.drop_owner("a")
+    assert ours.count == 2
 
 
 def test_flock_converts_and_conflicts() -> None:

@@ -34,8 +34,8 @@ class Caller:
         self.call: Call | None = None
         self.signals: list[int] = []
         limits = [(RLIM_INFINITY, RLIM_INFINITY)] * 16
-        credentials = SimpleNamespace(uid=1000)
-        self.process = SimpleNamespace(fds=FdTable(), limits=limits, pid=1, credentials=credentials)
+        self.credentials = SimpleNamespace(uid=1000)
+        self.process = SimpleNamespace(fds=FdTable(), limits=limits, pid=1)
         self.kernel = SimpleNamespace(clock=Clock(), send_signal=lambda t, info: self.signals.append(info.signo))
 
     def install(self, file: File) -> int:
