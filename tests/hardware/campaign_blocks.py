@@ -47,8 +47,9 @@ _NOT_TRIED = ("sysenter", "sysexit")  # docs/instructions.md says why
 _NEVER_THE_SAME = ("rdtsc", "rdtscp", "rdrand", "rdseed", "rdpid", "cpuid")
 _HARDWARE_ENDS = "only the hardware ends"
 _LONG = 3_000_000  # instructions of a block that has not ended
-_CUT = b"\x39"  # of CMP
-UNDEFINED = "undefined flags differ, which nothing defines"
+_DEFINES = b"\x39"  # CMP
+UNDEFINED = "with undefined flags that nothing defines"
+OVERWRITTEN = "with a REP that overwrites itself, of which a processor may do more"
 _HARNESS = range(0x70000000, 0x70100000)  # where the hardware has it, and the engine nothing
 _STEPS = 3000  # of a block that differs
 
@@ -65,9 +66,10 @@ def compare(case: Case, hardware: State, ours: State) -> list[str]:
     if SIGVTALRM in (hardware.signal, ours.signal):
         ended = _HARDWARE_ENDS if ours.signal == SIGVTALRM else "only the engine ends"
         return [] if hardware.signal == ours.signal else [ended]
-    if ours.eip == AREA_DATA or (AREA <= ours.eip and after(case, ours).code == _CUT):
+    insn = _instruction(after(case, ours)) if AREA <= ours.eip < AREA_DATA else None
+    if insn is None:
         hardware = makers.in_the_end(None, hardware, ours)
-    elif AREA <= ours.eip < AREA_DATA and (insn := _instruction(after(case, ours))) is not None:
+    else:
         hardware, ours = explain(insn.row, explained(insn.row, hardware, ours), ours)
         hardware = makers.in_the_end(insn.row, hardware, ours)
         if is_known(insn.row, hardware, replace(ours, eflags=ours.eflags & ~TF)):
@@ -104,7 +106,7 @@ def in_the_end(engine: str, case: Case) -> State:
 def first_wrong(case: Case) -> list[str]:
     """The first instruction of a block that the evaluator does otherwise than the hardware, and how; else nothing."""
     machine = Machine(EvaluatorEngine(), AddressSpace())
-    undefined = False
+    known = ""
     for _ in range(_STEPS):
         case = replace(case, single_step=True)
         (hardware,) = run_cases([case])
@@ -115,16 +117,19 @@ def first_wrong(case: Case) -> list[str]:
         if not SAME_MAKER and insn is not None:
             left = (hardware.eflags ^ ours.eflags) & insn.row.undefined
             hardware = replace(hardware, eflags=hardware.eflags ^ left)
-            undefined = undefined or (left != 0 and following.code[:1] != _CUT)
+            if left and following.code[:1] != _DEFINES:
+                known = UNDEFINED
         if not SAME_MAKER and insn is not None and insn.row.name in _NOT_IN_STEPS:
             hardware = ours
         if lines := compare(case, hardware, ours):
             return [f"at {case.eip:#x}: {_text(case)}", *lines]
         if ours.vector != 1 or not AREA <= ours.eip < AREA_DATA:
             break
+        if following.eip == case.eip and insn is not None and following.code[:15] != case.code[:15]:
+            known = known or OVERWRITTEN
         case = following
     machine.memory.close()
-    return [UNDEFINED] if undefined else []
+    return [known] if known else []
 
 
 def is_of_chance(case: Case) -> bool:
@@ -217,8 +222,8 @@ def main() -> int:
             if (step and step[0].split()[-1] in _NEVER_THE_SAME) or (not step and is_of_chance(case)):
                 ends["of time, chance or the processor"] += 1
                 continue
-            if step == [UNDEFINED]:
-                ends["with undefined flags that nothing defines"] += 1
+            if step in ([UNDEFINED], [OVERWRITTEN]):
+                ends[step[0]] += 1
                 continue
             wrong += 1
             if wrong <= options.show:

@@ -11,11 +11,11 @@ from typing import Final
 
 from aiopyvm.isa.spec import Row
 from tests.hardware.vectors import same_maker
-from tests.hardware.wire import State
+from tests.hardware.wire import AREA_DATA, State
 
 SAME_MAKER: Final = same_maker()
 
-_GENERAL_PROTECTION, _PAGE_FAULT, _SIMD = 13, 14, 19
+_INVALID_OPCODE, _GENERAL_PROTECTION, _PAGE_FAULT = 6, 13, 14
 _STATUS: Final = 0x8D5
 _OVER_THE_END: Final = 0xFFFFFFFF  # where a page fault is told of an operand that goes over the end of the addresses
 _COMPARED: Final = frozenset({"cmpsb", "cmpsw", "cmpsd", "scasb", "scasw", "scasd"})
@@ -39,11 +39,13 @@ def differs(row: Row) -> bool:
 
 def in_the_end(row: Row | None, hardware: State, ours: State) -> State:
     """The hardware's state where a block has ended at an instruction of `row`, without what makers do otherwise there:
-    which of several faults is told, flags and exceptions of an instruction that faults. `row` is None at the end of
-    what can be executed, in front of what would define flags."""
-    faults = {_GENERAL_PROTECTION, _PAGE_FAULT}
-    if SAME_MAKER or not {hardware.vector, ours.vector} <= faults:
+    which of several faults is told, how much is fetched of what is no instruction, flags and exceptions of an
+    instruction that faults. `row` is None at the end of what can be executed, in front of what would define flags, and
+    where there is no instruction."""
+    if SAME_MAKER or not {hardware.vector, ours.vector} <= {_INVALID_OPCODE, _GENERAL_PROTECTION, _PAGE_FAULT}:
         return hardware
+    if (hardware.vector, ours.cr2) == (_INVALID_OPCODE, AREA_DATA):
+        return replace(hardware, signal=ours.signal, vector=_PAGE_FAULT, error_code=ours.error_code, cr2=ours.cr2)
     if row is None or row.name in _COMPARED:
         hardware = replace(hardware, eflags=hardware.eflags & ~_STATUS | ours.eflags & _STATUS)
     wraps = _OVER_THE_END in (hardware.cr2, ours.cr2)
