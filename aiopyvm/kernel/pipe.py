@@ -96,6 +96,11 @@ class Pipe:
         self.write_queue.wake()
         return self.capacity
 
+    @property
+    def tells(self) -> bool:
+        """Whether somebody is told by signals of what comes or of room: nothing may then pass it by."""
+        return bool(self.fasync_readers or self.fasync_writers)
+
     # --- data -------------------------------------------------------------------------------------------------------
 
     def read(self, n: int) -> bytes:
@@ -183,7 +188,7 @@ class Pipe:
             raise Errno(EPIPE)
         if not data:
             return 0
-        if self.fasync_readers:
+        if self.tells:
             n = self._keep(data)
             self._tell(self.fasync_readers, POLL_IN)
             return n
@@ -199,7 +204,7 @@ class Pipe:
         Raises Errno(ENOMEM) when the budget refuses; nothing is taken then.
         """
         n = len(data)
-        if self.fasync_readers:
+        if self.tells:
             return UNKNOWN
         queue = self.read_queue
         if queue.threads and not self.size and queue.hand_over(data, True):

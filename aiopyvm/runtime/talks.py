@@ -174,7 +174,7 @@ def _listener(guest: Guest, current: bool) -> Listener | None:
     files = thread.process.fds.files
     if wait.registers[0] != SYS_READ or number >= len(files) or files[number] is not file:
         return None
-    if pipe.size or not pipe.writers or pipe.read_queue.listeners or file.flags & O_NONBLOCK:
+    if pipe.size or not pipe.writers or pipe.read_queue.listeners or pipe.tells or file.flags & O_NONBLOCK:
         return None
     if current:
         fits = thread.state is RUNNABLE and thread.call is None and not pipe.read_queue.threads

@@ -93,6 +93,18 @@ async def test_what_is_said_is_what_processes_of_the_host_say(
 
 
 @both_loops
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_who_asked_for_signals_is_told(
+    seed: int, glibc_guest: GlibcGuests, native: NativeRun, talks: list[Talk]
+) -> None:
+    program = glibc_guest("signalled")
+    outcomes = await _ring(program, 2, seed, 300)
+    assert [(outcome.said, outcome.status) for outcome in outcomes] == _ring_of_the_host(program, 2, seed, 300)
+    assert outcomes[0].said == "1 1\n"
+    assert not talks
+
+
+@both_loops
 @pytest.mark.parametrize("members", [2, 3])
 async def test_counts_are_those_without_talks(
     members: int, glibc_guest: GlibcGuests, talks: list[Talk], monkeypatch: pytest.MonkeyPatch
