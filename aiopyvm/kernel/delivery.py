@@ -23,7 +23,7 @@ from aiopyvm.abi.signal import (
     bit,
 )
 from aiopyvm.abi.time import NS
-from aiopyvm.kernel import jobs, lifecycle, ptrace, send, sigframe
+from aiopyvm.kernel import jobs, lifecycle, ptrace, rseq, send, sigframe
 from aiopyvm.kernel.process import EndReason, Process
 from aiopyvm.kernel.thread import RUNNABLE, Thread
 from aiopyvm.mem.faults import MemoryFault
@@ -159,6 +159,8 @@ def _handle(t: Thread, info: SigInfo, action: KernelSigaction) -> None:
         if call is not None and call.saved_mask is not None:
             old_mask, call.saved_mask = call.saved_mask, None
         t.kernel.syscalls.interrupt(t, handler=True, restart=bool(action.flags & abi.SA_RESTART))
+    if t.rseq is not None:
+        rseq.interrupted(t)
     try:
         sigframe.push(t, info, action, old_mask)
     except MemoryFault as fault:

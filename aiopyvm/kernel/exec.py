@@ -316,6 +316,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     process.dumpable = int((who.euid, who.egid) == (who.uid, who.gid))
     t.alt_sp = t.alt_size = 0
     t.clear_child_tid = 0
+    t.rseq = None
     t.core.memory = t.memory = memory.space
     t.attention = True
     _begin(t, image, envp, memory)

@@ -82,6 +82,8 @@ def clone(
         thread.credentials, thread.fs = t.credentials, t.fs
     if not flags & abi.CLONE_VM or flags & abi.CLONE_VFORK:
         thread.alt_sp, thread.alt_size, thread.alt_flags = t.alt_sp, t.alt_size, t.alt_flags
+    if not flags & abi.CLONE_VM:
+        thread.rseq = t.rseq
     process.threads[tid] = thread
     kernel.threads[tid] = thread
     ptrace.cloned(t, thread, flags)

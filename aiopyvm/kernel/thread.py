@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Credentials, Process
     from aiopyvm.kernel.ptrace import Trace
+    from aiopyvm.kernel.rseq import Area
     from aiopyvm.kernel.timer import Timer
     from aiopyvm.kernel.wait import Call, Wait
     from aiopyvm.mem.space import AddressSpace
@@ -67,6 +68,7 @@ class Thread:
         "pending",
         "process",
         "robust_list",
+        "rseq",
         "state",
         "system_ns",
         "tid",
@@ -106,6 +108,7 @@ class Thread:
         self.alt_flags = 0
         self.clear_child_tid = 0
         self.robust_list = 0
+        self.rseq: Area | None = None  # rseq(2)
         self.trap_number = 0  # of the last fault, with its error code and CR2: signal frames show them
         self.error_code = 0
         self.fault_address = 0

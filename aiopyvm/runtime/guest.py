@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from aiopyvm.engine.protocol import ExitReason
 from aiopyvm.errors import InternalError
+from aiopyvm.kernel import rseq
 from aiopyvm.kernel.thread import DEAD, RUNNABLE, Thread
 from aiopyvm.runtime.passage import Passage
 from aiopyvm.runtime.slices import LONGEST_METERED, QUANTUM, rest_of_quantum, shorten, slice_length
@@ -155,6 +156,8 @@ def run_thread(guest: Guest) -> Generator[int, int, None]:
                 guest.lined_up = guest.away = False
                 if verdict != PAUSED:
                     spell = turn_length(guest)
+        if thread.rseq is not None and thread.state is RUNNABLE and thread.call is None:
+            rseq.interrupted(thread)  # others may come first
         guest.until_ns = until = yield DONE
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from aiopyvm.abi.errno import EINVAL, ENODEV, ENOSYS, EPERM, ESRCH, Errno
+from aiopyvm.abi.errno import EBUSY, EFAULT, EINVAL, ENODEV, ENOSYS, EPERM, ESRCH, Errno
 from aiopyvm.abi.layout import codec_of, layout
 from aiopyvm.isa.state import FIRST_TLS_ENTRY, TLS_ENTRIES
+from aiopyvm.kernel import rseq as restartable
 from aiopyvm.kernel import segments
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.syscalls.spec import I32, TABLE, U32, Hex, InOut, Out, Pid, Ptr, Size, syscall
+from aiopyvm.mem.layout import TASK_SIZE
+from aiopyvm.syscalls.spec import I32, U32, Hex, InOut, Out, Pid, Ptr, Size, syscall
 
 SEG_32BIT: Final = 1 << 0
 CONTENTS: Final = 3 << 1
@@ -19,6 +21,7 @@ SEG_NOT_PRESENT: Final = 1 << 5
 USEABLE: Final = 1 << 6
 
 ROBUST_LIST_HEAD_BYTES: Final = 12
+RSEQ_FLAG_UNREGISTER: Final = 1
 
 
 @layout("<4I")
@@ -167,10 +170,26 @@ def get_robust_list(t: Thread, pid: Pid, head: Out[U32], len: Out[U32]) -> int:
     return 0
 
 
-@syscall(386, "rseq", man="rseq(2)", note="a kernel without CONFIG_RSEQ: libraries do without")
+@syscall(386, "rseq", man="rseq(2)")
 def rseq(t: Thread, area: Ptr, length: Size, flags: Hex, signature: Hex) -> int:
-    """Restartable sequences are not to be had."""
-    raise Errno(ENOSYS)
-
-
-TABLE[386].refusal = ENOSYS
+    """Name the area by which the kernel and the thread tell each other of processor and restartable sequences."""
+    had = t.rseq
+    if flags & ~RSEQ_FLAG_UNREGISTER or (flags and had is None):
+        raise Errno(EINVAL)
+    if had is not None:
+        if (area, length) != (had.address, had.length):
+            raise Errno(EINVAL)
+        if signature != had.signature:
+            raise Errno(EPERM)
+        if not flags:
+            raise Errno(EBUSY)
+        restartable.show(t, area, False)
+        t.rseq = None
+        return 0
+    if length < restartable.SIZE or area % restartable.SIZE:
+        raise Errno(EINVAL)
+    if area + length > TASK_SIZE:
+        raise Errno(EFAULT)
+    restartable.show(t, area, True)
+    t.rseq = restartable.Area(area, length, signature)
+    return 0
