@@ -303,6 +303,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="SEED", help="fix the guest's random bytes, and use a virtual clock")
     parser.add_argument(
+        "--randomize",
+        action="store_true",
+        help="random addresses of stack, heap and libraries, by the seed if any",
+    )
+    parser.add_argument(
         "--portable-math", action="store_true", help="sines and logarithms of the x87 that are the same on every host"
     )
 

@@ -80,6 +80,7 @@ def make_vm(arguments: Any) -> VM:
         cpu=arguments.cpu,
         seed=arguments.seed,
         portable_math=arguments.portable_math,
+        randomize=arguments.randomize,
         clock="real" if arguments.seed is None else "virtual",
     )
 

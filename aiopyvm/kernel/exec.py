@@ -27,6 +27,7 @@ from aiopyvm.kernel.process import PROCESS_BYTES, Credentials, Process
 from aiopyvm.kernel.thread import THREAD_BYTES, Thread
 from aiopyvm.loader.elf import ElfImage, parse_elf
 from aiopyvm.loader.image import Loaded, describe, load_flat, map_pieces, place_image
+from aiopyvm.loader.placement import FIXED, Placement, random_placement
 from aiopyvm.loader.script import parse_script
 from aiopyvm.loader.stack import STACK_TOP, Identity, build_stack
 from aiopyvm.loader.vdso import map_vdso
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 MAX_INTERPRETERS: Final = 5  # of scripts that are run by scripts (fs/exec.c)
 READ_IMPLIES_EXEC: Final = 0x0400000
+ADDR_NO_RANDOMIZE: Final = 0x0040000
 COMM_BYTES: Final = 15
 PIECES_AT_ONCE: Final = 256
 STACK_LIMIT_MAX: Final = 1 << 30  # what Linux lets a stack grow to at most, gap and mappings considered
@@ -65,6 +67,11 @@ class Memory(NamedTuple):
     esp: int
     auxv: bytes = b""
     files: Mapping[str, Inode] = {}  # that it shows, by the names of the mappings
+    stack_top: int = STACK_TOP
+
+    def mm(self) -> Mm:
+        """What a process that executes the program knows of it."""
+        return Mm(self.space, self.loaded.brk, self.stack_top, self.loaded.vdso, self.files)
 
 
 class Interpreter(NamedTuple):
@@ -88,14 +95,18 @@ class Loading:
         interpreter: Interpreter | None,
         space: AddressSpace,
         kernel: Kernel,
+        placement: Placement,
     ) -> None:
         self.image = image
+        self.placement = placement
         self.kernel = kernel
         self.parsed = parsed
         self.interpreter = interpreter
         self.space = space
         space.label = parsed.digest
-        self.bias = place_image(space, parsed)
+        if placement.mappings:
+            space.lower_base(placement.mappings)
+        self.bias = place_image(space, parsed, shift=placement.program)
         self.base: int | None = None  # the interpreter's bias, once that has a place
         self.mapped = 0
 
@@ -126,11 +137,19 @@ class Loading:
 
     def finish(self) -> Loaded:
         """Map the vdso, and say what has been loaded. Raises AddressSpaceFull."""
-        loaded = describe(self.parsed, self.bias)._replace(vdso=map_vdso(self.space, self.kernel.clock_page))
+        loaded = describe(self.parsed, self.bias)
+        vdso = map_vdso(self.space, self.kernel.clock_page)
+        loaded = loaded._replace(vdso=vdso, brk=loaded.brk + self.placement.brk)
         if self.interpreter is None or self.base is None:
             return loaded
         start = self.interpreter.parsed.entry + self.base & 0xFFFFFFFF
         return loaded._replace(base=self.base & 0xFFFFFFFF, start=start)
+
+
+def _placement(kernel: Kernel, personality: int) -> Placement:
+    """Where a program of a process with this `personality` goes."""
+    fixed = not kernel.randomize or personality & ADDR_NO_RANDOMIZE
+    return FIXED if fixed else random_placement(kernel.entropy.bytes)
 
 
 def _mapped_as(path: bytes) -> str:
@@ -174,8 +193,7 @@ def spawn(
     if not kernel.charge(size):
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
-    mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso, memory.files)
-    process = Process(kernel, pid, None, pid, pid, mm, FdTable(kernel.open_files), ctx, credentials)
+    process = Process(kernel, pid, None, pid, pid, memory.mm(), FdTable(kernel.open_files), ctx, credentials)
     ctx.process = process
     process.charged = size
     process.started_ns = kernel.clock.monotonic_ns()
@@ -256,7 +274,7 @@ def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int)
     parsed = parse_elf(image.content)
     interpreter = _find_interpreter(t.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
-    return Loading(image, parsed, interpreter, space, t.kernel)
+    return Loading(image, parsed, interpreter, space, t.kernel, _placement(t.kernel, process.personality))
 
 
 def _find_interpreter(ctx: FsContext, parsed: ElfImage) -> Interpreter | None:
@@ -299,7 +317,7 @@ def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> 
     t.kernel.futexes.orphan(t)
     old = process.mm
     process.usage.max_pages = max(process.usage.max_pages, old.space.peak_resident_pages)
-    process.mm = Mm(memory.space, memory.loaded.brk, STACK_TOP, memory.loaded.vdso, memory.files)
+    process.mm = memory.mm()
     lifecycle.leave_vfork(process)
     old.release()
     if process.fds.refs > 1:
@@ -446,8 +464,8 @@ def _load(
         if parsed is None:
             load_at, entry = flat or (0, 0)
             loaded = load_flat(space, image.content, load_at, entry)
-            return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT)
-        loading = Loading(image, parsed, interpreter, space, kernel)
+            return _add_stack(kernel, space, loaded, image, envp, who, STACK_LIMIT, FIXED)
+        loading = Loading(image, parsed, interpreter, space, kernel, _placement(kernel, 0))
         while not loading.go_on():
             pass
         return _finish_load(kernel, loading, envp, who, STACK_LIMIT)
@@ -457,7 +475,8 @@ def _load(
 
 
 def _finish_load(kernel: Kernel, loading: Loading, envp: Sequence[bytes], who: Credentials, stack_limit: int) -> Memory:
-    memory = _add_stack(kernel, loading.space, loading.finish(), loading.image, envp, who, stack_limit)
+    loaded, placement = loading.finish(), loading.placement
+    memory = _add_stack(kernel, loading.space, loaded, loading.image, envp, who, stack_limit, placement)
     return memory._replace(files=loading.files)
 
 
@@ -469,6 +488,7 @@ def _add_stack(
     envp: Sequence[bytes],
     who: Credentials,
     stack_limit: int,
+    placement: Placement,
 ) -> Memory:
     limit = min(stack_limit, STACK_LIMIT_MAX)
     stack = build_stack(
@@ -481,9 +501,10 @@ def _add_stack(
         identity=Identity(who.uid, who.euid, who.gid, who.egid),
         processor=kernel.processor,
         stack_limit=limit,
+        placement=placement,
     )
     space.stack_limit = limit
-    return Memory(space, loaded, stack.esp, stack.auxv)
+    return Memory(space, loaded, stack.esp, stack.auxv, stack_top=STACK_TOP - placement.stack)
 
 
 def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:

@@ -112,6 +112,7 @@ class Kernel:
         open_files: int = 1024,
         tasks: Budget | None = None,
         files: Budget | None = None,
+        randomize: bool = False,
     ) -> None:
         self.vfs = vfs
         self.clock = clock
@@ -130,6 +131,7 @@ class Kernel:
         self.open_files = open_files
         self.tasks: Budget = tasks or Unlimited()
         self.files: Budget = files or Unlimited()
+        self.randomize = randomize
         self.processes: dict[int, Process] = {}  # zombies too
         self.threads: dict[int, Thread] = {}
         self.init: Process | None = None

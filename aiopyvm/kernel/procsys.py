@@ -72,7 +72,7 @@ VALUES: Final[dict[bytes, Value]] = {
     b"kernel/random/entropy_avail": POOL_BITS,
     b"kernel/random/poolsize": POOL_BITS,
     b"kernel/random/uuid": lambda kernel: _uuid(kernel.entropy.bytes(16)),
-    b"kernel/randomize_va_space": 0,
+    b"kernel/randomize_va_space": lambda kernel: 2 * kernel.randomize,
     b"kernel/sem": b"%d\t%d\t%d\t%d" % (ipc.SEMMSL, ipc.SEMMNI * ipc.SEMMSL, ipc.SEMOPM, ipc.SEMMNI),
     b"kernel/shmall": lambda kernel: kernel.memory_limit // PAGE,
     b"kernel/shmmax": lambda kernel: kernel.memory_limit,

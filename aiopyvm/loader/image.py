@@ -111,15 +111,16 @@ def map_image(space: AddressSpace, image: ElfImage, bias: int | None = None, nam
     return describe(image, bias)
 
 
-def place_image(space: AddressSpace, image: ElfImage, bias: int | None = None) -> int:
+def place_image(space: AddressSpace, image: ElfImage, bias: int | None = None, shift: int = 0) -> int:
     """Return the distance from where `image` is linked to where it goes. Raises LoadError.
 
-    A program with an interpreter has a place of its own; what else is position-independent goes where there is room.
+    A program with an interpreter has a place of its own, `shift` bytes higher; what else is position-independent goes
+    where there is room.
     """
     if not image.position_independent:
         bias = 0
     elif bias is None and image.interpreter is not None:
-        bias = (DYN_BASE & -image.align) - (image.start & -image.align)
+        bias = (DYN_BASE + shift & -image.align) - (image.start & -image.align)
     elif bias is None:
         bias = _find_bias(space, image)
     start, end = image.start, image.end

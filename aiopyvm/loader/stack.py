@@ -16,6 +16,7 @@ from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
 from aiopyvm.isa.cpuid import Processor
 from aiopyvm.isa.processors import MAX
 from aiopyvm.loader.image import Loaded
+from aiopyvm.loader.placement import FIXED, Placement
 from aiopyvm.loader.vdso import VSYSCALL
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
@@ -69,6 +70,7 @@ def build_stack(
     identity: Identity = _ROOT,
     processor: Processor = MAX,
     stack_limit: int = _STACK_LIMIT,
+    placement: Placement = FIXED,
 ) -> FirstStack:
     """Map the stack and write its first content. `random` are 16 bytes; `stack_limit` is RLIMIT_STACK in bytes.
 
@@ -77,14 +79,15 @@ def build_stack(
     """
     argv = argv or [b""]
     check_size(argv, envp, execfn, stack_limit)
-    top = _Strings(STACK_TOP - 8)
+    end = STACK_TOP - placement.stack
+    top = _Strings(end - 8)
     execfn_at = env_end = top.push([execfn])[0]
     envp_at = top.push(envp)
     env_start = arg_end = top.at
     argv_at = top.push(argv)
     arg_start = top.at
     platform = processor.platform + b"\0"
-    platform_at = (top.at & -16) - len(platform)
+    platform_at = (top.at & -16) - placement.in_stack - len(platform)
     random_at = platform_at - len(random)
     auxv = _auxv(loaded, identity, processor.hwcap, random_at, execfn_at, platform_at)
     words = [len(argv), *argv_at, 0, *envp_at, 0]
@@ -96,7 +99,7 @@ def build_stack(
         platform.ljust(top.at - platform_at, b"\0"),
         top.content(),
     ))  # fmt: skip
-    _write(space, esp, content, loaded.stack_prot)
+    _write(space, end, esp, content, loaded.stack_prot)
     return FirstStack(esp, arg_start, arg_end, env_start, env_end, auxv)
 
 
@@ -159,11 +162,11 @@ def _auxv(loaded: Loaded, who: Identity, hwcap: int, random_at: int, execfn_at: 
     return struct.pack(f"<{2 * len(entries)}I", *[word & 0xFFFFFFFF for entry in entries for word in entry])
 
 
-def _write(space: AddressSpace, esp: int, content: bytes, prot: int) -> None:
-    size = max(_FIRST_SIZE, page_up(STACK_TOP - esp) + PAGE)
+def _write(space: AddressSpace, end: int, esp: int, content: bytes, prot: int) -> None:
+    size = max(_FIRST_SIZE, page_up(end - esp) + PAGE)
     prot = PROT_READ | PROT_WRITE | (prot & PROT_EXEC)
     try:
-        space.map(STACK_TOP - size, size, prot, grows_down=True, name="[stack]")
+        space.map(end - size, size, prot, grows_down=True, name="[stack]")
         space.write(esp, content)
     except (AddressSpaceFull, MemoryFault):
         raise Errno(ENOMEM) from None

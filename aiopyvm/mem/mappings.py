@@ -59,14 +59,15 @@ class Mapping(NamedTuple):
 class Mappings:
     """Sorted, never overlapping; neighbours that continue one another are one."""
 
-    __slots__ = ("_full_from", "_full_length", "_list", "_starts", "committed")
+    __slots__ = ("_full_from", "_full_length", "_list", "_starts", "base", "committed")
 
-    def __init__(self, mappings: list[Mapping] | None = None) -> None:
+    def __init__(self, mappings: list[Mapping] | None = None, base: int = MMAP_BASE) -> None:
+        self.base = base  # below which they are placed where nobody asks for an address
         self._list = mappings or []
         self._starts = [m.start for m in self._list]
         self.committed = 0  # bytes of those that are private and writable: what could be touched at most
-        self._full_length = 1 << 32  # nothing as long is free in [_full_from, MMAP_BASE)
-        self._full_from = MMAP_BASE
+        self._full_length = 1 << 32  # nothing as long is free in [_full_from, base)
+        self._full_from = base
 
     def __iter__(self) -> Iterator[Mapping]:
         return iter(self._list)
@@ -75,7 +76,7 @@ class Mappings:
         return len(self._list)
 
     def copy(self) -> Mappings:
-        other = Mappings(self._list.copy())
+        other = Mappings(self._list.copy(), self.base)
         other.committed = self.committed
         return other
 
@@ -158,12 +159,12 @@ class Mappings:
         return min(end, self._starts[first + count]) if first + count < len(self._starts) else end
 
     def find_free(self, length: int, hint: int = 0) -> int:
-        """Where `length` bytes are free: at `hint`, else as high as possible below MMAP_BASE; or AddressSpaceFull."""
+        """Where `length` bytes are free: at `hint`, else as high as possible below `base`; or AddressSpaceFull."""
         length = page_up(length)
         hint = page_up(hint)
         if hint >= LOWEST and hint + length <= TASK_SIZE and self._is_free(hint, hint + length):
             return hint
-        high, i = MMAP_BASE, len(self._list)
+        high, i = self.base, len(self._list)
         if length >= self._full_length:
             high = self._full_from
             i = bisect_right(self._starts, high)

@@ -32,7 +32,7 @@ from aiopyvm.mem.layout import (
     page_up,
     touched_runs,
 )
-from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping
+from aiopyvm.mem.mappings import MAX_MAPPINGS, Mapping, Mappings
 from aiopyvm.mem.protection import Protection, Watch
 from aiopyvm.mem.residence import SPACE_COST
 
@@ -210,6 +210,10 @@ class AddressSpace(Accesses):
         Raises AddressSpaceFull.
         """
         return self._maps.find_free(length, hint)
+
+    def lower_base(self, distance: int) -> None:
+        """Let what is mapped from now on without an address be `distance` bytes lower than usual (whole pages)."""
+        self._maps = Mappings(list(self._maps), self._maps.base - distance)
 
     def find_mapping(self, address: int) -> Mapping | None:
         """The mapping that contains `address`."""

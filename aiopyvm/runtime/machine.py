@@ -161,6 +161,7 @@ def make_kernel(
     store: Store,
     shared: Runtime | None,
     portable_math: bool,
+    randomize: bool,
     processor: Processor,
     hostname: bytes,
 ) -> Kernel:
@@ -202,6 +203,7 @@ def make_kernel(
         open_files=limits.open_files,
         tasks=tasks,
         files=files,
+        randomize=randomize,
     )
     if hosts is not None and run.launcher is not None and "tsc" in processor.features:
         kernel.clock_page = _clock_page(hosts)

@@ -88,7 +88,9 @@ class VM:
     `weight` its share of the processor. `clock="virtual"` moves only with work done and jumps when everybody
     sleeps; with that and a `seed` two runs are the same, instruction for instruction. The x87's transcendental
     functions (FSIN, FYL2X..) are the host's own instructions, whose last bits its maker chose; with `portable_math`
-    they are software and the same on every host, within one unit in the last place. Raises TypeError, ValueError for
+    they are software and the same on every host, within one unit in the last place. Programs are always at the same
+    addresses; with `randomize` stack, heap, mappings and position-independent code are at random ones as on Linux
+    (randomize_va_space 2), by the `seed` if there is one. Raises TypeError, ValueError for
     arguments that are none.
     """
 
@@ -111,6 +113,7 @@ class VM:
         clock: Literal["real", "virtual"] = "real",
         seed: Seed | None = None,
         portable_math: bool = False,
+        randomize: bool = False,
         name: str | None = None,
         runtime: Runtime | None = None,
     ) -> None:
@@ -125,6 +128,7 @@ class VM:
         for what, value, kind, words in (
             ("limits", limits, Limits, "a Limits"),
             ("portable_math", portable_math, bool, "a bool"),
+            ("randomize", randomize, bool, "a bool"),
             ("env", env, Mapping, "a mapping of names to str or bytes"),
             ("name", name, str, "str"),
             ("runtime", runtime, Runtime, "a Runtime"),
@@ -156,6 +160,7 @@ class VM:
         self.clock = clock
         self.seed = seed
         self.portable_math = portable_math
+        self.randomize = randomize
         self.name = name
         self._runtime = runtime
         self._file_clock = FileClock(clock == "virtual")
@@ -436,6 +441,7 @@ class VM:
             self._store,
             shared,
             self.portable_math,
+            self.randomize,
             self._processor,
             self._hostname,
         )
