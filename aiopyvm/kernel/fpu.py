@@ -4,6 +4,7 @@ standard XSAVE area as a 64-bit kernel stores them (Intel SDM vol. 2A, FSAVE, FX
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from typing import Final
 
@@ -15,6 +16,9 @@ _ENVIRONMENT: Final = struct.Struct("<7I")
 _TOP: Final = 7 << 11
 _FX_HEAD: Final = struct.Struct("<HHBxHQQII")  # control, status, tags, opcode, FIP, FDP, MXCSR, its mask
 _HEADER: Final = struct.Struct("<QQ48x")  # XSTATE_BV, XCOMP_BV
+_FPR_SIZE: Final = 10  # bytes of the STEP that a register takes
+_FPRS: Final = int.from_bytes((b"\xff" * _FPR_SIZE).ljust(STEP, b"\0") * REGISTERS, "little")
+_EMPTY: Final = 0xFFFF  # all registers, in a tag word
 
 
 def fsave_image(cpu: CpuState) -> bytes:
@@ -23,7 +27,7 @@ def fsave_image(cpu: CpuState) -> bytes:
     As a 64-bit kernel makes it for a signal frame: the selectors are the task's CS and DS, there is no opcode.
     """
     status = status_word(cpu)
-    tags = sum(_tag(cpu, n) << 2 * n for n in range(8))
+    tags = sum(_tag(cpu, n) << 2 * n for n in range(REGISTERS)) if cpu.fvalid else _EMPTY
     environment = _ENVIRONMENT.pack(
         cpu.fcw | 0xFFFF0000,
         status | 0xFFFF0000,
@@ -33,7 +37,14 @@ def fsave_image(cpu: CpuState) -> bytes:
         cpu.fdp,
         cpu.ds | 0xFFFF0000,
     )
-    return environment + b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10] for i in range(8))
+    stack = _stack(cpu)
+    return environment + b"".join([stack[at : at + _FPR_SIZE] for at in range(0, len(stack), STEP)])
+
+
+def _stack(cpu: CpuState) -> bytes:
+    """The registers ST(0) to ST(7), each in STEP bytes."""
+    registers, first = bytes(cpu.fpr), STEP * cpu.ftop
+    return registers[first:] + registers[:first]
 
 
 def status_word(cpu: CpuState) -> int:
@@ -51,8 +62,10 @@ def restore_fsave_image(cpu: CpuState, image: bytes) -> None:
     cpu.fsw = status & 0x477F | (0x8080 if pending else 0)
     cpu.fvalid = sum(1 << n for n in range(8) if tags >> 2 * n & 3 != 3)
     cpu.fip, cpu.fop, cpu.fdp = fip, fcs_fop >> 16 & 0x7FF, fdp  # selectors are deprecated: the CPU keeps none
-    for i in range(8):
-        cpu.fpr[top + i & 7][:10] = image[28 + 10 * i : 38 + 10 * i]
+    registers = _bytes(cpu.fpr)
+    for i in range(REGISTERS):
+        at, source = STEP * (top + i & 7), _ENVIRONMENT.size + _FPR_SIZE * i
+        registers[at : at + _FPR_SIZE] = image[source : source + _FPR_SIZE]
 
 
 def _tag(cpu: CpuState, n: int) -> int:
@@ -71,8 +84,8 @@ def fxsave_image(cpu: CpuState) -> bytes:
     head = _FX_HEAD.pack(
         cpu.fcw, status_word(cpu), cpu.fvalid, cpu.fop, cpu.fip, cpu.fdp, cpu.mxcsr, MXCSR_MASK
     )  # fmt: skip
-    stack = b"".join(bytes(cpu.fpr[cpu.ftop + i & 7])[:10].ljust(16, b"\0") for i in range(8))
-    vectors = b"".join(bytes(cpu.ymm[n])[:16] for n in range(8))
+    stack = (int.from_bytes(_stack(cpu), "little") & _FPRS).to_bytes(STEP * REGISTERS, "little")
+    vectors = _halves(bytes(cpu.ymm), 0)
     return (head + stack + vectors).ljust(FXSAVE_SIZE, b"\0")
 
 
@@ -90,8 +103,7 @@ def restore_fxsave_image(cpu: CpuState, image: bytes) -> None:
 def restore_sse(cpu: CpuState, image: bytes) -> None:
     """Load MXCSR and XMM from an FXSAVE image; bits that MXCSR has not are dropped."""
     cpu.mxcsr = mxcsr(image) & MXCSR_MASK
-    for n in range(REGISTERS):
-        cpu.ymm[n][:STEP] = image[XMM + STEP * n : XMM + STEP * (n + 1)]
+    _set_halves(cpu, 0, image[XMM:])
 
 
 def mxcsr(image: bytes) -> int:
@@ -101,28 +113,40 @@ def mxcsr(image: bytes) -> int:
 
 def xsave_image(cpu: CpuState) -> bytes:
     """Return the standard XSAVE area; the state stays. AVX is in use where an upper half is not 0."""
-    high = b"".join(bytes(cpu.ymm[n])[STEP:] for n in range(REGISTERS))
+    high = _halves(bytes(cpu.ymm), STEP)
     header = _HEADER.pack(xarea.X87 | xarea.SSE | (xarea.AVX if any(high) else 0), 0)
     return fxsave_image(cpu) + header + high.ljust(YMM_HIGH_SIZE, b"\0")
 
 
 def restore_upper(cpu: CpuState, image: bytes) -> None:
     """Load the upper halves of YMM from an XSAVE area."""
+    _set_halves(cpu, STEP, image[YMM_HIGH:])
+
+
+def _bytes(array: ctypes.Array[ctypes.Array[ctypes.c_uint8]]) -> memoryview:
+    return memoryview(array).cast("B")
+
+
+def _halves(registers: bytes, half: int) -> bytes:
+    """The lower (0) or upper (STEP) halves of `registers`, one after the other."""
+    return b"".join([registers[at : at + STEP] for at in range(half, len(registers), 2 * STEP)])
+
+
+def _set_halves(cpu: CpuState, half: int, values: bytes) -> None:
+    registers = _bytes(cpu.ymm)
     for n in range(REGISTERS):
-        at = YMM_HIGH + STEP * n
-        cpu.ymm[n][STEP:] = image[at : at + STEP]
+        at = half + 2 * STEP * n
+        registers[at : at + STEP] = values[STEP * n : STEP * (n + 1)]
 
 
 def reset(cpu: CpuState, components: int = xarea.XCR0) -> None:
     """Give components (bits of XCR0) the state in which Linux starts a program."""
-    fresh = CpuState()
     if components & xarea.X87:
+        fresh = CpuState()
         cpu.fcw, cpu.fsw, cpu.ftop, cpu.fvalid, cpu.fpr = fresh.fcw, fresh.fsw, fresh.ftop, fresh.fvalid, fresh.fpr
         cpu.fip, cpu.fop, cpu.fdp = 0, 0, 0
-    for n in range(REGISTERS):
-        if components & xarea.SSE:
-            cpu.ymm[n][:STEP] = bytes(STEP)
-        if components & xarea.AVX:
-            cpu.ymm[n][STEP:] = bytes(STEP)
     if components & xarea.SSE:
-        cpu.mxcsr = fresh.mxcsr
+        _set_halves(cpu, 0, bytes(STEP * REGISTERS))
+        cpu.mxcsr = CpuState().mxcsr
+    if components & xarea.AVX:
+        _set_halves(cpu, STEP, bytes(STEP * REGISTERS))

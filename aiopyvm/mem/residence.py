@@ -172,7 +172,7 @@ class Residence:
                 self._charge_page(address, access)
                 freeze(page, holders, self.budget)
                 if (habit := holders[-1].habit) is not None:
-                    self._freeze_ahead(page, mapping, habit)
+                    self._freeze_ahead(page, habit)
             else:
                 bits &= ~WRITE
         if bits & WRITE and page in self._code:
@@ -290,13 +290,13 @@ class Residence:
         if granule is not None:
             self._inherited.forget(page)
             if granule.habit is not None:
-                self._inherit_ahead(page, mapping, granule, granule.habit)
+                self._inherit_ahead(page, granule, granule.habit)
         return True
 
-    def _inherit_ahead(self, page: int, mapping: Mapping, granule: Granule, habit: Habit) -> None:
+    def _inherit_ahead(self, page: int, granule: Granule, habit: Habit) -> None:
         """`page` was inherited and has come in: so will the others of `granule` that heirs before it have used."""
         bit = 1 << page - granule.first
-        for other in self._habitual(habit.read & ~bit, granule.first, mapping):
+        for other, mapping in self._habitual(habit.read & ~bit, granule.first, READ):
             if not self.pages[other] and self._inherited.source(other) is granule:
                 try:
                     self._own(other, granule.read(other), other << PAGE_SHIFT, "r")
@@ -306,10 +306,10 @@ class Residence:
                 self._set(other, mapping.bits | TOUCHED)
         habit.read |= bit
 
-    def _freeze_ahead(self, page: int, mapping: Mapping, habit: Habit) -> None:
+    def _freeze_ahead(self, page: int, habit: Habit) -> None:
         """`page`, which heirs see, is written to: so will the others of its granule that were, after a fork before."""
         first = page & -SIZE
-        for other in self._habitual(habit.written & ~(1 << page - first), first, mapping):
+        for other, mapping in self._habitual(habit.written & ~(1 << page - first), first, READ | WRITE):
             holders = self._lent.holders(other)
             if holders and self.pages[other] & TOUCHED:
                 try:
@@ -320,13 +320,17 @@ class Residence:
                 self._set(other, mapping.bits | TOUCHED)
         habit.written |= 1 << page - first
 
-    def _habitual(self, mask: int, first: int, mapping: Mapping) -> Iterator[int]:
-        """Those pages of `mask`, of a granule from page `first` on, that are of `mapping`, which is of data alone; none
-        where memory is scarce."""
-        if mask and mapping.bits == READ | WRITE and ((room := self.budget.room()) is None or room >= _PLENTY):
+    def _habitual(self, mask: int, first: int, need: int) -> Iterator[tuple[int, Mapping]]:
+        """Those pages of `mask`, of a granule from page `first` on, that are private data to `need`, with their
+        mappings; none where memory is scarce."""
+        if mask and ((room := self.budget.room()) is None or room >= _PLENTY):
+            mapping: Mapping | None = None
             for page in numbered(first, mask):
-                if mapping.start <= page << PAGE_SHIFT < mapping.end and page not in self._code:
-                    yield page
+                if mapping is None or mapping.end <= page << PAGE_SHIFT:
+                    mapping = self._maps.find(page << PAGE_SHIFT)
+                if mapping is None or mapping.bits & (need | EXEC) != need or mapping.shared or page in self._code:
+                    continue
+                yield page, mapping
 
     def _own(self, page: int, content: bytes | memoryview | None, address: int, access: Access) -> None:
         """Charge an untouched page and give it `content` (None: what is there); MemoryFault when the budget refuses."""

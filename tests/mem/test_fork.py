@@ -108,6 +108,33 @@ def test_what_was_done_after_a_fork_is_done_at_once_after_the_next() -> None:
         child.close()
 
 
+def test_what_is_done_at_once_reaches_over_mappings() -> None:
+    """Data that can only be read, as what a loader has relocated, come with the rest, and are not ready for writes;
+    code stays where it is."""
+    budget = Unlimited()
+    parent = AddressSpace(budget)
+    for n in range(5):
+        parent.map(BASE + n * PAGE, PAGE, RW, name=str(n))
+    parent.write(BASE, b"".join(bytes((n,)) * PAGE for n in range(5)))
+    parent.protect(BASE + PAGE, PAGE, 1)
+    parent.protect(BASE + 2 * PAGE, PAGE, 5)
+    for read, written in ((1, 1), (3, 2)):
+        child = parent.fork(budget)
+        assert child.load(BASE + 3 * PAGE, 1) == 3
+        assert child.resident_pages == read
+        assert [child.load(BASE + n * PAGE, 1) for n in range(4)] == [0, 1, 2, 3]
+        with pytest.raises(MemoryFault):
+            child.store(BASE + PAGE, 1, 7)
+        before = budget.used
+        parent.store(BASE + 3 * PAGE, 1, 3)
+        assert budget.used == before + written * PAGE
+        parent.store(BASE, 1, 0)
+        assert budget.used == before + 2 * PAGE
+        with pytest.raises(MemoryFault):
+            parent.store(BASE + PAGE, 1, 7)
+        child.close()
+
+
 def test_nothing_is_copied_ahead_where_memory_is_scarce_or_protected() -> None:
     budget = Limited(64 << 20)
     parent = AddressSpace(budget)
