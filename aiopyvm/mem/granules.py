@@ -194,6 +194,16 @@ class Inherited:
             for _, mask in self._sources[n]
         )
 
+    def any(self, start: int, end: int) -> bool:
+        """Some of the pages [start, end) are inherited."""
+        sources = self._sources
+        for n in _numbers(sources, start, end):
+            within = _within(n, start, end)
+            for _, mask in sources[n]:
+                if mask & within:
+                    return True
+        return False
+
     def forget(self, page: int) -> None:
         """As `drop` of one page."""
         number = page >> SHIFT

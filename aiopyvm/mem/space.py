@@ -233,7 +233,7 @@ class AddressSpace(Accesses):
         first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
         if not under.shows(start, backing.extent, offset) or count_touched(bytes(self.pages[first:last])):
             return None
-        if self._inherited and self._inherited.count(first, last):
+        if self._inherited and self._inherited.any(first, last):
             return None
         return backing, offset
 

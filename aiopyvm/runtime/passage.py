@@ -3,8 +3,9 @@
 How it works. An engine of generated code is given `Passage.call`, which handles one system call as `guest.leave` does
 and says how many instructions may follow. So a call that completes at once costs no way out of the engine and back
 through the guest's coroutine. What always holds: a call costs what it costs there, so that slices end at the same
-counts, and the guest leaves as soon as anything but running on could be next (it waits, a signal was pending, its run
-is to end, its slice or the step's time is over, others of its lane can run). Runs of one order (lane.py) do without:
+counts, and the guest leaves as soon as anything but running on could be next (it waits, it has stopped, its memory or
+mode is another one, its run is to end, its slice or the step's time is over, others of its lane can run). Signals that
+were pending are delivered first: it goes on in their handler. Runs of one order (lane.py) do without:
 each of their calls may freeze the lane or move its time.
 """
 
@@ -23,7 +24,19 @@ if TYPE_CHECKING:
 class Passage:
     """The system calls that one guest makes within a run of its engine; `used`: there was one."""
 
-    __slots__ = ("_before", "_cpu", "_enter", "_error", "_guest", "_left", "_run", "_spent", "_thread", "used")
+    __slots__ = (
+        "_before",
+        "_cpu",
+        "_enter",
+        "_error",
+        "_guest",
+        "_left",
+        "_memory",
+        "_run",
+        "_spent",
+        "_thread",
+        "used",
+    )
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -31,6 +44,7 @@ class Passage:
         self._thread = guest.thread
         self._cpu = guest.thread.core.cpu
         self._enter = guest.run.kernel.syscalls.enter
+        self._memory = guest.thread.core.memory
         self._left = self._before = self._spent = 0
         self._error: Exception | None = None
         self.used = False
@@ -39,6 +53,7 @@ class Passage:
         """A run of the engine begins that may cost `left`, at a count of `instructions`; what to call at a call."""
         self._left = left
         self._before = instructions
+        self._memory = self._thread.core.memory
         self._spent = 0
         self.used = False
         return self.call
@@ -56,7 +71,7 @@ class Passage:
             self._error = error
             return 0
         self._spent += cost
-        if thread.call is not None or attention or thread.state is not RUNNABLE:
+        if thread.call is not None or thread.state is not RUNNABLE or (attention and self._must_leave()):
             return 0
         left: int = self._left - self._spent - (self._cpu.instructions - self._before)
         if left <= 0 or not run.going or run.held or monotonic_ns() >= guest.until_ns:
@@ -64,6 +79,20 @@ class Passage:
         if left > run.quantum and run.has_company:
             return 0
         return left if left < guest.chunk else guest.chunk
+
+    def _must_leave(self) -> bool:
+        """The kernel has had the thread's attention: it goes on as another than the engine has it, or somebody is to
+        look at it between its instructions."""
+        thread = self._thread
+        rare: int = self._cpu.mode
+        return (
+            bool(rare)
+            or thread.attention
+            or thread.yields
+            or thread.trace is not None
+            or thread.process.metered
+            or thread.core.memory is not self._memory
+        )
 
     def end(self) -> int:
         """The engine has been left: tell the run what the calls cost. Raises what a call raised."""

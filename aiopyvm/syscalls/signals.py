@@ -27,6 +27,7 @@ from aiopyvm.abi.signal import (
 )  # fmt: skip
 from aiopyvm.abi.time import NS, Timespec32, Timespec64
 from aiopyvm.kernel import send, sigframe
+from aiopyvm.kernel.file import UNKNOWN
 from aiopyvm.kernel.fpstate import BadFrame
 from aiopyvm.kernel.process import Process
 from aiopyvm.kernel.thread import Thread
@@ -209,7 +210,22 @@ def _set_action(t: Thread, sig: int, action: KernelSigaction | None) -> KernelSi
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
-@syscall(175, "rt_sigprocmask", man="sigprocmask(2)")
+def _mask_at_once(t: Thread, how: int, set: int, oldset: int) -> int:
+    """rt_sigprocmask without a fault, without a record of the call; see `spec.syscall`."""
+    memory, old = t.memory, t.mask
+    if t.core.cpu.esi != SIGSET_BYTES or (set and how not in (abi.SIG_BLOCK, abi.SIG_UNBLOCK, abi.SIG_SETMASK)):
+        return UNKNOWN
+    bits = int.from_bytes(memory.glance(set, SIGSET_BYTES), "little") if set else 0
+    if oldset:
+        memory.probe(oldset, SIGSET_BYTES, True)
+    if set:
+        _change_mask(t, how, bits)
+    if oldset:
+        memory.write(oldset, old.to_bytes(SIGSET_BYTES, "little"))
+    return 0
+
+
+@syscall(175, "rt_sigprocmask", man="sigprocmask(2)", at_once=_mask_at_once)
 def rt_sigprocmask(t: Thread, how: MaskHow, set: In[Sigset], oldset: Out[Sigset], sigsetsize: Size) -> int:
     """Change and tell which signals are blocked."""
     if sigsetsize != SIGSET_BYTES:

@@ -69,6 +69,34 @@ def test_the_same_calls_do_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) 
     assert _run(seed) == at_once
 
 
+def _change_masks(seed: int) -> Outcome:
+    chance = random.Random(seed)
+    m = _machine()
+    t = m.thread
+    told: list[tuple[int, int]] = []
+    t.memory.code_listeners.append(lambda address, length: told.append((address, length)))
+    places = (*PLACES, CODE + 57, END - 8, END - 4, 0x30000000)
+    outcome: Outcome = []
+    for _ in range(200):
+        set_at, old_at = chance.choice((0, *places)), chance.choice((0, 0, *places))
+        if chance.random() < 0.7:
+            set_at = SCRATCH + 256
+            t.memory.write(set_at, chance.randbytes(8))
+        how, size = chance.choice((0, 1, 2, 0, 1, 2, 3, -1)), chance.choice((8,) * 9 + (4,))
+        result = m.call(t, "rt_sigprocmask", how, set_at, old_at, size)
+        outcome.append((how, set_at, old_at, size, result, t.mask, m.budget.used, t.system_ns, tuple(told)))
+        told.clear()
+    outcome.append((t.memory.read(SCRATCH, SCRATCH_SIZE), t.memory.read(SHARED, 65536), dict(m.kernel.calls)))
+    return outcome
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_same_masks_are_set(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = _change_masks(seed)
+    monkeypatch.setattr(dispatch, "AT_ONCE", {})
+    assert _change_masks(seed) == at_once
+
+
 def test_most_of_them_need_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     m = _machine()
     for number in AT_ONCE:
@@ -78,6 +106,7 @@ def test_most_of_them_need_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
         assert m.call(m.thread, "read", 0, SCRATCH + 1, n) == n
         assert m.call(m.thread, "read", 2, SHARED, n) == n
         assert m.call(m.thread, "write", 3, SCRATCH + 1, n) == n
+    assert m.call(m.thread, "rt_sigprocmask", 2, SCRATCH, SHARED, 8) == 0
 
 
 def _receive(seed: int, family: int, call: str) -> Outcome:

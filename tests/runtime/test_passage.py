@@ -23,6 +23,15 @@ TLS = assemble(  # GS over everything from 0x1200 on; then, by a second set_thre
     "mov dword ptr [0x1108], 0; mov eax, 243; int 0x80; mov ebx, gs:[0]; mov eax, 1; int 0x80"
 )
 
+SIGNALS = assemble(  # 20 signals to itself, each counted by a handler
+    "mov dword ptr [0x1180], 0x1100; mov dword ptr [0x1184], 0x04000000; mov dword ptr [0x1188], 0x1120;"
+    "mov eax, 174; mov ebx, 10; mov ecx, 0x1180; xor edx, edx; mov esi, 8; int 0x80; mov ebp, 20;"
+    "again: mov eax, 20; int 0x80; mov ebx, eax; mov ecx, 10; mov eax, 37; int 0x80; dec ebp; jnz again;"
+    "mov ebx, [0x11f0]; mov eax, 1; int 0x80"
+)
+HANDLER = assemble("inc dword ptr [0x11f0]; ret")
+RESTORER = assemble("pop eax; mov eax, 119; int 0x80")
+
 
 class Engine(FlyingEngine):
     """Counts runs, and calls in passing."""
@@ -105,3 +114,12 @@ async def test_a_call_that_changes_the_mode_ends_the_passage(engine: Engine, mon
     result = await VM().run_bytes(image.ljust(0x1000, b"\0"), load_at=0x1000)
     assert result.returncode == 77
     assert engine.modes == {0, MODE_NON_FLAT}
+
+
+async def test_signals_are_delivered_in_passing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "TURN_NS", 60_000_000_000)  # else the time of a turn may end it
+    image = SIGNALS.ljust(0x100, b"\x90") + HANDLER.ljust(0x20, b"\x90") + RESTORER
+    result = await VM().run_bytes(image.ljust(0x1000, b"\0"), load_at=0x1000)
+    assert result.returncode == 20
+    assert engine.calls == 1 + 3 * 20 + 1
+    assert engine.runs < 20

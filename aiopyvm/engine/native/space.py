@@ -107,8 +107,8 @@ class SpaceCode:
 
     @property
     def counters(self) -> dict[int, int]:
-        """All count records' offsets by address; a copy."""
-        return {**self._base.counters, **self._counters}
+        """All count records' offsets by address, as they are now; not to be changed."""
+        return {**self._base.counters, **self._counters} if self._counters else self._base.counters
 
     def follow(self, stub: int) -> int:
         """The stub at offset `stub` was reached: link what led there; the offset to go on at. Raises as `enter`."""
