@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 import threading
+from functools import partial
 from typing import Final
 
 from aiopyvm.mem.layout import page_up
@@ -28,8 +29,9 @@ class Arena:
         self._fd = -1
         if sys.platform == "linux":
             self._fd = os.memfd_create("aiopyvm", os.MFD_CLOEXEC)
-            self._fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-            self._fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+            fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+            fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+            self._punch = partial(fallocate, self._fd, _PUNCH_HOLE_KEEP_SIZE)  # at Python's end globals are gone
 
     def allocate(self, size: int) -> Extent:
         """A new extent of `size` bytes, rounded up to pages, all zero. Raises OSError when the host refuses."""
@@ -44,7 +46,7 @@ class Arena:
 
     def free(self, offset: int, size: int) -> None:
         """Give the host back what an extent held."""
-        self._fallocate(self._fd, _PUNCH_HOLE_KEEP_SIZE, offset, size)
+        self._punch(offset, size)
 
 
 class Extent:
