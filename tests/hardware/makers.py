@@ -16,8 +16,10 @@ from tests.hardware.wire import AREA_DATA, State
 SAME_MAKER: Final = same_maker()
 
 _INVALID_OPCODE, _GENERAL_PROTECTION, _PAGE_FAULT = 6, 13, 14
+_X87_STORES: Final = frozenset({"fst", "fstp", "fist", "fistp", "fisttp", "fbstp"})
+_ES: Final = 0x80  # an exception of the x87 is pending
 _STATUS: Final = 0x8D5
-_OVER_THE_END: Final = 0xFFFFFFFF  # where a page fault is told of an operand that goes over the end of the addresses
+_OVER_THE_END: Final = range(0xFFFFFFE0, 1 << 32)  # page faults of operands that may go over the end of the addresses
 _COMPARED: Final = frozenset({"cmpsb", "cmpsw", "cmpsd", "scasb", "scasw", "scasd"})
 _SEVERAL_FAULTS: Final = _COMPARED | {"lodsb", "lodsw", "lodsd", "retf"}
 SEGMENTS: Final = frozenset({"Sreg", "CR0-CR7", "DR0-DR7", "es", "ss", "ds", "fs", "gs", "cs"})
@@ -37,6 +39,12 @@ def differs(row: Row) -> bool:
     return row.name in _NAMES or (row.name == "nop" and row.encoding.startswith("0F 0D"))
 
 
+def faults_first(row: Row, hardware: State, ours: State) -> bool:
+    """Whether a store of the x87 faults on the hardware, and raises an exception of its own here."""
+    stores = row.name in _X87_STORES and hardware.vector in (_GENERAL_PROTECTION, _PAGE_FAULT)
+    return not SAME_MAKER and stores and ours.completed and bool(ours.x87[4] & _ES)
+
+
 def in_the_end(row: Row | None, hardware: State, ours: State) -> State:
     """The hardware's state where a block has ended at an instruction of `row`, without what makers do otherwise there:
     which of several faults is told, how much is fetched of what is no instruction, flags and exceptions of an
@@ -48,9 +56,11 @@ def in_the_end(row: Row | None, hardware: State, ours: State) -> State:
         return replace(hardware, signal=ours.signal, vector=_PAGE_FAULT, error_code=ours.error_code, cr2=ours.cr2)
     if row is None or row.name in _COMPARED:
         hardware = replace(hardware, eflags=hardware.eflags & ~_STATUS | ours.eflags & _STATUS)
-    wraps = _OVER_THE_END in (hardware.cr2, ours.cr2)
+    wraps = hardware.cr2 in _OVER_THE_END or ours.cr2 in _OVER_THE_END
     if row is not None and (row.name in _SEVERAL_FAULTS or wraps):
         hardware = replace(hardware, vector=ours.vector, error_code=ours.error_code, cr2=ours.cr2)
+    if row is not None and row.name in ("maskmovdqu", "vmaskmovdqu"):
+        hardware = replace(hardware, cr2=ours.cr2)
     if row is not None and row.name == "vcvtps2ph":
         hardware = replace(hardware, mxcsr=ours.mxcsr)
     return hardware
