@@ -73,19 +73,26 @@ class FutexTable:
         source = self._queues.get(key)
         if source is None or key == to:
             return 0 if source is None else min(limit, len(source))
-        target = self.queue(to)
         moved = 0
         for thread in source:
             if moved >= limit:
                 break
             if thread.wait is None or thread.call is None or len(thread.wait.queues) > 1:
                 continue  # who waits for several (futex_waitv(2)) stays
-            source.discard(thread)
-            target.add(thread)
-            thread.wait.queues = (target,)
-            thread.call.state["key"] = to
+            self.move(thread, key, to)
             moved += 1
         return moved
+
+    def move(self, thread: Thread, key: Key, to: Key) -> None:
+        """Let `thread`, which waits for `key` alone, wait for `to` instead."""
+        source, target = self._queues[key], self.queue(to)
+        source.discard(thread)
+        target.add(thread)
+        if thread.wait is not None and thread.call is not None:
+            thread.wait.queues = (target,)
+            thread.call.state["key"] = to
+        if not len(source):
+            self._queues.pop(key, None)
 
     # --- locks (syscalls/futexpi.py) --------------------------------------------------------------------------------
 
@@ -93,10 +100,19 @@ class FutexTable:
         """Return the thread that has waited longest."""
         return next(iter(self._queues.get(key, ())), None)
 
+    def waiting(self, key: Key) -> list[Thread]:
+        """Return the threads that wait, in the order in which they came."""
+        return list(self._queues.get(key, ()))
+
+    def for_lock(self, key: Key) -> bool:
+        """Whether who waits there is to get a lock, and not to be woken."""
+        first = self.first(key)
+        return first is not None and first.call is not None and bool(first.call.state.keys() & {"pi", "requeue"})
+
     def owner(self, key: Key) -> Thread | None:
         """Return whose unlocking the waiting threads expect; None where nobody waits, or waits for a wake."""
         first = self.first(key)
-        if first is None or first.call is None or not first.call.state.get("pi"):
+        if first is None or first.call is None or "pi" not in first.call.state:
             return None
         return self._owners.get(key)
 
@@ -123,7 +139,7 @@ class FutexTable:
                 del self._owners[key]
                 continue
             try:
-                first.memory.store(first.call.args[0], 4, FUTEX_WAITERS | FUTEX_OWNER_DIED | first.tid)
+                first.memory.store(first.call.state["pi"], 4, FUTEX_WAITERS | FUTEX_OWNER_DIED | first.tid)
             except MemoryFault:
                 first.call.state["fault"] = True
             self.hand_over(key)

@@ -11,7 +11,7 @@ from aiopyvm.kernel.futex import MATCH_ANY, Key
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Cause, Restart, Wait
 from aiopyvm.mem.layout import TASK_SIZE
-from aiopyvm.syscalls.futexpi import lock_pi, unlock_pi
+from aiopyvm.syscalls.futexpi import cmp_requeue_pi, lock_pi, unlock_pi, wait_requeue_pi
 from aiopyvm.syscalls.spec import U32, Choice, Ptr, syscall
 from aiopyvm.syscalls.steps import call_of
 
@@ -42,13 +42,13 @@ def _operation_names() -> dict[int, str]:
 FutexOp = Annotated[int, Choice(_operation_names())]
 
 
-@syscall(240, "futex", man="futex(2)", note="no FUTEX_WAIT_REQUEUE_PI")
+@syscall(240, "futex", man="futex(2)")
 def futex(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """Wait on a word of memory, or wake who waits."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec32)
 
 
-@syscall(422, "futex_time64", man="futex(2)", note="no FUTEX_WAIT_REQUEUE_PI")
+@syscall(422, "futex_time64", man="futex(2)")
 def futex_time64(t: Thread, uaddr: Ptr, op: FutexOp, val: U32, timeout: Ptr, uaddr2: Ptr, val3: U32) -> int | Wait:
     """futex with 64-bit time."""
     return _futex(t, uaddr, op, val, timeout, uaddr2, val3, Timespec64)
@@ -68,7 +68,7 @@ def _futex(
     private = bool(op & PRIVATE)
     if op & CLOCK_REALTIME and command not in (WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2):
         raise Errno(ENOSYS)
-    if command not in COMMANDS or command in (FD, WAIT_REQUEUE_PI, CMP_REQUEUE_PI):
+    if command not in COMMANDS or command == FD:
         raise Errno(ENOSYS)
     if uaddr & 3:
         raise Errno(EINVAL)
@@ -76,6 +76,11 @@ def _futex(
         bitset = val3 if command == WAIT_BITSET else MATCH_ANY
         absolute = command == WAIT_BITSET
         return _wait(t, uaddr, val, timeout, bitset, private, absolute, bool(op & CLOCK_REALTIME), time)
+    if command == WAIT_REQUEUE_PI:
+        if uaddr == uaddr2 or uaddr2 & 3:
+            raise Errno(EINVAL)
+        _set_deadline(t, timeout, True, bool(op & CLOCK_REALTIME), time)
+        return wait_requeue_pi(t, uaddr, val, (_key(t, uaddr, private), _key(t, uaddr2, private)), uaddr2)
     futexes = t.kernel.futexes
     key = _key(t, uaddr, private)
     if command == UNLOCK_PI:
@@ -84,7 +89,7 @@ def _futex(
         if command != TRYLOCK_PI:
             _set_deadline(t, timeout, True, command == LOCK_PI or bool(op & CLOCK_REALTIME), time)
         return lock_pi(t, uaddr, key, attempt=command == TRYLOCK_PI)
-    if futexes.owner(key) is not None:
+    if command != CMP_REQUEUE_PI and futexes.for_lock(key):
         raise Errno(EINVAL)  # who waits for a lock is not to be woken
     if command == WAKE:
         return futexes.wake(key, _count(val))
@@ -102,6 +107,12 @@ def _futex(
         raise Errno(EINVAL)
     if command == CMP_REQUEUE and t.memory.load(uaddr, 4) != val3:
         raise Errno(EAGAIN)
+    if command == CMP_REQUEUE_PI:
+        if uaddr == uaddr2 or val != 1:
+            raise Errno(EINVAL)
+        if t.memory.load(uaddr, 4) != val3:
+            raise Errno(EAGAIN)
+        return cmp_requeue_pi(t, uaddr2, key, to, timeout)
     woken = futexes.wake(key, val)
     moved = futexes.requeue(key, to, timeout)
     return woken + moved if command == CMP_REQUEUE else woken
