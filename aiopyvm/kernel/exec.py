@@ -30,6 +30,7 @@ from aiopyvm.loader.image import Loaded, describe, load_flat, map_pieces, place_
 from aiopyvm.loader.placement import FIXED, Placement, random_placement
 from aiopyvm.loader.script import parse_script
 from aiopyvm.loader.stack import STACK_TOP, Identity, build_stack
+from aiopyvm.loader.texts import Texts
 from aiopyvm.loader.vdso import map_vdso
 from aiopyvm.mem.faults import AddressSpaceFull
 from aiopyvm.mem.space import AddressSpace
@@ -52,7 +53,7 @@ class Image(NamedTuple):
     """A program's content and the arguments that scripts on the way to it made."""
 
     content: bytes
-    argv: list[bytes]
+    argv: Texts
     execfn: bytes  # the path that was asked for
     exe: bytes  # the program's own absolute path
     inode: Inode | None
@@ -175,21 +176,22 @@ def spawn(
     except Errno:
         raise HostRefusedError(errno.EAGAIN, "no more processes: the limit is reached") from None
     if program_bytes is None:
-        image = _find(ctx, path if path is not None else (argv[0] if argv else b""), list(argv), None, 0)
+        image = _find(ctx, path if path is not None else (argv[0] if argv else b""), Texts(argv), None, 0)
     else:
         name = path or (argv[0] if argv else b"")
         exe = name if name[:1] == b"/" else b"/" + name.rpartition(b"/")[2]
-        image = Image(program_bytes, list(argv), name, exe, *_as_file(ctx, program_bytes))
+        image = Image(program_bytes, Texts(argv), name, exe, *_as_file(ctx, program_bytes))
     uid, gid = kernel.uid, kernel.gid
     credentials = Credentials(uid, gid)
     if program_bytes is None and image.inode is not None:
         _set_ids(credentials, image.inode)
         ctx.uid, ctx.gid = credentials.fsuid, credentials.fsgid
     try:
-        memory = _load(kernel, ctx, image, environ, credentials, flat)
+        envp = Texts(environ)
+        memory = _load(kernel, ctx, image, envp, credentials, flat)
     except AddressSpaceFull as full:
         raise HostRefusedError(errno.ENOMEM, f"no memory for the program: {full}") from None
-    size = PROCESS_BYTES + THREAD_BYTES
+    size = PROCESS_BYTES + THREAD_BYTES + len(image.argv.data) + len(envp.data)
     if not kernel.charge(size):
         memory.space.close()
         raise HostRefusedError(errno.ENOMEM, "no memory for a process")
@@ -210,7 +212,7 @@ def spawn(
     kernel.processes[pid] = process
     if kernel.init is None:
         kernel.init = process
-    _begin(thread, image, environ, memory)
+    _begin(thread, image, envp, memory)
     kernel.on_runnable(thread)
     return process
 
@@ -230,8 +232,8 @@ def _take_console(kernel: Kernel, process: Process, file: File) -> None:
 def execve(
     t: Thread,
     path: bytes,
-    argv: Sequence[bytes],
-    envp: Sequence[bytes],
+    argv: Texts,
+    envp: Texts,
     *,
     dirfd: int = AT_FDCWD,
     flags: int = 0,
@@ -250,6 +252,7 @@ def execve(
             return False
         who = _credentials(t, loading.image.inode)
         memory = _finish_load(t.kernel, loading, envp, who, t.process.limits[RLIMIT_STACK][0])
+        _pay(t, loading.image, envp)
     except LoadError:
         _give_up(t)
         raise Errno(ENOEXEC) from None
@@ -264,13 +267,13 @@ def execve(
     return True
 
 
-def _open(t: Thread, path: bytes, argv: Sequence[bytes], dirfd: int, flags: int) -> Loading:
+def _open(t: Thread, path: bytes, argv: Texts, dirfd: int, flags: int) -> Loading:
     """Find the program and make an address space for it, `t.call.spare`."""
     if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
         raise Errno(EINVAL)
     process, call = t.process, t.call
     assert call is not None
-    image = _find(t.fs, path, list(argv), _start_directory(process, path, dirfd, flags), flags)
+    image = _find(t.fs, path, argv, _start_directory(process, path, dirfd, flags), flags)
     parsed = parse_elf(image.content)
     interpreter = _find_interpreter(t.fs, parsed)
     space = call.spare = AddressSpace(t.kernel.budget)
@@ -301,13 +304,22 @@ def _interpreter_of_first(ctx: FsContext, parsed: ElfImage) -> Interpreter | Non
         ) from None
 
 
+def _pay(t: Thread, image: Image, envp: Texts) -> None:
+    """Charge what the process keeps of its new arguments and environment, in place of the old. Raises Errno(ENOMEM)."""
+    process = t.process
+    more = len(image.argv.data) + len(envp.data) - process.texts_bytes
+    if not t.kernel.charge(more):
+        raise Errno(ENOMEM)
+    process.charged += more
+
+
 def _give_up(t: Thread) -> None:
     if t.call is not None and t.call.spare is not None:
         t.call.spare.close()
         t.call.spare = None
 
 
-def _replace(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
+def _replace(t: Thread, image: Image, envp: Texts, memory: Memory) -> None:
     """Take the point of no return: the old program goes, the new one is about to begin."""
     process, old_tid = t.process, t.tid
     lifecycle.end_other_threads(t)
@@ -388,7 +400,7 @@ def _start_directory(process: Process, path: bytes, dirfd: int, flags: int) -> I
     return inode
 
 
-def _find(ctx: FsContext, path: bytes, argv: list[bytes], at: Inode | None, flags: int) -> Image:
+def _find(ctx: FsContext, path: bytes, argv: Texts, at: Inode | None, flags: int) -> Image:
     """Read the program at `path`, through the interpreters of scripts. Raises Errno."""
     execfn = exe = path
     for _ in range(MAX_INTERPRETERS + 1):
@@ -399,7 +411,8 @@ def _find(ctx: FsContext, path: bytes, argv: list[bytes], at: Inode | None, flag
             raise Errno(ENOEXEC) from None
         if script is None:
             return Image(content, argv, execfn, _absolute(ctx, exe), inode)
-        argv = [script.interpreter, *([script.argument] if script.argument is not None else []), exe, *argv[1:]]
+        argument = [script.argument] if script.argument is not None else []
+        argv = argv.behind([script.interpreter, *argument, exe])
         exe, at, flags = script.interpreter, None, 0
     raise Errno(ELOOP)
 
@@ -449,7 +462,7 @@ def _load(
     kernel: Kernel,
     ctx: FsContext,
     image: Image,
-    envp: Sequence[bytes],
+    envp: Texts,
     who: Credentials,
     flat: tuple[int, int] | None,
 ) -> Memory:
@@ -474,7 +487,7 @@ def _load(
         raise
 
 
-def _finish_load(kernel: Kernel, loading: Loading, envp: Sequence[bytes], who: Credentials, stack_limit: int) -> Memory:
+def _finish_load(kernel: Kernel, loading: Loading, envp: Texts, who: Credentials, stack_limit: int) -> Memory:
     loaded, placement = loading.finish(), loading.placement
     memory = _add_stack(kernel, loading.space, loaded, loading.image, envp, who, stack_limit, placement)
     return memory._replace(files=loading.files)
@@ -485,7 +498,7 @@ def _add_stack(
     space: AddressSpace,
     loaded: Loaded,
     image: Image,
-    envp: Sequence[bytes],
+    envp: Texts,
     who: Credentials,
     stack_limit: int,
     placement: Placement,
@@ -507,7 +520,7 @@ def _add_stack(
     return Memory(space, loaded, stack.esp, stack.auxv, stack_top=STACK_TOP - placement.stack)
 
 
-def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> None:
+def _begin(t: Thread, image: Image, envp: Texts, memory: Memory) -> None:
     """Set registers and names for the program's first instruction."""
     process, cpu = t.process, t.core.cpu
     instructions = cpu.instructions
@@ -517,8 +530,8 @@ def _begin(t: Thread, image: Image, envp: Sequence[bytes], memory: Memory) -> No
     cpu.eip, cpu.esp = loaded.entry if loaded.start is None else loaded.start, memory.esp
     t.name = image.execfn.rpartition(b"/")[2][:COMM_BYTES]
     process.exe = image.exe
-    process.arguments = b"\0".join([*image.argv, b""])
-    process.environment = b"\0".join([*envp, b""])
+    process.arguments = bytes(image.argv.data)
+    process.environment = bytes(envp.data)
     process.auxv = memory.auxv
     same = image.inode is not None and image.inode is process.exe_inode
     process.hold_exe(image.inode, process.exe_file if same else image.file)

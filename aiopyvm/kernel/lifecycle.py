@@ -61,7 +61,7 @@ def clone(
     kernel = t.kernel
     tid = kernel.new_pid()
     as_thread = bool(flags & abi.CLONE_THREAD)
-    size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES
+    size = THREAD_BYTES if as_thread else PROCESS_BYTES + THREAD_BYTES + t.process.texts_bytes
     if not kernel.charge(size):
         kernel.free_task()
         raise Errno(ENOMEM)
@@ -253,6 +253,8 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     t.state = RunState.DEAD
     if t.call is not None and t.call.spare is not None:
         t.call.spare.close()
+    if t.call is not None and t.call.charged:
+        kernel.budget.charge(-t.call.charged)
     if process.mm.copier is t:
         process.mm.copier = None
     t.call = t.interrupted = None

@@ -247,6 +247,11 @@ class Process:
         if held is not None:
             held.release()
 
+    @property
+    def texts_bytes(self) -> int:
+        """Bytes of its arguments and environment."""
+        return len(self.arguments) + len(self.environment)
+
     def ancestors(self) -> Iterator[Process]:
         """Iterate over the parent, its parent and so on."""
         parent = self.parent

@@ -127,7 +127,8 @@ class Call:
     (absolute, ns, monotonic), `saved_mask` (the signal mask that sigsuspend, ppoll and the like put back; the kernel
     puts it back when the call ends) and `state` (whatever plain data else they need). The kernel sets `woken` before it
     continues a call (None at first) and `queue` (the queue that woke it). `spare` is an address space that fork(2) or
-    execve(2) is building: it is closed should the thread end before.
+    execve(2) is building: it is closed should the thread end before. `charged` are bytes of the budget that `state`
+    holds: they are given back then.
     """
 
     done: int = 0
@@ -138,6 +139,7 @@ class Call:
     queue: WaitQueue | None = None
     values: tuple[Any, ...] | None = None  # the decoded arguments, made once
     spare: AddressSpace | None = None
+    charged: int = 0
     _state: dict[str, Any] | None = None
 
     def __init__(self, number: int, args: tuple[int, ...], name: str = "") -> None:

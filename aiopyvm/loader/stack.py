@@ -7,7 +7,6 @@ the auxiliary vector, envp, argv, argc; ESP is a multiple of 16 (fs/exec.c, fs/b
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from aiopyvm.isa.cpuid import Processor
 from aiopyvm.isa.processors import MAX
 from aiopyvm.loader.image import Loaded
 from aiopyvm.loader.placement import FIXED, Placement
+from aiopyvm.loader.texts import Texts
 from aiopyvm.loader.vdso import VSYSCALL
 from aiopyvm.mem.faults import AddressSpaceFull, MemoryFault
 from aiopyvm.mem.layout import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE, page_up
@@ -62,8 +62,8 @@ class FirstStack(NamedTuple):
 def build_stack(
     space: AddressSpace,
     loaded: Loaded,
-    argv: Sequence[bytes],
-    envp: Sequence[bytes],
+    argv: Texts | Sequence[bytes],
+    envp: Texts | Sequence[bytes],
     *,
     execfn: bytes,
     random: bytes,
@@ -77,63 +77,49 @@ def build_stack(
     An empty argv becomes one empty argument, as on Linux. Raises Errno: E2BIG when a string or all of them are too long
     (execve(2), "Limits on size of arguments and environment"), ENOMEM when the memory budget refuses.
     """
-    argv = argv or [b""]
+    argv = _texts(argv if len(argv) else [b""])
+    envp = _texts(envp)
     check_size(argv, envp, execfn, stack_limit)
     end = STACK_TOP - placement.stack
-    top = _Strings(end - 8)
-    execfn_at = env_end = top.push([execfn])[0]
-    envp_at = top.push(envp)
-    env_start = arg_end = top.at
-    argv_at = top.push(argv)
-    arg_start = top.at
+    execfn_at = env_end = end - 8 - len(execfn) - 1
+    env_start = arg_end = execfn_at - len(envp.data)
+    arg_start = env_start - len(argv.data)
     platform = processor.platform + b"\0"
-    platform_at = (top.at & -16) - placement.in_stack - len(platform)
+    platform_at = (arg_start & -16) - placement.in_stack - len(platform)
     random_at = platform_at - len(random)
     auxv = _auxv(loaded, identity, processor.hwcap, random_at, execfn_at, platform_at)
-    words = [len(argv), *argv_at, 0, *envp_at, 0]
-    table = struct.pack(f"<{len(words)}I", *words) + auxv
+    count, none = len(argv).to_bytes(4, "little"), bytes(4)
+    table = b"".join((count, argv.addresses(arg_start), none, envp.addresses(env_start), none, auxv))
     esp = (random_at - len(table)) & -16
     content = b"".join((
         table.ljust(random_at - esp, b"\0"),
         random,
-        platform.ljust(top.at - platform_at, b"\0"),
-        top.content(),
+        platform.ljust(arg_start - platform_at, b"\0"),
+        argv.data,
+        envp.data,
+        execfn,
+        bytes(1 + 8),
     ))  # fmt: skip
     _write(space, end, esp, content, loaded.stack_prot)
     return FirstStack(esp, arg_start, arg_end, env_start, env_end, auxv)
 
 
-def check_size(argv: Sequence[bytes], envp: Sequence[bytes], execfn: bytes, stack_limit: int = _STACK_LIMIT) -> None:
+def check_size(argv: Texts, envp: Texts, execfn: bytes, stack_limit: int = _STACK_LIMIT) -> None:
     """Raise Errno(E2BIG) where Linux does: a string over 128 KiB, or all of them over a quarter of the stack limit."""
-    strings = (*argv, *envp, execfn)
-    lengths = list(map(len, strings))
-    if max(lengths) >= _MAX_STRING:
+    if max(argv.longest, envp.longest, len(execfn)) >= _MAX_STRING:
         raise Errno(E2BIG)
-    limit = max(min(_STACK_LIMIT // 4 * 3, stack_limit // 4), _ARG_MAX)
     pointers = 8 * (max(len(argv), 1) + len(envp))
-    if pointers + sum(lengths) + len(lengths) > limit:
+    if pointers + len(argv.data) + len(envp.data) + len(execfn) + 1 > most_texts(stack_limit):
         raise Errno(E2BIG)
 
 
-class _Strings:
-    """NUL-terminated strings, laid down from an address downwards."""
+def most_texts(stack_limit: int) -> int:
+    """How many bytes strings and the pointers to them may have, of 8 bytes each."""
+    return max(min(_STACK_LIMIT // 4 * 3, stack_limit // 4), _ARG_MAX)
 
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self._parts: list[bytes] = [bytes(8)]
 
-    def push(self, strings: Sequence[bytes]) -> list[int]:
-        """Put `strings` below what is there, the last one highest; their addresses."""
-        if not strings:
-            return []
-        joined = b"\0".join(strings) + b"\0"
-        self.at -= len(joined)
-        self._parts.append(joined)
-        sizes = map((1).__add__, map(len, strings[:-1]))
-        return list(itertools.accumulate(sizes, initial=self.at))
-
-    def content(self) -> bytes:
-        return b"".join(reversed(self._parts))
+def _texts(given: Texts | Sequence[bytes]) -> Texts:
+    return given if isinstance(given, Texts) else Texts(given)
 
 
 def _auxv(loaded: Loaded, who: Identity, hwcap: int, random_at: int, execfn_at: int, platform_at: int) -> bytes:

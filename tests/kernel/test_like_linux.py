@@ -51,6 +51,7 @@ _NICE = re.compile("priority|nice")
         "sysctlcalls",
         "advicecalls",
         "offsetcalls",
+        "manyargs",
         "requeuecalls",
         "rseqcalls",
         "synccalls",

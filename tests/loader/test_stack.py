@@ -14,6 +14,7 @@ from aiopyvm.isa.processors import PROCESSORS
 from aiopyvm.loader.elf import parse_elf
 from aiopyvm.loader.image import map_image
 from aiopyvm.loader.stack import STACK_TOP, FirstStack, Identity, build_stack, check_size
+from aiopyvm.loader.texts import Texts
 from aiopyvm.mem.residence import SPACE_COST
 from aiopyvm.mem.space import AddressSpace
 from tests.loader.elves import program
@@ -124,22 +125,22 @@ def test_identity_is_told() -> None:
 def test_one_string_has_at_most_32_pages(size: int, fits: bool) -> None:
     """MAX_ARG_STRLEN counts the NUL."""
     if fits:
-        check_size([b"x" * size], [], b"x")
+        check_size(Texts([b"x" * size]), Texts(), b"x")
     else:
         with pytest.raises(Errno) as caught:
-            check_size([b"x" * size], [], b"x")
+            check_size(Texts([b"x" * size]), Texts(), b"x")
         assert caught.value.number == E2BIG
 
 
 def test_all_strings_have_a_quarter_of_the_stack_limit() -> None:
     argv = [b"x" * 9999] * 200
-    check_size(argv, [], b"x")
+    check_size(Texts(argv), Texts(), b"x")
     for limit in (4 << 20, 1 << 20):
         with pytest.raises(Errno):
-            check_size(argv, [], b"x", limit)
-    check_size([b"x" * 100000], [], b"x", 0)
+            check_size(Texts(argv), Texts(), b"x", limit)
+    check_size(Texts([b"x" * 100000]), Texts(), b"x", 0)
     with pytest.raises(Errno):
-        check_size([b""] * 1_000_000, [], b"x", 1 << 40)
+        check_size(Texts([b""] * 1_000_000), Texts(), b"x", 1 << 40)
 
 
 def test_big_arguments_get_a_big_stack() -> None:
