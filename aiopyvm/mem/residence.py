@@ -495,9 +495,10 @@ class Residence:
         """Nothing is attached to [start, end), and no private content is in it."""
         if any(a.start < end and start < a.end for a in self._attachments):
             return False
-        return self._is_untouched(start, end)
+        return self.is_untouched(start, end)
 
-    def _is_untouched(self, start: int, end: int) -> bool:
+    def is_untouched(self, start: int, end: int) -> bool:
+        """No page of [start, end) has private content of its own."""
         return not count_touched(bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT]))
 
     def backing_thawed(self, backing: Backing) -> None:

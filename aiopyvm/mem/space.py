@@ -349,7 +349,7 @@ class AddressSpace(Accesses):
         self._require_open()
         if self.protection is None or not self.protection.armed:
             for attachment in self._attachments:
-                if self._is_untouched(attachment.start, attachment.end):
+                if self.is_untouched(attachment.start, attachment.end):
                     self._unify(attachment)
             self.protection = Protection(self._reservation, lambda: self._maps.areas(0, TASK_SIZE), watch)
         return self.protection

@@ -114,7 +114,8 @@ def _mmap(t: Thread, addr: int, length: int, prot: int, flags: int, fd: int, off
                 admit(t, size)
             check_address_space(t, size)
             state["admitted"] = True
-        if not t.memory.is_free(at, size) and (wait := by_pieces(t, at, size, t.memory.empty)) is not None:
+        used = not (t.memory.is_free(at, size) or t.memory.is_untouched(at, at + size))
+        if used and (wait := by_pieces(t, at, size, t.memory.empty)) is not None:
             return wait
         grows = bool(flags & mman.MAP_GROWSDOWN)
         name = _name(file)
