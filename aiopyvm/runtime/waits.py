@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aiopyvm.abi.fcntl import O_ASYNC
 from aiopyvm.kernel.thread import RunState, Thread
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.file import File
     from aiopyvm.runtime.run import Run
 
 
@@ -41,7 +43,15 @@ def stuck(run: Run) -> bool:
         return False
     if run.kernel.next_deadline() is not None:
         return False
-    return not any(_has_outside(run, thread) for thread in run.kernel.threads.values())
+    if any(_has_outside(run, thread) for thread in run.kernel.threads.values()):
+        return False
+    return not any(_is_told(file) for process in run.kernel.processes.values() for _, file in process.fds)
+
+
+def _is_told(file: File) -> bool:
+    """Somebody outside can make `file` send a signal (O_ASYNC)."""
+    told = file.flags & O_ASYNC and file.io_owner is not None
+    return bool(told) and any(queue.external for queue in file.queues(0))
 
 
 def _has_outside(run: Run, thread: Thread) -> bool:
