@@ -51,7 +51,8 @@ _DEFINES = b"\x39"  # CMP
 UNDEFINED = "with undefined flags that nothing defines"
 OVERWRITTEN = "with a REP that overwrites itself, of which a processor may do more"
 FAULTS_FIRST = "with a store of the x87 that faults and raises an exception, of which either may be first"
-EXPLAINED = (UNDEFINED, OVERWRITTEN, FAULTS_FIRST)
+OF_MAKERS = "that jumped to what makers do differently"
+EXPLAINED = (UNDEFINED, OVERWRITTEN, FAULTS_FIRST, OF_MAKERS)
 _HARNESS = range(0x70000000, 0x70100000)  # where the hardware has it, and the engine nothing
 _STEPS = 20_000  # of a block that differs
 
@@ -125,7 +126,10 @@ def first_wrong(case: Case) -> list[str]:
             hardware = ours
         if insn is not None and makers.faults_first(insn.row, hardware, ours):
             return [FAULTS_FIRST]
-        if lines := compare(case, hardware, ours):
+        lines = compare(case, hardware, ours)
+        if lines and insn is not None and not SAME_MAKER and makers.differs(insn.row):
+            return [OF_MAKERS]
+        if lines:
             return [f"at {case.eip:#x}: {_text(case)}", *lines]
         if ours.vector != 1 or not AREA <= ours.eip < AREA_DATA:
             break
