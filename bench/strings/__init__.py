@@ -14,10 +14,7 @@ from tests.native import c_program
 SOURCE: Final = Path(__file__).parent / "strings.c"
 ROUTINES: Final = ("memcpy", "memset", "strlen", "memchr", "strcmp", "inline-memcpy", "inline-memset")
 # Bytes of a string, and of all calls: some tenths of a second of the host's time, and a tenth of it.
-LOADS: Final = {
-    64: (1 << 30, 1 << 27),
-    **dict.fromkeys((1 << 10, 1 << 14, 1 << 18, 1 << 20), (1 << 32, 1 << 29)),
-}
+LOADS: Final = dict.fromkeys((64, 1 << 10, 1 << 14, 1 << 18, 1 << 20), (1 << 32, 1 << 29))
 
 
 def measure(quick: bool) -> list[Row]:

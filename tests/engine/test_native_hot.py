@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import itertools
 import random
+import re
 import struct
 from collections.abc import Callable
 
@@ -22,10 +23,12 @@ from aiopyvm.engine.native.regionloops import MOST_COPIES
 from aiopyvm.engine.native.regionplan import Request
 from aiopyvm.engine.native.regionrequest import request_for
 from aiopyvm.engine.native.regions import Graph
+from aiopyvm.engine.native.regiontext import RegionText
 from aiopyvm.engine.native.space import SpaceCode
 from aiopyvm.engine.protocol import Core, Exit, ExitReason
 from aiopyvm.engine.python import PythonEngine
 from aiopyvm.isa.assemble import assemble
+from aiopyvm.mem.layout import EXEC
 from aiopyvm.runtime import machine as machines
 from tests.conftest import GUESTS
 from tests.engine.branching import branching
@@ -439,6 +442,18 @@ def test_a_search_that_is_entered_in_its_middle_is_repeated_beside_its_root() ->
     assert len(behind) == 2 * MOST_COPIES - 1
 
 
+def test_nodes_that_follow_one_another_alone_are_one_block() -> None:
+    """Here the root parts what compares from the branch in each pass: LLVM moves what only ways out ask for, all flags,
+    from one block to the next and no further."""
+    search = "again: movdqu xmm1, [eax]; pcmpistri xmm0, xmm1, 0x1a\nroot: jbe out; add eax, 16; jle again; out: hlt"
+    code = assemble(search, BASE)
+    root = len(assemble(search.partition("\n")[0], BASE))
+    graph = Graph(Request(BASE + root, ((BASE, code[:root]), (BASE + root, code[root:]))))
+    text = RegionText(graph, "region").write()
+    passes = text.count("pcmpistri") // 2  # twice each: for the index, and for all flags
+    assert len(re.findall(r"setbe[^:]*\n  br i1 ", text)) == passes - 1 > 1  # the last one goes to the root
+
+
 @pytest.mark.parametrize(
     "look",
     [
@@ -534,3 +549,5 @@ def test_jumps_by_a_table_of_distances(memory: str) -> None:
     nodes = {node.eip: node for node in Graph(Request.from_text(request.to_text())).nodes}
     assert set(targets) <= set(nodes)
     assert set(targets) == next(set(node.cases) for node in nodes.values() if len(node.cases) > 1)
+    core.memory.pages[BASE >> 12] &= ~EXEC  # as where kept code was adopted and its page has not been touched yet
+    assert request_for(space, BASE, memory, (0, 0)).jumps == request.jumps

@@ -87,7 +87,7 @@ def _distances(code: SpaceCode, start: int, block: bytes) -> Iterator[tuple[int,
     table, found = start + int.from_bytes(jump[2], "little") & 0xFFFFFFFF, 0
     for number, distance in enumerate(_readable(code, table, MOST_CASES)):
         target = table + distance & 0xFFFFFFFF
-        if found < MOST_DISTANCES and code.space.pages[target >> PAGE_SHIFT] & EXEC and code.record(target):
+        if found < MOST_DISTANCES and code.record(target):
             found += 1
             yield number, target
 
@@ -115,10 +115,10 @@ def _from_root(found: Mapping[int, bytes], root: int, ways: set[int]) -> Iterato
 def _words(code: SpaceCode, table: int, most: int) -> Iterator[tuple[int, int]]:
     """The words of the jump table at an address that were jumped to, of at most so many: number, target."""
     for number, word in enumerate(_readable(code, table, most)):
-        if not code.space.pages[word >> PAGE_SHIFT] & EXEC:
-            return
         if code.record(word):
             yield number, word
+        elif not code.space.pages[word >> PAGE_SHIFT] & EXEC:
+            return
 
 
 def _readable(code: SpaceCode, table: int, most: int) -> Iterator[int]:

@@ -104,8 +104,9 @@ class RegionText:
         self._node(root, State(root, text.fresh("load i64, ptr %l.left"), begun_with(Tracer(), root.stack)))
         while self._work:
             node, label, state = self._work.pop()
-            text.leave_scope(state.scope)
-            text.label(label)
+            if label:  # else it goes on in the same block
+                text.leave_scope(state.scope)
+                text.label(label)
             self._node(node, state)
 
     def _node(self, node: Node, state: State) -> None:
@@ -153,11 +154,13 @@ class RegionText:
             self._branch(node, self._draft.name(tail[0].args[0]))
         elif node.flow is Flow.COMPUTED:
             self._computed(node, tail[0].args[0])
+        elif isinstance(way := node.after if node.flow is Flow.NEXT else node.taken, Node) and not way.join:
+            self._work.append((way, "", state))  # LLVM moves nothing over two blocks to where it is asked for
         else:
             label = text.new_label()
             text.line(f"br label %{label}")
             state.scope = text.scope()
-            self._way(node, label, node.after if node.flow is Flow.NEXT else node.taken)
+            self._way(node, label, way)
 
     def _branch(self, node: Node, condition: str) -> None:
         text, state = self._text, self._draft.state
