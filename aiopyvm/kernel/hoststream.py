@@ -7,7 +7,7 @@ bytes to `direct`, which takes what it can at once; the rest waits in a buffer o
 there is something to `take`.
 
 What always holds: nothing here waits; a buffer never holds more than CAPACITY bytes of output; a closed file asks for
-nothing.
+nothing. Those that are told by signals of their input (sigio.py) have asked for it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiopyvm.abi.errno import EAGAIN, EPIPE, Errno
 from aiopyvm.abi.fcntl import O_RDONLY, O_WRONLY
 from aiopyvm.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT
 from aiopyvm.abi.stat import S_IFIFO, Stat
 from aiopyvm.kernel.file import UNKNOWN, File
 from aiopyvm.kernel.pipe import PAGE, PIPE_BUF, Pipe, PipeEnd
 from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.sigio import Fasync
     from aiopyvm.mem.space import AddressSpace
 
 CAPACITY: Final = 65536
@@ -49,10 +51,26 @@ class Stream(File):
         self.name = name.encode()
         self._queue = WaitQueue(name, "host" if self.host else "")
         self.closed = False
+        self.told: Fasync = {}  # who is told by signals
 
     def queues(self, events: int) -> tuple[WaitQueue, ...]:
         """One queue for everything."""
         return (self._queue,)
+
+    def fasync(self) -> tuple[Fasync, ...]:
+        """One table for everything: what comes and what goes is told."""
+        return (self.told,)
+
+    def _came(self, reason: int) -> None:
+        """Something happened: wake who waits, and tell by signals."""
+        self._queue.wake()
+        self._tell(reason)
+
+    def _tell(self, reason: int) -> None:
+        if self.told:
+            from aiopyvm.kernel.sigio import kill_fasync  # at the first use: few ask for it
+
+            kill_fasync(self.told, reason)
 
     def stat(self) -> Stat:
         """A pipe's attributes."""
@@ -133,7 +151,9 @@ class HostInput(Stream):
         start = self._at
         if start < len(self._data):
             data = memoryview(self._data)[start : start + n]
-            self._at = start + len(data)
+            self._at = end = start + len(data)
+            if self.told and end == len(self._data) and not (self._eof or self._error):
+                self._want(PAGE)
             return data
         if self._error:
             raise Errno(self._error)
@@ -147,14 +167,15 @@ class HostInput(Stream):
         self._at -= len(data)
 
     def poll(self) -> int:
-        """Readable when something is there; asks the host for one byte when nothing is."""
+        """Readable when something is there; asks the host for one byte when nothing is, for a page where it tells by
+        signals."""
         if self._at < len(self._data):
             return READABLE
         if self._error:
             return READABLE | POLLERR
         if self._eof:
             return POLLHUP
-        self._want(1)
+        self._want(PAGE if self.told else 1)
         return 0
 
     def available(self) -> int:
@@ -173,19 +194,19 @@ class HostInput(Stream):
         if not self.closed:
             self._data = self._data[self._at :] + data if self._at < len(self._data) else data
             self._at = 0
-            self._queue.wake()
+            self._came(POLL_IN)
 
     def feed_eof(self) -> None:
         """Answer that there is no more."""
         self.wanted = 0
         self._eof = True
-        self._queue.wake()
+        self._came(POLL_IN)
 
     def fail(self, errno: int) -> None:
         """Answer with an error that every further read gets."""
         self.wanted = 0
         self._error = errno
-        self._queue.wake()
+        self._came(POLL_IN)
 
     def close(self) -> None:
         """Drop what was read and tell the pump."""
@@ -209,6 +230,8 @@ class Collector(Stream):
             raise Errno(EAGAIN)
         kept = bytes(data[:allowed])
         self._meter.wrote(kept)
+        if self.told and kept:
+            self._tell(POLL_OUT)
         return allowed
 
     def borrow(self, data: bytes | memoryview) -> int:
@@ -316,6 +339,8 @@ class HostOutput(Stream):
             self._size += len(kept)
             if self.on_data is not None:
                 self.on_data()
+        elif self.told and n:
+            self._tell(POLL_OUT)
         return allowed
 
     def borrow(self, data: bytes | memoryview) -> int:
@@ -349,7 +374,7 @@ class HostOutput(Stream):
     def delivered(self, n: int) -> None:
         """`n` of the bytes taken have arrived."""
         self.taken -= n
-        self._queue.wake()
+        self._came(POLL_OUT)
         if self.on_room is not None:
             self.on_room()
 
@@ -358,7 +383,7 @@ class HostOutput(Stream):
         self.broken = True
         self._chunks.clear()
         self._size = self.taken = 0
-        self._queue.wake()
+        self._came(POLL_OUT)
         if self.on_room is not None:
             self.on_room()
 

@@ -114,6 +114,8 @@ def set_async(file: File, fd: int, on: bool, process: Process) -> bool:
             table.pop(file, None)
     if tables:
         file.flags = file.flags | O_ASYNC if on else file.flags & ~O_ASYNC
+    if on:
+        file.poll()  # what the host is asked for when it is wanted is wanted from now on
     if tables and on and file.tty and (file.io_owner is None or file.io_owner.target is None):
         group = file.foreground_group()
         file.io_owner = own(process, F_OWNER_PGRP, group) if group else own(process, F_OWNER_PID, process)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopyvm.abi.fcntl import O_ASYNC
+from aiopyvm.abi.signal import SIGIO, bit
 from aiopyvm.kernel.thread import RunState, Thread
 
+ALL: Final = (1 << 64) - 1
+
 if TYPE_CHECKING:
-    from aiopyvm.kernel.file import File
+    from collections.abc import Iterator
+
     from aiopyvm.runtime.run import Run
 
 
@@ -45,13 +49,15 @@ def stuck(run: Run) -> bool:
         return False
     if any(_has_outside(run, thread) for thread in run.kernel.threads.values()):
         return False
-    return not any(_is_told(file) for process in run.kernel.processes.values() for _, file in process.fds)
+    return not any(_telling(run))
 
 
-def _is_told(file: File) -> bool:
-    """Somebody outside can make `file` send a signal (O_ASYNC)."""
-    told = file.flags & O_ASYNC and file.io_owner is not None
-    return bool(told) and any(queue.external for queue in file.queues(0))
+def _telling(run: Run, signals: int = ALL) -> Iterator[str]:
+    """Who outside can make a file send one of `signals` (O_ASYNC); "": nobody."""
+    for process in run.kernel.processes.values():
+        for _, file in process.fds:
+            if file.flags & O_ASYNC and file.io_owner is not None and signals & bit(file.io_signal or SIGIO):
+                yield from (queue.external for queue in file.queues(0))
 
 
 def _has_outside(run: Run, thread: Thread) -> bool:
@@ -63,13 +69,14 @@ def _has_outside(run: Run, thread: Thread) -> bool:
 
 
 def waits_for(run: Run, who: str) -> bool:
-    """A thread waits for `who`: "host", a host stream that is being read or written; "python", what Python may do."""
-    return any(
-        queue.external == who
-        for thread in run.kernel.threads.values()
-        if thread.wait is not None
-        for queue in thread.wait.sources
-    )
+    """A thread waits for `who`: "host", a host stream that is being read or written; "python", what Python may do.
+
+    One that waits for the signal of a file (sigtimedwait(2)) waits for who is on its other side.
+    """
+    waits = [thread.wait for thread in run.kernel.threads.values() if thread.wait is not None]
+    if any(queue.external == who for wait in waits for queue in wait.sources):
+        return True
+    return any(wait.signals and who in _telling(run, wait.signals) for wait in waits)
 
 
 def waits_at(run: Run, queue: Any) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import anyio
 import pytest
 
-from aiopyvm import VM, Reason
-from tests.native import glibc_path
+from aiopyvm import PIPE, VM, Reason
+from tests.native import glibc_path, native_available
 
 pytestmark = pytest.mark.anyio
 
@@ -51,3 +55,43 @@ async def test_without_an_owner_or_an_outside_it_is_one() -> None:
         pytest.skip("gcc -m32 is not there")
     assert (await VM().run_elf(path)).reason is Reason.DEADLOCK
     assert (await VM(publish={("127.0.0.1", 0): 8080}).run_elf(path, "unowned")).reason is Reason.DEADLOCK
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+async def test_streams_of_the_host_send_the_signals_that_its_pipes_send(clock: Literal["real", "virtual"]) -> None:
+    path = glibc_path("sigiostreams")
+    if path is None or not native_available():
+        pytest.skip("the host runs no i386 programs, or gcc -m32 is not there")
+
+    def talk(answers: int, questions: int) -> None:
+        with open(answers, "wb", buffering=0) as to, open(questions, "rb") as source:
+            for line in source:
+                if line == b"end\n":
+                    to.close()
+                elif not line.startswith(b"-"):
+                    to.write(line)
+
+    async def told(run: Callable[[int, int], Awaitable[bytes]]) -> bytes:
+        (stdin, answers), (questions, stdout) = os.pipe(), os.pipe()
+        talker = threading.Thread(target=talk, args=(answers, questions))
+        talker.start()
+        try:
+            return await run(stdin, stdout)
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+            await anyio.to_thread.run_sync(talker.join)
+
+    async def natively(stdin: int, stdout: int) -> bytes:
+        ran = await anyio.run_process([path], input=None, stdin=stdin, stdout=stdout, stderr=PIPE)
+        assert ran.returncode == 0
+        return ran.stderr
+
+    async def here(stdin: int, stdout: int) -> bytes:
+        with open(stdin, "rb", closefd=False) as source, open(stdout, "wb", closefd=False) as sink:
+            result = await VM(clock=clock).run_elf(path, stdin=source, stdout=sink, stderr=PIPE)
+        assert result.ok, (result.reason, result.detail)
+        return result.stderr or b""
+
+    assert (await told(here)).decode().splitlines() == (await told(natively)).decode().splitlines()
