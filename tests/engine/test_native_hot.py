@@ -551,3 +551,26 @@ def test_jumps_by_a_table_of_distances(memory: str) -> None:
     assert set(targets) == next(set(node.cases) for node in nodes.values() if len(node.cases) > 1)
     core.memory.pages[BASE >> 12] &= ~EXEC  # as where kept code was adopted and its page has not been touched yet
     assert request_for(space, BASE, memory, (0, 0)).jumps == request.jumps
+
+
+def test_what_was_hardly_ever_executed_takes_no_room_in_a_region() -> None:
+    """But where regions pass nothing is counted: what one of them covers is taken for hot."""
+    text = """
+        again: call often; test ecx, 0x3ff; jnz behind; call seldom
+        behind: dec ecx; jnz again; hlt
+        often: inc eax; ret
+        seldom: inc ebx; ret
+    """
+    code = assemble(text, BASE)
+    core, engine = looping(text), hot_engine(1 << 12)
+    core.cpu.ecx, core.cpu.esp = 3000, 0x12800
+    engine.run(core, 10**6)
+    (space,) = [code for code in core.memory.translations.values() if isinstance(code, SpaceCode)]
+    often = BASE + code.index(assemble("inc eax", 0))
+    seldom = BASE + code.index(assemble("inc ebx", 0))
+    assert (core.cpu.eax, core.cpu.ebx) == (3000, 2)
+    starts = {at for at, _ in request_for(space, BASE, CHECKED, (0, 0)).blocks}
+    assert often in starts
+    assert seldom not in starts
+    starts = {at for at, _ in request_for(space, BASE, CHECKED, (0, 0), regions=[((seldom, b"\x43\xc3"),)]).blocks}
+    assert {often, seldom} <= starts

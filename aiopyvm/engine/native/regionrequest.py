@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
+from aiopyvm.engine.native.regionfile import Covered
 from aiopyvm.engine.native.regionplan import MOST_INSTRUCTIONS, Request, Stack, Table, is_x87
 from aiopyvm.engine.native.space import Block, SpaceCode
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 
 MOST_CASES: Final = 128  # words of a jump table
 MOST_DISTANCES: Final = 16  # of a table of distances, that are followed
+RARE_SHIFT: Final = 8  # what is passed less than once in 256 passes of the root is not worth a place in its region
+_CHUNK: Final = 4  # bits of an address within a chunk
 _X87: Final = re.compile(rb"[\xd8-\xdf]")
 _JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
 _DISTANCES: Final = re.compile(  # ADD r, number; ADD r, [r + 4 * i]; JMP r, behind a call that gave r its own address
@@ -24,11 +28,18 @@ _WORD: Final = re.compile(rb"\xff[\x15\x25](....)", re.DOTALL)  # CALL [word], J
 
 
 def request_for(
-    code: SpaceCode, root: int, memory: str, stack: Stack, allowed: frozenset[str] | None = None
+    code: SpaceCode,
+    root: int,
+    memory: str,
+    stack: Stack,
+    allowed: frozenset[str] | None = None,
+    regions: Iterable[Covered] = (),
 ) -> Request:
     """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses; `stack`: the
-    x87 stack with which it became hot; `allowed`: the features of the processor.
+    x87 stack with which it became hot; `allowed`: the features of the processor; `regions`: the code of those that
+    there are.
     """
+    rarely = _Rarely(code, regions)
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
     jumps: dict[int, Table] = {}
@@ -50,7 +61,7 @@ def request_for(
                     jumps[block.addresses[-1]] = distances
                     ways += [target for _, target in distances]
             for way in ways:
-                if way not in seen and code.record(way):
+                if way not in seen and code.record(way) and not rarely.comes_to(way):
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
@@ -58,6 +69,28 @@ def request_for(
         root, blocks, tuple(sorted(tables.items())), memory=memory, stack=stack if x87 else None, allowed=allowed,
         jumps=tuple(sorted(jumps.items())),
     )  # fmt: skip
+
+
+class _Rarely:
+    """Where calls and jumps backward have hardly ever led: it would take the room of what is executed more often."""
+
+    def __init__(self, code: SpaceCode, regions: Iterable[Covered]) -> None:
+        self._code = code
+        self._regions = regions
+        self._few = code.threshold >> RARE_SHIFT
+
+    def comes_to(self, address: int) -> bool:
+        """Whether this address is such a place."""
+        counter = self._code.counter(address)
+        if not counter or not 0 <= self._code.threshold - self._code.arena.values(counter)[0] < self._few:
+            return False
+        return address >> _CHUNK not in self._chunks  # regions pass without counting
+
+    @cached_property
+    def _chunks(self) -> set[int]:
+        """The chunks of memory that regions cover."""
+        runs = [run for covered in self._regions for run in covered]
+        return {n for at, code in runs for n in range(at >> _CHUNK, (at + len(code) - 1 >> _CHUNK) + 1)}
 
 
 def _targets(code: SpaceCode, block: bytes, last: int, tables: dict[int, Table]) -> list[int]:
