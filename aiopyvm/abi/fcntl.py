@@ -101,6 +101,7 @@ DN_MULTISHOT: Final = 1 << 31
 F_RDLCK: Final = 0
 F_WRLCK: Final = 1
 F_UNLCK: Final = 2
+LEASE_BREAK_SECONDS: Final = 45  # where nobody sets /proc/sys/fs/lease-break-time
 
 LOCK_SH: Final = 1
 LOCK_EX: Final = 2

@@ -240,7 +240,7 @@ def execve(
 ) -> bool:
     """Run another program in `t`'s process, or make the next step towards that: False, call again with the same.
 
-    Raises Errno, and nothing has changed.
+    Raises Errno, and nothing has changed; of it LeaseBroken: wait, and call again.
     """
     call = t.call
     assert call is not None
@@ -429,6 +429,8 @@ def _read_program(ctx: FsContext, path: bytes, at: Inode | None, flags: int) -> 
     if inode.kind != S_IFREG:
         raise Errno(EACCES)
     need(inode, ctx, X_OK)
+    if inode.leases is not None and ctx.process is not None:
+        inode.leases.need(False, ctx.process.kernel)
     if inode.writers:
         raise Errno(ETXTBSY)
     file = inode.open(ctx, O_RDONLY).hold()

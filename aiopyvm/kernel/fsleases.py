@@ -1,7 +1,8 @@
 """Leases of one inode (fcntl(2), "Leases"; fs/locks.c of the Linux source).
 
-How it works. Who opens or truncates the file against a lease tells its holder by a signal and waits until the lease is
-given up or BREAK_NS have passed: it is as it was asked to be then (`expire`, which everybody calls first). Nothing
+How it works. Who opens, executes or truncates the file against a lease tells its holder by a signal and waits until the
+lease is given up or the time for that has passed (/proc/sys/fs/lease-break-time; 0: there is none): it is as it was
+asked to be then (`expire`, which everybody calls first). Nothing
 waits here: `need` raises `LeaseBroken`, which says until when and on which queue to wait before trying again.
 """
 
@@ -12,27 +13,32 @@ from typing import TYPE_CHECKING, Final
 from aiopyvm.abi.errno import EAGAIN, ENOMEM, Errno
 from aiopyvm.abi.fcntl import F_OWNER_PID, F_RDLCK, F_UNLCK, F_WRLCK
 from aiopyvm.abi.signal import POLL_MSG
+from aiopyvm.abi.time import NS
 from aiopyvm.kernel.sigio import own, send_sigio
-from aiopyvm.kernel.wait import WaitQueue
+from aiopyvm.kernel.wait import Restart, Wait, WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fs import Inode
+    from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.ports import Clock
     from aiopyvm.kernel.process import Process
 
-BREAK_SECONDS: Final = 45  # /proc/sys/fs/lease-break-time
-BREAK_NS: Final = BREAK_SECONDS * 1_000_000_000
+NEVER: Final = 1 << 62  # a deadline (ns)
 MAX_LEASES: Final = 64  # of one inode: all are told at once
 
 
 class LeaseBroken(Errno):
-    """A lease stands against it: wait for `queue`, until `deadline` (ns, monotonic) at most."""
+    """A lease stands against it: wait for `queue`, until `deadline` (ns, monotonic; None: for ever) at most."""
 
-    def __init__(self, queue: WaitQueue, deadline: int) -> None:
+    def __init__(self, queue: WaitQueue, deadline: int | None) -> None:
         super().__init__(EAGAIN)
         self.queue = queue
         self.deadline = deadline
+
+    def wait(self) -> Wait:
+        """The wait for it: the call finds its file anew then."""
+        return Wait((self.queue,), self.deadline, Restart.SYS, "a lease to be given up")
 
 
 class Lease:
@@ -58,7 +64,8 @@ class Leases:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.held: dict[File, Lease] = {}
-        self.queue = WaitQueue("lease")
+        self.readers = WaitQueue("lease")  # who waits to read the file
+        self.writers = WaitQueue("lease")
 
     def expire(self) -> None:
         """Do what is due to leases that were not given up in time."""
@@ -77,7 +84,9 @@ class Leases:
 
     def set(self, inode: Inode, file: File, fd: int, type: int, process: Process) -> None:
         """F_SETLEASE of a type but F_UNLCK. Raises Errno: EAGAIN where others have it open or leased, ENOMEM."""
-        if type == F_RDLCK and inode.writers:
+        if type == F_RDLCK and (inode.writers or self.writers.threads):
+            raise Errno(EAGAIN)
+        if type == F_WRLCK and (inode.executed or self.readers.threads or self.writers.threads):
             raise Errno(EAGAIN)
         if type == F_WRLCK and (inode.writers, inode.readers) != (int(file.writable), int(not file.writable)):
             raise Errno(EAGAIN)
@@ -107,15 +116,17 @@ class Leases:
         if type == F_UNLCK:
             del self.held[file]
             file.io_owner, file.io_signal = None, 0
-        self.queue.wake()
+        self.readers.wake()
+        self.writers.wake()
 
-    def need(self, write: bool) -> None:
-        """The file is about to be opened, to `write` perhaps. Raises LeaseBroken."""
+    def need(self, write: bool, kernel: Kernel) -> None:
+        """The file is about to be opened in `kernel`, to `write` perhaps. Raises LeaseBroken."""
         self.expire()
         against = [(file, lease) for file, lease in self.held.items() if write or lease.type == F_WRLCK]
         if not against:
             return
-        deadline = self._clock.monotonic_ns() + BREAK_NS
+        seconds = kernel.lease_break_seconds
+        deadline = self._clock.monotonic_ns() + seconds * NS if seconds > 0 else NEVER
         for file, lease in against:
             if lease.drop_at or (lease.lower_at and not write):
                 continue
@@ -124,4 +135,5 @@ class Leases:
             else:
                 lease.lower_at = deadline
             send_sigio(file, lease.fd, POLL_MSG)
-        raise LeaseBroken(self.queue, min(at for _, lease in against for at in (lease.drop_at, lease.lower_at) if at))
+        until = min(at for _, lease in against for at in (lease.drop_at, lease.lower_at) if at)
+        raise LeaseBroken(self.writers if write else self.readers, until if until < NEVER else None)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiopyvm.abi.errno import EAGAIN, Errno
+from aiopyvm.abi.fcntl import LEASE_BREAK_SECONDS
 from aiopyvm.abi.signal import SI_USER, SIGKILL, SigInfo, bit
 from aiopyvm.isa.cpuid import Processor
 from aiopyvm.isa.processors import MAX
@@ -132,6 +133,7 @@ class Kernel:
         self.tasks: Budget = tasks or Unlimited()
         self.files: Budget = files or Unlimited()
         self.randomize = randomize
+        self.lease_break_seconds = LEASE_BREAK_SECONDS
         self.processes: dict[int, Process] = {}  # zombies too
         self.threads: dict[int, Thread] = {}
         self.init: Process | None = None

@@ -1,28 +1,29 @@
-"""/proc/sys: what the kernel is set to (proc_sys(5)), as far as it is so here. Nothing can be set: it is as if mounted
-read-only, as containers have it."""
+"""/proc/sys: what the kernel is set to (proc_sys(5)), as far as it is so here. What is not in SETTINGS cannot be set:
+as if mounted read-only, as containers have it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import ipc
-from aiopyvm.abi.errno import ENOENT, Errno
+from aiopyvm.abi.errno import EINVAL, ENOENT, Errno
 from aiopyvm.abi.inet import FIRST_PORT, LAST_PORT
 from aiopyvm.abi.resource import NGROUPS_MAX
 from aiopyvm.abi.socket import BUFFER_SIZE, MAX_DATAGRAMS, SOMAXCONN
 from aiopyvm.abi.utsname import RELEASE, SYSNAME, VERSION
 from aiopyvm.kernel import coredump, inotify, mqueue, pipe, pty
 from aiopyvm.kernel.fs import Inode
-from aiopyvm.kernel.fsleases import BREAK_SECONDS
 from aiopyvm.kernel.kernel import PID_MAX
-from aiopyvm.kernel.procfs import ProcDirectory, ProcText
+from aiopyvm.kernel.procfs import ProcDirectory, ProcFile, ProcFs, ProcText
 from aiopyvm.kernel.procinfo import Text
 from aiopyvm.mem.layout import PAGE
 from aiopyvm.mem.mappings import MAX_MAPPINGS
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.kernel import Kernel
     from aiopyvm.kernel.process import Process
@@ -43,7 +44,7 @@ VALUES: Final[dict[bytes, Value]] = {
     b"fs/dir-notify-enable": 1,
     b"fs/file-max": lambda kernel: kernel.open_files,
     b"fs/inotify/max_queued_events": inotify.MAX_QUEUED,
-    b"fs/lease-break-time": BREAK_SECONDS,
+    b"fs/lease-break-time": lambda kernel: kernel.lease_break_seconds,
     b"fs/leases-enable": 1,
     b"fs/mqueue/msg_default": mqueue.MAX_MESSAGES,
     b"fs/mqueue/msg_max": mqueue.MAX_MESSAGES,
@@ -97,10 +98,61 @@ _FIXED: Final = frozenset(
 )  # what Linux too lets nobody set
 
 
+SETTINGS: Final = {b"fs/lease-break-time": "lease_break_seconds"}  # what root may set: ints of the kernel
+_INT: Final = re.compile(rb"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)(?=[ \t\n]|$)")
+_INT_BYTES: Final = 20
+
+
 class SysText(ProcText):
     """One value."""
 
-    always_writable = False
+    def __init__(self, fs: ProcFs, number: int, value: Value, path: bytes) -> None:
+        super().__init__(fs, number, None, Text(_content(value), 0o444 if path in _FIXED else 0o644))
+        self.setting = SETTINGS.get(path)
+        self.always_writable = self.setting is not None
+
+    def open(self, ctx: FsContext, flags: int) -> File:
+        """Return a new open file description."""
+        return SysFile(flags, self, ctx)
+
+
+class SysFile(ProcFile):
+    """An open value."""
+
+    def __init__(self, flags: int, inode: SysText, ctx: FsContext) -> None:
+        super().__init__(flags, inode, ctx)
+        self._setting = inode.setting
+
+    def write(self, data: bytes) -> int:
+        """As `pwrite` at the position."""
+        n = self.pwrite(data, self.offset)
+        self.offset += n
+        return n
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Set the value to an integer (proc_dointvec), whatever follows it; nothing but at the beginning.
+
+        Raises Errno(EINVAL).
+        """
+        process = self._ctx.process
+        if self._setting is None or process is None:
+            raise Errno(EINVAL)
+        if offset or not data:
+            return len(data)
+        text = bytes(data[: PAGE - 1]).lstrip()
+        match = _INT.match(text)
+        if match is None or match.end() > _INT_BYTES:
+            raise Errno(EINVAL)
+        sign, digits = match.groups()
+        base = 16 if digits[:2].lower() == b"0x" else 8 if digits[:1] == b"0" else 10
+        value = int(sign + digits, base)
+        if not -(1 << 31) <= value < 1 << 31:
+            raise Errno(EINVAL)
+        setattr(process.kernel, self._setting, value)
+        return len(data)
+
+    def truncate(self, size: int) -> None:
+        """Nothing: it has no size."""
 
 
 class SysDirectory(ProcDirectory):
@@ -119,7 +171,7 @@ class SysDirectory(ProcDirectory):
         value = VALUES.get(path)
         if value is None:
             return SysDirectory(number, self, name, path + b"/")
-        return SysText(self.fs, number, None, Text(_content(value), 0o444 if path in _FIXED else 0o644))
+        return SysText(self.fs, number, value, path)
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """Directories and values."""

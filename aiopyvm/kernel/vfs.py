@@ -192,7 +192,7 @@ class Vfs:
                 raise Errno(EEXIST)
             self._check_open(ctx, inode, flags)
             if inode.leases is not None and ctx.process is not None and not flags & O_PATH:
-                inode.leases.need(flags & O_ACCMODE != O_RDONLY)
+                inode.leases.need(flags & O_ACCMODE != O_RDONLY, ctx.process.kernel)
         return self._opened(ctx, inode, flags, found)
 
     def _create(self, ctx: FsContext, found: Found, mode: int) -> Inode:

@@ -8,6 +8,7 @@ from aiopyvm.abi.errno import E2BIG, ENOMEM, Errno
 from aiopyvm.abi.fcntl import AT_FDCWD
 from aiopyvm.abi.resource import RLIMIT_STACK
 from aiopyvm.kernel import exec as program
+from aiopyvm.kernel.fsleases import LeaseBroken
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Call, Wait
 from aiopyvm.loader.stack import most_texts
@@ -61,6 +62,8 @@ def execveat(t: Thread, dirfd: DirFd, path: CStr, argv: Strings, envp: Strings, 
         call.state["vectors"] = Vector(argv, most), Vector(envp, most)
     try:
         done = _go_on(t, dirfd, path, call.state["vectors"], flags)
+    except LeaseBroken as broken:
+        return broken.wait()
     except (Errno, MemoryFault):
         _forget(t, call)
         raise

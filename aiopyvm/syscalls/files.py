@@ -169,7 +169,7 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: 
     except LeaseBroken as broken:
         if flags & O_NONBLOCK:
             raise
-        return _wait_for_lease(broken)
+        return broken.wait()
     fd = give(t, file, cloexec=bool(flags & O_CLOEXEC))
     named = isinstance(file, PipeEnd) and file.inode is not None  # a pipe(2) reached by /proc/PID/fd never waits
     if isinstance(file, PipeEnd) and named and not flags & (O_NONBLOCK | O_PATH) and flags & O_ACCMODE != O_RDWR:
@@ -181,11 +181,6 @@ def open_path(t: Thread, dirfd: int, path: bytes, flags: int, mode: int, scope: 
     if flags & O_TRUNC == 0 and file.inode is not None and file.inode.kind == S_IFREG and not flags & O_LARGEFILE:
         _need_small(t, file, fd)
     return fd
-
-
-def _wait_for_lease(broken: LeaseBroken) -> Wait:
-    """Wait for who holds it; the call finds its file anew then."""
-    return Wait((broken.queue,), broken.deadline, Restart.SYS, "a lease to be given up")
 
 
 def _need_small(t: Thread, file: File, fd: int) -> None:
@@ -281,9 +276,9 @@ def _truncate(t: Thread, path: bytes, size: int) -> int | Wait:
         raise Errno(ETXTBSY)
     if inode.leases is not None:
         try:
-            inode.leases.need(True)
+            inode.leases.need(True, t.kernel)
         except LeaseBroken as broken:
-            return _wait_for_lease(broken)
+            return broken.wait()
     inode.resize(size)
     if (place := call_of(t).state["place"]) is not None:
         place[0].tell_name(IN_MODIFY, place[1], inode)

@@ -160,7 +160,8 @@ def _access(t: Thread, dirfd: int, path: bytes, mode: int, flags: int) -> int:
     inode = _inode_at(t, dirfd, path, flags, ctx)
     if mode:
         need(inode, ctx, mode)
-    if mode & W_OK and inode.fs.readonly and inode.kind in (S_IFREG, S_IFLNK, 0o040000):
+    readonly = inode.fs.readonly and not inode.always_writable
+    if mode & W_OK and readonly and inode.kind in (S_IFREG, S_IFLNK, 0o040000):
         raise Errno(EROFS)
     return 0
 

@@ -12,6 +12,7 @@ from aiopyvm.abi.fcntl import (
     F_SETLEASE,
     F_UNLCK,
     F_WRLCK,
+    LEASE_BREAK_SECONDS,
     O_CREAT,
     O_DIRECTORY,
     O_NONBLOCK,
@@ -21,9 +22,11 @@ from aiopyvm.abi.fcntl import (
 )
 from aiopyvm.abi.signal import SIGIO, bit
 from aiopyvm.kernel.dnotify import MAX_NOTICES
-from aiopyvm.kernel.fsleases import BREAK_NS, MAX_LEASES
+from aiopyvm.kernel.fsleases import MAX_LEASES
 from aiopyvm.kernel.thread import RunState
 from tests.kernel.machine import Machine
+
+BREAK_NS = LEASE_BREAK_SECONDS * 10**9
 
 
 def leased(m: Machine, kind: int) -> tuple[int, int]:
