@@ -17,7 +17,7 @@ from aiopyvm.abi import socket as abi
 from aiopyvm.abi.errno import EBADF, EINVAL, ENOBUFS, ENOTCONN, EOPNOTSUPP, Errno
 from aiopyvm.abi.fcntl import O_RDWR
 from aiopyvm.abi.poll import POLLERR, POLLHUP, POLLPRI, POLLRDHUP, READABLE, WRITABLE
-from aiopyvm.abi.signal import POLL_IN, POLL_OUT
+from aiopyvm.abi.signal import POLL_IN, POLL_OUT, POLL_PRI
 from aiopyvm.abi.socket import Ucred
 from aiopyvm.abi.stat import S_IFSOCK, Stat
 from aiopyvm.kernel.file import File
@@ -239,6 +239,15 @@ class Socket(File):
         received = [name for name in calls if "poll" not in name and "select" not in name]
         if not received or self.listening or not self.endless:
             self.tell_async(reason)
+
+    def tell_urgent(self) -> None:
+        """Tell by signals that something urgent came: SIGURG, and where another signal was asked for that too."""
+        if self.io_owner is not None:
+            from aiopyvm.kernel.sigio import send_sigurg
+
+            send_sigurg(self)
+            if self.io_signal:
+                self.tell_async(POLL_PRI)
 
     def tell_async(self, reason: int) -> None:
         """Send signals, where O_ASYNC asks for them: POLL_IN and the like."""

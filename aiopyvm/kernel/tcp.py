@@ -41,7 +41,7 @@ from aiopyvm.abi.errno import (
 )
 from aiopyvm.abi.inet import TcpState
 from aiopyvm.abi.poll import POLLHUP, POLLPRI, READABLE, WRITABLE
-from aiopyvm.abi.signal import POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI
+from aiopyvm.abi.signal import POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT
 from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
@@ -435,15 +435,10 @@ class TcpSocket(InetSocket):
             inbox.append(bytearray(data))
 
     def urgent_came(self) -> None:
-        """Tell by signals that something urgent is there: SIGURG, and where another signal was asked for that too."""
-        if self.io_owner is not None:
-            from aiopyvm.kernel.sigio import send_sigurg
-
-            send_sigurg(self)
-            if self.io_signal:
-                self.tell_async(POLL_PRI)
-            if self.told:
-                self.tell_reader(POLL_IN)
+        """Tell by signals that something urgent is there, before it is."""
+        self.tell_urgent()
+        if self.told and self.io_owner is not None:
+            self.tell_reader(POLL_IN)
 
     def urge(self, n: int, value: int) -> None:
         """The last of the `n` bytes that just came, `value`, is urgent."""

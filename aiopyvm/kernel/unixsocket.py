@@ -5,6 +5,8 @@ credentials that come with one are never mixed with another's. A sender's bytes 
 SO_SNDBUF (`sent`). A listening socket has `arrivals`: connected sockets that nobody accepted yet. Names are kept by the
 kernel's `UnixNames`: abstract ones by type and bytes, path names by the file system's device and inode number.
 
+An urgent byte (MSG_OOB) is a message of its own, which stays in its place, empty, when recv(2) with MSG_OOB takes it.
+
 What always holds. `peer` stays when the peer is closed (`dead`), as writing must say EPIPE then; files in inboxes are
 held by their message; a cycle of sockets that only their own inboxes hold is found when one closes (`unixgc.py`).
 """
@@ -34,7 +36,7 @@ from aiopyvm.abi.errno import (
     Errno,
 )
 from aiopyvm.abi.fcntl import W_OK
-from aiopyvm.abi.poll import POLLHUP, POLLWRBAND, READABLE, WRITABLE
+from aiopyvm.abi.poll import POLLHUP, POLLPRI, POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.resource import RLIMIT_NOFILE
 from aiopyvm.abi.signal import POLL_HUP, POLL_IN
 from aiopyvm.abi.socket import AF_UNIX, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Ucred
@@ -130,6 +132,7 @@ class UnixSocket(Socket):
         self.sent = 0  # bytes of it in inboxes
         self.credentials = abi.NOBODY  # of the other end
         self.dead = False
+        self.urgent: Message | None = None  # of the inbox: the last byte that was sent with MSG_OOB, until it is taken
         self.embryo = False  # on its way to be accepted
         self.established = False
         names.sockets[self] = None
@@ -314,7 +317,7 @@ class UnixSocket(Socket):
         peer = self.peer
         if peer is not None and self.kind in CONNECTED and not peer.dead:
             peer.shut = SHUTDOWN_MASK
-            if self.inbox or self.embryo:
+            if self.embryo or any(message.start < message.size for message in self.inbox):
                 peer.error = ECONNRESET
             peer.tell_reader(POLL_HUP)
             peer.wake()
@@ -347,7 +350,8 @@ class UnixSocket(Socket):
 
     def send(self, t: Thread, message: Outgoing) -> int:
         """Put a message, or a piece of a stream, into the other's inbox."""
-        if message.flags & abi.MSG_OOB:
+        urgent = message.flags & abi.MSG_OOB
+        if urgent and (self.kind != SOCK_STREAM or not message.data):
             raise Errno(EOPNOTSUPP)
         if self.kind == SOCK_DGRAM:
             return self._send_datagram(t, message)
@@ -369,7 +373,10 @@ class UnixSocket(Socket):
         if room <= 0:
             self.no_space = True
             raise Errno(EAGAIN)
-        return self._post(t, peer, message, min(len(message.data), max(room - MESSAGE_BYTES, 1024)))
+        n = min(len(message.data), max(room - MESSAGE_BYTES, 1024))
+        if not urgent or len(message.data) > 1:
+            return self._post(t, peer, message, n - (urgent and n == len(message.data)))
+        return self._post(t, peer, message, 1, True)
 
     def _send_datagram(self, t: Thread, message: Outgoing) -> int:
         self._autobind()
@@ -404,7 +411,7 @@ class UnixSocket(Socket):
             self.no_space = True
             raise Errno(EAGAIN)
 
-    def _post(self, t: Thread, other: UnixSocket, message: Outgoing, n: int) -> int:
+    def _post(self, t: Thread, other: UnixSocket, message: Outgoing, n: int, urgent: bool = False) -> int:
         if self.kind == SOCK_SEQPACKET:
             self._check_size(message)
             self._need_room(n)
@@ -419,7 +426,11 @@ class UnixSocket(Socket):
         self.names.in_flight += len(message.files)
         self.sent += n + MESSAGE_BYTES
         data = message.data if n == len(message.data) else message.data[:n]
-        other.inbox.append(Message(self, data, message.files, creds))
+        posted = Message(self, data, message.files, creds)
+        other.inbox.append(posted)
+        if urgent:
+            other.urgent = posted
+            other.tell_urgent()
         other.data_came()
         return n
 
@@ -442,16 +453,20 @@ class UnixSocket(Socket):
     def receive(self, t: Thread, n: int, flags: int) -> Incoming:
         """Take from the inbox."""
         if flags & abi.MSG_OOB:
-            raise Errno(EOPNOTSUPP if self.kind != SOCK_STREAM else EINVAL)
+            if self.kind != SOCK_STREAM:
+                raise Errno(EOPNOTSUPP)
+            return self._receive_urgent(n, flags)
         self.may_receive()
-        if not self.inbox:
+        if self.kind == SOCK_STREAM:
+            received = self._receive_stream(n, flags)
+        else:
+            received = self._receive_message(n, flags) if self.inbox else None
+        if received is None:
             self.raise_error()
             if self.shut & RCV_SHUTDOWN and (self.kind != SOCK_DGRAM or not flags & abi.MSG_DONTWAIT):
                 return Incoming(b"", 0)
             raise Errno(EAGAIN)
-        if self.kind == SOCK_STREAM:
-            return self._receive_stream(n, flags)
-        return self._receive_message(n, flags)
+        return received
 
     def _receive_message(self, n: int, flags: int) -> Incoming:
         message = self.inbox[0]
@@ -474,29 +489,96 @@ class UnixSocket(Socket):
             return None
         return message.creds or abi.OVERFLOW
 
-    def _receive_stream(self, n: int, flags: int) -> Incoming:
-        """Join what comes from one sender, up to a message that carried files."""
-        first = self.inbox[0]
-        passcred = self.options[abi.SO_PASSCRED]
+    def _receive_stream(self, n: int, flags: int) -> Incoming | None:
+        """Join what comes from one sender, up to a message that carried files, or to the urgent byte; None: there is
+        nothing."""
+        peek, passcred = bool(flags & MSG_PEEK), self.options[abi.SO_PASSCRED]
         parts: list[bytes] = []
         files: tuple[File, ...] = ()
-        for message in tuple(self.inbox):
-            if not n or (passcred and message.creds != first.creds):
+        first: Message | None = None
+        at = 0
+        while (found := self._readable(at, peek, first is not None)) is not None:
+            message = self.inbox[found]
+            first = first or message
+            if passcred and message.creds != first.creds:
                 break
             part = message.data[message.start : message.start + n]
             parts.append(part)
             n -= len(part)
             if message.files:
                 files, message.files = self._take_files(message, flags)
-            if not flags & MSG_PEEK:
+            if peek:
+                at = found + 1
+            else:
                 message.start += len(part)
-                if message.start >= message.size:
-                    self.inbox.popleft()
-                    self._settle(message)
-            if files:
+                if message.start < message.size:
+                    break
+                self._drop_first()
+            if files or not n:
                 break
+        if first is None:
+            return None
         path = first.sender.path
         return Incoming(b"".join(parts), -1, FAMILY + path if path else b"", 0, files, self._told(first))
+
+    def _drop_first(self) -> Message:
+        message = self.inbox.popleft()
+        self._settle(message)
+        return message
+
+    # --- urgent data (net/unix/af_unix.c, manage_oob and unix_stream_recv_urg) ----------------------------------------
+
+    def _readable(self, at: int, peek: bool, more: bool) -> int | None:
+        """Which message of the inbox is read, of those from `at` on; None: there is none, or (`more`: something was
+        read already) it is not read together with what was. Unless `peek`, what is passed over is dropped."""
+        inbox = self.inbox
+        if at < len(inbox) and inbox[at].start >= inbox[at].size:  # an urgent byte that was taken
+            if more and self.urgent is None:
+                return None
+            if peek:
+                at += 1
+            else:
+                self._drop_first()
+        if at >= len(inbox):
+            return None
+        if inbox[at] is self.urgent:
+            if more:
+                return None
+            stays = self.options[abi.SO_OOBINLINE]
+            if not peek:
+                self.urgent = None
+            if not stays and peek:
+                at += 1
+            elif not stays:
+                dropped = self._drop_first()
+                self.names.in_flight -= len(dropped.files)
+                self.names.drop(dropped.files)
+        return at if at < len(inbox) else None
+
+    def _receive_urgent(self, n: int, flags: int) -> Incoming:
+        """recv(2) with MSG_OOB. Raises Errno(EINVAL) where there is nothing urgent (any more)."""
+        self.may_receive()
+        message, inbox = self.urgent, self.inbox
+        if message is None or self.options[abi.SO_OOBINLINE]:
+            raise Errno(EINVAL)
+        data = message.data
+        if not flags & MSG_PEEK:
+            self.urgent = None
+            message.start = 1
+            place = inbox.index(message)
+            if place and inbox[place - 1].start >= inbox[place - 1].size:
+                self._settle(inbox[place - 1])
+                del inbox[place - 1]
+        return Incoming(data[:n], 1, flags=abi.MSG_OOB)
+
+    def at_mark(self) -> bool:
+        """Whether the next byte is the urgent one, or was before that was taken."""
+        inbox = self.inbox
+        if not inbox:
+            return False
+        urgent, first = self.urgent, inbox[0]
+        after = inbox[1] if len(inbox) > 1 else None
+        return first is urgent or (first.start >= first.size and (urgent is None or after is urgent))
 
     def _take_files(self, message: Message, flags: int) -> tuple[tuple[File, ...], tuple[File, ...]]:
         """Return the files that go to the receiver, and those that stay with the message."""
@@ -528,7 +610,7 @@ class UnixSocket(Socket):
         message = inbox[0]
         start = message.start
         left = message.size - start
-        if message.files or (left < n and len(inbox) > 1):
+        if message.files or not left or message is self.urgent or (left < n and len(inbox) > 1):
             return UNKNOWN
         room = memory.room(address, min(n, left))
         if room is None:
@@ -566,6 +648,8 @@ class UnixSocket(Socket):
         events = self.state_events()
         if self.inbox or self.arrivals:
             events |= READABLE
+        if self.urgent is not None:
+            events |= POLLPRI
         if self.kind in CONNECTED and not self.established and not self.listening:
             events |= POLLHUP
         if not self.listening and self.sent << 2 <= self.options[abi.SO_SNDBUF] and not self._destination_full():
@@ -600,7 +684,12 @@ class UnixSocket(Socket):
         return self.get_option(t, level, option, 0) is not None
 
     def control(self, t: Thread, request: int, arg: int) -> int:
-        """TIOCOUTQ: bytes that nobody has read yet. Raises Errno."""
+        """TIOCOUTQ: bytes that nobody has read yet; SIOCATMARK. Raises Errno."""
+        if request == abi.SIOCATMARK:
+            if self.kind != SOCK_STREAM:
+                raise Errno(EOPNOTSUPP)
+            t.memory.write(arg, int(self.at_mark()).to_bytes(4, "little"))
+            return 0
         if request != abi.SIOCOUTQ:
             return super().control(t, request, arg)
         if self.listening:

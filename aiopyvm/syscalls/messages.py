@@ -45,7 +45,7 @@ from aiopyvm.syscalls.transfer import STEP, Segments, gather, length_of, scatter
 R = TypeVar("R")
 MessageFlags = Annotated[int, Flags(abi.MESSAGE_FLAGS)]
 PLAIN = Control()
-_NOTE = "no MSG_ERRQUEUE; MSG_OOB of TCP alone"
+_NOTE = "no MSG_ERRQUEUE"
 LARGEST_MESSAGE = 1 << 20  # no send buffer takes more in one piece
 
 
@@ -68,7 +68,8 @@ def send(
         if not data and moved:
             break  # a fault behind what is through
         first = not moved
-        message = Outgoing(data, flags, address, control.files if first else (), control.creds, control.others)
+        now = flags if moved + len(data) >= total else flags & ~abi.MSG_OOB  # the last byte of all is urgent
+        message = Outgoing(data, now, address, control.files if first else (), control.creds, control.others)
         try:
             n = file.send(t, message)
         except Errno as error:
@@ -156,7 +157,7 @@ def receive(t: Thread, file: Socket, segments: Segments, flags: int) -> tuple[in
         elif not moved:
             raise
     state["moved"] = 0
-    if incoming.length >= 0 and flags & MSG_TRUNC:
+    if incoming.length >= 0 and (flags & MSG_TRUNC or incoming.flags & abi.MSG_OOB):
         moved = incoming.length
     return moved, incoming
 

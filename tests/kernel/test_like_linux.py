@@ -33,6 +33,7 @@ _NICE = re.compile("priority|nice")
         "unixcalls",
         "inetcalls",
         "urgentcalls",
+        "unixurgent",
         "packetcalls",
         "packetpipes",
         "optcalls",
