@@ -31,7 +31,7 @@ from aiopyvm.abi.signal import (
 from aiopyvm.kernel import jobs, ptrace, robust, segments
 from aiopyvm.kernel.process import PROCESS_BYTES, EndReason, Life, Process, Usage
 from aiopyvm.kernel.send import child_info, notify, send_signal
-from aiopyvm.kernel.thread import THREAD_BYTES, RunState, Thread
+from aiopyvm.kernel.thread import THREAD_BYTES, IoContext, RunState, Thread
 from aiopyvm.mem.faults import MemoryFault
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def clone(
         segments.refresh(cpu)
     thread = Thread(kernel, process, tid, kernel.make_core(cpu, process.mm.space))
     thread.name, thread.mask, thread.nice = t.name, t.mask, t.nice
+    if t.io is not None and (flags & abi.CLONE_IO or t.io.priority):
+        thread.io = t.io if flags & abi.CLONE_IO else IoContext(t.io.priority)
     if process is t.process:
         thread.credentials, thread.fs = t.credentials, t.fs
     if not flags & abi.CLONE_VM or flags & abi.CLONE_VFORK:
@@ -172,6 +174,7 @@ def end_other_threads(t: Thread) -> None:
             table[process.pid] = t
         t.tid = process.pid
         t.kernel.free_task()
+    process.leader = None
 
 
 def end_process(process: Process, status: int, reason: EndReason, detail: str = "") -> None:
@@ -272,6 +275,7 @@ def _detach(t: Thread, *, wake_joiner: bool) -> None:
     process.usage.system_ns += t.system_ns
     process.threads.pop(t.tid, None)
     kernel.threads.pop(t.tid, None)
+    process.leader = (t if t.tid == process.pid else process.leader) if process.threads else None
     if t.tid != process.pid:  # a process counts until it is waited for
         kernel.free_task()
     if process.life is Life.ALIVE:

@@ -110,6 +110,7 @@ class Process:
     stop_signal: int = 0  # while stopped
     stop_unreported: bool = False  # for wait(2) with WUNTRACED
     continued_unreported: bool = False  # for WCONTINUED
+    leader: Thread | None = None  # the first thread, where it has ended before others
     has_execed: bool = False
     exe: bytes = b""  # the program's path
     exe_inode: Inode | None = None  # and the program itself
@@ -118,7 +119,6 @@ class Process:
     environment: bytes = b""
     auxv: bytes = b""  # getauxval(3)
     personality: int = 0
-    io_priority: int = 0  # ioprio_set(2); 0: what goes with `nice`
     dumpable: int = 1
     oom_score_adj: int = 0  # proc(5): what memory's want would choose by; the second is how low its user may set it
     oom_score_adj_min: int = 0

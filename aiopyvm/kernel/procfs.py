@@ -18,7 +18,7 @@ from aiopyvm.kernel.file import File, Unfinished
 from aiopyvm.kernel.fs import Directory, FileSystem, FixedListing, Inode, Listing, Symlink
 from aiopyvm.kernel.fsfile import DirectoryFile, EndlessFile
 from aiopyvm.kernel.process import Life
-from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, Text, thread_name
+from aiopyvm.kernel.procinfo import MACHINE_FILES, PROCESS_FILES, THREAD_FILES, Text, thread_ids
 from aiopyvm.kernel.ptrace import may_look_into
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class ProcInode(Inode):
 
     fs: ProcFs
     mode = 0o444
+    tid = 0  # of the thread whose ids it has; 0: the process's
 
     def __init__(self, fs: ProcFs, number: int, process: Process | None = None) -> None:
         self.fs = fs
@@ -61,7 +62,8 @@ class ProcInode(Inode):
             return 0, 0, self.mode
         if self.mode != 0o555 and (self.process.dumpable != 1 or self.process.life is not Life.ALIVE):
             return 0, 0, self.mode
-        who = self.process.credentials
+        thread = self.process.threads.get(self.tid)
+        who = thread.credentials if thread is not None else self.process.credentials
         return who.euid, who.egid, self.mode
 
     def stat(self) -> Stat:
@@ -249,8 +251,7 @@ class ProcRoot(ProcDirectory):
             return SysDirectory(99, self)
         if name in self._links:
             return ProcLink(self.fs, 90 + list(self._links).index(name), None, self._links[name])
-        process = _find(ctx, name)
-        return ProcessDirectory(self.fs, process, self, process.pid)
+        return ProcessDirectory(self.fs, _find(ctx, name), self, int(name))
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """Processes first, then the files."""
@@ -296,16 +297,26 @@ _LINKS = {
 
 
 class ThreadDirectory(ProcDirectory):
-    """/proc/pid/task/tid: what the thread's process has, but for `task`."""
+    """/proc/pid/task/tid: what the thread's process has, but for `task`, and the thread's own ids and state."""
+
+    place = 1 << 11  # of its inode numbers
+    whole = False
 
     def __init__(self, fs: ProcFs, process: Process, parent: ProcDirectory, tid: int) -> None:
-        super().__init__(fs, process.pid << 12, process, parent, b"%d" % tid)
+        super().__init__(fs, (tid << 12) + self.place, process, parent, b"%d" % tid)
         self.subject = process
         self.tid = tid
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
-        """Return one of its files. Raises Errno(ENOENT)."""
-        base = self.subject.pid << 12
+        """Return one of its files. Raises Errno(ENOENT), where the thread has ended too."""
+        if self.tid not in self.subject.threads and self.tid != self.subject.pid:
+            raise Errno(ENOENT)
+        found = self._find(name, ctx)
+        found.tid = self.tid
+        return found
+
+    def _find(self, name: bytes, ctx: FsContext) -> ProcInode:
+        base = self.number
         process = self.subject
         if name in PROCESS_FILES:
             return ProcText(self.fs, base + 1 + list(PROCESS_FILES).index(name), process, PROCESS_FILES[name])
@@ -319,8 +330,9 @@ class ThreadDirectory(ProcDirectory):
                 lambda ctx: text(process, ctx),
                 lambda ctx: target(process, ctx),
             )
-        if name == b"comm":
-            return ProcText(self.fs, base + 84, process, thread_name(self.tid))
+        if name in THREAD_FILES:
+            text_of = THREAD_FILES[name]
+            return ProcText(self.fs, base + 86 + list(THREAD_FILES).index(name), process, text_of(self.tid, self.whole))
         if name in (b"fd", b"fdinfo"):
             from aiopyvm.kernel.procfd import DescriptorDirectory, DescriptorInfoDirectory  # which needs this module
 
@@ -340,7 +352,7 @@ class ThreadDirectory(ProcDirectory):
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """Files, links and directories."""
-        base = self.subject.pid << 12
+        base = self.number
         for n, name in enumerate(PROCESS_FILES):
             yield base + 1 + n, 8, name
         for n, name in enumerate(_LINKS):
@@ -348,39 +360,42 @@ class ThreadDirectory(ProcDirectory):
         yield base + 80, 4, b"fd"
         yield base + 82, 4, b"net"
         yield base + 83, 8, b"mem"
-        yield base + 84, 8, b"comm"
         yield base + 85, 4, b"fdinfo"
+        for n, name in enumerate(THREAD_FILES):
+            yield base + 86 + n, 8, name
 
 
 class ProcessDirectory(ThreadDirectory):
-    """/proc/pid."""
+    """/proc/pid, of a process by the id of any of its threads."""
 
-    def lookup(self, name: bytes, ctx: FsContext) -> Inode:
-        """Return one of its files. Raises Errno(ENOENT)."""
+    place = 0
+    whole = True
+
+    def _find(self, name: bytes, ctx: FsContext) -> ProcInode:
         if name == b"task":
-            return TaskDirectory(self.fs, (self.subject.pid << 12) + 81, self.subject, self, name)
-        return super().lookup(name, ctx)
+            return TaskDirectory(self.fs, self.number + 81, self.subject, self, name)
+        return super()._find(name, ctx)
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """Files, links and directories."""
         yield from super().names(ctx)
-        yield (self.subject.pid << 12) + 81, 4, b"task"
+        yield self.number + 81, 4, b"task"
 
 
 class TaskDirectory(ProcDirectory):
-    """/proc/pid/task: the threads, each shown as its process."""
+    """/proc/pid/task: the threads."""
 
     def lookup(self, name: bytes, ctx: FsContext) -> Inode:
         """Return a thread's directory. Raises Errno(ENOENT)."""
         process = self.process
-        if process is None or not name.isdigit() or int(name[:9]) not in process.threads:
+        if process is None or not name.isdigit() or int(name[:9]) not in thread_ids(process):
             raise Errno(ENOENT)
         return ThreadDirectory(self.fs, process, self, int(name))
 
     def names(self, ctx: FsContext) -> Iterator[tuple[int, int, bytes]]:
         """The thread ids."""
-        for tid in sorted(self.process.threads if self.process is not None else ()):
-            yield self.number, 4, b"%d" % tid
+        for tid in sorted(thread_ids(self.process)) if self.process is not None else ():
+            yield (tid << 12) + ThreadDirectory.place, 4, b"%d" % tid
 
 
 def _own(ctx: FsContext) -> Process:
@@ -403,10 +418,11 @@ def need_look(ctx: FsContext, process: Process) -> None:
 
 
 def _find(ctx: FsContext, name: bytes) -> Process:
-    """Return the process of that number in the kernel of whoever looks. Raises Errno(ENOENT)."""
-    process = None
-    if ctx.process is not None and name.isdigit() and len(name) < 8:
-        process = ctx.process.kernel.processes.get(int(name))
-    if process is None:
+    """Return the process of that number, or of a thread of that number, in the kernel of whoever looks. Raises
+    Errno(ENOENT)."""
+    number = int(name) if name.isdigit() and len(name) < 8 and name[:1] != b"0" else 0
+    kernel = _own(ctx).kernel
+    process, thread = kernel.processes.get(number), kernel.threads.get(number)
+    if process is None and thread is None:
         raise Errno(ENOENT)
-    return process
+    return process or thread.process  # type: ignore[union-attr]

@@ -30,6 +30,7 @@ from aiopyvm.abi.stat import major, minor
 from aiopyvm.abi.utsname import RELEASE, SYSNAME, VERSION
 from aiopyvm.isa import cpuid
 from aiopyvm.kernel.process import Life
+from aiopyvm.kernel.thread import DEAD
 from aiopyvm.loader.vdso import VVAR
 from aiopyvm.mem.layout import TASK_SIZE
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.process import Process
+    from aiopyvm.kernel.thread import Thread
     from aiopyvm.mem.mappings import Mapping
 
 Content = Callable[["FsContext", "Process | None"], "bytes | Iterator[bytes]"]  # a long text comes in pieces
@@ -162,14 +164,13 @@ def _environ(ctx: FsContext, process: Process | None) -> bytes:
     return process.environment if process.life is Life.ALIVE else b""
 
 
-def _state(process: Process) -> tuple[str, str]:
-    if process.life is not Life.ALIVE:
+def _state(process: Process, thread: Thread | None) -> tuple[str, str]:
+    if process.life is not Life.ALIVE or thread is None or thread.state is DEAD:
         return "Z", "zombie"
     if process.stop_signal:
         return "T", "stopped"
-    main = process.main
-    letter = main.state.value if main is not None else "Z"
-    return letter, {"R": "running", "S": "sleeping", "T": "stopped"}.get(letter, "dead")
+    letter = thread.state.value
+    return letter, {"R": "running", "S": "sleeping", "T": "stopped", "t": "tracing stop"}[letter]
 
 
 def _pages(process: Process) -> tuple[int, int]:
@@ -214,64 +215,86 @@ def _identity(inode: Inode) -> tuple[int, int, int]:
     return s.dev, s.ino, s.nlink
 
 
-def _stat(ctx: FsContext, process: Process | None) -> bytes:
-    process = _need(process)
-    letter, _ = _state(process)
-    mapped, resident = _pages(process)
-    parent = process.parent.pid if process.parent is not None else 0
-    times = [ns // TICK_NS for ns in _times(process)]
-    line, nice = process.tty, process.main.nice if process.main is not None else 0
-    terminal = (line.stat().rdev, line.foreground or -1) if line is not None else (0, -1)
-    fields = [
-        letter, parent, process.group, process.session, *terminal, 0, 0, 0, 0, 0, *times, 20 + nice, nice,
-        max(1, len(process.threads)), 0, process.started_ns // TICK_NS, mapped * PAGE, resident, 0xFFFFFFFF,
-        *[0] * 12, 17, 0, *[0] * 13,
-    ]  # fmt: skip
-    name = process.name.decode(errors="surrogateescape")
-    text = f"{process.pid} ({name}) {' '.join(map(str, fields))}\n"
-    return text.encode(errors="surrogateescape")
+def _thread(process: Process, tid: int) -> Thread | None:
+    """A thread of a process; None: the first of one that has ended. Raises Errno(ESRCH) where another has."""
+    thread = process.threads.get(tid) or (process.leader if tid == process.pid else None)
+    if thread is None and tid != process.pid:
+        raise Errno(ESRCH)
+    return thread
 
 
-def _tracer(process: Process) -> int:
-    main = process.main
-    return main.trace.tracer.pid if main is not None and main.trace is not None else 0
+def thread_ids(process: Process) -> list[int]:
+    """The ids of its threads; a first one that has ended counts while there are others."""
+    return [*process.threads, process.pid] if process.leader is not None else [*process.threads]
 
 
-def _times(process: Process) -> tuple[int, int, int, int]:
-    return process.user_ns, process.system_ns, process.child_usage.user_ns, process.child_usage.system_ns
+def thread_stat(tid: int, whole: bool) -> Text:
+    """`stat` of a thread; `whole`: with the times of its process."""
+
+    def content(ctx: FsContext, process: Process | None) -> bytes:
+        process = _need(process)
+        thread = _thread(process, tid)
+        letter, _ = _state(process, thread)
+        mapped, resident = _pages(process)
+        parent = process.parent.pid if process.parent is not None else 0
+        children = process.child_usage
+        own, started = (process.user_ns, process.system_ns), process.started_ns
+        if thread is not None and not whole:
+            own = int(thread.core.cpu.instructions), thread.system_ns
+        if thread is not None and tid != process.pid:
+            started = thread.started_ns
+        times = [ns // TICK_NS for ns in (*own, children.user_ns, children.system_ns)]
+        line, nice = process.tty, thread.nice if thread is not None else 0
+        terminal = (line.stat().rdev, line.foreground or -1) if line is not None else (0, -1)
+        fields = [
+            letter, parent, process.group, process.session, *terminal, 0, 0, 0, 0, 0, *times, 20 + nice, nice,
+            max(1, len(thread_ids(process))), 0, started // TICK_NS, mapped * PAGE, resident, 0xFFFFFFFF,
+            *[0] * 12, 17, 0, *[0] * 13,
+        ]  # fmt: skip
+        name = (process.name if thread is None else thread.name).decode(errors="surrogateescape")
+        text = f"{tid} ({name}) {' '.join(map(str, fields))}\n"
+        return text.encode(errors="surrogateescape")
+
+    return Text(content)
 
 
 def _statm(ctx: FsContext, process: Process | None) -> bytes:
     return b"%d %d 0 0 0 0 0\n" % _pages(_need(process))
 
 
-def _status(ctx: FsContext, process: Process | None) -> bytes:
-    process = _need(process)
-    letter, word = _state(process)
+def thread_status(tid: int, whole: bool) -> Text:
+    """`status` of a thread."""
+    return Text(lambda ctx, process: _status(_need(process), tid))
+
+
+def _status(process: Process, tid: int) -> bytes:
+    thread = _thread(process, tid)
+    letter, word = _state(process, thread)
     mapped, resident = _pages(process)
-    who = process.credentials
-    main = process.main
+    who, place = (process.credentials, process.fs) if thread is None else (thread.credentials, thread.fs)
+    name = process.name if thread is None else thread.name
+    trace = thread.trace if thread is not None else None
     rows = [
-        ("Name", process.name.decode(errors="surrogateescape")),
-        ("Umask", f"{process.fs.umask:04o}"),
+        ("Name", name.decode(errors="surrogateescape")),
+        *((("Umask", f"{place.umask:04o}"),) if letter != "Z" else ()),
         ("State", f"{letter} ({word})"),
         ("Tgid", process.pid),
-        ("Pid", process.pid),
+        ("Pid", tid),
         ("PPid", process.parent.pid if process.parent is not None else 0),
-        ("TracerPid", _tracer(process)),
+        ("TracerPid", trace.tracer.pid if trace is not None else 0),
         ("Uid", f"{who.uid}\t{who.euid}\t{who.suid}\t{who.fsuid}"),
         ("Gid", f"{who.gid}\t{who.egid}\t{who.sgid}\t{who.fsgid}"),
-        ("FDSize", process.fds.capacity),
-        ("Groups", "".join(f"{gid} " for gid in who.groups)),
+        ("FDSize", process.fds.capacity if letter != "Z" else 0),
+        ("Groups", " ".join(map(str, who.groups)) + " "),
     ]
-    if process.life is Life.ALIVE:
+    if letter != "Z":
         rows += [("VmSize", f"{mapped * 4:8} kB"), ("VmRSS", f"{resident * 4:8} kB")]
     ignored, caught = process.actions.sets()
     rows += [
-        ("Threads", max(1, len(process.threads))),
-        ("SigPnd", f"{main.pending.bits if main is not None else 0:016x}"),
+        ("Threads", max(1, len(thread_ids(process)))),
+        ("SigPnd", f"{thread.pending.bits if thread is not None else 0:016x}"),
         ("ShdPnd", f"{process.pending.bits:016x}"),
-        ("SigBlk", f"{main.mask if main is not None else 0:016x}"),
+        ("SigBlk", f"{thread.mask if thread is not None else 0:016x}"),
         ("SigIgn", f"{ignored:016x}"),
         ("SigCgt", f"{caught:016x}"),
         ("NoNewPrivs", process.no_new_privs),
@@ -312,8 +335,8 @@ def _limits(ctx: FsContext, process: Process | None) -> bytes:
     return "".join(rows).encode()
 
 
-def thread_name(tid: int) -> Text:
-    """The name of a thread, which its process may change (comm_write)."""
+def thread_name(tid: int, whole: bool) -> Text:
+    """`comm`: the name of a thread, which its process may change (comm_write)."""
 
     def content(ctx: FsContext, process: Process | None) -> bytes:
         process = _need(process)
@@ -389,9 +412,14 @@ PROCESS_FILES: dict[bytes, Text] = {
     b"personality": Text(_personality, 0o400, guarded=True),
     b"sessionid": Text(_fixed(b"%d" % NO_ID)),
     b"setgroups": Text(_fixed(b"allow\n"), 0o644),
-    b"stat": Text(_stat),
     b"statm": Text(_statm),
-    b"status": Text(_status),
     b"uid_map": Text(_fixed(_ALL_IDS), 0o644),
     b"wchan": Text(_fixed(b"0")),  # as where the kernel keeps no names of its functions
+}
+
+# of the thread whose directory it is; `whole`: that is also its process's
+THREAD_FILES: dict[bytes, Callable[[int, bool], Text]] = {
+    b"comm": thread_name,
+    b"stat": thread_stat,
+    b"status": thread_status,
 }

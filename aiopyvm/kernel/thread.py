@@ -42,6 +42,15 @@ PARKED: Final = RunState.PARKED
 DEAD: Final = RunState.DEAD
 
 
+class IoContext:
+    """What threads that were made with CLONE_IO share: `priority` as ioprio_set(2) has it, 0: what goes with `nice`."""
+
+    __slots__ = ("priority",)
+
+    def __init__(self, priority: int = 0) -> None:
+        self.priority = priority
+
+
 class Thread:
     """One thread of a process. `memory` is `core.memory`; `process.mm.space` too."""
 
@@ -59,6 +68,7 @@ class Thread:
         "fault_address",
         "fs",
         "interrupted",
+        "io",
         "kernel",
         "mask",
         "memory",
@@ -69,6 +79,7 @@ class Thread:
         "process",
         "robust_list",
         "rseq",
+        "started_ns",
         "state",
         "system_ns",
         "tid",
@@ -89,6 +100,8 @@ class Thread:
         self.credentials = process.credentials  # its ids, and its place in the file system with them: `take_ids`
         self.fs = process.fs
         self.nice = 0
+        self.io: IoContext | None = None
+        self.started_ns = kernel.clock.monotonic_ns()
         self.memory: AddressSpace = core.memory
         self.state = RUNNABLE
         self.name = b""  # at most 15 bytes (prctl(2), PR_SET_NAME)

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from aiopyvm.abi.errno import E2BIG, EINVAL, EOPNOTSUPP, EPERM, ESRCH, Errno
 from aiopyvm.abi.time import CLOCK_NAMES, CLOCK_REALTIME, split_us
 from aiopyvm.kernel.process import Process
-from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.thread import IoContext, Thread
 from aiopyvm.syscalls.limits import SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_OTHER, SCHED_RR, set_nice
 from aiopyvm.syscalls.spec import I32, U32, Choice, Hex, Pid, Ptr, syscall
 
@@ -73,15 +73,16 @@ _CLASS_SHIFT: Final = 13
 _REAL_TIME, _BEST_EFFORT, _IDLE = 1, 2, 3
 
 
-def _whom(t: Thread, which: int, who: int) -> list[Process]:
-    """Return the processes meant. Raises Errno: EINVAL, ESRCH."""
+def _whom(t: Thread, which: int, who: int) -> list[Thread]:
+    """Return the threads meant; none: a process that has ended. Raises Errno: EINVAL, ESRCH."""
     if which == 1:
-        return [_process(t, who)]
+        ended = t.kernel.processes.get(who)
+        return [] if ended is not None and not ended.threads else [_thread(t, who)]
     if which == 2:
-        found = [p for p in t.kernel.processes.values() if p.group == (who or t.process.group)]
+        group = who or t.process.group
+        found = [thread for thread in reversed(t.kernel.threads.values()) if thread.process.group == group]
     elif which == 3:
-        uid = who or t.credentials.uid
-        found = [p for p in t.kernel.processes.values() if p.credentials.uid == uid]
+        found = [thread for thread in t.kernel.threads.values() if thread.credentials.uid == who]
     else:
         raise Errno(EINVAL)
     if not found:
@@ -89,33 +90,35 @@ def _whom(t: Thread, which: int, who: int) -> list[Process]:
     return found
 
 
+def _priority(thread: Thread) -> int:
+    """What was set, or what goes with the nice value."""
+    set_one = thread.io.priority if thread.io is not None else 0
+    return set_one if set_one >> _CLASS_SHIFT else _BEST_EFFORT << _CLASS_SHIFT | (thread.nice + 20) // 5
+
+
 @syscall(290, "ioprio_get", man="ioprio_set(2)")
 def ioprio_get(t: Thread, which: IoWho, who: I32) -> int:
-    """Tell the I/O priority, of several processes the best."""
-    return min(p.io_priority or _BEST_EFFORT << _CLASS_SHIFT | (_nice(p) + 20) // 5 for p in _whom(t, which, who))
-
-
-def _nice(process: Process) -> int:
-    return process.main.nice if process.main is not None else 0
+    """Tell the I/O priority that was set for a thread; of several threads, the best that any has."""
+    found = _whom(t, which, who)
+    if which == 1:
+        return next((thread.io.priority for thread in found if thread.io is not None), 0)
+    return min(map(_priority, found))
 
 
 @syscall(289, "ioprio_set", man="ioprio_set(2)", note="kept and told; it changes nothing")
 def ioprio_set(t: Thread, which: IoWho, who: I32, ioprio: Hex) -> int:
-    """Set the I/O priority."""
-    kind, level = ioprio >> _CLASS_SHIFT & 7, ioprio & 0x1FFF
-    if (
-        ioprio >> 16
-        or kind > _IDLE
-        or (not kind and level)
-        or (kind in (_REAL_TIME, _BEST_EFFORT) and level & 7 != level)
-    ):
-        raise Errno(EINVAL)
-    if kind == _REAL_TIME and t.credentials.euid:
+    """Set the I/O priority of threads."""
+    kind, level = ioprio >> _CLASS_SHIFT & 7, ioprio & 7
+    mine = t.credentials
+    if kind == _REAL_TIME and mine.euid:
         raise Errno(EPERM)
-    for process in _whom(t, which, who):
-        if t.credentials.euid not in (0, process.credentials.uid):
+    if kind > _IDLE or (not kind and level):
+        raise Errno(EINVAL)
+    for thread in _whom(t, which, who):
+        if mine.euid and thread.credentials.uid not in (mine.euid, mine.uid):
             raise Errno(EPERM)
-        process.io_priority = ioprio if kind else 0
+        thread.io = thread.io or IoContext()
+        thread.io.priority = ioprio & 0xFFFF
     return 0
 
 

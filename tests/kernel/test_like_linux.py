@@ -11,6 +11,7 @@ from aiopyvm import VM
 from tests.native import NativeRun, glibc_path
 
 _EXTENDED = ("xstatecalls",)  # programs that need what the default processor lacks
+ROOTS = ("xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks", "threadprocs", "iopriocalls")
 _NICE = re.compile("priority|nice")
 
 
@@ -78,7 +79,9 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
 
 @pytest.mark.native
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks"])
+@pytest.mark.parametrize(
+    "name", ["xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks", "threadprocs"]
+)
 async def test_what_root_may_is_what_it_may_on_the_host(name: str, native: NativeRun) -> None:
     if os.geteuid():
         pytest.skip("the program needs root on the host")
