@@ -16,6 +16,7 @@ from aiopyvm.kernel.memfs import MemDirectory, MemFs, MemInode
 from aiopyvm.kernel.ports import Entropy
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.fs import Inode
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.mem.backing import HeldImages
     from aiopyvm.mem.space import AddressSpace
@@ -124,11 +125,19 @@ class DeviceDirectory(MemDirectory):
 
     def __init__(self, fs: MemFs) -> None:
         super().__init__(fs, S_IFDIR | 0o755, 0, 0)
-        self.nlink = 4
+        self.nlink = 5
         from aiopyvm.kernel.devpts import DevPts
+        from aiopyvm.kernel.mqueuefs import MqueueFs
 
-        self.grafts = {b"pts": DevPts(self).root}
+        self._queues = MqueueFs(self)
+        self.grafts = {b"pts": DevPts(self).root, b"mqueue": self._queues.root}
         del self._entries
+
+    def child(self, name: bytes, ctx: FsContext) -> Inode:
+        """As of any directory; each machine has message queues of its own."""
+        if name == b"mqueue" and ctx.process is not None:
+            return self._queues.root_of(ctx.process.kernel)
+        return super().child(name, ctx)
 
     @property
     def size(self) -> int:
@@ -141,7 +150,7 @@ class DeviceDirectory(MemDirectory):
         if name != "_entries":
             raise AttributeError(name)
         fs, budget, tally = self.fs, self.fs.budget, Tally()
-        self._entries, self.nlink, fs.budget = {}, 3, tally
+        self._entries, self.nlink, fs.budget = {}, 4, tally
         self._fill()
         self.mtime = self.ctime = self.btime
         fs.budget = budget

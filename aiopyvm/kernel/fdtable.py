@@ -101,6 +101,8 @@ class FdTable:
             file.inode.locks.drop_owner(self)
         if file.notices is not None and (notice := file.notices.get(self)) is not None:
             notice.drop()
+        if file.flushes:
+            file.flush(self)
         file.release()
 
     def cloexec(self, fd: int) -> bool:

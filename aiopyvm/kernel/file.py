@@ -56,6 +56,7 @@ class File:
     tty = False
     socket = False  # a `kernel.socket.Socket`: messages, not bytes alone
     host = False
+    flushes = False  # see `flush`
     pollable = True  # it can be not ready: epoll(7) takes nothing else
     io_owner: Owner | None = None  # who is told by signals, and by which (sigio.py)
     io_signal = 0
@@ -130,6 +131,9 @@ class File:
         if not files.charge(1):
             raise Errno(ENFILE)
         self._count = files
+
+    def flush(self, table: FdTable) -> None:
+        """Called, where it `flushes`, at each close of a descriptor in `table`."""
 
     def close(self) -> None:
         """Called once, when the last reference is dropped."""

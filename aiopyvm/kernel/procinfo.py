@@ -124,7 +124,7 @@ def _stat_all(ctx: FsContext, _: Process | None) -> bytes:
 
 
 def _filesystems(ctx: FsContext, _: Process | None) -> bytes:
-    return b"nodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\toverlay\n"
+    return b"nodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\toverlay\nnodev\tmqueue\n"
 
 
 def mount_rows(ctx: FsContext) -> list[tuple[bytes, bytes, bytes]]:

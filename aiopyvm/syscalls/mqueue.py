@@ -16,7 +16,6 @@ from aiopyvm.abi.errno import (
     Errno,
 )
 from aiopyvm.abi.fcntl import NAME_MAX, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK
-from aiopyvm.abi.resource import RLIMIT_MSGQUEUE
 from aiopyvm.abi.signal import NSIG
 from aiopyvm.abi.time import NS, Timespec32, Timespec64
 from aiopyvm.kernel.mqueue import (
@@ -28,6 +27,7 @@ from aiopyvm.kernel.mqueue import (
     MessageQueue,
     MqFile,
     Told,
+    make_queue,
 )
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.wait import Cause, Restart, Wait, WaitQueue
@@ -48,7 +48,7 @@ def _check_name(name: bytes) -> None:
         raise Errno(EACCES)
 
 
-@syscall(277, "mq_open", man="mq_open(3)", note="no file system of queues; at most 10 messages of 8192 bytes in one")
+@syscall(277, "mq_open", man="mq_open(3)", note="at most 10 messages of 8192 bytes in one")
 def mq_open(t: Thread, name: CStr, oflag: OpenFlags, mode: Mode, attr: Ptr) -> int:
     """Open or make a message queue."""
     attributes = ATTRIBUTES.unpack(t.memory.read(attr, ATTRIBUTES.size)) if attr else None
@@ -59,8 +59,7 @@ def mq_open(t: Thread, name: CStr, oflag: OpenFlags, mode: Mode, attr: Ptr) -> i
     if queue is None:
         if not oflag & O_CREAT:
             raise Errno(ENOENT)
-        queue = _make(t, mode & ~t.fs.umask, attributes)
-        table.add(name, queue)
+        queue = _make(t, name, mode & ~t.fs.umask, attributes)
     elif oflag & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno(EEXIST)
     else:
@@ -76,14 +75,13 @@ def _check_access(t: Thread, queue: MessageQueue, oflag: int) -> None:
         raise Errno(EACCES)
 
 
-def _make(t: Thread, mode: int, attributes: tuple[int, ...] | None) -> MessageQueue:
+def _make(t: Thread, name: bytes, mode: int, attributes: tuple[int, ...] | None) -> MessageQueue:
     most, size = MAX_MESSAGES, MAX_SIZE
     if attributes is not None:
         _, most, size, _ = attributes
         if not 0 < most <= MAX_MESSAGES or not 0 < size <= MAX_SIZE:
             raise Errno(EINVAL)
-    room = t.process.limits[RLIMIT_MSGQUEUE][0]
-    return MessageQueue(t.kernel, t.credentials, mode, most, size, room)
+    return make_queue(t, name, mode, most, size)
 
 
 @syscall(278, "mq_unlink", man="mq_unlink(3)")
@@ -217,7 +215,8 @@ def mq_notify(t: Thread, mqdes: Fd, sevp: In[SigEvent]) -> int:
             raise Errno(EINVAL)
     queue = _mq(t, mqdes).queue
     if event is not None:
-        queue.tell(Told(t.process, event.signo if event.notify == SIGEV_SIGNAL else 0, event.value))
+        signo = event.signo if event.notify == SIGEV_SIGNAL else 0
+        queue.tell(Told(t.process, event.notify, signo, event.value))
     elif queue.told is not None and queue.told.process is t.process:
         queue.told = None
     return 0

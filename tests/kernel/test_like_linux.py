@@ -11,7 +11,16 @@ from aiopyvm import VM
 from tests.native import NativeRun, glibc_path
 
 _EXTENDED = ("xstatecalls",)  # programs that need what the default processor lacks
-ROOTS = ("xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks", "threadprocs", "iopriocalls")
+ROOTS = (
+    "xattrcalls",
+    "setidcalls",
+    "proccalls",
+    "threadidcalls",
+    "leasebreaks",
+    "threadprocs",
+    "iopriocalls",
+    "mqueuefiles",
+)
 _NICE = re.compile("priority|nice")
 
 
