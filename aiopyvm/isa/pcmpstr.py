@@ -18,7 +18,7 @@ MASK: Final = integer(18)  # what the helpers return
 INDEX: Final = integer(16)
 CARRY, ZERO, SIGN, OVERFLOW = 8, 14, 15, 0  # where INDEX has flags
 _ONE: Final = 1 << 9  # LAHF has it so
-_LAST: Final = 0x40  # of `control`: the last index
+LAST: Final = 0x40  # of `control`: the last index
 _BYTES: Final = integer(8, 16)
 _WORDS: Final = integer(16, 8)
 
@@ -95,7 +95,7 @@ def _index(compared: int, control: int) -> int:
     flags = _ONE | ends << ZERO
     if not bits:
         return elements(control).lanes << 1 | flags
-    index = bits if control & _LAST else bits & -bits
+    index = bits if control & LAST else bits & -bits
     return (index.bit_length() - 1) << 1 | flags | 1 << CARRY | (bits & 1) << OVERFLOW
 
 

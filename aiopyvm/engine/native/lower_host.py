@@ -15,7 +15,7 @@ from typing import Final
 from aiopyvm.engine.native.hostcpu import has
 from aiopyvm.engine.native.llvmtext import Text, Unlowerable
 from aiopyvm.ir.builder import Value
-from aiopyvm.isa.pcmpstr import CARRY, OVERFLOW, SIGN, ZERO
+from aiopyvm.isa.pcmpstr import CARRY, LAST, OVERFLOW, SIGN, ZERO
 
 _KIND: Final = "<2 x i64>"
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
@@ -74,7 +74,8 @@ def host_text(text: Text, op: Value, arguments: Sequence[str]) -> str:
     vex = host.vex and has("avx")
     if name.startswith("pcmp"):
         suffix = "" if name.endswith("i") else "m"
-        return _strings(text, f"{'v' * vex}{name}{suffix} {immediate}", operands, index=not suffix)
+        last = bool(op.args[-1].attr & LAST)
+        return _strings(text, f"{'v' * vex}{name}{suffix} {immediate}", operands, index=not suffix, last=last)
     template = f"{'v' * vex}{name} {immediate}"
     if host.unary:
         return _asm(text, f"{template}$1, $0", "=x,x", operands)
@@ -88,33 +89,29 @@ def _asm(text: Text, template: str, constraints: str, operands: Sequence[str]) -
     return text.value(f'call {_KIND} asm "{template}", "{constraints},{_CLOBBERS}"({listed})')
 
 
-def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool) -> str:
+def _strings(text: Text, template: str, operands: Sequence[str], *, index: bool, last: bool) -> str:
     """What the helpers return; operands behind the vectors are EAX and EDX. CF, ZF and SF come by LAHF: SETcc competes
-    for what compares.
-
-    An index is compared for twice: once for the index and whether CF or ZF is set, which is what loops ask, and once
-    for all flags. Where only ways out ask for these, LLVM does the second there.
+    for what compares. An index tells OF as well: 0 is the first element, unless it is that of the `last` one found.
     """
     register = "={ecx}" if index else "={xmm0}"
     lengths = "".join(f", i32 {length}" for length in operands[2:])
     listed = ", ".join(f"{_KIND} {operand}" for operand in operands[:2]) + lengths
     inputs = "x,x" + (",{eax},{edx}" if lengths else "")
-
-    def compared(kinds: str, ending: str) -> list[str]:
-        call = f'asm "{template}$3, $2{ending}", "{register},={{eax}},{inputs},{_CLOBBERS}"({listed}) {_PURE}'
-        both = text.value(f"call {kinds} {call}")
-        return [text.value(f"extractvalue {kinds} {both}, {number}") for number in range(2)]
-
+    code = "\\0A\\09".join((f"{template}$3, $2", "lahf", *([] if index and not last else ["seto %al"])))
     kinds = f"{{{'i32' if index else _KIND}, i32}}"
-    whole, flags = compared(kinds, "\\0A\\09lahf\\0A\\09seto %al\\0A\\09movzwl %ax, %eax")
-    carry, zero, sign, overflow = (_bit(text, flags, bit) for bit in (CARRY, ZERO, SIGN, OVERFLOW))
+    both = text.value(f'call {kinds} asm "{code}", "{register},={{eax}},{inputs},{_CLOBBERS}"({listed}) {_PURE}')
+    whole, flags = (text.value(f"extractvalue {kinds} {both}, {number}") for number in range(2))
+    carry, zero, sign = (_bit(text, flags, bit) for bit in (CARRY, ZERO, SIGN))
     if not index:
         bits = text.value(f"trunc i64 {text.value(f'extractelement {_KIND} {whole}, i64 0')} to i16")
         return _together(text, "i18", [(16, 0, bits), (1, 16, zero), (1, 17, sign)])
-    whole, either = compared("{i32, i8}", "\\0A\\09setbe %al")  # LLVM may lose flags that are outputs
-    text.know_below_or_equal(carry, zero, text.value(f"icmp ne i8 {either}, 0"))
+    either = text.value(f"icmp ne i32 {text.value(f'and i32 {flags}, {1 << CARRY | 1 << ZERO}')}, 0")
+    text.know_below_or_equal(carry, zero, either)
+    overflow = _bit(text, flags, OVERFLOW) if last else text.value(f"icmp eq i32 {whole}, 0")
     moved = text.value(f"shl i32 {whole}, 1")
-    found = text.value(f"trunc i32 {text.value(f'or disjoint i32 {flags}, {moved}')} to i16")
+    low = text.value(f"or disjoint i32 {moved}, {text.value(f'zext i1 {overflow} to i32')}")
+    masked = text.value(f"and i32 {flags}, {0xFF << CARRY}")
+    found = text.value(f"trunc i32 {text.value(f'or disjoint i32 {masked}, {low}')} to i16")
     for place, part in ((CARRY, carry), (ZERO, zero), (SIGN, sign), (OVERFLOW, overflow)):
         _know(text, "i16", found, place, 1, part)
     short = text.value(f"trunc i32 {whole} to i5")

@@ -18,8 +18,12 @@ from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
 MOST_CASES: Final = 128  # words of a jump table
 MOST_DISTANCES: Final = 16  # of a table of distances, that are followed
 RARE_SHIFT: Final = 8  # what is passed less than once in 256 passes of the root is not worth a place in its region
+_CALLS: Final = b"\xe8\xff"  # and jumps to words in memory, as in a PLT
 _CHUNK: Final = 4  # bits of an address within a chunk
 _X87: Final = re.compile(rb"[\xd8-\xdf]")
+_JUMPS_OR_RETURNS: Final = re.compile(
+    rb"[\x2e\x3e\xf2\xf3]*(?:[\xc2\xc3\xe9\xeb]|\xff[\x20-\x2f\x60-\x6f\xa0-\xaf\xe0-\xef])"
+)
 _JUMP: Final = re.compile(rb"[\x2e\x3e]?\xff\x24[\x85\x8d\x95\x9d\xad\xb5\xbd](....)", re.DOTALL)  # JMP [4 * r + table]
 _DISTANCES: Final = re.compile(  # ADD r, number; ADD r, [r + 4 * i]; JMP r, behind a call that gave r its own address
     rb"(?:\x05|\x81([\xc0-\xc7]))(....)\x03(.)([\x80-\xbf]).{0,8}[\x2e\x3e]?\xff([\xe0-\xe7])", re.DOTALL
@@ -53,15 +57,18 @@ def request_for(
             found[start] = bytes(code.space.view[start : block.end])
             count += len(block.addresses)
             x87 = x87 or _has_x87(block, found[start])
-            ways = [target for _, target, _ in block.branches] + [block.next]
             last = block.addresses[-1] - start
+            ways = [target for _, target, _ in block.branches]
+            if not _JUMPS_OR_RETURNS.match(found[start], last):
+                ways.append(block.next)
             if found[start].find(b"\xff", last) >= 0:
                 ways += _targets(code, found[start], last, tables)
                 if distances := tuple(_distances(code, start, found[start])):
                     jumps[block.addresses[-1]] = distances
                     ways += [target for _, target in distances]
+            calls = found[start][last] in _CALLS
             for way in ways:
-                if way not in seen and code.record(way) and not rarely.comes_to(way):
+                if way not in seen and code.record(way) and not (calls and rarely.comes_to(way)):
                     seen.add(way)
                     queue.append(way)
     blocks = tuple(_from_root(found, root, seen))
@@ -72,7 +79,7 @@ def request_for(
 
 
 class _Rarely:
-    """Where calls and jumps backward have hardly ever led: it would take the room of what is executed more often."""
+    """Where calls have hardly ever led: it would take the room of what is executed more often."""
 
     def __init__(self, code: SpaceCode, regions: Iterable[Covered]) -> None:
         self._code = code

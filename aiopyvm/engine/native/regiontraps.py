@@ -112,7 +112,11 @@ class Trapping:
             found = self._trap(
                 f"i{wide}", f"{mnemonic} $1, $0", "=r,*m", f"ptr elementtype({kind}) {place}", span, guarded
             )
-            names[op] = text.fresh(f"trunc i{wide} {found} to {kind}") if op.bits < wide else found
+            if op.bits < wide:
+                names[op] = text.fresh(f"trunc i{wide} {found} to {kind}")
+                text.know(f"zext {kind} {names[op]} to i{wide}", found)
+            else:
+                names[op] = found
 
     def _load_into(self, insert: Value, bits: int, place: str, span: Span, guarded: bool) -> str:
         """Load what becomes a lane of a vector (`Lanes.inserted`)."""
