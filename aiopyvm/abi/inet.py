@@ -71,6 +71,19 @@ IP_FREEBIND: Final = 15
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 IP_MULTICAST_TTL: Final = 33
 IP_MULTICAST_LOOP: Final = 34
+IP_MULTICAST_IF: Final = 32
+IP_ADD_MEMBERSHIP: Final = 35
+IP_DROP_MEMBERSHIP: Final = 36
+MCAST_JOIN_GROUP: Final = 42
+MCAST_LEAVE_GROUP: Final = 45
+IP_MULTICAST_ALL: Final = 49
+GROUP_OPTIONS: Final = (
+    IP_MULTICAST_IF,
+    IP_ADD_MEMBERSHIP,
+    IP_DROP_MEMBERSHIP,
+    MCAST_JOIN_GROUP,
+    MCAST_LEAVE_GROUP,
+)
 IP_OPTIONS: Final = {
     IP_TOS: (0, 0, 255),
     IP_TTL: (64, 1, 255),
@@ -83,6 +96,7 @@ IP_OPTIONS: Final = {
     IP_BIND_ADDRESS_NO_PORT: (0, 0, 1),
     IP_MULTICAST_TTL: (1, 0, 255),
     IP_MULTICAST_LOOP: (1, 0, 1),
+    IP_MULTICAST_ALL: (1, 0, 1),
 }
 
 IPV6_UNICAST_HOPS: Final = 16
@@ -157,6 +171,11 @@ def is_mapped(ip: bytes) -> bool:
 def is_any(ip: bytes) -> bool:
     """Whether this is 0.0.0.0 or ::."""
     return ip in (ANY4, ANY6)
+
+
+def is_multicast(ip: bytes) -> bool:
+    """Whether this is in 224.0.0.0/4."""
+    return ip[12] >> 4 == 14 and is_mapped(ip)
 
 
 def is_loopback(ip: bytes) -> bool:

@@ -7,6 +7,7 @@ has a `gateway` (ports.py), which the runtime gives it: that alone knows of anyt
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi.errno import EADDRINUSE, EADDRNOTAVAIL, ENETUNREACH, Errno
@@ -24,6 +25,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inetsocket import InetSocket
+    from aiopyvm.kernel.multicast import Group
     from aiopyvm.kernel.ports import Clock, Gateway
 
 FIRST_HOST: Final = 0x0A000002  # 10.0.0.2; 10.0.0.1 is whoever is outside
@@ -72,6 +74,7 @@ class Inet:
         self.gateway: Gateway | None = None
         self.reachable = False  # from outside of the machine, or from another one
         self.ports: dict[tuple[int, int], list[InetSocket]] = {}  # by protocol and port
+        self.groups: Counter[Group] = Counter()  # multicast groups: how many sockets are in each
         self.resting = TimeWait(clock)
         self.netlink_ports: dict[int, None] = {}  # those of AF_NETLINK sockets
         self.opened = WaitQueue("network: a listener")  # woken when somebody begins to listen

@@ -16,7 +16,7 @@ from aiopyvm.abi.errno import (
     EOPNOTSUPP,
     Errno,
 )
-from aiopyvm.abi.inet import ANY4, ANY6, is_any, is_mapped, overlap, pack_address, unpack_address
+from aiopyvm.abi.inet import ANY4, ANY6, is_any, is_mapped, is_multicast, overlap, pack_address, unpack_address
 from aiopyvm.abi.socket import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
 from aiopyvm.kernel.socket import Socket
 from aiopyvm.kernel.sockopts import word_of
@@ -54,7 +54,7 @@ class InetSocket(Socket):
         ip, port = unpack_address(self.domain, address, binding=True)
         self._check_family(ip, EINVAL)
         free = self.values.get((SOL_IP, abi.IP_FREEBIND), 0)
-        if not is_any(ip) and not self.host_inet.is_mine(ip) and not free:
+        if not (is_any(ip) or self.host_inet.is_mine(ip) or is_multicast(ip) or free):
             raise Errno(EADDRNOTAVAIL)
         if 0 < port < abi.PRIVILEGED and t.credentials.euid:
             raise Errno(EACCES)
@@ -169,6 +169,10 @@ class InetSocket(Socket):
         if self.endless and (level, option) == (SOL_IP, abi.IP_MULTICAST_TTL):
             raise Errno(EINVAL)
         value = data[0] if level == SOL_IP and 0 < len(data) < 4 else word_of(data)
+        if (level, option) == (SOL_IP, abi.IP_MULTICAST_TTL) and value == -1:
+            value = 1
+        if (level, option) == (SOL_IP, abi.IP_MULTICAST_ALL) and value not in (0, 1):
+            raise Errno(EINVAL)
         _, least, most = table[option]
         if (least, most) == (0, 1):
             value = int(value != 0)

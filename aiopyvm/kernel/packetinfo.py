@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi import inet as abi
 from aiopyvm.abi.errno import EINVAL, ENETUNREACH, ENODEV, Errno
-from aiopyvm.abi.inet import MAPPED, is_any, is_mapped
+from aiopyvm.abi.inet import LOOPBACK4, MAPPED, is_any, is_mapped, is_multicast
 from aiopyvm.abi.socket import AF_INET6, SOL_IP, SOL_IPV6
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ LOOPBACK, ETHERNET = 1, 2  # numbers of interfaces (interfaces.py)
 
 
 class Path(NamedTuple):
-    """How a datagram goes: `source` is None where the sender did not say; `hops` is the TTL, `traffic` the TOS."""
+    """How a datagram goes: `source` is None where the sender did not say, `interface` 0; `hops` is the TTL, `traffic`
+    the TOS."""
 
     source: bytes | None
     hops: int
     traffic: int
+    interface: int = 0
 
 
 class Datagram(NamedTuple):
@@ -45,7 +47,8 @@ class Datagram(NamedTuple):
 def path_of(socket: InetSocket, ip: bytes, control: Controls) -> Path:
     """Return how what `socket` sends to `ip` goes. Raises Errno: EINVAL, ENODEV, ENETUNREACH."""
     if is_mapped(ip):
-        path = Path(None, socket.option(SOL_IP, abi.IP_TTL), socket.option(SOL_IP, abi.IP_TOS))
+        hops = abi.IP_MULTICAST_TTL if is_multicast(ip) else abi.IP_TTL
+        path = Path(None, socket.option(SOL_IP, hops), socket.option(SOL_IP, abi.IP_TOS))
     else:
         hops, traffic = socket.option(SOL_IPV6, abi.IPV6_UNICAST_HOPS), socket.option(SOL_IPV6, abi.IPV6_TCLASS)
         path = Path(None, HOPS if hops < 0 else hops, max(traffic, 0))
@@ -87,6 +90,7 @@ def _from(socket: InetSocket, path: Path, source: bytes, number: int) -> Path:
     host = socket.host_inet
     if number and number != LOOPBACK and (number != ETHERNET or host.ip is None):
         raise Errno(ENODEV)
+    path = path._replace(interface=number)
     if is_any(source):
         return path
     if not host.is_mine(source):
@@ -105,7 +109,10 @@ def told(socket: InetSocket, each: Datagram) -> Controls:
         control.append((SOL_IPV6, abi.IPV6_PKTINFO, each.to + struct.pack("<i", each.interface)))
     if is_mapped(each.to):
         if socket.option(SOL_IP, abi.IP_PKTINFO):
-            control.append((SOL_IP, abi.IP_PKTINFO, struct.pack("<i", each.interface) + 2 * each.to[12:]))
+            here = each.to
+            if is_multicast(here):
+                here = (socket.host_inet.ip if each.interface == ETHERNET else None) or LOOPBACK4
+            control.append((SOL_IP, abi.IP_PKTINFO, struct.pack("<i", each.interface) + here[12:] + each.to[12:]))
         if socket.option(SOL_IP, abi.IP_RECVTTL):
             control.append((SOL_IP, abi.IP_TTL, struct.pack("<i", each.hops)))
         if socket.option(SOL_IP, abi.IP_RECVTOS):

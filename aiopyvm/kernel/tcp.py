@@ -42,7 +42,8 @@ from aiopyvm.abi.errno import (
 from aiopyvm.abi.inet import TcpState
 from aiopyvm.abi.poll import POLLHUP, POLLPRI, READABLE, WRITABLE
 from aiopyvm.abi.signal import POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT
-from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_TCP
+from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_IP, SOL_TCP
+from aiopyvm.kernel import multicast
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
 from aiopyvm.kernel.inetsocket import InetSocket
@@ -650,6 +651,8 @@ class TcpSocket(InetSocket):
 
     def set_option(self, t: Thread, level: int, option: int, data: bytes) -> bool:
         """TCP_MAXSEG and TCP_CONGESTION beside mere values."""
+        if level == SOL_IP and option in abi.GROUP_OPTIONS:
+            multicast.refuse(option, data)
         if level == SOL_TCP and option in abi.TCP_BOOLEANS:
             data = struct.pack("<i", int(any(data[:4]))) if len(data) >= 4 else data
         if level == SOL_TCP and option in (abi.TCP_MAXSEG, abi.TCP_WINDOW_CLAMP):

@@ -8,7 +8,7 @@ address, is the resolver of this network (`dns.py`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi import inet as abi
 from aiopyvm.abi import socket as sockets
@@ -26,19 +26,22 @@ from aiopyvm.abi.errno import (
     EPIPE,
     Errno,
 )
-from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, pack_address, unpack_address
+from aiopyvm.abi.inet import ANY4, ANY6, is_mapped, is_multicast, pack_address, unpack_address
 from aiopyvm.abi.poll import POLLWRBAND, READABLE, WRITABLE
 from aiopyvm.abi.signal import POLL_ERR
 from aiopyvm.abi.socket import AF_INET, AF_INET6, AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM
-from aiopyvm.kernel import dns
+from aiopyvm.kernel import dns, multicast
+from aiopyvm.kernel.inet import NETWORK
 from aiopyvm.kernel.inetsocket import InetSocket
-from aiopyvm.kernel.packetinfo import ETHERNET, Datagram, path_of, told
+from aiopyvm.kernel.packetinfo import ETHERNET, HOPS, LOOPBACK, Datagram, Path, path_of, told
 from aiopyvm.kernel.socket import MESSAGE_BYTES, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, family_of
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
+
+NOWHERE: Final = Path(None, HOPS, 0)
 
 
 class UdpSocket(InetSocket):
@@ -48,6 +51,22 @@ class UdpSocket(InetSocket):
         super().__init__(host, domain, SOCK_DGRAM, abi.IPPROTO_UDP, budget, number, flags)
         self.inbox: deque[Datagram] = deque()
         self.inbox_size = 0
+        self._membership: multicast.Membership | None = None
+
+    def membership(self) -> multicast.Membership:
+        """What it has to do with multicast groups."""
+        if self._membership is None:
+            self._membership = multicast.Membership()
+        return self._membership
+
+    def bind(self, t: Thread, address: bytes) -> None:
+        """As of any; on a network of several machines, whoever comes may send here from now on."""
+        super().bind(t, address)
+        self._tell_who_sends()
+
+    def _tell_who_sends(self) -> None:
+        anybody = self.bound_port and not self.is_connected() and self.host_inet.network is not None
+        self.read_queue.external = NETWORK if anybody else ""
 
     def connect(self, t: Thread, address: bytes) -> None:
         """Set where datagrams go and come from; AF_UNSPEC: nowhere and anywhere."""
@@ -56,11 +75,12 @@ class UdpSocket(InetSocket):
             return
         ip, port = self.destination(self._as_six(address, EAFNOSUPPORT))
         self._check_broadcast(ip)
-        source = self._source(ip, port)
+        source = multicast.way_out(self, NOWHERE)[1] if is_multicast(ip) else self._source(ip, port)
         self.need_port(source)
         if not self.bound_ip:
             self.ip = source
         self.peer_ip, self.peer_port = ip, port
+        self._tell_who_sends()
 
     def _as_six(self, address: bytes, error: int) -> bytes:
         """Return a sockaddr_in that an AF_INET6 socket is given as a sockaddr_in6; others as they are.
@@ -79,6 +99,7 @@ class UdpSocket(InetSocket):
             self.ip = ANY4 if self.domain == AF_INET else ANY6
         if not self.bound_port and self.port:
             self.leave_port()
+        self._tell_who_sends()
 
     def _check_broadcast(self, ip: bytes) -> None:
         if ip == abi.BROADCAST and not self.options[sockets.SO_BROADCAST]:
@@ -98,6 +119,8 @@ class UdpSocket(InetSocket):
         self.inbox_size = 0
         if self.port:
             self.leave_port()
+        if self._membership is not None:
+            multicast.leave_all(self, self._membership)
         self.wake()
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -118,13 +141,18 @@ class UdpSocket(InetSocket):
             ip, port = self.peer_ip, self.peer_port
         self._check_broadcast(ip)
         path = path_of(self, ip, message.control)
-        source = path.source or (self.ip if self.bound_ip else self._source(ip, port))
+        interface = LOOPBACK
+        if is_multicast(ip):
+            interface, source = multicast.way_out(self, path)
+        else:
+            own = self.bound_ip and not is_multicast(self.ip)
+            source = path.source or (self.ip if own else self._source(ip, port))
         self.raise_error()
         if self.shut & SEND_SHUTDOWN:
             raise Errno(EPIPE)
         if len(data) > abi.LARGEST_UDP:
             raise Errno(EMSGSIZE)
-        self._deliver(Datagram(data, source, self.port, ip, path.hops, path.traffic), port)
+        self._deliver(Datagram(data, source, self.port, ip, path.hops, path.traffic, interface), port)
         return len(data)
 
     def _source(self, ip: bytes, port: int) -> bytes:
@@ -141,6 +169,9 @@ class UdpSocket(InetSocket):
 
     def _deliver(self, each: Datagram, port: int) -> None:
         ip = each.to
+        if is_multicast(ip):
+            multicast.deliver(self, each, port)
+            return
         host = self.host_inet.route(ip)
         found = host.find(abi.IPPROTO_UDP, ip, port, (each.ip, self.port)) if host is not None else None
         if isinstance(found, UdpSocket):
@@ -187,6 +218,18 @@ class UdpSocket(InetSocket):
         control = told(self, each) if self.values else ()
         address = pack_address(self.domain, each.ip, each.port)
         return Incoming(data[:n], len(data), address, short, control=control)
+
+    def get_option(self, t: Thread, level: int, option: int, size: int) -> bytes | None:
+        """IP_MULTICAST_IF too."""
+        if (level, option) == (sockets.SOL_IP, abi.IP_MULTICAST_IF):
+            return self.membership().source[12:]
+        return super().get_option(t, level, option, size)
+
+    def set_option(self, t: Thread, level: int, option: int, data: bytes) -> bool:
+        """Those of multicast groups too."""
+        if level == sockets.SOL_IP and multicast.set_option(self, option, data):
+            return True
+        return super().set_option(t, level, option, data)
 
     def poll(self) -> int:
         """Return the events that hold now; there is always room to send."""

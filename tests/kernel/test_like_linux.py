@@ -42,6 +42,7 @@ _NICE = re.compile("priority|nice")
         "vectorcalls",
         "unixcalls",
         "inetcalls",
+        "multicalls",
         "urgentcalls",
         "unixurgent",
         "packetcalls",

@@ -6,7 +6,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -471,3 +471,34 @@ async def test_machines_of_different_networks_do_not_meet(program: Path) -> None
             other = await VM(net=Network()).run_elf(program, "fetch", "web", "8080", argv0="client")
             assert other.stdout == b"web: not found\n"
             process.kill()
+
+
+async def test_a_group_spans_the_machines_of_its_network() -> None:
+    peer = glibc_path("multipeer")
+    if peer is None:
+        pytest.skip("gcc -m32 is not there")
+    net, outside = Network(), Network()
+    group = "239.7.7.7"
+    with anyio.fail_after(60):
+        async with AsyncExitStack() as stack:
+            getters = [
+                await stack.enter_async_context(VM(net=net).open_elf(peer, "get", group, "2")),
+                await stack.enter_async_context(VM(net=net).open_elf(peer, "get", group, "2")),
+                await stack.enter_async_context(VM(net=net).open_elf(peer, "get", "239.7.7.8", "1")),
+                await stack.enter_async_context(VM(net=outside).open_elf(peer, "get", group, "1")),
+            ]
+            for getter in getters:
+                assert getter.stdout is not None
+                assert await getter.stdout.receive_until(b"\n") == b"joined"
+            sender = VM(net=net)
+            for words in (("0", "1", "not beyond"), ("1", "1", "one"), ("1", "0", "two")):
+                assert (await sender.run_elf(peer, "put", group, *words)).ok
+            for getter in getters[:2]:
+                assert getter.stdout is not None
+                assert await getter.wait() == 0
+                lines = (await all_of(getter.stdout)).decode().splitlines()
+                assert [line.partition(" from ")[0] for line in lines] == ["one", "two"]
+                assert all(" from 10.0.0." in line for line in lines)
+            for getter in getters[2:]:
+                getter.kill()
+    assert (await VM().run_elf(peer, "put", group, "1", "1", "x")).stderr == b"sendto: Network is unreachable\n"
