@@ -3,41 +3,50 @@
 
 How it works. The file is `core` in the working directory, made with the process's own rights, where its RLIMIT_CORE
 allows a page at least. It has what Linux writes with the usual coredump_filter: what is private and could be written,
-what belongs to no file, and the first page of a file's mapping. Zeros are holes.
+what belongs to no file, and the first page of a file's mapping. Zeros are holes. It is written in steps (`go_on`), by
+the thread that the signal came to; the others of its process stand still (`Process.dumping`), and of what is sent to it
+SIGKILL alone is heard, which ends the dump.
 
-What always holds. Nothing here raises: a file that cannot be made or is full is no dump, or a shorter one. At most
-MOST_BYTES of memory are looked at.
+What always holds. Nothing here raises: a file that cannot be made or is full is no dump, or a shorter one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiopyvm.abi import ptrace as abi
 from aiopyvm.abi.errno import Errno
 from aiopyvm.abi.fcntl import O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR
 from aiopyvm.abi.resource import RLIMIT_CORE
-from aiopyvm.abi.signal import CORE_DUMPED, DUMPS, SigInfo, bit
+from aiopyvm.abi.signal import CORE_DUMPED, DUMPS, SIGKILL, SigInfo, bit
 from aiopyvm.errors import GuestMemoryError
-from aiopyvm.kernel import fpu
+from aiopyvm.kernel import fpu, lifecycle
+from aiopyvm.kernel.process import EndReason
 from aiopyvm.kernel.sigframe import has_fxsave, has_xsave
-from aiopyvm.kernel.thread import Thread
+from aiopyvm.kernel.thread import RunState, Thread
+from aiopyvm.kernel.wait import Wait
 from aiopyvm.loader.vdso import VVAR
+from aiopyvm.mem.layout import TASK_SIZE
+from aiopyvm.mem.mappings import Mapping
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.process import Process
-from aiopyvm.mem.mappings import Mapping
+    from aiopyvm.mem.space import AddressSpace
 
 NAME: Final = b"core"
 PAGE: Final = 4096
 PIECE: Final = 1 << 16
-MOST_BYTES: Final = 64 << 20
+RUN: Final = 1 << 18
+STEP: Final = 1 << 19
+STEP_COST: Final = STEP >> 4
+MOST_BYTES: Final = 0xE000_0000  # so that every place in the file has 32 bits
 MOST_MAPPINGS: Final = 60_000
+MAPPINGS_AT_ONCE: Final = 256
+NOTES_AT_ONCE: Final = 32
 _EHDR: Final = struct.Struct("<16sHHIIIIIHHHHHH")
 _PHDR: Final = struct.Struct("<8I")
 _NOTE: Final = struct.Struct("<III")
@@ -56,24 +65,61 @@ class Segment(NamedTuple):
     size: int
 
 
-def dump(t: Thread, info: SigInfo) -> int:
-    """Write the core of `t`'s process, which `info` ends by its default action; return CORE_DUMPED, 0 where there is
-    none to write."""
+class Dump:
+    """A dump on its way."""
+
+    def __init__(self, t: Thread, info: SigInfo, file: File, limit: int) -> None:
+        self.thread = t
+        self.info = info
+        self.file = file
+        self._steps = _write(t, info, file, limit)
+
+    def step(self) -> bool:
+        """Write a part; True when there is no more, or no room."""
+        try:
+            return next(self._steps, True)
+        except Errno:
+            return True  # it is full: the dump is shorter
+
+
+def begin(t: Thread, info: SigInfo) -> bool:
+    """Begin the dump of `t`'s process, which `info` ends by its default action; False where there is none to write."""
     process = t.process
     limit = process.limits[RLIMIT_CORE][0]
     if not bit(info.signo) & DUMPS or limit < PAGE or process.dumpable != 1:
-        return 0
+        return False
     try:
         file = _open(process)
     except Errno:
+        return False
+    process.dumping = Dump(t, info, file, limit)
+    for other in process.threads.values():
+        if other is not t and other.state in (RunState.RUNNABLE, RunState.PARKED):
+            t.kernel.leave_queues(other)
+            other.attention, other.state = True, RunState.STOPPED
+    _pause(t)
+    return True
+
+
+def _pause(t: Thread) -> None:
+    """Let others have their turn."""
+    t.attention = True
+    wait = Wait(deadline=t.kernel.clock.monotonic_ns(), uninterruptible=True, reason="its core dump")
+    t.kernel.park(t, wait)
+
+
+def go_on(t: Thread, dump: Dump) -> int:
+    """Make the next step, or the end, of the dump of `t`'s process; return the cost."""
+    if t is not dump.thread:
+        t.state = RunState.STOPPED  # SIGKILL has woken it: who dumps will see that
         return 0
-    try:
-        _write(t, info, file, limit)
-    except Errno:
-        pass  # it is full: the dump is shorter
-    finally:
-        file.release()
-    return CORE_DUMPED
+    killed = (t.pending.bits | t.process.pending.bits) & bit(SIGKILL)
+    if not killed and not dump.step():
+        _pause(t)
+        t.system_ns += STEP_COST
+        return STEP_COST
+    lifecycle.end_process(t.process, dump.info.signo | (0 if killed else CORE_DUMPED), EndReason.SIGNALED)
+    return 0
 
 
 def _open(process: Process) -> File:
@@ -84,26 +130,59 @@ def _open(process: Process) -> File:
     return vfs.open(ctx, NAME, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0o600 & ~ctx.umask).hold()
 
 
-def _write(t: Thread, info: SigInfo, file: File, limit: int) -> None:
-    segments = list(_segments(t.process))
-    notes = _notes(t, info)
+def _write(t: Thread, info: SigInfo, file: File, limit: int) -> Iterator[bool]:
+    """Write the file; yields False after each step."""
+    segments: list[Segment] = []
+    left = MOST_BYTES
+    for mappings in _mappings(t.memory):
+        for mapping in mappings:
+            size = _dumped(mapping)
+            size = size if size <= left else 0
+            left -= size
+            segments.append(Segment(mapping, size))
+        yield False
+    parts: list[bytes] = []
+    for n, part in enumerate(_notes(t, info, segments)):
+        parts.append(part)
+        if n % NOTES_AT_ONCE == NOTES_AT_ONCE - 1:
+            yield False
+    notes = b"".join(parts)
     start = _EHDR.size + _PHDR.size * (len(segments) + 1)
     at = start + len(notes) + PAGE - 1 & -PAGE
-    headers = [_PHDR.pack(_PT_NOTE, start, 0, 0, len(notes), 0, 0, 0)]
-    places = []
-    for mapping, size in segments:
-        flags = (mapping.prot & 1) << 2 | mapping.prot & 2 | (mapping.prot & 4) >> 2
-        headers.append(_PHDR.pack(_PT_LOAD, at, mapping.start, 0, size, mapping.end - mapping.start, flags, PAGE))
-        places.append(at)
-        at += size
-    count = len(headers)
+    count = len(segments) + 1
     head = _EHDR.pack(
         _IDENT, _ET_CORE, _EM_386, 1, 0, _EHDR.size, 0, 0, _EHDR.size, _PHDR.size, count, 0, 0, 0
     )  # fmt: skip
-    _put(file, 0, b"".join((head, *headers, notes)), limit)
+    _put(file, 0, head + _PHDR.pack(_PT_NOTE, start, 0, 0, len(notes), 0, 0, 0), limit)
+    _put(file, start, notes, limit)
+    places = []
+    for n, (mapping, size) in enumerate(segments, 1):
+        flags = (mapping.prot & 1) << 2 | mapping.prot & 2 | (mapping.prot & 4) >> 2
+        header = _PHDR.pack(_PT_LOAD, at, mapping.start, 0, size, mapping.end - mapping.start, flags, PAGE)
+        _put(file, _EHDR.size + n * _PHDR.size, header, limit)
+        places.append(at)
+        at += size
+        if n % MAPPINGS_AT_ONCE == 0:
+            yield False
+    done = 0
     for (mapping, size), place in zip(segments, places, strict=True):
-        _put_memory(t, file, place, mapping.start, size, limit)
+        for offset in range(0, size if place < limit else 0, RUN):
+            done += _put_memory(t, file, place + offset, mapping.start + offset, min(RUN, size - offset), limit)
+            if done >= STEP:
+                done = 0
+                yield False
     file.truncate(min(at, limit))
+
+
+def _mappings(memory: AddressSpace) -> Iterator[Sequence[Mapping]]:
+    """The mappings, some at a time: those that are there then."""
+    at, count = 0, 0
+    while at < TASK_SIZE and count < MOST_MAPPINGS:
+        stop = memory.reach(at, TASK_SIZE, MAPPINGS_AT_ONCE)
+        found = memory.mappings_in(at, stop - at)
+        yield found
+        count += len(found)
+        at = max(stop, found[-1].end) if found else stop
 
 
 def _put(file: File, at: int, data: bytes, limit: int) -> None:
@@ -113,7 +192,11 @@ def _put(file: File, at: int, data: bytes, limit: int) -> None:
         data, at = data[n:], at + n
 
 
-def _put_memory(t: Thread, file: File, at: int, address: int, size: int, limit: int) -> None:
+def _put_memory(t: Thread, file: File, at: int, address: int, size: int, limit: int) -> int:
+    """Write what is not zero of a part of a mapping; return what that counts for, in bytes."""
+    mapping = t.memory.find_mapping(address)
+    if mapping is None or (mapping.backing is None and t.memory.is_untouched(address, address + size)):
+        return size >> 5
     for offset in range(0, size, PIECE):
         try:
             data = t.memory.peek(address + offset, min(PIECE, size - offset))
@@ -121,16 +204,7 @@ def _put_memory(t: Thread, file: File, at: int, address: int, size: int, limit: 
             continue  # nothing is there any more
         if data != _ZEROS[: len(data)]:
             _put(file, at + offset, data, limit)
-
-
-def _segments(process: Process) -> Iterator[Segment]:
-    """What is dumped of each mapping (core(5), "Controlling which mappings are written to the core dump")."""
-    left = MOST_BYTES
-    for mapping in islice(process.memory.mappings(), MOST_MAPPINGS):
-        size = _dumped(mapping)
-        size = size if size <= left else 0
-        left -= size
-        yield Segment(mapping, size)
+    return size
 
 
 def _dumped(mapping: Mapping) -> int:
@@ -157,24 +231,21 @@ def _note(name: bytes, kind: int, data: bytes) -> bytes:
     return _NOTE.pack(len(name) + 1, len(data), kind) + padded + data.ljust(len(data) + 3 & -4, b"\0")
 
 
-def _notes(t: Thread, info: SigInfo) -> bytes:
+def _notes(t: Thread, info: SigInfo, segments: list[Segment]) -> Iterator[bytes]:
     """The notes: of the thread that failed, of the process, and of its other threads."""
     process = t.process
-    parts = [
-        _note(b"CORE", abi.NT_PRSTATUS, _status(t, info)),
-        _note(b"CORE", abi.NT_PRPSINFO, _psinfo(process)),
-        _note(b"CORE", abi.NT_SIGINFO, info.pack()),
-        _note(b"CORE", abi.NT_AUXV, process.auxv),
-    ]
-    files = _files(process)
+    yield _note(b"CORE", abi.NT_PRSTATUS, _status(t, info))
+    yield _note(b"CORE", abi.NT_PRPSINFO, _psinfo(process))
+    yield _note(b"CORE", abi.NT_SIGINFO, info.pack())
+    yield _note(b"CORE", abi.NT_AUXV, process.auxv)
+    files = _files(segments)
     if files:
-        parts.append(_note(b"CORE", abi.NT_FILE, files))
-    parts.extend(_sets(t))
-    for other in process.threads.values():
+        yield _note(b"CORE", abi.NT_FILE, files)
+    yield from _sets(t)
+    for other in tuple(process.threads.values()):
         if other is not t:
-            parts.append(_note(b"CORE", abi.NT_PRSTATUS, _status(other, info)))
-            parts.extend(_sets(other))
-    return b"".join(parts)
+            yield _note(b"CORE", abi.NT_PRSTATUS, _status(other, info))
+            yield from _sets(other)
 
 
 def _status(t: Thread, info: SigInfo) -> bytes:
@@ -206,9 +277,9 @@ def _psinfo(process: Process) -> bytes:
     )  # fmt: skip
 
 
-def _files(process: Process) -> bytes:
+def _files(segments: list[Segment]) -> bytes:
     """NT_FILE: what is mapped of which file."""
-    mapped = [m for m in islice(process.memory.mappings(), MOST_MAPPINGS) if _is_file(m)]
+    mapped = [m for m, _ in segments if _is_file(m)]
     if not mapped:
         return b""
     parts = [struct.pack("<II", len(mapped), PAGE)]

@@ -36,6 +36,11 @@ def resume(t: Thread) -> int:
     """Finish `t`'s call and deliver its signals, as far as that goes now; return the cost in virtual instructions."""
     cost = 0
     while t.state is RUNNABLE:
+        if t.process.dumping is not None:
+            from aiopyvm.kernel import coredump
+
+            cost += coredump.go_on(t, t.process.dumping)
+            break
         if t.trace is not None and ptrace.stop_before_user(t):
             break
         if t.state is not RUNNABLE:
@@ -142,12 +147,12 @@ def _default_action(t: Thread, info: SigInfo) -> bool:
     if t.trace is not None and signo != SIGKILL and ptrace.exit_stop(t, signo):
         t.trace.injected = info
         return True
-    status = signo
     if abi.DUMPS & bit(signo) and t.process.limits[RLIMIT_CORE][0]:
         from aiopyvm.kernel import coredump  # at the first use: few ask for it
 
-        status |= coredump.dump(t, info)
-    lifecycle.end_process(t.process, status, EndReason.SIGNALED)
+        if coredump.begin(t, info):
+            return True
+    lifecycle.end_process(t.process, signo, EndReason.SIGNALED)
     return True
 
 

@@ -183,6 +183,9 @@ def end_process(process: Process, status: int, reason: EndReason, detail: str = 
         return
     kernel = process.kernel
     process.life = Life.ZOMBIE
+    if process.dumping is not None:
+        process.dumping.file.release()
+        process.dumping = None
     process.exit_status, process.end_reason, process.detail = status, reason, detail
     process.usage.max_pages = max(process.usage.max_pages, process.mm.space.peak_resident_pages)
     main = process.main

@@ -18,6 +18,7 @@ from aiopyvm.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from aiopyvm.errors import InternalError
+    from aiopyvm.kernel.coredump import Dump
     from aiopyvm.kernel.fdtable import FdTable
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fs import Inode
@@ -110,6 +111,7 @@ class Process:
     stop_signal: int = 0  # while stopped
     stop_unreported: bool = False  # for wait(2) with WUNTRACED
     continued_unreported: bool = False  # for WCONTINUED
+    dumping: Dump | None = None  # its core, at its end
     leader: Thread | None = None  # the first thread, where it has ended before others
     has_execed: bool = False
     exe: bytes = b""  # the program's path

@@ -16,7 +16,7 @@ def send_signal(target: Process | Thread, info: SigInfo) -> bool:
     """
     process = target if isinstance(target, Process) else target.process
     signo = info.signo
-    if process.life is not Life.ALIVE or not signo:
+    if process.life is not Life.ALIVE or not signo or (process.dumping is not None and signo != SIGKILL):
         return True
     if signo == SIGCONT:
         _flush(process, abi.STOPS)

@@ -60,6 +60,7 @@ _NICE = re.compile("priority|nice")
         "ptracecalls",
         "debugcalls",
         "corecalls",
+        "bigcore",
         "sysctlcalls",
         "advicecalls",
         "offsetcalls",
