@@ -285,6 +285,14 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="let the guest connect there by TCP; without it, it reaches itself alone",
     )
     parser.add_argument(
+        "--net-udp",
+        action="append",
+        default=[],
+        type=host_and_port,
+        metavar="HOST:PORT",
+        help="let the guest exchange UDP datagrams with it",
+    )
+    parser.add_argument(
         "--publish",
         action="append",
         default=[],

@@ -73,7 +73,7 @@ def make_vm(arguments: Any) -> VM:
         cwd=arguments.cwd or "/",
         user=arguments.user or DEFAULT_USER,
         hostname=arguments.hostname,
-        net=_network(arguments.net),
+        net=_network(arguments.net, arguments.net_udp),
         publish=dict(arguments.publish) or None,
         limits=Limits(output=None, **{name: value for name, value in limits.items() if value is not None}),
         engine=arguments.engine,
@@ -85,13 +85,13 @@ def make_vm(arguments: Any) -> VM:
     )
 
 
-def _network(grants: list[tuple[str, int]]) -> Network | None:
-    """Return the network of `--net`; None: the loopback interface alone."""
-    if not grants:
+def _network(tcp: list[tuple[str, int]], udp: list[tuple[str, int]]) -> Network | None:
+    """Return the network of `--net` and `--net-udp`; None: the loopback interface alone."""
+    if not tcp and not udp:
         return None
     from aiopyvm import Network
 
-    return Network(allow=grants)
+    return Network(allow=tcp, allow_udp=udp)
 
 
 def _environment(arguments: Any) -> dict[str, str]:

@@ -12,7 +12,9 @@ from aiopyvm.abi.stat import Stat, StatFs
 from aiopyvm.mem.budget import Budget  # what the kernel charges its own objects to, too
 
 if TYPE_CHECKING:
+    from aiopyvm.kernel.packetinfo import Datagram
     from aiopyvm.kernel.tcp import TcpSocket
+    from aiopyvm.kernel.udp import UdpSocket
 
 
 class Clock(Protocol):
@@ -42,6 +44,13 @@ class Gateway(Protocol):
         """Begin to connect `caller` (in SYN_SENT) to its `peer_ip` and `peer_port`; False: nothing is there.
 
         Sooner or later its `establish` or `reset` is called, perhaps at once.
+        """
+        ...
+
+    def send(self, sender: UdpSocket, each: Datagram, port: int) -> int:
+        """Send a datagram of `sender` to `each.to` and `port`; 0, or the errno of sending there.
+
+        What comes back is given to `sender.arrive_from`, what is refused to `sender.refused`.
         """
         ...
 

@@ -51,6 +51,7 @@ class UdpSocket(InetSocket):
         super().__init__(host, domain, SOCK_DGRAM, abi.IPPROTO_UDP, budget, number, flags)
         self.inbox: deque[Datagram] = deque()
         self.inbox_size = 0
+        self._outside = False
         self._membership: multicast.Membership | None = None
 
     def membership(self) -> multicast.Membership:
@@ -66,7 +67,12 @@ class UdpSocket(InetSocket):
 
     def _tell_who_sends(self) -> None:
         anybody = self.bound_port and not self.is_connected() and self.host_inet.network is not None
-        self.read_queue.external = NETWORK if anybody else ""
+        self.read_queue.external = "host" if self._outside else NETWORK if anybody else ""
+
+    def reach_outside(self) -> None:
+        """It has sent to a granted host outside, from where something may come."""
+        self._outside = True
+        self._tell_who_sends()
 
     def connect(self, t: Thread, address: bytes) -> None:
         """Set where datagrams go and come from; AF_UNSPEC: nowhere and anywhere."""
@@ -177,17 +183,31 @@ class UdpSocket(InetSocket):
         if isinstance(found, UdpSocket):
             found.arrive(each if host is self.host_inet else each._replace(interface=ETHERNET))
             return
+        error = ENETUNREACH
+        if host is None and self.host_inet.gateway is not None:
+            error = self.host_inet.gateway.send(self, each, port)
+            if not error:
+                return
         if port == dns.PORT:
             answer = dns.answer(each.data, self.host_inet.resolve, self.host_inet.name_of)
             if answer is not None:
                 self.arrive(Datagram(answer, ip, port, each.ip))
             return
-        if host is None:
-            raise Errno(ENETUNREACH)
+        if host is None and error != ECONNREFUSED:
+            raise Errno(error)
+        self.refused(ip, port, ECONNREFUSED)
+
+    def refused(self, ip: bytes, port: int, error: int) -> None:
+        """Learn that what was sent there did not arrive, where it is connected there."""
         if self.is_connected() and (ip, port) == (self.peer_ip, self.peer_port):
-            self.error = ECONNREFUSED
+            self.error = error
             self.tell_async(POLL_ERR)
             self.wake()
+
+    def arrive_from(self, each: Datagram) -> None:
+        """As `arrive`, of what comes from outside: a socket that is connected elsewhere does not take it."""
+        if self.refs and (not self.is_connected() or (self.peer_ip, self.peer_port) == (each.ip, each.port)):
+            self.arrive(each)
 
     def arrive(self, each: Datagram) -> None:
         """Keep a datagram, where there is room."""

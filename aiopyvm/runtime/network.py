@@ -14,22 +14,26 @@ import errno
 import ipaddress
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.abc
 
-from aiopyvm.abi.errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
+from aiopyvm.abi.errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ENOBUFS, ETIMEDOUT
 from aiopyvm.abi.inet import MAPPED, TcpState
 from aiopyvm.kernel.inet import Network as KernelNetwork
+from aiopyvm.runtime.datagrams import Flows
 
 if TYPE_CHECKING:
     from anyio.streams.stapled import MultiListener
 
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.kernel import Kernel
+    from aiopyvm.kernel.packetinfo import Datagram
     from aiopyvm.kernel.tcp import TcpSocket
+    from aiopyvm.kernel.udp import UdpSocket
     from aiopyvm.runtime.run import Run
 
 FIRST_NAME: Final = 0xC6120001  # 198.18.0.1
@@ -40,21 +44,24 @@ class Network:
     """A network for machines: `VM(net=Network(...))`.
 
     Machines that are given the same one reach each other, by the names that they were given (`VM(hostname=...)`, or
-    `name=...`). `allow` are the (host, port) that they may connect to outside, by TCP: names as programs will ask for
-    them, or addresses. Raises TypeError, ValueError for what is none.
+    `name=...`). `allow` are the (host, port) that they may connect to outside, by TCP, and `allow_udp` those that they
+    may exchange datagrams with: names as programs will ask for them, or addresses. Raises TypeError, ValueError for
+    what is none.
     """
 
-    def __init__(self, *, allow: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(self, *, allow: Iterable[tuple[str, int]] = (), allow_udp: Iterable[tuple[str, int]] = ()) -> None:
         self.machines = KernelNetwork()
         self.runs: list[Run] = []
         self._names: dict[bytes, bytes] = {}
         self._named: dict[bytes, bytes] = {}  # names by address
         self._grants: dict[tuple[bytes, int], str] = {}
+        self._udp_grants: dict[tuple[bytes, int], str] = {}
         self._hosts: set[bytes] = set()
-        for grant in allow:
-            self._allow(*_checked(grant))
+        for grants, asked in ((self._grants, allow), (self._udp_grants, allow_udp)):
+            for grant in asked:
+                self._allow(grants, *_checked(grant))
 
-    def _allow(self, host: str, port: int) -> None:
+    def _allow(self, grants: dict[tuple[bytes, int], str], host: str, port: int) -> None:
         try:
             given = ipaddress.ip_address(host)
         except ValueError:
@@ -62,7 +69,7 @@ class Network:
         else:
             ip = given.packed if given.version == 6 else MAPPED + given.packed
         self._hosts.add(ip)
-        self._grants[ip, port] = host
+        grants[ip, port] = host
 
     def _address_for(self, name: bytes) -> bytes:
         if name not in self._names:
@@ -80,9 +87,9 @@ class Network:
         """Return the granted name that an address stands for."""
         return self._named.get(ip)
 
-    def grant_of(self, ip: bytes, port: int) -> str | int:
+    def grant_of(self, ip: bytes, port: int, *, udp: bool = False) -> str | int:
         """Return the host that is meant, or the error of connecting there."""
-        host = self._grants.get((ip, port))
+        host = (self._udp_grants if udp else self._grants).get((ip, port))
         if host is not None:
             return host
         return ECONNREFUSED if ip in self._hosts else ENETUNREACH
@@ -94,7 +101,7 @@ class Network:
                 run.scheduler.join(peer, run)
 
     def __repr__(self) -> str:
-        return f"<aiopyvm.Network of {len(self.runs)} runs, {len(self._grants)} grants>"
+        return f"<aiopyvm.Network of {len(self.runs)} runs, {len(self._grants) + len(self._udp_grants)} grants>"
 
 
 def _checked(grant: object) -> tuple[str, int]:
@@ -139,7 +146,8 @@ class HostGateway:
     def __init__(self, run: Run, network: Network) -> None:
         self._run = run
         self._network = network
-        self._asked: deque[tuple[TcpSocket, str, int]] = deque()
+        self._asked: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
+        self._flows = Flows(run)
         self._active = 0  # connections asked for that have not ended: no more than files may be open
         self._event: anyio.Event | None = None
 
@@ -154,22 +162,47 @@ class HostGateway:
     def connect(self, caller: TcpSocket) -> bool:
         """Begin to connect a guest's socket, where that was granted."""
         host = self._network.grant_of(caller.peer_ip, caller.peer_port)
-        if isinstance(host, int) or self._active >= self._run.limits.open_files:
+        if isinstance(host, int) or self._full:
             caller.reset(host if isinstance(host, int) else ECONNREFUSED)
             return True
         self._active += 1
         caller.mark("host")
-        self._asked.append((caller, host, caller.peer_port))
+        self._begin(partial(self._serve, caller, host, caller.peer_port))
+        return True
+
+    @property
+    def _full(self) -> bool:
+        """There are as many connections and flows of datagrams as files may be open."""
+        return self._active + len(self._flows) >= self._run.limits.open_files
+
+    def _begin(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._asked.append(task)
         if self._event is not None:
             self._event.set()
-        return True
+
+    def send(self, sender: UdpSocket, each: Datagram, port: int) -> int:
+        """Send a guest's datagram, where that was granted; 0, or the error of sending there."""
+        flow = self._flows.get(sender, each.to, port)
+        if flow is None:
+            host = self._network.grant_of(each.to, port, udp=True)
+            if isinstance(host, int):
+                return host
+            if self._full:
+                return ENOBUFS
+            flow = self._flows.new(sender, host, each.to, port)
+            self._begin(partial(self._flows.serve, sender, each.to, port))
+            sender.reach_outside()
+        flow.put(each)
+        return 0
 
     async def run(self) -> None:
         """Make connections until the run has ended, and see those to their ends that were made."""
         async with anyio.create_task_group() as group:
-            while self._run.result is None:
+            while True:
                 while self._asked:
-                    group.start_soon(self._serve, *self._asked.popleft())
+                    group.start_soon(self._asked.popleft())
+                if self._run.result is not None:
+                    break
                 event = self._event = anyio.Event()
                 self._run.when_done(event.set)
                 try:

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from aiopyvm.abi.errno import ENETUNREACH
 from aiopyvm.abi.inet import LOOPBACK4, MAPPED
 from aiopyvm.kernel import dns
 from aiopyvm.kernel.inet import Inet, Network
@@ -26,6 +27,9 @@ class Granted:
 
     def connect(self, caller: object) -> bool:
         return False
+
+    def send(self, sender: object, each: object, port: int) -> int:
+        return ENETUNREACH
 
 
 def packed(name: str) -> bytes:

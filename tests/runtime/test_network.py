@@ -439,6 +439,84 @@ async def test_the_command_lines_grants(program: Path) -> None:
     assert refused.stdout == b"ENETUNREACH\n"
 
 
+# --- granted datagrams ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def shouting_datagrams(heard: list[bytes]) -> AsyncIterator[int]:
+    """A UDP server of the host, which answers in capitals, and keeps what it heard."""
+
+    async def answer(socket: anyio.abc.UDPSocket) -> None:
+        async for data, where in socket:
+            heard.append(data)
+            await socket.sendto(data.upper(), *where)
+
+    async with await anyio.create_udp_socket(local_host="127.0.0.1") as server, anyio.create_task_group() as group:
+        group.start_soon(answer, server)
+        yield server.extra(anyio.abc.SocketAttribute.local_port)
+        group.cancel_scope.cancel()
+
+
+async def talk(net: Network | None, *words: str) -> str:
+    path = glibc_path("udptalk")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    with anyio.fail_after(60):
+        result = await VM(net=net).run_elf(path, *words)
+    return (result.stdout or b"").decode() or f"{result.reason.name}\n"
+
+
+async def test_datagrams_to_a_granted_host() -> None:
+    heard: list[bytes] = []
+    async with shouting_datagrams(heard) as port:
+        net = Network(
+            allow=[("other.test", 80)], allow_udp=[("localhost", port), ("gone.test", 9), ("localhost", port + 1)]
+        )
+        there = "198.18.0.2"
+        assert (
+            await talk(net, "connected", there, str(port), "one", "two") == f"ONE from {there} 1\nTWO from {there} 1\n"
+        )
+        assert await talk(net, "free", there, str(port), "three") == f"THREE from {there} 1\n"
+        assert await talk(net, "silent", there, str(port), "four", "five") == "EXITED\n"
+        while len(heard) < 5:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        assert heard == [b"one", b"two", b"three", b"four", b"five"]
+
+
+async def test_datagrams_elsewhere_go_nowhere() -> None:
+    heard: list[bytes] = []
+    async with shouting_datagrams(heard) as port:
+        net = Network(allow=[("localhost", port)], allow_udp=[("gone.invalid", port), ("localhost", 9)])
+        local = "198.18.0.1"
+        assert await talk(net, "free", local, str(port), "a") == "DEADLOCK\n"  # that is granted for TCP
+        assert await talk(net, "connected", local, str(port), "a", "b") == "recv: ECONNREFUSED\n" * 2
+        assert await talk(net, "connected", "198.18.0.2", str(port), "a") == "recv: EHOSTUNREACH\n"
+        assert await talk(net, "free", "203.0.113.1", str(port), "a") == "send: ENETUNREACH\n"
+        assert await talk(net, "connected", "127.0.0.1", str(port), "a") == "recv: ECONNREFUSED\n"
+        assert await talk(None, "free", local, str(port), "a") == "send: ENETUNREACH\n"
+        assert await talk(Network(), "free", local, str(port), "a") == "send: ENETUNREACH\n"
+    assert not heard
+
+
+async def test_a_datagram_that_the_host_refuses() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    net = Network(allow_udp=[("127.0.0.1", port), ("localhost", port)])
+    assert await talk(net, "connected", "198.18.0.1", str(port), "a") == "recv: ECONNREFUSED\n"
+
+
+async def test_flows_are_as_many_as_files_may_be_open() -> None:
+    heard: list[bytes] = []
+    path = glibc_path("udptalk")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    async with shouting_datagrams(heard) as port:
+        vm = VM(net=Network(allow_udp=[("localhost", port)]), limits=Limits(open_files=4))
+        with anyio.fail_after(60):
+            assert (await vm.run_elf(path, "free", "198.18.0.1", str(port), "a")).stdout == b"A from 198.18.0.1 1\n"
+
+
 # --- machines of one network ------------------------------------------------------------------------------------------
 
 
