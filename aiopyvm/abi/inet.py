@@ -14,6 +14,7 @@ from aiopyvm.abi.socket import AF_INET, AF_INET6, AF_UNSPEC
 IPPROTO_IP: Final = 0
 IPPROTO_TCP: Final = 6
 IPPROTO_UDP: Final = 17
+IPPROTO_UDPLITE: Final = 136
 IPPROTO_MPTCP: Final = 262
 
 MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -27,6 +28,7 @@ FIRST_PORT: Final = 32768  # /proc/sys/net/ipv4/ip_local_port_range
 LAST_PORT: Final = 60999
 PRIVILEGED: Final = 1024  # ports below are the superuser's
 LARGEST_UDP: Final = 65507
+LARGEST_UDP6: Final = 65527
 
 TCP_NODELAY: Final = 1
 TCP_MAXSEG: Final = 2
@@ -58,6 +60,10 @@ TCP_OPTIONS: Final = {
     TCP_USER_TIMEOUT: (0, 0, 1 << 31),
 }
 TCP_BOOLEANS: Final = (TCP_NODELAY, TCP_CORK, TCP_QUICKACK)
+
+UDPLITE_SEND_CSCOV: Final = 10
+UDPLITE_RECV_CSCOV: Final = 11
+LEAST_COVERAGE: Final = 8  # bytes, of a UDP-Lite packet: its header
 
 IP_TOS: Final = 1
 IP_TTL: Final = 2

@@ -68,12 +68,14 @@ SOL_IP: Final = 0
 SOL_TCP: Final = 6
 SOL_UDP: Final = 17
 SOL_IPV6: Final = 41
+SOL_UDPLITE: Final = 136
 SOL_NETLINK: Final = 270
 LEVELS: Final = {
     SOL_SOCKET: "SOL_SOCKET",
     SOL_IP: "SOL_IP",
     SOL_TCP: "SOL_TCP",
     SOL_UDP: "SOL_UDP",
+    SOL_UDPLITE: "SOL_UDPLITE",
     SOL_IPV6: "SOL_IPV6",
     SOL_NETLINK: "SOL_NETLINK",
 }

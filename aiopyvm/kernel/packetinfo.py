@@ -33,7 +33,8 @@ class Path(NamedTuple):
 
 
 class Datagram(NamedTuple):
-    """A datagram that has arrived, from `ip` and `port`, for `to`."""
+    """A datagram that has arrived, from `ip` and `port`, for `to`. `covered`: how many of its bytes, with its header,
+    the checksum of UDP-Lite does; 0: all."""
 
     data: bytes
     ip: bytes
@@ -42,6 +43,7 @@ class Datagram(NamedTuple):
     hops: int = HOPS
     traffic: int = 0
     interface: int = LOOPBACK
+    covered: int = 0
 
 
 def path_of(socket: InetSocket, ip: bytes, control: Controls) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from aiopyvm.abi.errno import ENOENT, Errno
-from aiopyvm.abi.inet import IPPROTO_TCP, IPPROTO_UDP, TcpState
+from aiopyvm.abi.inet import IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TcpState
 from aiopyvm.abi.socket import AF_INET, AF_INET6
 from aiopyvm.kernel.fs import Inode
 from aiopyvm.kernel.interfaces import interfaces
@@ -111,6 +111,8 @@ FILES: Final[dict[bytes, Callable[[FsContext, Process | None], bytes]]] = {
     b"tcp6": _inet(IPPROTO_TCP, AF_INET6),
     b"udp": _inet(IPPROTO_UDP, AF_INET),
     b"udp6": _inet(IPPROTO_UDP, AF_INET6),
+    b"udplite": _inet(IPPROTO_UDPLITE, AF_INET),
+    b"udplite6": _inet(IPPROTO_UDPLITE, AF_INET6),
     b"unix": _unix,
 }
 

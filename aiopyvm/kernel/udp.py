@@ -1,12 +1,14 @@
-"""UDP between the hosts of one network (udp(7)).
+"""UDP and UDP-Lite between the hosts of one network (udp(7), udplite(7)).
 
 A datagram goes into the inbox of the socket that fits best, or is dropped where that is full (SO_RCVBUF). Where nobody
 is bound a connected sender learns of it: ECONNREFUSED at its next call. Port 53 without anybody there, of whatever
-address, is the resolver of this network (`dns.py`).
+address, is the resolver of this network (`dns.py`). A socket of UDP-Lite, whose `protocol` is another one, meets others
+of its kind alone; no checksum is ever wrong here, but one that covers less than a receiver asks for drops the datagram.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -35,23 +37,27 @@ from aiopyvm.kernel.inet import NETWORK
 from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.packetinfo import ETHERNET, HOPS, LOOPBACK, Datagram, Path, path_of, told
 from aiopyvm.kernel.socket import MESSAGE_BYTES, RCV_SHUTDOWN, SEND_SHUTDOWN, Incoming, Outgoing, family_of
+from aiopyvm.kernel.sockopts import word_of
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
     from aiopyvm.kernel.ports import Budget
     from aiopyvm.kernel.thread import Thread
 
+_LEVELS: Final = (sockets.SOL_UDP, sockets.SOL_UDPLITE)
+_COVERAGES: Final = (abi.UDPLITE_SEND_CSCOV, abi.UDPLITE_RECV_CSCOV)
 NOWHERE: Final = Path(None, HOPS, 0)
 
 
 class UdpSocket(InetSocket):
-    """A UDP socket."""
+    """A UDP socket, or one of UDP-Lite."""
 
     def __init__(self, host: Inet, domain: int, budget: Budget, number: int, flags: int = 0) -> None:
         super().__init__(host, domain, SOCK_DGRAM, abi.IPPROTO_UDP, budget, number, flags)
         self.inbox: deque[Datagram] = deque()
         self.inbox_size = 0
         self._outside = False
+        self._coverage: dict[int, int] = {}  # UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV
         self._membership: multicast.Membership | None = None
 
     def membership(self) -> multicast.Membership:
@@ -156,9 +162,11 @@ class UdpSocket(InetSocket):
         self.raise_error()
         if self.shut & SEND_SHUTDOWN:
             raise Errno(EPIPE)
-        if len(data) > abi.LARGEST_UDP:
+        if len(data) > (abi.LARGEST_UDP if is_mapped(ip) else abi.LARGEST_UDP6):
             raise Errno(EMSGSIZE)
-        self._deliver(Datagram(data, source, self.port, ip, path.hops, path.traffic, interface), port)
+        covered = self._coverage.get(abi.UDPLITE_SEND_CSCOV, 0)
+        covered = covered if covered < len(data) + abi.LEAST_COVERAGE else 0
+        self._deliver(Datagram(data, source, self.port, ip, path.hops, path.traffic, interface, covered), port)
         return len(data)
 
     def _source(self, ip: bytes, port: int) -> bytes:
@@ -179,16 +187,17 @@ class UdpSocket(InetSocket):
             multicast.deliver(self, each, port)
             return
         host = self.host_inet.route(ip)
-        found = host.find(abi.IPPROTO_UDP, ip, port, (each.ip, self.port)) if host is not None else None
+        found = host.find(self.protocol, ip, port, (each.ip, self.port)) if host is not None else None
         if isinstance(found, UdpSocket):
             found.arrive(each if host is self.host_inet else each._replace(interface=ETHERNET))
             return
         error = ENETUNREACH
-        if host is None and self.host_inet.gateway is not None:
+        lite = self.protocol != abi.IPPROTO_UDP
+        if host is None and self.host_inet.gateway is not None and not lite:
             error = self.host_inet.gateway.send(self, each, port)
             if not error:
                 return
-        if port == dns.PORT:
+        if port == dns.PORT and not lite:
             answer = dns.answer(each.data, self.host_inet.resolve, self.host_inet.name_of)
             if answer is not None:
                 self.arrive(Datagram(answer, ip, port, each.ip))
@@ -213,6 +222,9 @@ class UdpSocket(InetSocket):
         """Keep a datagram, where there is room."""
         size = len(each.data) + MESSAGE_BYTES
         if self.inbox_size and self.inbox_size + size > self.options[sockets.SO_RCVBUF]:
+            return
+        asked = self._coverage.get(abi.UDPLITE_RECV_CSCOV, 1)
+        if each.covered and (not asked or each.covered < asked):
             return
         if self.shut & RCV_SHUTDOWN or not self.budget.charge(size):
             return
@@ -243,10 +255,16 @@ class UdpSocket(InetSocket):
         """IP_MULTICAST_IF too."""
         if (level, option) == (sockets.SOL_IP, abi.IP_MULTICAST_IF):
             return self.membership().source[12:]
+        if level in _LEVELS and option in _COVERAGES:
+            return struct.pack("<i", self._coverage.get(option, 0))
         return super().get_option(t, level, option, size)
 
     def set_option(self, t: Thread, level: int, option: int, data: bytes) -> bool:
         """Those of multicast groups too."""
+        if level in _LEVELS and option in _COVERAGES and self.protocol == abi.IPPROTO_UDPLITE:
+            value = word_of(data)
+            self._coverage[option] = 0 if not value else min(max(value, abi.LEAST_COVERAGE), 0xFFFF)
+            return True
         if level == sockets.SOL_IP and multicast.set_option(self, option, data):
             return True
         return super().set_option(t, level, option, data)

@@ -24,7 +24,7 @@ from aiopyvm.abi.errno import (
     Errno,
 )
 from aiopyvm.abi.fcntl import O_NONBLOCK
-from aiopyvm.abi.inet import IPPROTO_TCP, IPPROTO_UDP
+from aiopyvm.abi.inet import IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
 from aiopyvm.abi.layout import layout
 from aiopyvm.abi.socket import (
     AF_INET,
@@ -54,8 +54,8 @@ Type = Annotated[int, SocketType()]
 Level = Annotated[int, Choice(abi.LEVELS)]
 AcceptFlags = Annotated[int, Flags({SOCK_NONBLOCK: "SOCK_NONBLOCK", SOCK_CLOEXEC: "SOCK_CLOEXEC"})]
 Option = Annotated[int, Unsigned()]
-_PROTOCOLS = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
-_OPTIONS_NOTE = "no multicast groups, filters, time stamps and zero copy"
+_PROTOCOLS = {SOCK_STREAM: (IPPROTO_TCP,), SOCK_DGRAM: (IPPROTO_UDP, IPPROTO_UDPLITE)}
+_OPTIONS_NOTE = "no multicast groups of IPv6 and source filters, no packet filters, time stamps and zero copy"
 OPTION_BYTES = 256  # most that setsockopt(2) looks at
 
 
@@ -157,7 +157,7 @@ def _make_inet(t: Thread, domain: int, kind: int, protocol: int, flags: int) -> 
         raise Errno(EPERM)
     if kind not in _PROTOCOLS:
         raise Errno(ESOCKTNOSUPPORT)
-    if protocol not in (0, _PROTOCOLS[kind]):
+    if protocol and protocol not in _PROTOCOLS[kind]:
         raise Errno(EPROTONOSUPPORT)
     net = t.kernel.net
     if kind == SOCK_STREAM:
@@ -166,7 +166,9 @@ def _make_inet(t: Thread, domain: int, kind: int, protocol: int, flags: int) -> 
         return TcpSocket(net.inet, domain, t.kernel.budget, net.next_number(), flags)
     from aiopyvm.kernel.udp import UdpSocket
 
-    return UdpSocket(net.inet, domain, t.kernel.budget, net.next_number(), flags)
+    made = UdpSocket(net.inet, domain, t.kernel.budget, net.next_number(), flags)
+    made.protocol = protocol or IPPROTO_UDP
+    return made
 
 
 def install(t: Thread, file: Socket, flags: int) -> int:

@@ -43,6 +43,7 @@ _NICE = re.compile("priority|nice")
         "unixcalls",
         "inetcalls",
         "multicalls",
+        "udplitecalls",
         "urgentcalls",
         "unixurgent",
         "packetcalls",
