@@ -332,10 +332,7 @@ class UnixSocket(Socket):
     def empty(self) -> None:
         """Drop all messages, with the files in them."""
         while self.inbox:
-            message = self.inbox.popleft()
-            self._settle(message)
-            self.names.in_flight -= len(message.files)
-            self.names.drop(message.files)
+            self._drop(0)
 
     def _settle(self, message: Message) -> None:
         """A message leaves the inbox: its sender has room again."""
@@ -513,7 +510,7 @@ class UnixSocket(Socket):
                 message.start += len(part)
                 if message.start < message.size:
                     break
-                self._drop_first()
+                self._drop(0)
             if files or not n:
                 break
         if first is None:
@@ -521,10 +518,13 @@ class UnixSocket(Socket):
         path = first.sender.path
         return Incoming(b"".join(parts), -1, FAMILY + path if path else b"", 0, files, self._told(first))
 
-    def _drop_first(self) -> Message:
-        message = self.inbox.popleft()
+    def _drop(self, at: int) -> None:
+        """Take a message out of the inbox, with the files that nobody got."""
+        message = self.inbox[at]
+        del self.inbox[at]
         self._settle(message)
-        return message
+        self.names.in_flight -= len(message.files)
+        self.names.drop(message.files)
 
     # --- urgent data (net/unix/af_unix.c, manage_oob and unix_stream_recv_urg) ----------------------------------------
 
@@ -538,7 +538,7 @@ class UnixSocket(Socket):
             if peek:
                 at += 1
             else:
-                self._drop_first()
+                self._drop(0)
         if at >= len(inbox):
             return None
         if inbox[at] is self.urgent:
@@ -550,9 +550,7 @@ class UnixSocket(Socket):
             if not stays and peek:
                 at += 1
             elif not stays:
-                dropped = self._drop_first()
-                self.names.in_flight -= len(dropped.files)
-                self.names.drop(dropped.files)
+                self._drop(0)
         return at if at < len(inbox) else None
 
     def _receive_urgent(self, n: int, flags: int) -> Incoming:
@@ -567,8 +565,7 @@ class UnixSocket(Socket):
             message.start = 1
             place = inbox.index(message)
             if place and inbox[place - 1].start >= inbox[place - 1].size:
-                self._settle(inbox[place - 1])
-                del inbox[place - 1]
+                self._drop(place - 1)
         return Incoming(data[:n], 1, flags=abi.MSG_OOB)
 
     def at_mark(self) -> bool:

@@ -77,7 +77,13 @@ static void messages(void)
             }
             CLOSE2();
         }
-    PAIR(SOCK_STREAM), pipe(p), *(int *)CMSG_DATA(c) = p[1], one.iov_len = 1, R(sendmsg(sv[0], &m, MSG_OOB)), close(p[1]), give("d", 0), polled("held", p[0]), get(0, 5), polled("dropped", p[0]), CLOSE2();
+    PAIR(SOCK_STREAM), pipe(p), *(int *)CMSG_DATA(c) = p[1], one.iov_len = 1, R(sendmsg(sv[0], &m, MSG_OOB)), close(p[1]), give("d", 0), polled("held", p[0]), get(0, 5), polled("dropped", p[0]), CLOSE2(), close(p[0]);
+    for (int n = 0; n < 2; n++) {
+        PAIR(SOCK_STREAM), pipe(p), *(int *)CMSG_DATA(c) = p[1], R(sendmsg(sv[0], &m, MSG_OOB)), close(p[1]), get(MSG_OOB, 1), polled("taken", p[0]);
+        if (n)
+            give("e", MSG_OOB), get(MSG_OOB, 1), polled("followed", p[0]);
+        give("f", 0), get(0, 5), polled("passed", p[0]), CLOSE2(), close(p[0]);
+    }
 }
 
 static void waiting(void)
