@@ -200,12 +200,14 @@ class HostInput(Stream):
         """Answer that there is no more."""
         self.wanted = 0
         self._eof = True
+        self._queue.external = ""  # nobody can change anything any more
         self._came(POLL_IN)
 
     def fail(self, errno: int) -> None:
         """Answer with an error that every further read gets."""
         self.wanted = 0
         self._error = errno
+        self._queue.external = ""
         self._came(POLL_IN)
 
     def close(self) -> None:
@@ -306,6 +308,7 @@ class HostOutput(Stream):
 
     def __init__(self, meter: Meter, name: str = "pipe:[stdout]", direct: Callable[[bytes], int] | None = None) -> None:
         super().__init__(O_WRONLY, name)
+        self._queue.external = ""
         self._meter = meter
         self._direct = direct
         self._chunks: list[bytes] = []
@@ -337,6 +340,7 @@ class HostOutput(Stream):
         if kept:
             self._chunks.append(kept)
             self._size += len(kept)
+            self._queue.external = "host"
             if self.on_data is not None:
                 self.on_data()
         elif self.told and n:
@@ -374,6 +378,8 @@ class HostOutput(Stream):
     def delivered(self, n: int) -> None:
         """`n` of the bytes taken have arrived."""
         self.taken -= n
+        if not self.pending:
+            self._queue.external = ""  # there is nothing that the host could make room from
         self._came(POLL_OUT)
         if self.on_room is not None:
             self.on_room()
@@ -383,6 +389,7 @@ class HostOutput(Stream):
         self.broken = True
         self._chunks.clear()
         self._size = self.taken = 0
+        self._queue.external = ""
         self._came(POLL_OUT)
         if self.on_room is not None:
             self.on_room()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import threading
@@ -95,3 +96,13 @@ async def test_streams_of_the_host_send_the_signals_that_its_pipes_send(clock: L
         return result.stderr or b""
 
     assert (await told(here)).decode().splitlines() == (await told(natively)).decode().splitlines()
+
+
+async def test_a_stream_from_which_nothing_can_come_any_more_keeps_nobody_waiting() -> None:
+    path = glibc_path("asyncwaiter")
+    if path is None:
+        pytest.skip("gcc -m32 is not there")
+    for fd, stdin in (("0", io.BytesIO(b"")), ("1", io.BytesIO(b"x"))):
+        with anyio.fail_after(30):
+            result = await VM().run_elf(path, fd, stdin=stdin, stdout=io.BytesIO())
+        assert result.reason is Reason.DEADLOCK, (fd, result.reason)
