@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aiopyvm.engine.native import hot
 from aiopyvm.engine.native.cache import ObjectCache
 from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.regionfile import name_in_image, pack, unpack
@@ -47,6 +48,21 @@ def test_found_where_another_way_was_gone(tmp_path: Path) -> None:
         engine = hot_engine(3, kept)
         assert run(engine, core(shown), ways) == run(native_engine(), core(shown), ways)
         assert bool(counts(engine)[1]) == bool(ways)  # where the region is left, another one may have been compiled
+
+
+def test_what_is_kept_is_asked_for_sooner_than_a_region_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is passed 50 times: nothing is made for less, and what was not found counts on."""
+    monkeypatch.setattr(hot, "AFTER_KEPT", 5)
+    kept, shown, executed = ObjectCache(tmp_path / "objects"), image(code_at(TEXT)), []
+    for after, expected in ((60, (0, 0)), (40, (1, 0)), (60, (0, 1))):
+        engine = hot_engine(after, kept)
+        assert run(engine, core(shown)) == run(native_engine(), core(shown))
+        assert counts(engine) == expected
+        executed.append(engine.statistics()["instructions_hot"])
+    assert executed[0] == 0
+    assert 0 < 3 * executed[1] < executed[2]
 
 
 def test_another_image_at_the_same_place_has_its_own(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what makes regions is long to import, and most programs end
     from aiopyvm.engine.native.worker import Compiler
 
 AFTER: Final = 20_000  # passes of a counter: what making a region costs is about that many passes of cold code
+AFTER_KEPT: Final = 2_000  # passes of a counter where one may be kept on disk: loading it costs about that many
 AFTER_KNOWN: Final = 64  # passes of a counter where a region may be known already
 MOST_JOBS: Final = 64  # of a space that wait for the compile worker
 AT_ONCE: Final = 1  # in its hands: handlers are made there too
@@ -66,6 +67,7 @@ class Hot:
         allowed: frozenset[str] | None = None,
     ) -> None:  # fmt: skip
         self.after = after
+        self._first = min(AFTER_KEPT, after)
         self.epochs = Epochs()
         self.counters = dict.fromkeys(("compiled", "adopted", "cached", "failed", "dropped", "evicted"), 0)
         self.compile_seconds = 0.0
@@ -126,9 +128,9 @@ class Hot:
         """Look after a space from now on."""
         installed = Installed(code.context)
         weakref.finalize(code, self._lost.append, installed)
-        code.threshold = self.after
+        code.threshold, code.first = self.after, self._first
         code.patience = self._patience
-        code.made, code.pending = installed.made, installed.pending
+        code.made, code.pending, code.asked = installed.made, installed.pending, installed.asked
         with self._lock:
             self._spaces[code] = installed
             counters = code.counters if self._regions else {}  # of what the space has adopted
@@ -149,7 +151,7 @@ class Hot:
 
     def _patience(self, eip: int) -> int:
         """How many passes a new counter at `eip` waits for."""
-        return min(AFTER_KNOWN, self.after) if eip in self._regions else self.after
+        return min(AFTER_KNOWN, self.after) if eip in self._regions else self._first
 
     def promote(self, code: SpaceCode, counter: int) -> int:
         """The count record at `counter` has run out; the offset to go on at, another one where everything was dropped.
@@ -159,11 +161,23 @@ class Hot:
         eip, generation, stack = code.arena.eip(counter), code.generation, _stack(code)
         code.arena.set_value(counter, UNCOUNTED)
         with self._lock:
-            begun = self._adopt(code, eip, stack) or self._later(code, eip, stack) or self._begin(code, eip, stack)
+            begun, passes = self._adopt(code, eip, stack), max(self.after, 2)
+            if not begun and self._asks_first(code, eip):
+                passes -= self._first
+            elif not begun:
+                begun = self._later(code, eip, stack) or self._begin(code, eip, stack)
         if not begun and generation == code.generation:
-            code.arena.set_value(counter, max(self.after, 2))
+            code.arena.set_value(counter, passes)
         self.collect(code)
         return counter if generation == code.generation else code.enter(eip)
+
+    def _asks_first(self, code: SpaceCode, eip: int) -> bool:
+        """Whether the counter at `eip` ran out for the first time: only what is known was asked for, it goes on."""
+        installed = self._spaces.get(code)
+        if self._first >= self.after or installed is None or eip in installed.asked:
+            return False
+        installed.asked.add(eip)
+        return True
 
     def collect(self, code: SpaceCode) -> None:
         """Install the regions that were made meanwhile for a space, in which nobody may be running."""
@@ -423,6 +437,7 @@ class Hot:
         with self._lock:
             installed = self._spaces.get(code)
             if installed is not None:
+                installed.asked.clear()
                 for root in list(installed.roots):
                     self._uninstall(installed, root)
 

@@ -47,6 +47,7 @@ class Installed:
         self.pending: dict[int, int] = {}  # address: the generation that it was hot in
         self.stacks: dict[int, Stack] = {}  # the x87 stack where what waits became hot
         self.churn: dict[int, int] = {}
+        self.asked: set[int] = set()  # addresses whose counters ran out before, and count for the second time
         self.guarded: bool | None = None  # its memory is protected by the host, and may be (None: not asked for yet)
 
 

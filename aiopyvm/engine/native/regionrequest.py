@@ -89,7 +89,8 @@ class _Rarely:
     def comes_to(self, address: int) -> bool:
         """Whether this address is such a place."""
         counter = self._code.counter(address)
-        if not counter or not 0 <= self._code.threshold - self._code.arena.values(counter)[0] < self._few:
+        first = self._code.threshold if address in self._code.asked else self._code.first
+        if not counter or not 0 <= first - self._code.arena.values(counter)[0] < self._few:
             return False
         return address >> _CHUNK not in self._chunks  # regions pass without counting
 

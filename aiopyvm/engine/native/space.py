@@ -42,7 +42,8 @@ class SpaceCode:
     """The code of one address space, up to `stop` (exclusive; -1: no end).
 
     `on_drop` is called with each block whose bytes have changed, before its records are dead; `on_clear` when all
-    records are about to be dropped. `threshold` is how many passes a new counter waits for.
+    records are about to be dropped. `first` is how many passes a new counter waits for, `threshold` how many
+    until code is hot.
     """
 
     def __init__(self, space: AddressSpace, stop: int, arena: RecordArena, table: HandlerTable, runs: Runs) -> None:
@@ -61,11 +62,12 @@ class SpaceCode:
         self.vain = 0  # accesses for which generated code came back, and which stayed slow
         self.stay = 0  # instructions for which the Python engine goes on in their place
         self.waiting: dict[int, str] = {}  # offset of a record that is left to Python -> the handler that it waits for
-        self.threshold = UNCOUNTED
-        self.patience: Callable[[int], int] = lambda eip: self.threshold  # passes that a new counter at eip waits for
+        self.threshold = self.first = UNCOUNTED
+        self.patience: Callable[[int], int] = lambda eip: self.first  # passes that a new counter at eip waits for
         self.on_drop: list[Callable[[SpaceCode, Block], None]] = []
         self.made: Collection[object] = ()  # compiled regions that wait to be installed: the hot tier's
         self.pending: Collection[object] = ()  # places that wait for the compiler: the hot tier's
+        self.asked: Collection[int] = ()  # places whose counters ran out once, and count up to `threshold`: its, too
         self.on_clear: list[Callable[[SpaceCode], None]] = []
         self._runs = runs
         self._table = table
@@ -450,7 +452,7 @@ class SpaceCode:
         self._weight, self._growth = self.weight, 0
         content, counters = self.arena.copy(), {**base.counters, **self._counters}
         for offset in counters.values():
-            content.reset_counter(offset, self.steps.count, self.threshold)
+            content.reset_counter(offset, self.steps.count, self.first)
         if asleep:
             content.jumps = joined(content.jumps, base.content.jumps)
         entries = {**base.entries, **self._entries}
