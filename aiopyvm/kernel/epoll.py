@@ -44,9 +44,11 @@ class Watch:
 
     def __call__(self) -> bool:
         """A queue of the file was woken; True where an exclusive watch has woken somebody: no other one has to."""
-        waited = bool(self.epoll.queue.threads)
-        self.epoll.note(self)
-        return waited and self.exclusive
+        epoll, events = self.epoll, self.events
+        waited = bool(epoll.queue.threads)
+        if events & ~EPOLL_HOW:
+            epoll.note(self)
+        return waited and bool(events & EPOLLEXCLUSIVE)
 
     @property
     def exclusive(self) -> bool:
@@ -255,14 +257,15 @@ class Epoll(AnonymousFile):
     # --- what is ready ----------------------------------------------------------------------------------------------
 
     def note(self, watch: Watch) -> None:
-        """A watched file may be ready."""
-        if watch.on:
-            self._ready[watch] = None
-            self._tell()
+        """The file of a watch that is on may be ready."""
+        self._ready[watch] = None
+        self._tell()
 
     def _tell(self) -> None:
-        self.queue.wake(1)
-        self._poll_queue.wake()
+        if self.queue.threads:
+            self.queue.wake(1)
+        if self._poll_queue.threads or self._poll_queue.listeners:
+            self._poll_queue.wake()
 
     def collect(self, limit: int) -> list[tuple[Watch, int]]:
         """Return at most `limit` watches whose files are ready, with the events."""
@@ -271,7 +274,8 @@ class Epoll(AnonymousFile):
             if len(found) >= limit:
                 break
             del self._ready[watch]
-            if events := watch.now():
+            asked = watch.events & ~EPOLL_HOW
+            if asked and (events := watch.file.poll() & asked):
                 found.append((watch, events))
         return found
 

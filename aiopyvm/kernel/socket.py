@@ -228,7 +228,8 @@ class Socket(File):
 
     def room_came(self) -> None:
         """Something can be sent now."""
-        self.write_queue.wake()
+        if (queue := self.write_queue).threads or queue.listeners:
+            queue.wake()
         if self.told and self.no_space and self.poll() & WRITABLE:
             self.no_space = False
             self.tell_async(POLL_OUT)

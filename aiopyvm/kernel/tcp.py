@@ -393,7 +393,11 @@ class TcpSocket(InetSocket):
             return 0
         if peer.gone:
             return ROOM
-        return peer.options.values[sockets.SO_RCVBUF] + self.ahead - peer.inbox_size
+        options = self.options
+        size = options.values[sockets.SO_SNDBUF]
+        if size < ROOM and not options.fixed_send_buffer:
+            size = ROOM  # as `ahead`
+        return peer.options.values[sockets.SO_RCVBUF] + size - peer.inbox_size
 
     @property
     def ahead(self) -> int:
@@ -415,7 +419,8 @@ class TcpSocket(InetSocket):
             peer.reset()
             self.reset()
             return len(data)
-        data = data[:room]
+        if len(data) > room:
+            data = data[:room]
         if not peer.budget.charge(len(data)):
             raise Errno(ENOBUFS)
         peer.keep(data)
@@ -511,6 +516,10 @@ class TcpSocket(InetSocket):
     def take(self, n: int) -> bytes:
         """Return the first `n` bytes, fewer where there are fewer; the sender has room again."""
         inbox = self.inbox
+        if len(inbox) == 1 and not self.inbox_start and self.inbox_size <= n:
+            whole = bytes(inbox.popleft())
+            self._taken(len(whole))
+            return whole
         parts: list[bytes] = []
         taken = 0
         while inbox and taken < n:
@@ -540,26 +549,28 @@ class TcpSocket(InetSocket):
     def pull(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `take` of what is in one piece, into memory."""
         options, inbox = self.options, self.inbox
-        if not n or self.listening or options[sockets.SO_RCVLOWAT] > 1 or self.urgent is not None:
+        if not n or self.listening or self.urgent is not None or options.values.get(sockets.SO_RCVLOWAT, 0) > 1:
             return UNKNOWN
         if not self.inbox_size:
             quiet = self.state == TcpState.ESTABLISHED and not (self.error or self.shut & RCV_SHUTDOWN)
             return LATER if quiet and options.receive_timeout is None else UNKNOWN
         piece, start = inbox[0], self.inbox_start
         left = len(piece) - start
-        if left < n and len(inbox) > 1:
-            return UNKNOWN
-        room = memory.room(address, min(n, left))
+        if left <= n:
+            if left < n and len(inbox) > 1:
+                return UNKNOWN
+            n = left
+        room = memory.room(address, n)
         if room is None:
             return UNKNOWN
-        room[:] = memoryview(piece)[start : start + len(room)]
-        if len(room) == left:
+        room[:] = piece if n == left and not start else memoryview(piece)[start : start + n]
+        if n == left:
             inbox.popleft()
             self.inbox_start = 0
         else:
-            self.inbox_start = start + len(room)
-        self._taken(len(room))
-        return len(room)
+            self.inbox_start = start + n
+        self._taken(n)
+        return n
 
     def push(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `put` of all, out of memory."""

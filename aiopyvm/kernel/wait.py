@@ -192,12 +192,16 @@ class WaitQueue:
 
     def wake(self, limit: int | None = None) -> int:
         """Wake at most `limit` threads (None: all) in order of arrival; return how many."""
-        woken = list(self.threads)[:limit]
+        threads, listeners = self.threads, self.listeners
+        woken = list(threads)[:limit] if threads else ()
         for thread in woken:
             thread.kernel.wake(thread, self)
-        if self.listeners:
+        if len(listeners) == 1:
+            (listener,) = listeners
+            listener()
+        elif listeners:
             served = False
-            for listener in tuple(self.listeners):
+            for listener in tuple(listeners):
                 if not (served and getattr(listener, "exclusive", False)):
                     served = listener() is True or served
         return len(woken)

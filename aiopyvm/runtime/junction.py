@@ -93,8 +93,11 @@ class Wire:
             if not self._rest and end.inbox_size:
                 self._rest = end.take(PIECE)
             if self._rest:
-                with suppress(BlockingIOError):
-                    self._rest = self._rest[self.host.send(self._rest) :]
+                try:
+                    sent = self.host.send(self._rest)
+                    self._rest = self._rest[sent:] if sent < len(self._rest) else b""
+                except BlockingIOError:
+                    pass
             elif not self._out_over:
                 if end.ended:
                     self._out_over = True
@@ -119,16 +122,17 @@ class Wire:
         room = end.room
         try:
             if room > 0:
-                data = self.host.recv(min(room, PIECE))
-                if not data:
+                buffer = self._junction.buffer
+                n = self.host.recv_into(buffer, min(room, PIECE))
+                if not n:
                     self._in_over = True
                     end.shutdown(SHUT_WR)
                 elif end.peer is None or end.peer.gone:
                     self.close(reset=True)
                     return
                 else:
-                    end.put(data)
-                    if len(data) < room:
+                    end.put(bytes(buffer[:n]))
+                    if n < room:
                         return
             self.wait()
         except BlockingIOError:
@@ -174,6 +178,7 @@ class Junction:
 
     def __init__(self, run: Run, listen: Iterable[tuple[socket.socket, int]]) -> None:
         self._run = run
+        self.buffer = memoryview(bytearray(PIECE))  # for what comes
         self._selector = selectors.DefaultSelector()
         self._due: deque[tuple[selectors.SelectorKey, int]] = deque()
         self._line: deque[Wire] = deque()

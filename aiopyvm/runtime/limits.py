@@ -103,6 +103,12 @@ class Account:
 
     def charge(self, size_bytes: int) -> bool:
         """Take `size_bytes` (negative: give back); False, and nothing taken, when that is over a limit of the chain."""
+        if size_bytes < 0:
+            account: Account | None = self
+            while account is not None:
+                account.used += size_bytes
+                account = account.parent
+            return True
         used = self.used + size_bytes
         if (size_bytes > 0 and self.limit is not None and used > self.limit) or (
             self.parent is not None and not self.parent.charge(size_bytes)
@@ -182,7 +188,7 @@ class RunMemory(Account):
         return found if self.limit is None or found is None else min(found, self.limit - self.used - self.store.used)
 
     def charge(self, size_bytes: int) -> bool:
-        if size_bytes > 0 and not self.has_room(size_bytes):
+        if size_bytes > 0 and self.limit is not None and not self.has_room(size_bytes):
             self.refused += 1
             return False
         return super().charge(size_bytes)

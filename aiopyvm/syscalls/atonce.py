@@ -74,8 +74,10 @@ def socketcall_at_once(t: Thread, call: int, args: int, _: int) -> int:
     """As `receive_at_once` and `send_at_once`, where nothing has to be waited for."""
     if call not in (_SYS_SEND, _SYS_RECV):
         return UNKNOWN
+    fd: int
     fd, address, count, flags = _arguments(t.memory.glance(args, 16))
-    if (file := _socket(t, fd)) is None:
+    files = t.process.fds.files
+    if fd >= len(files) or (file := files[fd]) is None or not file.socket:
         return UNKNOWN
     if call == _SYS_SEND:
         return UNKNOWN if flags & ~MSG_NOSIGNAL or count > PIECE else file.push(t.memory, address, count)
