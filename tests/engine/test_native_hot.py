@@ -19,6 +19,7 @@ from aiopyvm.engine.native.engine import NativeEngine
 from aiopyvm.engine.native.hot import Hot
 from aiopyvm.engine.native.layout import CHECKED, MMU, RECORD_SIZE
 from aiopyvm.engine.native.recordarena import RecordArena
+from aiopyvm.engine.native.regionfile import chunks_of
 from aiopyvm.engine.native.regionloops import MOST_COPIES
 from aiopyvm.engine.native.regionplan import Request
 from aiopyvm.engine.native.regionrequest import request_for
@@ -572,5 +573,6 @@ def test_what_was_hardly_ever_executed_takes_no_room_in_a_region() -> None:
     starts = {at for at, _ in request_for(space, BASE, CHECKED, (0, 0)).blocks}
     assert often in starts
     assert seldom not in starts
-    starts = {at for at, _ in request_for(space, BASE, CHECKED, (0, 0), regions=[((seldom, b"\x43\xc3"),)]).blocks}
+    chunks = chunks_of(((seldom, b"\x43\xc3"),))
+    starts = {at for at, _ in request_for(space, BASE, CHECKED, (0, 0), chunks=[chunks]).blocks}
     assert {often, seldom} <= starts

@@ -244,8 +244,8 @@ class Hot:
         from aiopyvm.engine.native.regionrequest import request_for
 
         installed = self._spaces.get(code)
-        regions = [region.covered for region in installed.roots.values()] if installed is not None else []
-        request = request_for(code, eip, self._form(code), stack, self._allowed, regions)
+        chunks = [region.chunks for region in installed.roots.values()] if installed is not None else []
+        request = request_for(code, eip, self._form(code), stack, self._allowed, chunks)
         if (eip, request.blocks[0][1]) in self._barred:
             return True
         text = request.to_text()

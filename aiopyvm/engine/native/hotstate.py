@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiopyvm.engine.native.layout import Context
 from aiopyvm.engine.native.objectfile import LoadedObject
-from aiopyvm.engine.native.regionfile import Covered
+from aiopyvm.engine.native.regionfile import CHUNK, Covered, chunks_of
 from aiopyvm.engine.native.space import SpaceCode
 
 if TYPE_CHECKING:  # programs that end before a region is made do without
@@ -24,6 +24,7 @@ class Region:
         self.root = root
         self.loaded = loaded
         self.covered = covered
+        self.chunks = chunks_of(covered)
         self.memory = memory  # CHECKED or MMU
         self.stack = stack  # of the x87, with which alone it is entered; None: any, or unknown
         self.users = 0
@@ -31,6 +32,8 @@ class Region:
 
     def covers(self, start: int, end: int) -> bool:
         """Whether a byte of [start, end) was made part of it."""
+        if start >> CHUNK == end - 1 >> CHUNK and start >> CHUNK not in self.chunks:
+            return False
         return any(address < end and start < address + len(code) for address, code in self.covered)
 
 

@@ -21,9 +21,15 @@ from aiopyvm.mem.layout import PAGE
 from aiopyvm.mem.space import AddressSpace
 
 KIND: Final = "region"
+CHUNK: Final = 4
 _RUN: Final = struct.Struct("<II")
 
 Covered = tuple[tuple[int, bytes], ...]  # runs of code, by address
+
+
+def chunks_of(covered: Covered) -> frozenset[int]:
+    """The chunks of memory (`CHUNK` bits of an address) that have a byte of a region's code."""
+    return frozenset(n for at, code in covered for n in range(at >> CHUNK, (at + len(code) - 1 >> CHUNK) + 1))
 
 
 def features_text(allowed: frozenset[str] | None) -> str:
@@ -109,6 +115,6 @@ def read_covered(data: bytes, read: Callable[[int, int], bytes]) -> Covered:
 
 
 __all__ = [
-    "Covered", "RegionFiles", "features_text", "name_in_image", "name_of_request", "pack", "read_covered", "table_of",
-    "unpack",
+    "CHUNK", "Covered", "RegionFiles", "chunks_of", "features_text", "name_in_image", "name_of_request", "pack",
+    "read_covered", "table_of", "unpack",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
-from aiopyvm.engine.native.regionfile import Covered
+from aiopyvm.engine.native.regionfile import CHUNK
 from aiopyvm.engine.native.regionplan import MOST_INSTRUCTIONS, Request, Stack, Table, is_x87
 from aiopyvm.engine.native.space import Block, SpaceCode
 from aiopyvm.mem.layout import EXEC, PAGE_SHIFT, READ
@@ -19,7 +19,6 @@ MOST_CASES: Final = 128  # words of a jump table
 MOST_DISTANCES: Final = 16  # of a table of distances, that are followed
 RARE_SHIFT: Final = 8  # what is passed less than once in 256 passes of the root is not worth a place in its region
 _CALLS: Final = b"\xe8\xff"  # and jumps to words in memory, as in a PLT
-_CHUNK: Final = 4  # bits of an address within a chunk
 _X87: Final = re.compile(rb"[\xd8-\xdf]")
 _JUMPS_OR_RETURNS: Final = re.compile(
     rb"[\x2e\x3e\xf2\xf3]*(?:[\xc2\xc3\xe9\xeb]|\xff[\x20-\x2f\x60-\x6f\xa0-\xaf\xe0-\xef])"
@@ -37,13 +36,13 @@ def request_for(
     memory: str,
     stack: Stack,
     allowed: frozenset[str] | None = None,
-    regions: Iterable[Covered] = (),
+    chunks: Iterable[frozenset[int]] = (),
 ) -> Request:
     """What a region at `root` is made from, the live blocks near it; `memory`: the form of its accesses; `stack`: the
-    x87 stack with which it became hot; `allowed`: the features of the processor; `regions`: the code of those that
-    there are.
+    x87 stack with which it became hot; `allowed`: the features of the processor; `chunks`: those of the
+    regions that there are (`regionfile.chunks_of`).
     """
-    rarely = _Rarely(code, regions)
+    rarely = _Rarely(code, chunks)
     found: dict[int, bytes] = {}
     tables: dict[int, Table] = {}
     jumps: dict[int, Table] = {}
@@ -81,9 +80,9 @@ def request_for(
 class _Rarely:
     """Where calls have hardly ever led: it would take the room of what is executed more often."""
 
-    def __init__(self, code: SpaceCode, regions: Iterable[Covered]) -> None:
+    def __init__(self, code: SpaceCode, chunks: Iterable[frozenset[int]]) -> None:
         self._code = code
-        self._regions = regions
+        self._of_regions = chunks
         self._few = code.threshold >> RARE_SHIFT
 
     def comes_to(self, address: int) -> bool:
@@ -92,13 +91,12 @@ class _Rarely:
         first = self._code.threshold if address in self._code.asked else self._code.first
         if not counter or not 0 <= first - self._code.arena.values(counter)[0] < self._few:
             return False
-        return address >> _CHUNK not in self._chunks  # regions pass without counting
+        return address >> CHUNK not in self._chunks  # regions pass without counting
 
     @cached_property
     def _chunks(self) -> set[int]:
         """The chunks of memory that regions cover."""
-        runs = [run for covered in self._regions for run in covered]
-        return {n for at, code in runs for n in range(at >> _CHUNK, (at + len(code) - 1 >> _CHUNK) + 1)}
+        return set().union(*self._of_regions)
 
 
 def _targets(code: SpaceCode, block: bytes, last: int, tables: dict[int, Table]) -> list[int]:
