@@ -276,7 +276,7 @@ def _open(t: Thread, path: bytes, argv: Texts, dirfd: int, flags: int) -> Loadin
     image = _find(t.fs, path, argv, _start_directory(process, path, dirfd, flags), flags)
     parsed = parse_elf(image.content)
     interpreter = _find_interpreter(t.fs, parsed)
-    space = call.spare = AddressSpace(t.kernel.budget)
+    space = call.spare = t.kernel.new_space()
     return Loading(image, parsed, interpreter, space, t.kernel, _placement(t.kernel, process.personality))
 
 
@@ -474,7 +474,7 @@ def _load(
     """
     parsed = parse_elf(image.content) if flat is None else None
     interpreter = _interpreter_of_first(ctx, parsed) if parsed is not None else None
-    space = AddressSpace(kernel.budget)
+    space = kernel.new_space()
     try:
         if parsed is None:
             load_at, entry = flat or (0, 0)

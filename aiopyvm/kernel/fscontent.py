@@ -3,17 +3,27 @@
 How it works. Page i (4 KiB) is `_pages[i]` when it was ever written, else the part of the base that is there (what
 Python gave as bytes, or a host file under a copy-on-write mount), else zeros. What always holds: bytes past `size`
 read as zeros when the file grows again; only written pages are charged; the base is never changed.
+
+A content that guests map for all to see and one of them to write (`share`) has its pages in an extent, which the host
+shows to them: `_pages` are views of it then, and what is in the extent and no page of these is zeros. Only what lies
+behind the extent, as the file has grown, is in memory of Python's.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from aiopyvm.abi.errno import ENOMEM, ENOSPC, ENXIO, EOPNOTSUPP, Errno
 from aiopyvm.kernel.ports import Budget
+from aiopyvm.mem.arena import Extent, arena
+from aiopyvm.mem.backing import Backing
 
 PAGE = 4096
 SHIFT = 12
+LEAST_SHOWN: Final = 1 << 20  # bytes of an extent: what grows within it stays in it
+MOST_SHOWN: Final = 1 << 30  # of a file
 MAX_PUNCHED = 16384  # pages of a base that one call covers with zeros
 Base = Callable[[int, int], bytes]  # (offset, size) -> at most size bytes
 
@@ -21,11 +31,17 @@ Base = Callable[[int, int], bytes]  # (offset, size) -> at most size bytes
 class Content:
     """Bytes 0..size-1 of one file."""
 
-    __slots__ = ("_base", "_base_size", "_budget", "_charged", "_overlaid", "_pages", "_whole", "_whole_bytes", "size")
+    __slots__ = (
+        "_base", "_base_size", "_budget", "_charged", "_overlaid", "_pages", "_shown_by", "_view", "_whole",
+        "_whole_bytes", "extent", "size",
+    )  # fmt: skip
 
     def __init__(self, budget: Budget, whole: bytes = b"") -> None:
         self._budget = budget
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, bytearray | memoryview] = {}
+        self.extent: Extent | None = None  # whole pages from 0 on, shown by the host
+        self._view: memoryview | None = None  # of it
+        self._shown_by: weakref.WeakSet[Backing] | None = None
         self._whole: bytes | None = whole  # all of the content as one object, where that is known
         self._whole_bytes = 0  # what is charged for it
         self._base: Base | None = _reader(whole) if whole else None
@@ -88,8 +104,12 @@ class Content:
         if self._whole is None:
             if not self._budget.charge(self.size):
                 raise Errno(ENOMEM)
+            whole = self.read(0, self.size)
+            if self.extent is not None:  # which changes without a word
+                self._budget.charge(-self.size)
+                return whole
             self._whole_bytes = self.size
-            self._whole = self.read(0, self.size)
+            self._whole = whole
         return self._whole
 
     @property
@@ -116,6 +136,8 @@ class Content:
         n = len(data)
         pages = self._pages
         first, last = offset >> SHIFT, (offset + n - 1) >> SHIFT
+        if offset + n > self.size:
+            self._clear_tail()
         for i in range(first, last + 1):
             if i not in pages and not self._charge():
                 n = (i << SHIFT) - offset
@@ -136,21 +158,39 @@ class Content:
         if page is not None:
             page[start:stop] = piece
             return
-        if stop - start == PAGE:
-            page = bytearray(piece)
+        self._new_page(i, b"" if stop - start == PAGE else self._from_base(base, PAGE))[start:stop] = piece
+
+    def _new_page(self, i: int, content: bytes) -> bytearray | memoryview:
+        """Page `i`, which was none, with `content`: nothing, or a whole page."""
+        page: bytearray | memoryview
+        if self._view is not None and i << SHIFT < len(self._view):
+            page = self._view[i << SHIFT : (i + 1) << SHIFT]
+            if content.strip(b"\0"):
+                page[:] = content
         else:
-            page = bytearray(self._from_base(base, PAGE))
-            page[start:stop] = piece
-        self._overlaid += base < self._base_size
+            page = bytearray(content) or bytearray(PAGE)
+        self._overlaid += i << SHIFT < self._base_size
         self._pages[i] = page
+        return page
 
     def truncate(self, size: int) -> None:
         """Set the size; what is cut off is forgotten and its memory given back."""
         if size < self.size:
             self._cut(size)
+        if size > self.size:
+            self._clear_tail()
         if size != self.size:
             self._forget_whole()
             self.size = size
+
+    def _clear_tail(self) -> None:
+        """The file grows: what a mapping has stored behind its end, in its last page, was never part of it."""
+        if (
+            self.extent is not None
+            and (start := self.size & PAGE - 1)
+            and (page := self._pages.get(self.size >> SHIFT))
+        ):
+            page[start:] = bytes(PAGE - start)
 
     def _cut(self, size: int) -> None:
         keep = (size + PAGE - 1) >> SHIFT
@@ -168,6 +208,8 @@ class Content:
     def _drop(self, indices: Iterable[int]) -> None:
         pages = self._pages
         gone = [i for i in indices if pages.pop(i, None) is not None]
+        if gone and self.extent is not None:
+            self._hide(gone)
         based = (self._base_size + PAGE - 1) >> SHIFT
         self._overlaid -= sum(i < based for i in gone) if self._overlaid else 0
         self._charge(-len(gone))
@@ -186,6 +228,64 @@ class Content:
         self._pages = {}
         self._base = None
         self._whole = b""
+        if self.extent is not None:
+            shown_by, self.extent, self._view, self._shown_by = self._shown_by, None, None, None
+            for backing in tuple(shown_by or ()):
+                backing.extent = None
+                backing.hide()
+
+    # --- for mappings -----------------------------------------------------------------------------------------------
+
+    def share(self, backing: Backing) -> Extent | None:
+        """Have the pages in an extent from now on, for `backing`; None where the host has none, or
+        the file is too large.
+        """
+        if self.extent is None and self.size <= MOST_SHOWN:
+            size = max(2 * self.size + PAGE - 1 & -PAGE, LEAST_SHOWN)
+            try:
+                extent = arena().allocate(size)
+                view = extent.view() if extent.fd >= 0 else None
+            except OSError:
+                return None
+            if view is None:
+                return None
+            for i, page in self._pages.items():
+                if i << SHIFT < size:
+                    view[i << SHIFT : (i + 1) << SHIFT] = page
+                    self._pages[i] = view[i << SHIFT : (i + 1) << SHIFT]
+            self.extent, self._view, self._shown_by = extent, view, weakref.WeakSet()
+            self._forget_whole()
+        if self._shown_by is not None:
+            self._shown_by.add(backing)
+        return self.extent
+
+    def show_page(self, offset: int) -> bool:
+        """Let the page at `offset` be in the extent, for a mapping to write; False without the memory for it, or beyond
+        its end. Raises Errno as what is below.
+        """
+        i = offset >> SHIFT
+        if self._view is None or offset >= len(self._view):
+            return False
+        if i not in self._pages:
+            content = self._from_base(i << SHIFT, PAGE)
+            if not self._charge():
+                return False
+            self._new_page(i, content)
+            self._forget_whole()
+        return True
+
+    def _hide(self, gone: list[int]) -> None:
+        """Pages were dropped: they are zeros in the extent, and not anybody's who maps them."""
+        assert self.extent is not None
+        first, last = min(gone), min(max(gone) + 1, self.extent.size >> SHIFT)
+        if last - first == len(gone):
+            self.extent.clear(first << SHIFT, (last - first) << SHIFT)
+        else:
+            for i in gone:
+                if i < last:
+                    self.extent.clear(i << SHIFT, PAGE)
+        for backing in tuple(self._shown_by or ()):
+            backing.hide()
 
     # --- holes ------------------------------------------------------------------------------------------------------
 
@@ -218,7 +318,12 @@ class Content:
         if fresh and not self._charge(len(fresh)):
             raise Errno(ENOSPC)
         self._overlaid += len(fresh)
-        self._pages.update((i, bytearray(PAGE)) for i in range(first, last))
+        for i in range(first, last):
+            if self._view is not None and i << SHIFT < len(self._view):
+                page = self._pages[i] = self._view[i << SHIFT : (i + 1) << SHIFT]
+                page[:] = bytes(PAGE)
+            else:
+                self._pages[i] = bytearray(PAGE)
 
     def seek_data(self, offset: int) -> int:
         """Return the first offset >= `offset` with data (SEEK_DATA). Raises Errno(ENXIO) when there is none."""

@@ -32,7 +32,8 @@ from aiopyvm.kernel.fs import Directory, Entry, FixedListing, Inode, Listing
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.fscontext import FsContext
-    from aiopyvm.mem.backing import HeldImages, ImageBacking
+    from aiopyvm.mem.arena import Extent
+    from aiopyvm.mem.backing import Backing, HeldImages, ImageBacking
 
 MAX_WHOLE = 64 << 20  # bytes of a file that is read whole (a program)
 GRAFT_COOKIE = 0x7FFF0000  # names that are mounted in a directory come after its own
@@ -75,6 +76,19 @@ class RegularInode(Protocol):
 
     def given(self) -> bytes | None:
         """Return the whole content where no guest made it, the same object each time; None for others."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether an extent holds it, which the host shows to whoever maps it."""
+        ...
+
+    def share(self, backing: Backing) -> Extent | None:
+        """Hold it in an extent from now on, for `backing`; None where it is not memory of ours."""
+        ...
+
+    def show_page(self, offset: int, *, write: bool) -> bool:
+        """Let the extent have the page at `offset`, to be written if `write`; False where it cannot."""
         ...
 
     def sync(self) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.ports import HostFile, HostPath, HostTree
+    from aiopyvm.mem.backing import Backing
 
 NOBODY = 65534
 MOST_RECENT = 4096  # inodes of a steady tree that stay when nobody uses them; as many absent names
@@ -273,6 +274,15 @@ class HostRegular(HostInode):
     def snapshot(self) -> bytes:
         """Return the whole content."""
         return self._any.snapshot()
+
+    shared = False
+
+    def share(self, backing: Backing) -> None:
+        """It is the host's memory, not ours."""
+
+    def show_page(self, offset: int, *, write: bool) -> bool:
+        """There is no extent."""
+        return False
 
     def given(self) -> bytes | None:
         """The host's content, where the guest may not change it."""

@@ -42,6 +42,7 @@ from aiopyvm.kernel.wait import Cause, Wait, WaitQueue
 from aiopyvm.mem.backing import HeldImages
 from aiopyvm.mem.budget import Unlimited
 from aiopyvm.mem.faults import MemoryFault
+from aiopyvm.mem.space import AddressSpace
 
 if TYPE_CHECKING:
     from aiopyvm.engine.protocol import Core, Exit
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.tty import Tty
     from aiopyvm.kernel.vfs import Vfs
     from aiopyvm.mem.budget import MemoryBudget
-    from aiopyvm.mem.space import AddressSpace
 
 PID_MAX: Final = 32768
 
@@ -154,6 +154,7 @@ class Kernel:
         self._mqueues: MessageQueues | None = None
         self.current: Thread | None = None  # whose system call is being handled
         self.away = False  # another thread of the host executes a guest of it (set by the runtime): memory is not ours
+        self.rest: Callable[[], None] | None = None  # blocks until that is over (set by the runtime)
         self._boot_id = b""
         self._last_pid = 0
         self._net: NetHost | None = None
@@ -386,6 +387,13 @@ class Kernel:
         except Errno:
             self.limits_hit[limit] += 1
             raise
+
+    def new_space(self) -> AddressSpace:
+        """An empty address space of this machine. Raises AddressSpaceFull, HostRefusedError."""
+        space = AddressSpace(self.budget)
+        if self.rest is not None:
+            space.rest = self.rest
+        return space
 
     def charge(self, size_bytes: int) -> bool:
         """Take from the budget; a refusal is counted."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.pipe import Pipe
+    from aiopyvm.mem.arena import Extent
+    from aiopyvm.mem.backing import Backing
 
 INODE_BYTES = 1024  # what an inode costs the host, and what is charged for it
 NAME_BYTES = 160  # the same for a directory entry, the name itself left out
@@ -251,6 +253,21 @@ class MemFile(MemInode):
     def given(self) -> bytes | None:
         """The content that Python gave, until it is changed."""
         return self.content.given
+
+    @property
+    def shared(self) -> bool:
+        """Whether an extent holds it."""
+        return self.content.extent is not None
+
+    def share(self, backing: Backing) -> Extent | None:
+        """Hold it in an extent from now on, for `backing`."""
+        return self.content.share(backing)
+
+    def show_page(self, offset: int, *, write: bool) -> bool:
+        """Let the extent have the page at `offset`, to be written if `write`; False without the memory for it."""
+        if write:
+            self.modified()
+        return self.content.show_page(offset)
 
     def show(self, data: bytes) -> None:
         """Make `data` the content, shared with whoever holds it: only pages that are written are copied and charged."""

@@ -34,6 +34,8 @@ from aiopyvm.kernel.ports import Budget, Clock
 if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
+    from aiopyvm.mem.arena import Extent
+    from aiopyvm.mem.backing import Backing
 
 
 MOST_RECENT = 64  # inodes over a steady tree that stay, and stay charged, when nobody uses them
@@ -202,6 +204,10 @@ class OverlayFile(Passing, MemFile):
         """Set the size."""
         self.take()
         super().truncate(size)
+
+    def share(self, backing: Backing) -> Extent | None:
+        """Hold it in an extent from now on; None until it is a file of ours."""
+        return super().share(backing) if self.taken else None
 
     def punch(self, offset: int, length: int) -> None:
         """Make a range read as zeros."""

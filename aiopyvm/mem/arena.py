@@ -74,6 +74,19 @@ class Extent:
             length -= len(part)
         return b"".join(parts)
 
+    def view(self) -> memoryview:
+        """The bytes themselves, one mapping of the host. Raises OSError where the host refuses it."""
+        if self._memory is not None:
+            return memoryview(self._memory)
+        return memoryview(mmap.mmap(self.fd, self.size, offset=self.offset))
+
+    def clear(self, at: int, length: int) -> None:
+        """Make whole pages zeros, and give the host back what held them."""
+        if self._memory is not None:
+            self._memory[at : at + length] = bytes(length)
+        else:
+            self._arena.free(self.offset + at, length)
+
     def write(self, at: int, data: bytes | memoryview) -> None:
         """Replace the bytes from `at` on; what does not fit is ValueError."""
         if at + len(data) > self.size:

@@ -29,6 +29,7 @@ class Backing:
     has_code: bool = False  # some space runs code from a shared mapping of it
     extent: Extent | None = None  # where the bytes are attachable by the host, at the same offsets
     attach_shared: bool = False  # attached for all to write (else: privately, copied by the host when written)
+    tells_writes: bool = False
     writable: bool = True  # programs may write it through shared mappings
     frozen: bool = False  # nobody writes, shared or not, until `thaw`
 
@@ -47,6 +48,18 @@ class Backing:
     def admit(self, offset: int, budget: Budget) -> bool:
         """Charge the page at `offset` on its first touch through a shared mapping; False when refused."""
         return True
+
+    def has_page(self, offset: int, *, write: bool) -> bool:
+        """The page at `offset` is touched where its extent is attached, to be written if `write`: whether the extent
+        has it. A page that was read is asked for again when it is written where `tells_writes`.
+        """
+        return True
+
+    def hide(self) -> None:
+        """Pages that the extent had are in it no longer: whoever is shown them touches them anew."""
+        for space in tuple(self._mappers):
+            space.rest()
+            space.backing_thawed(self)
 
     # Code in shared memory: a write by one space must reach the translations of every other.
 

@@ -9,7 +9,7 @@ armed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from aiopyvm.mem.arena import Extent
@@ -84,6 +84,7 @@ class Residence:
         "protection",
         "readable",
         "resident_pages",
+        "rest",
         "stack_limit",
         "view",
         "view16",
@@ -111,6 +112,7 @@ class Residence:
         self.resident_pages = 0
         self.peak_resident_pages = 0
         self.stack_limit = 8 << 20
+        self.rest: Callable[[], None] = _rests  # blocks until no thread of the host executes in it
         self.label = b""  # what tells that two spaces run the same program
         self._maps = Mappings()
         self._attachments: list[Attachment] = []
@@ -358,7 +360,11 @@ class Residence:
             under = self._attached_at(at)
         if under is None or backing.extent is None or not under.shows(at, backing.extent, offset):
             return THROUGH
+        if not backing.has_page(offset, write=access == "w"):
+            return THROUGH
         bits = mapping.bits
+        if backing.tells_writes and access != "w":
+            bits &= ~WRITE
         if backing.has_code:
             bits &= ~WRITE
         self._set(at >> PAGE_SHIFT, bits)
@@ -502,7 +508,7 @@ class Residence:
         return not count_touched(bytes(self.pages[start >> PAGE_SHIFT : end >> PAGE_SHIFT]))
 
     def backing_thawed(self, backing: Backing) -> None:
-        """A backing that was frozen is so no longer."""
+        """A backing that was frozen is so no longer, or has lost pages."""
         for mapping in self._maps:
             if mapping.backing is backing and mapping.shared:
                 self._detach(mapping.start, mapping.end, all_=True)
@@ -517,6 +523,10 @@ class Residence:
                     self._reservation.unify(attachment.start, attachment.end)
                     self.protection.remapped(attachment.start, attachment.end)
                 self._clear_fast(attachment.start >> PAGE_SHIFT, attachment.end >> PAGE_SHIFT)
+
+
+def _rests() -> None:
+    """Nobody else executes in it."""
 
 
 def _is_small_data(mapping: Mapping) -> bool:

@@ -301,7 +301,7 @@ class AddressSpace(Accesses):
         except BaseException:
             child.close()
             raise
-        child.stack_limit, child.label = self.stack_limit, self.label
+        child.stack_limit, child.label, child.rest = self.stack_limit, self.label, self.rest
         for m in child._maps:
             if m.shared and m.backing is not None:
                 m.backing.join(child)

@@ -205,6 +205,7 @@ def make_kernel(
         files=files,
         randomize=randomize,
     )
+    kernel.rest = run.wait_for_landing
     if hosts is not None and run.launcher is not None and "tsc" in processor.features:
         kernel.clock_page = _clock_page(hosts)
     return kernel

@@ -71,6 +71,7 @@ _NICE = re.compile("priority|nice")
         "synccalls",
         "leasecalls",
         "sigiocalls",
+        "sharedfiles",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:

@@ -47,3 +47,17 @@ async def test_machines_that_map_one_file(engine: str, glibc_guest: GlibcGuests)
     counts = struct.unpack("<4I", (await vm.path("/tmp/counts").read_bytes())[:16])
     assert counts[:3] == (machines * times,) * 3
     assert counts[3] <= machines * times
+
+
+@pytest.mark.anyio
+async def test_a_machine_that_maps_what_another_one_is_writing(glibc_guest: GlibcGuests) -> None:
+    """The first one has the file's pages in place, and flies, until the second one comes."""
+    vm = Runtime(workers=2, engine="native").vm(root={"tmp": {"counts": bytes(4096)}})
+    path = glibc_guest("locked")
+    async with anyio.create_task_group() as group:
+        group.start_soon(vm.run_elf, path, "2000000", "/tmp/counts")
+        while not any((await vm.path("/tmp/counts").read_bytes())[:4]):  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        group.start_soon(vm.run_elf, path, "5000", "/tmp/counts")
+    counts = struct.unpack("<4I", (await vm.path("/tmp/counts").read_bytes())[:16])
+    assert counts[:3] == (2_005_000,) * 3
