@@ -47,7 +47,8 @@ class Watch:
         epoll, events = self.epoll, self.events
         waited = bool(epoll.queue.threads)
         if events & ~EPOLL_HOW:
-            epoll.note(self)
+            epoll._ready[self] = None  # as `note`
+            epoll._tell()
         return waited and bool(events & EPOLLEXCLUSIVE)
 
     @property

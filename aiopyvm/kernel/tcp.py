@@ -11,8 +11,8 @@ drives with `put` and `take`: it has no descriptor and no thread. It takes urgen
 Urgent data (MSG_OOB) is one byte of the stream, at the mark: what is received ends before it, then it is passed over,
 unless SO_OOBINLINE is set. A later one moves the mark, and the byte is as any other.
 
-What always holds. Data that arrived stays readable whatever happens to the connection; `inbox_size` is what the inbox
-holds and was charged to `budget`.
+What always holds. Data that arrived stays readable whatever happens to the connection; what is paid for it is in
+tcpbuffer.py.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from aiopyvm.abi.socket import AF_UNSPEC, MSG_PEEK, MSG_TRUNC, SOCK_STREAM, SOL_
 from aiopyvm.kernel import multicast
 from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.inet import NETWORK
-from aiopyvm.kernel.inetsocket import InetSocket
 from aiopyvm.kernel.socket import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
@@ -55,6 +54,7 @@ from aiopyvm.kernel.socket import (
     Outgoing,
     family_of,
 )
+from aiopyvm.kernel.tcpbuffer import BufferedSocket, Urgent
 
 if TYPE_CHECKING:
     from aiopyvm.kernel.inet import Inet
@@ -64,33 +64,17 @@ if TYPE_CHECKING:
     from aiopyvm.mem.space import AddressSpace
 
 ROOM: Final = 262144  # what an end can send ahead at least, unless SO_SNDBUF was set
-SMALL: Final = 4096  # bytes: shorter pieces are joined
-LARGE: Final = 65536  # until they are as long
+SURE: Final = 4096  # bytes: there is room for them, whatever the sizes of the buffers
 _INFO: Final = struct.Struct("<8B24I")
 
 
-class Urgent:
-    """The urgent byte of an inbox: `ahead` bytes are before it. `taken`: recv(2) with MSG_OOB has had it."""
-
-    __slots__ = ("ahead", "taken", "value")
-
-    def __init__(self, ahead: int, value: int) -> None:
-        self.ahead = ahead
-        self.value = value
-        self.taken = False
-
-
-class TcpSocket(InetSocket):
+class TcpSocket(BufferedSocket):
     """A TCP socket, or the outside end of a connection; see the module's docstring."""
 
     def __init__(self, host: Inet, domain: int, budget: Budget, number: int, flags: int = 0) -> None:
         super().__init__(host, domain, SOCK_STREAM, abi.IPPROTO_TCP, budget, number, flags)
         self.state = TcpState.CLOSE
-        self.peer: TcpSocket | None = None
-        self.inbox: deque[bytes | bytearray] = deque()
-        self.inbox_start = 0  # bytes of the first piece that were taken
-        self.inbox_size = 0
-        self.urgent: Urgent | None = None
+        self.peer: TcpSocket | None
         self.arrivals: deque[TcpSocket] = deque()
         self.waiting: deque[TcpSocket] = deque()  # that connect while the backlog is full
         self.asked: TcpSocket | None = None  # whose `waiting` list this is on
@@ -203,7 +187,7 @@ class TcpSocket(InetSocket):
         self.connecting = self.ended = self.first = False
         self.shut = self.error = 0
         self.peer_port = 0
-        self._empty()
+        self.forget()
         if not self.bound_ip:
             self.ip = abi.ANY4 if self.domain == sockets.AF_INET else abi.ANY6
         if not self.bound_port and self.port:
@@ -351,18 +335,12 @@ class TcpSocket(InetSocket):
         self.gone = True
         self.state = TcpState.CLOSE
         self.shut = SHUTDOWN_MASK
-        self._empty()
+        self.forget()
         if self.port:
             self.leave_port()
         if peer is not None:
             peer.write_queue.wake()  # what it sends is not kept any more
         self.wake()
-
-    def _empty(self) -> None:
-        self.inbox.clear()
-        self.budget.charge(-self.inbox_size)
-        self.inbox_size = self.inbox_start = 0
-        self.urgent = None
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -412,33 +390,30 @@ class TcpSocket(InetSocket):
         `urgent`: its last byte is, of which the other end is told first.
         """
         peer = self.peer
-        room = self.room
-        if peer is None or room <= 0:
+        if peer is None:
             return 0
         if peer.gone:
             peer.reset()
             self.reset()
             return len(data)
-        if len(data) > room:
-            data = data[:room]
-        if not peer.budget.charge(len(data)):
+        n, size = len(data), peer.inbox_size
+        if size + n > SURE and n > (room := self.room):
+            if room <= 0:
+                return 0
+            n, data = room, data[:room]
+        queue = peer.read_queue
+        if queue.threads and not (size or urgent or peer.told) and queue.hand_over(data, True):
+            return n
+        if size + n > peer.held and not peer.admit(n):
             raise Errno(ENOBUFS)
         peer.keep(data)
         if urgent:
             peer.urgent_came()
-        peer.data_came()
-        return len(data)
-
-    def keep(self, data: bytes) -> None:
-        """Put what came behind what is there; small pieces are joined, so that none costs much more than its bytes."""
-        inbox = self.inbox
-        self.inbox_size += len(data)
-        if len(data) >= SMALL:
-            inbox.append(data)
-        elif inbox and isinstance(last := inbox[-1], bytearray) and len(last) < LARGE:
-            last += data
+        if peer.told:
+            peer.data_came()
         else:
-            inbox.append(bytearray(data))
+            queue.wake()
+        return n
 
     def urgent_came(self) -> None:
         """Tell by signals that something urgent is there, before it is."""
@@ -501,51 +476,6 @@ class TcpSocket(InetSocket):
         data = self.take(n)
         return Incoming(b"", len(data)) if flags & MSG_TRUNC else Incoming(data)
 
-    def look(self, n: int) -> bytes:
-        """Return the first `n` bytes, which stay."""
-        parts: list[bytes] = []
-        start = self.inbox_start
-        for piece in self.inbox:
-            parts.append(bytes(piece[start : start + n]))
-            n -= len(parts[-1])
-            start = 0
-            if not n:
-                break
-        return b"".join(parts)
-
-    def take(self, n: int) -> bytes:
-        """Return the first `n` bytes, fewer where there are fewer; the sender has room again."""
-        inbox = self.inbox
-        if len(inbox) == 1 and not self.inbox_start and self.inbox_size <= n:
-            whole = bytes(inbox.popleft())
-            self._taken(len(whole))
-            return whole
-        parts: list[bytes] = []
-        taken = 0
-        while inbox and taken < n:
-            piece, start = inbox[0], self.inbox_start
-            part = bytes(piece[start : start + n - taken])
-            parts.append(part)
-            taken += len(part)
-            if start + len(part) == len(piece):
-                inbox.popleft()
-                self.inbox_start = 0
-            else:
-                self.inbox_start = start + len(part)
-        self._taken(taken)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _taken(self, n: int) -> None:
-        """The inbox has `n` bytes less."""
-        self.inbox_size -= n
-        self.budget.charge(-n)
-        if self.urgent is not None:
-            self.urgent.ahead -= n
-            if self.urgent.ahead < 0:
-                self.urgent = None
-        if self.peer is not None and n:
-            self.peer.room_came()
-
     def pull(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `take` of what is in one piece, into memory."""
         options, inbox = self.options, self.inbox
@@ -569,38 +499,25 @@ class TcpSocket(InetSocket):
             self.inbox_start = 0
         else:
             self.inbox_start = start + n
-        self._taken(n)
+        self.taken(n)
         return n
 
     def push(self, memory: AddressSpace, address: int, n: int) -> int:
         """As `put` of all, out of memory."""
         peer = self.peer
-        if peer is None or not n or self.error or self.shut & SEND_SHUTDOWN or peer.gone or self.room < n:
+        if peer is None or not n or self.error or self.shut & SEND_SHUTDOWN or peer.gone or peer.told:
             return UNKNOWN
-        if peer.told:
+        size = peer.inbox_size
+        if size + n > SURE and self.room < n:
             return UNKNOWN
         data, queue = memory.glance(address, n), peer.read_queue
-        if queue.threads and not peer.inbox_size and queue.hand_over(data, True):
+        if queue.threads and not size and queue.hand_over(data, True):
             return n
-        if not peer.budget.charge(n):
+        if size + n > peer.held and not peer.admit(n):
             return UNKNOWN
-        peer.keep(bytes(data))
+        peer.keep(data)
         queue.wake()
         return n
-
-    def unreceive(self, data: bytes) -> None:
-        """Put the tail of what was taken back."""
-        if not data:
-            return
-        if self.inbox_start:
-            rest = bytes(self.inbox.popleft()[self.inbox_start :])
-            self.inbox_start = 0
-            self.inbox.appendleft(rest)
-        self.inbox.appendleft(data)
-        self.inbox_size += len(data)
-        if self.urgent is not None:
-            self.urgent.ahead += len(data)
-        self.budget.charge(len(data))
 
     # --- readiness --------------------------------------------------------------------------------------------------
 
@@ -608,7 +525,7 @@ class TcpSocket(InetSocket):
         """Return the events that hold now (net/ipv4/tcp.c, tcp_poll)."""
         if self.listening:
             return READABLE if self.arrivals else 0
-        events = self.state_events()
+        events = self.state_events() if self.error or self.shut else 0
         if self.state == TcpState.CLOSE:
             events |= POLLHUP
         if self.state != TcpState.SYN_SENT:
@@ -619,7 +536,8 @@ class TcpSocket(InetSocket):
                     events |= POLLPRI
             if self.inbox_size >= least:
                 events |= READABLE
-            if self.shut & SEND_SHUTDOWN or self.peer is None or 3 * self.room >= self.ahead:
+            peer = self.peer
+            if peer is None or not peer.inbox_size or self.shut & SEND_SHUTDOWN or 3 * self.room >= self.ahead:
                 events |= WRITABLE
         return events
 

@@ -48,6 +48,7 @@ class Wait:
     file: File | None = None
     call: Call | None = None
     registers: tuple[int, ...] = ()
+    direct: tuple[str, tuple[Any, ...]] | None = None
 
     def __init__(
         self,
@@ -82,7 +83,8 @@ class FileWait(Wait):
     `room` tells that the call does nothing more than to read up to so many bytes to an address, (address, bytes): who
     has them may finish it (`WaitQueue.hand_over`). `source` tells that it does nothing more than to write all that is
     in memory there, (file, address, bytes): who makes room may finish it (`WaitQueue.take_over`). `call` is the call
-    that was made for it and `registers` what it was made of, where that was not to its handler yet.
+    that was made for it and `registers` what it was made of, where that was not to its handler yet; `direct` are name
+    and arguments of the call that it stands for, where it is a socketcall(2).
     """
 
     deadline = None

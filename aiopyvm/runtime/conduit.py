@@ -183,9 +183,7 @@ class Outside:
     def _settle(self) -> None:
         """The run's accounts are about to be closed: what is still to be read is not charged to them any more."""
         for end in self._ends:
-            end.budget.charge(-end.inbox_size)
-            end.budget = Unlimited()
-            end.budget.charge(end.inbox_size)
+            end.move_to(Unlimited())
 
     def knock(self, port: int) -> TcpSocket | None:
         """Begin to connect to a guest's port; None: nobody listens there."""

@@ -76,7 +76,7 @@ class Passage:
         left: int = self._left - self._spent - (self._cpu.instructions - self._before)
         if left <= 0 or not run.going or run.held or monotonic_ns() >= guest.until_ns:
             return 0
-        if left > run.quantum and run.has_company:
+        if left > run.quantum and (run.waiting or run.lane.queue.heap):  # it has company
             return 0
         return left if left < guest.chunk else guest.chunk
 

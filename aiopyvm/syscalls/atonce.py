@@ -7,9 +7,6 @@ was done, and its handler finds out what there is to do.
 
 from __future__ import annotations
 
-import struct
-from typing import Final
-
 from aiopyvm.abi.fcntl import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.poll import POLLIN, POLLOUT
 from aiopyvm.abi.socket import MSG_NOSIGNAL
@@ -32,7 +29,7 @@ def read_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     n = file.pull(t.memory, address, count)
     if n == LATER and not flags & O_NONBLOCK:
         usual, t.usual_read = t.usual_read, None
-        if usual is not None and usual.file is file and usual.room == (address, count):
+        if usual is not None and usual.file is file and usual.room == (address, count) and usual.direct is None:
             return usual
         return FileWait(file, POLLIN, "to read", (address, count))
     return n
@@ -59,7 +56,7 @@ def receive_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     cpu = t.core.cpu
     if cpu.esi or cpu.edi or (file := _socket(t, fd)) is None:
         return UNKNOWN
-    return file.pull(t.memory, address, PIECE) if _is_ample(file, count) else read_at_once(t, fd, address, count)
+    return file.pull(t.memory, address, PIECE) if is_ample(file, count) else read_at_once(t, fd, address, count)
 
 
 def send_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
@@ -70,32 +67,11 @@ def send_at_once(t: Thread, fd: int, address: int, count: int) -> int | Wait:
     return write_at_once(t, fd, address, count)
 
 
-def socketcall_at_once(t: Thread, call: int, args: int, _: int) -> int:
-    """As `receive_at_once` and `send_at_once`, where nothing has to be waited for."""
-    if call not in (_SYS_SEND, _SYS_RECV):
-        return UNKNOWN
-    fd: int
-    fd, address, count, flags = _arguments(t.memory.glance(args, 16))
-    files = t.process.fds.files
-    if fd >= len(files) or (file := files[fd]) is None or not file.socket:
-        return UNKNOWN
-    if call == _SYS_SEND:
-        return UNKNOWN if flags & ~MSG_NOSIGNAL or count > PIECE else file.push(t.memory, address, count)
-    if flags or (count > PIECE and not _is_ample(file, count)):
-        return UNKNOWN
-    return file.pull(t.memory, address, min(count, PIECE))
-
-
 def _socket(t: Thread, fd: int) -> File | None:
     files = t.process.fds.files
     return file if fd < len(files) and (file := files[fd]) is not None and file.socket else None
 
 
-def _is_ample(file: File, count: int) -> bool:
+def is_ample(file: File, count: int) -> bool:
     """Whether `count` is more than a piece, and what a stream holds is less, so that one is all there is to receive."""
     return count > PIECE and file.endless and file.available() < PIECE
-
-
-_SYS_SEND: Final = 9  # linux/net.h
-_SYS_RECV: Final = 10
-_arguments: Final = struct.Struct("<4I").unpack

@@ -148,7 +148,12 @@ class Dispatcher:
         call = Call(number, (ebx, ecx, edx, esi, edi, ebp), row.name)
         call.values = row.decode(t, call.args)
         assert wait.file is not None
-        call.files = {call.values[0]: wait.file}
+        fd = call.values[0]
+        if wait.direct is not None:
+            name, values = wait.direct
+            call.state.update(direct=name, values=values)
+            fd = values[0]
+        call.files = {fd: wait.file}
         return call
 
     def _traced(self, t: Thread, call: Call, row: Syscall, show: Callable[[Thread, str], None]) -> int | Wait:

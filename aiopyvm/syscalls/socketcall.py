@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Annotated, Final
 
 from aiopyvm.abi.errno import EINVAL, Errno
+from aiopyvm.abi.fcntl import O_NONBLOCK
+from aiopyvm.abi.poll import POLLIN
+from aiopyvm.abi.socket import MSG_NOSIGNAL
+from aiopyvm.kernel.file import LATER, UNKNOWN
 from aiopyvm.kernel.thread import Thread
-from aiopyvm.kernel.wait import Wait
+from aiopyvm.kernel.wait import FileWait, Wait
 from aiopyvm.syscalls import messages, sockets
-from aiopyvm.syscalls.atonce import socketcall_at_once
+from aiopyvm.syscalls.atonce import PIECE, is_ample
 from aiopyvm.syscalls.spec import TABLE, Choice, Ptr, Syscall, syscall
 from aiopyvm.syscalls.steps import call_of
 
@@ -48,6 +53,9 @@ _ROWS: Final = _rows()
 _DIRECT: Final = {
     row.name: row for row in TABLE.values() if row.handler.__module__ in (messages.__name__, sockets.__name__)
 }
+_SEND: Final = 9
+_RECV: Final = 10
+_arguments: Final = struct.Struct("<4I").unpack
 Number = Annotated[int, Choice({number: name for number, (name, _, _) in _ROWS.items()})]
 
 
@@ -63,6 +71,31 @@ def direct_call(t: Thread, number: int, args: int) -> tuple[str, int, Syscall, t
     words = tuple(memoryview(t.memory.read(args, 4 * count)).cast("I").tolist())
     direct, arguments = translate(words)
     return name.removeprefix("SYS_").lower(), count, _DIRECT[direct], arguments
+
+
+def socketcall_at_once(t: Thread, call: int, args: int, _: int) -> int | Wait:
+    """send(2) of what there is room for, and recv(2) of what is there or comes; see atonce.py."""
+    if call not in (_SEND, _RECV):
+        return UNKNOWN
+    memory = t.memory
+    fd: int
+    fd, address, count, flags = _arguments(memory.glance(args, 16))
+    files = t.process.fds.files
+    if fd >= len(files) or (file := files[fd]) is None or not file.socket:
+        return UNKNOWN
+    if call == _SEND:
+        return UNKNOWN if flags & ~MSG_NOSIGNAL or count > PIECE else file.push(memory, address, count)
+    if flags or (count > PIECE and not is_ample(file, count)):
+        return UNKNOWN
+    n = file.pull(memory, address, count if count < PIECE else PIECE)
+    if n != LATER or file.flags & O_NONBLOCK:
+        return n
+    usual, t.usual_read = t.usual_read, None
+    if usual is not None and usual.file is file and usual.room == (address, count) and usual.direct is not None:
+        return usual
+    wait = FileWait(file, POLLIN, "to receive", (address, count))
+    wait.direct = "recvfrom", _DIRECT["recvfrom"].decode(t, (fd, address, count, 0, 0, 0))
+    return wait
 
 
 @syscall(102, "socketcall", man="socketcall(2)", at_once=socketcall_at_once)

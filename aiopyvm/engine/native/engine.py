@@ -312,6 +312,7 @@ class NativeEngine:
         hot.collect(code)
         space = core.memory
         self.guard(space)
+        still_ours = _always if hot.guards is None else hot.guards.still_ours
         token = hot.epochs.begin()
         done: int = cpu.instructions
         try:
@@ -333,8 +334,8 @@ class NativeEngine:
                         return PAUSED
                     if core.breakpoints:
                         return left
-                    if space.protection is not None:
-                        self.guard(space, python=True)
+                    if protection is not None and protection.armed and not still_ours():
+                        protection.give_up()
                     offset = code.enter(cpu.eip)
                     continue
                 if reason == BUDGET:
@@ -445,6 +446,10 @@ class NativeEngine:
         code.stay = max(0, code.stay - (core.cpu.instructions - before))
         code.stepped_at = core.cpu.instructions
         return left - stay + outcome if isinstance(outcome, int) else outcome
+
+
+def _always() -> bool:
+    return True
 
 
 def _fault_exit(fault: MemoryFault | DecodeFault) -> Exit:

@@ -28,6 +28,7 @@ class Guards:
 
     def __init__(self, found: traps.Traps) -> None:
         self._traps = found
+        self.still_ours = found.still_installed  # asked where nothing but Python code has run
         self.armed = 0  # spaces so far
         self.given_up = 0  # of them
 

@@ -92,9 +92,13 @@ class SpaceCode:
 
         Raises MemoryFault or DecodeFault of the instruction there.
         """
-        if self._asleep and eip not in self._entries:
-            self._wake(eip)
-        return self.record(eip) or self._translate(eip)
+        if found := self._entries.get(eip):
+            return found
+        part = self._part_asleep(eip) if self._asleep else None
+        if part is not None:
+            self._wake(part)
+            return self.record(eip) or self._translate(eip)
+        return self._base.entries.get(eip, 0) or self._translate(eip)
 
     def record(self, eip: int) -> int:
         """The offset of the live record at `eip`; 0: there is none."""
@@ -412,10 +416,9 @@ class SpaceCode:
         """Whether `block`, which is of the tables, counts."""
         return self._entries.get(block.addresses[0]) == block.offset or self._part_asleep(block.addresses[0]) is None
 
-    def _wake(self, eip: int) -> None:
-        """The space is about to execute at `eip`: what was adopted of that image may be shown now."""
-        part = self._part_asleep(eip)
-        if part is None or not part.is_shown(self.space):
+    def _wake(self, part: Part) -> None:
+        """The space is about to execute there: what was adopted of that image may be shown now."""
+        if not part.is_shown(self.space):
             return
         if self._overlaps(part):
             return  # something else was executed there

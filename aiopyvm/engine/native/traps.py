@@ -37,6 +37,7 @@ from aiopyvm.errors import HostRefusedError
 _SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
 _SANITIZERS: Final = ("__asan_init", "__tsan_init", "__msan_init")
 _SIGSEGV: Final = int(signal.SIGSEGV)
+_faulthandler_on: Final = faulthandler.is_enabled
 _getsignal: Final[Callable[[int], object]] = importlib.import_module("_signal").getsignal  # makes no enumerations
 _log: Final = logging.getLogger("aiopyvm")
 
@@ -157,7 +158,7 @@ class Traps:
 
     def still_installed(self) -> bool:
         """As `installed`, where nothing but Python code has run since: a tenth of its cost."""
-        return self._python == _pythons_own() or self.installed()
+        return self._python == (_faulthandler_on(), _getsignal(_SIGSEGV)) or self.installed()
 
     def _install(self) -> bool:
         """Stand above what is installed now."""
@@ -182,7 +183,7 @@ class Traps:
 
 def _pythons_own() -> tuple[object, object]:
     """What Python code can do about SIGSEGV without help."""
-    return faulthandler.is_enabled(), _getsignal(_SIGSEGV)
+    return _faulthandler_on(), _getsignal(_SIGSEGV)
 
 
 def _pages(at: int, size: int) -> range:
