@@ -163,7 +163,7 @@ def receive(t: Thread, file: Socket, segments: Segments, flags: int) -> tuple[in
 
 
 def _store(t: Thread, file: Socket, segments: Segments, moved: int, incoming: Incoming) -> int:
-    """Store what came behind the first `moved` bytes; what the memory does not take goes back to a stream."""
+    """Store what came behind the first `moved` bytes; where the memory does not take all, it goes back to a stream."""
     data = incoming.data
     try:
         stored = scatter(t, segments, moved, data) if data else 0
@@ -172,10 +172,11 @@ def _store(t: Thread, file: Socket, segments: Segments, moved: int, incoming: In
         raise
     if stored < len(data):
         if file.kind == SOCK_STREAM:
-            file.unreceive(data[stored:])
-        if file.kind != SOCK_STREAM or not moved + stored:
+            file.unreceive(data)
+        if file.kind != SOCK_STREAM or not moved:
             drop_files(incoming)
             raise Errno(EFAULT)
+        return 0
     return stored
 
 

@@ -72,6 +72,7 @@ _NICE = re.compile("priority|nice")
         "leasecalls",
         "sigiocalls",
         "sharedfiles",
+        "recvcalls",
     ],
 )
 async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> None:
