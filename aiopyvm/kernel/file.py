@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Self
 
-from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, ESPIPE, Errno
+from aiopyvm.abi.errno import EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOTDIR, ENOTTY, EOPNOTSUPP, EPERM, ESPIPE, Errno
 from aiopyvm.abi.fcntl import O_ACCMODE, O_ASYNC, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from aiopyvm.abi.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE
 from aiopyvm.abi.poll import READABLE, WRITABLE
@@ -249,6 +249,10 @@ class File:
             return self.inode.stat()
         return Stat(ino=1, mode=S_IFCHR | 0o600)
 
+    def change(self, **attributes: int) -> None:
+        """Set fields of `stat` of what has no inode. Raises Errno: EPERM for a stream of the runtime, EOPNOTSUPP."""
+        raise Errno(EPERM)
+
     def entries(self) -> Iterator[Entry]:
         """Iterate over a directory's entries from the position on; the caller stores `Entry.cookie` in `offset`.
 
@@ -290,3 +294,7 @@ class AnonymousFile(File):
     def stat(self) -> Stat:
         """The attributes that all such files share: no type, mode 600."""
         return Stat(ino=ANONYMOUS_NUMBER, mode=0o600, dev=ANONYMOUS_DEVICE)
+
+    def change(self, **attributes: int) -> None:
+        """None can be changed."""
+        raise Errno(EOPNOTSUPP)

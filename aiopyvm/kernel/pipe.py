@@ -43,6 +43,7 @@ class Pipe:
         "_chunks",
         "_start",
         "_used",
+        "attributes",
         "fasync_readers",
         "fasync_writers",
         "number",
@@ -58,7 +59,8 @@ class Pipe:
 
     def __init__(self, budget: Budget | None = None, capacity: int = DEFAULT_CAPACITY, number: int = 1) -> None:
         self._budget = budget
-        self.number = number  # st_ino
+        self.number = number
+        self.attributes = Stat(ino=number, mode=S_IFIFO | 0o600, dev=14)  # of one that is no FIFO
         self._chunks: deque[bytes | bytearray] = deque()
         self._start = 0  # bytes of the first chunk that were read
         self._used = 0  # pages occupied
@@ -431,7 +433,11 @@ class PipeEnd(File):
         """Return the attributes: a FIFO's, or an anonymous pipe's."""
         if self.inode is not None:
             return self.inode.stat()
-        return Stat(ino=self.pipe.number, mode=S_IFIFO | 0o600, dev=14)
+        return self.pipe.attributes
+
+    def change(self, **attributes: int) -> None:
+        """Set some of them, for both ends."""
+        self.pipe.attributes = self.pipe.attributes._replace(**attributes)
 
 
 def make_pipe(

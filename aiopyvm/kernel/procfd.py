@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiopyvm.abi.errno import EACCES, ENOENT, ENXIO, Errno
-from aiopyvm.abi.fcntl import O_ACCMODE, O_CLOEXEC
+from aiopyvm.abi.errno import ENOENT, Errno
+from aiopyvm.abi.fcntl import O_CLOEXEC
 from aiopyvm.abi.stat import Stat
 from aiopyvm.kernel.fs import Directory, Inode
+from aiopyvm.kernel.openinode import OpenInode
 from aiopyvm.kernel.procfs import ProcDirectory, ProcFs, ProcLink, ProcText, need_look
 from aiopyvm.kernel.procinfo import Text
 
@@ -17,34 +18,6 @@ if TYPE_CHECKING:
     from aiopyvm.kernel.file import File
     from aiopyvm.kernel.fscontext import FsContext
     from aiopyvm.kernel.process import Process
-
-
-class OpenInode(Inode):
-    """What /proc/pid/fd/n leads to where the open file has no inode: opening it gives the file itself."""
-
-    def __init__(self, file: File, fs: ProcFs) -> None:
-        self._file = file
-        self.fs = fs
-        self.kind = file.stat().mode & 0o170000
-
-    def stat(self) -> Stat:
-        """The open file's attributes."""
-        return self._file.stat()
-
-    def owner_and_mode(self) -> tuple[int, int, int]:
-        """Whoever sees the descriptor may use it."""
-        return 0, 0, 0o666
-
-    def open(self, ctx: FsContext, flags: int) -> File:
-        """Return the open file description itself. Raises Errno: EACCES if it is not open for that, ENXIO if closed,
-        or a socket."""
-        file = self._file
-        if not file.refs or file.socket:
-            raise Errno(ENXIO)
-        access = flags & O_ACCMODE
-        if (access != 1 and not file.readable) or (access != 0 and not file.writable):
-            raise Errno(EACCES)
-        return file
 
 
 class DescriptorDirectory(ProcDirectory):
@@ -81,7 +54,7 @@ class DescriptorDirectory(ProcDirectory):
             self.number + 100 + int(name),
             self.process,
             lambda ctx: file_path(found, ctx),
-            lambda ctx: found.inode if found.inode is not None else OpenInode(found, self.fs),
+            lambda ctx: found.inode if found.inode is not None else OpenInode(found),
         )
         link.mode = 0o100 | (0o400 if file.readable else 0) | (0o200 if file.writable else 0)
         return link

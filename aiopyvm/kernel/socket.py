@@ -88,6 +88,7 @@ class Socket(File):
     cost = 6144
     socket = True
     domain = abi.AF_UNSPEC
+    attributes: Stat | None = None  # once some were changed
 
     def __init__(self, kind: int, protocol: int, budget: Budget, number: int, flags: int = 0) -> None:
         super().__init__(O_RDWR | flags)
@@ -263,8 +264,14 @@ class Socket(File):
 
     def stat(self) -> Stat:
         """A socket's attributes."""
+        if self.attributes is not None:
+            return self.attributes
         uid, gid = self.owner
         return Stat(ino=self.number, mode=S_IFSOCK | 0o777, dev=SOCKFS_DEVICE, uid=uid, gid=gid)
+
+    def change(self, **attributes: int) -> None:
+        """Set some of them."""
+        self.attributes = self.stat()._replace(**attributes)
 
     def pay(self, size_bytes: int) -> None:
         """Charge a message to this socket's budget. Raises Errno(ENOBUFS)."""

@@ -50,6 +50,7 @@ from aiopyvm.kernel.fs import Directory, Inode, need, need_directory
 from aiopyvm.kernel.fsfile import RegularFile
 from aiopyvm.kernel.fsleases import LeaseBroken
 from aiopyvm.kernel.memfs import MemFile
+from aiopyvm.kernel.openinode import OpenInode
 from aiopyvm.kernel.pipe import PipeEnd, fifo_partner
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.vfswalk import resolve
@@ -108,6 +109,11 @@ def inode_of(file: File) -> Inode:
     return file.inode
 
 
+def attributed(file: File) -> Inode:
+    """Return what has the attributes of an open file, be it without an inode of its own."""
+    return OpenInode(file) if file.inode is None else file.inode
+
+
 def named(t: Thread, path: bytes, at: Directory | None = None, *, follow: bool = True) -> Inode:
     """As `lookup`, for a call that changes attributes: `tell_attributes` knows the name. Raises Errno."""
     found = resolve(t.fs, path, at, follow=follow)
@@ -118,9 +124,9 @@ def named(t: Thread, path: bytes, at: Directory | None = None, *, follow: bool =
 
 
 def opened(t: Thread, file: File) -> Inode:
-    """As `inode_of`, for such a call."""
+    """As `attributed`, for such a call."""
     call_of(t).state["place"] = file.place
-    return inode_of(file)
+    return attributed(file)
 
 
 def tell_attributes(t: Thread, inode: Inode) -> None:

@@ -43,6 +43,8 @@ def _pipe(t: Thread, fds: Out[FdPair], flags: int) -> int:
     number = t.kernel.vfs.next_pipe_number()
     make = make_packet_pipe if flags & O_DIRECT else make_pipe
     reader, writer = make(t.kernel.budget, flags=flags & O_NONBLOCK, number=number)
+    now = t.kernel.clock.realtime_ns()
+    reader.change(uid=t.fs.uid, gid=t.fs.gid, atime=now, mtime=now, ctime=now)
     reader.hold()
     writer.hold()
     given: list[int] = []

@@ -215,7 +215,7 @@ def chmod(t: Thread, path: CStr, mode: Mode) -> int:
 @syscall(94, "fchmod", man="chmod(2)")
 def fchmod(t: Thread, fd: Fd, mode: Mode) -> int:
     """Set an open file's permission bits."""
-    return _chmod(t, _attributed(t, fd), mode)
+    return _chmod(t, opened(t, t.process.fds.get(fd)), mode)
 
 
 @syscall(306, "fchmodat", man="chmod(2)")
@@ -230,14 +230,6 @@ def fchmodat2(t: Thread, dirfd: DirFd, path: CStr, mode: Mode, flags: AtFlags) -
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise Errno(EINVAL)
     return _chmod(t, _inode_at(t, dirfd, path, flags), mode)
-
-
-def _attributed(t: Thread, fd: int) -> Inode:
-    """Return the inode of `fd` whose attributes can be set. Raises Errno: EBADF, EPERM for a stream of the runtime."""
-    file = t.process.fds.get(fd)
-    if file.inode is None:
-        raise Errno(EPERM)
-    return opened(t, file)
 
 
 def _inode_at(t: Thread, dirfd: int, path: bytes, flags: int, ctx: FsContext | None = None) -> Inode:
@@ -291,7 +283,7 @@ def _owners(ids: str, read: Callable[[int], int], path: Row, link: Row, descript
 
     @syscall(*descriptor, man="chown(2)")
     def of_descriptor(t: Thread, fd: Fd, owner: U32, group: U32) -> int:
-        return _chown(t, _attributed(t, fd), read(owner), read(group))
+        return _chown(t, opened(t, t.process.fds.get(fd)), read(owner), read(group))
 
     of_path.__doc__ = f"Set the owner ({ids} ids)."
     of_link.__doc__ = f"Set the owner ({ids} ids), of a link itself."

@@ -14,7 +14,7 @@ from aiopyvm.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from aiopyvm.kernel.fs import Inode, need
 from aiopyvm.kernel.thread import Thread
 from aiopyvm.kernel.vfswalk import lookup
-from aiopyvm.syscalls.files import inode_of, named, opened, tell_attributes
+from aiopyvm.syscalls.files import attributed, named, opened, tell_attributes
 from aiopyvm.syscalls.spec import CStr, Fd, Flags, InBuffer, OutBuffer, Size, syscall
 
 XATTR_CREATE, XATTR_REPLACE = 1, 2
@@ -128,7 +128,7 @@ def lgetxattr(t: Thread, path: CStr, name: CStr, value: OutBuffer, size: Size) -
 def fgetxattr(t: Thread, fd: Fd, name: CStr, value: OutBuffer, size: Size) -> int:
     """Like getxattr, of an open file."""
     _need_name(name)
-    return _get(t, inode_of(t.process.fds.get(fd)), name, value, size)
+    return _get(t, attributed(t.process.fds.get(fd)), name, value, size)
 
 
 @syscall(226, "setxattr", man="setxattr(2)")
@@ -167,7 +167,7 @@ def llistxattr(t: Thread, path: CStr, names: OutBuffer, size: Size) -> int:
 @syscall(234, "flistxattr", man="listxattr(2)")
 def flistxattr(t: Thread, fd: Fd, names: OutBuffer, size: Size) -> int:
     """Like listxattr, of an open file."""
-    return _list(t, inode_of(t.process.fds.get(fd)), names, size)
+    return _list(t, attributed(t.process.fds.get(fd)), names, size)
 
 
 @syscall(235, "removexattr", man="removexattr(2)")

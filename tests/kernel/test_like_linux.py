@@ -20,6 +20,7 @@ ROOTS = (
     "threadprocs",
     "iopriocalls",
     "mqueuefiles",
+    "openattributes",
 )
 _NICE = re.compile("priority|nice")
 
@@ -94,7 +95,7 @@ async def test_calls_answer_as_the_host_does(name: str, native: NativeRun) -> No
 @pytest.mark.native
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "name", ["xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks", "threadprocs"]
+    "name", ["xattrcalls", "setidcalls", "proccalls", "threadidcalls", "leasebreaks", "threadprocs", "openattributes"]
 )
 async def test_what_root_may_is_what_it_may_on_the_host(name: str, native: NativeRun) -> None:
     if os.geteuid():
