@@ -43,7 +43,7 @@ USER_DS: Final = 0x2B
 FIRST_TLS_ENTRY: Final = 12
 TLS_ENTRIES: Final = 3
 
-# Mode bits of a block's key: anything but 0 runs on the evaluator alone.
+# Mode bits of a block's key: what is traced differently; generated code runs under few of them (`CpuState.rare`).
 MODE_NON_FLAT: Final = 1  # CS, DS, ES or SS is not base 0, limit 4 GiB, readable; or FS or GS is limited
 MODE_ALIGNMENT_CHECK: Final = 2  # EFLAGS.AC
 MODE_SINGLE_STEP: Final = 4  # EFLAGS.TF
@@ -55,6 +55,7 @@ MODE_REGISTERS: Final = frozenset(  # what `CpuState.mode` is computed from: set
 )
 
 
+_ES: Final = 0x80  # of the x87's status word: an unmasked exception is pending
 MXCSR_RESET: Final = 0x1F80
 MXCSR_MASKS: Final = 0x1F80  # of its exceptions
 
@@ -181,6 +182,14 @@ class CpuState(ctypes.Structure):
         if self.fcw & 0x3F != 0x3F:
             mode |= MODE_X87
         return mode if self.mxcsr & MXCSR_MASKS == MXCSR_MASKS else mode | MODE_SIMD
+
+    @property
+    def rare(self) -> int:
+        """The MODE_* bits under which no generated code runs: an x87 or SIMD exception that is unmasked matters to it
+        where one is raised, which it leaves to Python, or where one of the x87 is pending already (ES).
+        """
+        mode = self.mode
+        return mode & ~(MODE_X87 | MODE_SIMD) if mode and not self.fsw & _ES else mode
 
     def _segment_mode(self) -> int:
         """The MODE_* bits that come from the segment registers' hidden parts."""

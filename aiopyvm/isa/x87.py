@@ -10,7 +10,8 @@ always holds:
 - Every instruction that computes does its effects inside `complete`, and everything that may fault before it or first
   in it.
 - Blocks of mode 0 have every exception masked, so nothing can be pending: their traces have neither the check for #MF
-  nor the guards of unmasked exceptions. `MODE_X87` traces have both.
+  nor the guards of unmasked exceptions. `MODE_X87` traces have both. The native engine's handlers, which are made from
+  traces of mode 0, run under unmasked exceptions too, where none is pending: what raises one they leave to Python.
 - FIP is kept for every instruction that is not a control instruction; FOP and FDP only for those that raise an unmasked
   exception, and FCS and FDS are 0, as newer processors have it (CPUID.7.EBX bits 6 and 13).
 """
@@ -135,19 +136,20 @@ def complete(
     number is stored in memory) the effects and PE. The condition codes of `cleared` become 0, or what `conditions`
     (i16) has, either way; with none `cleared`, C1 does so for a stack underflow alone.
     """
-    if not b.mode & MODE_X87:
-        yield
-    else:
+    stopped = None
+    if b.mode & MODE_X87:
         exceptions, stopped = _settle(b, exceptions, early, late)
-        with b.when(~stopped):
-            yield
-    status = b.get("fsw")
+    status = b.get("fsw")  # as it will be: generated code looks at it before the first effect
     raised = exceptions.zext(16)
     status = status & ~cleared & 0xFFFF if cleared else status & ~((raised & SF) << 3)
     if conditions is not None:
         status = status | conditions
     status = status | raised & (EXCEPTIONS | SF) | (raised << 2) & C1
-    if b.mode & MODE_X87:
+    if stopped is None:
+        yield
+    else:
+        with b.when(~stopped):
+            yield
         status = summarised(b, status)
         _point(b, exceptions, operand)
     b.set("fsw", status)

@@ -84,7 +84,7 @@ class Passage:
         """The kernel has had the thread's attention: it goes on as another than the engine has it, or somebody is to
         look at it between its instructions."""
         thread = self._thread
-        rare: int = self._cpu.mode
+        rare: int = self._cpu.rare
         return (
             bool(rare)
             or thread.attention

@@ -146,7 +146,7 @@ def x87_program(random_: random.Random, length: int, loop: bool) -> Program:
     code = b"".join(x87_instruction(random_) for _ in range(length))
     if loop and len(code) < 120:
         code += b"\x4f\x75" + bytes([(-len(code) - 3) & 0xFF])
-    control = random_.choice((0x37F, 0x37F, 0x27F, 0xC7F, 0x340))
+    control = random_.choice((0x37F, 0x37F, 0x27F, 0xC7F, 0x340, 0x372, 0xF72))
     return Program(code, made.registers, made.eflags, made.seed, control)
 
 

@@ -133,7 +133,7 @@ class NativeEngine:
                 outcome = SPENT
             elif patience <= 0:
                 outcome = PAUSED
-            elif core.breakpoints or cpu.mode or core.debug is not None or (code := self.code_of(core)) is None:
+            elif core.breakpoints or cpu.rare or core.debug is not None or (code := self.code_of(core)) is None:
                 outcome = self._elsewhere(core, outcome, patience, first=cpu.instructions == before)
             elif code.stay:
                 mark: int = cpu.instructions
@@ -167,7 +167,7 @@ class NativeEngine:
     def launch(self, core: Core, budget: int) -> int:
         """Prepare to execute at most `budget` (>= 1) instructions; the address of the context for `enter`, 0 where
         generated code cannot go on."""
-        rare = core.breakpoints or core.cpu.mode or core.debug is not None
+        rare = core.breakpoints or core.cpu.rare or core.debug is not None
         if rare or (code := self.code_of(core)) is None or code.stay:
             return 0
         hot = self.hot
@@ -353,7 +353,7 @@ class NativeEngine:
                     left -= cpu.instructions - done
                     if exit_ is not None:
                         return exit_
-                    if left <= 0 or cpu.mode or code.stay:
+                    if left <= 0 or cpu.rare or code.stay:
                         return left
                     done = cpu.instructions
                     offset = code.enter(cpu.eip)

@@ -20,26 +20,41 @@ from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, Text, Unlowerable
 from aiopyvm.engine.native.lower_flags import flag_of_word, word_of_flag
 from aiopyvm.engine.native.lower_float import Operand, float_helper_text, float_text
 from aiopyvm.engine.native.lower_host import HOST, may_be_portable
-from aiopyvm.engine.native.lower_machine import clock_place, cpuid_text, descriptor_text, is_unlimited, time_text
+from aiopyvm.engine.native.lower_machine import (
+    clock_place,
+    cpuid_text,
+    descriptor_text,
+    is_flat,
+    is_unlimited,
+    time_text,
+)
 from aiopyvm.engine.native.lower_memory import CheckedMemory
-from aiopyvm.engine.native.lower_simd import kept, low_results, read_mxcsr, simd_into, simd_text, write_mxcsr
+from aiopyvm.engine.native.lower_modes import MODE_BITS, has_ones, loaded, mode_sets, raising
+from aiopyvm.engine.native.lower_simd import (
+    begin_noting,
+    kept,
+    leave_noted,
+    low_results,
+    read_mxcsr,
+    simd_into,
+    simd_text,
+    write_mxcsr,
+)
 from aiopyvm.engine.native.lower_vector import constant_text, is_vector, llvm_type, pure_text
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import FLOAT_OPS, LANE_OPS, SIMD_OPS
 from aiopyvm.ir.pure import PURE
 from aiopyvm.ir.registers import GENERAL, REGISTERS
-from aiopyvm.isa.state import AC, FLAG_BITS, MODE_REGISTERS, MXCSR_MASKS, SEGMENTS, TF
+from aiopyvm.isa.state import FLAG_BITS, MODE_REGISTERS, SEGMENTS
+from aiopyvm.isa.x87 import EXCEPTIONS
 
 _FP_SIZE: Final = 16  # bytes from one x87 register to the next
 _FP_REGISTERS: Final = 7
 VECTOR_SIZE: Final = 32  # bytes from one vector register to the next
-_MODE_BITS: Final = {
-    "fcw": (0x3F, 0x3F),
-    "mxcsr": (MXCSR_MASKS, MXCSR_MASKS),
-    "system_flags": (AC | TF, 0),
-}  # those that the mode depends on, in the flat one
 _BASED: Final = ("fs", "gs")  # whose descriptors the mode does not depend on, as long as they are unlimited
+_FLAT: Final = ("ds", "es", "ss")  # whose descriptors are the flat one
 _KEYED: Final = MODE_REGISTERS | frozenset(SEGMENTS)  # what code is keyed by, or changes with it
+_UNDERFLOW: Final = 0x10  # UM of the control word: unmasked, it is raised by what is tiny and exact, too
 
 
 class Lowering:
@@ -54,8 +69,11 @@ class Lowering:
         self._exceptions: dict[Value, str] = {}  # of floating-point operations
         self._guards: list[tuple[str, str, dict[str, str], dict[str, str], dict[tuple[str, bool], int]]] = []
         self._effects = self._restartable = False
-        self._modes: dict[Value, list[Value]] = {}  # of the trace: see `_mode_sets`
-        self._unlimited = False  # the descriptor that the instruction has looked at keeps the mode, in FS or GS
+        self._modes: dict[Value, list[Value]] = {}  # of the trace: see `mode_sets`
+        self._segments: tuple[str, ...] = ()  # in which the descriptor that was looked at keeps the mode
+        self._loads: dict[Value, str] = {}  # descriptors: the segment register that gets each
+        self._statuses: set[Value] = set()  # status words of the x87 that may have new exceptions
+        self._noted = False  # the instruction's SIMD operations have begun
 
     # -- what a subclass decides ---------------------------------------------------------------------------------------
 
@@ -102,7 +120,7 @@ class Lowering:
         """Write all operations."""
         skipped = 0  # guards that open where control cannot come
         low = low_results(ops)
-        self._modes = _mode_sets(ops)
+        self._modes, self._statuses, self._loads = mode_sets(ops), raising(ops), loaded(ops)
         for op in ops:
             if self.ended and (skipped or op.op != "end"):
                 skipped += {"when": 1, "end": -1}.get(op.op, 0)
@@ -111,10 +129,14 @@ class Lowering:
                 continue  # a low lane that the operation itself has put into its vector
             if op.op in PURE or op.op in LANE_OPS:
                 self._names[op] = pure_text(self.text, op, [self.name(arg) for arg in op.args])
+                if op in self._statuses:
+                    self._leave_raised(op)
             elif op in low:
+                self._note(op)
                 insert, arguments = low[op], [self.name(arg) for arg in op.args[:-1]] + [""]
                 self._names[insert] = simd_into(self.text, op, insert, self.name(kept(insert)), arguments)
             elif op.op in SIMD_OPS:
+                self._note(op)
                 self._names[op] = simd_text(self.text, op, [self.name(arg) for arg in op.args[:-1]] + [""])
             elif op.op in FLOAT_OPS:
                 self._names[op], self._exceptions[op] = float_text(
@@ -162,12 +184,15 @@ class Lowering:
         self.text.label(label)
 
     def _descriptor(self, op: Value) -> str:
-        """Leave to Python a descriptor that is not an unlimited one of data: loading it may change the mode."""
+        """Leave to Python a descriptor that is not an unlimited one of data: loading it may change the mode. DS, ES and
+        SS have to be flat.
+        """
         self._may_fault(op)
         found, label = descriptor_text(self.text, self.name(op.args[0])), self.text.new_label()
-        self.text.branch(is_unlimited(self.text, found), label, self.step_label(), LIKELY)
+        flat = self._loads.get(op) in _FLAT
+        self.text.branch((is_flat if flat else is_unlimited)(self.text, found), label, self.step_label(), LIKELY)
         self.text.label(label)
-        self._unlimited = True
+        self._segments = _FLAT if flat else _BASED
         return found
 
     def _float_helper(self, op: Value) -> str:
@@ -195,8 +220,10 @@ class Lowering:
             raise Unlowerable(f"{op.op} after an effect")
 
     def _op_insn(self, op: Value) -> None:
-        self._effects = self._unlimited = False
-        self._restartable = op.attr[0].row.restartable
+        self._effects = self._noted = False
+        self._segments = ()
+        self._insn = op.attr[0]
+        self._restartable = self._insn.row.restartable
         self.memory.new_instruction()
         self.begin(op)
 
@@ -218,7 +245,7 @@ class Lowering:
 
     def _op_set(self, op: Value) -> None:
         name, value = op.attr, op.args[0]
-        if name in _KEYED and not (self._unlimited and name.partition("_")[0] in _BASED):
+        if name in _KEYED and name.partition("_")[0] not in self._segments:
             for each in self._modes.get(op, (op,)):
                 self._keep_mode(each)
         self._effects = self._effects or not (is_vector(value) and self._restartable)
@@ -234,24 +261,63 @@ class Lowering:
             self.write_field(name, self.name(value))
 
     def _op_raise(self, op: Value) -> None:
-        """The host has noted the exceptions, none of which is unmasked."""
+        """The host has noted the exceptions; one that the guest has not masked is left to Python."""
+        if self._noted:
+            self._may_fault(op)
+            leave_noted(self.text, self.step_label)
+
+    def _note(self, op: Value) -> None:
+        """Begin the SIMD operations of an instruction."""
+        if not self._noted:
+            self._may_fault(op)
+            begin_noting(self.text, self.step_label)
+            self._noted = not self._guards
+
+    def _leave_raised(self, status: Value) -> None:
+        """Leave to Python an instruction of the x87 that raises an exception that is not masked."""
+        self._may_fault(status)
+        text, look, fine = self.text, self.text.new_label(), self.text.new_label()
+        control = text.fresh(f"load i16, ptr {self.field('fcw')}")
+        unmasked = text.fresh(f"and i16 {text.fresh(f'xor i16 {control}, -1')}, {EXCEPTIONS}")
+        text.branch(text.fresh(f"icmp eq i16 {unmasked}, 0"), fine, look, LIKELY)
+        scope = text.scope()
+        text.label(look)
+        raised = text.fresh(f"or i16 {self.name(status)}, {_UNDERFLOW}")
+        raised = text.fresh(f"and i16 {raised}, {unmasked}")
+        text.branch(text.fresh(f"icmp eq i16 {raised}, 0"), fine, self.step_label(), LIKELY)
+        text.leave_scope(scope)
+        text.label(fine)
 
     def vector(self, name: str) -> str:
         """The address of a vector register, or of the shape's "$xn"."""
         return self.text.value(f"getelementptr i8, ptr {self.field('ymm')}, i64 {VECTOR_SIZE * int(name[-1])}")
 
     def _keep_mode(self, op: Value) -> None:
-        """Leave to Python what would change the mode: an x87 exception unmasked, EFLAGS.AC or TF set."""
-        if op.attr not in _MODE_BITS:
+        """Leave to Python what would change the mode: an x87 exception unmasked, EFLAGS.AC or TF set. FLDCW may unmask
+        one that the status word has not.
+        """
+        if op.attr not in MODE_BITS:
             raise Unlowerable(f"set {op.attr}")
-        mask, usual = _MODE_BITS[op.attr]
-        if usual == mask and _has_ones(op.args[0], mask):
+        if op.attr == "fcw" and self._insn.row.name == "fldcw":
+            self._leave_pending(op)
+            return
+        mask, usual = MODE_BITS[op.attr]
+        if not mask or (usual == mask and has_ones(op.args[0], mask)):
             return
         self._may_fault(op)
         bits, text = op.args[0].bits, self.text
         found = text.value(f"and i{bits} {self.name(op.args[0])}, {mask}")
         label = text.new_label()
         text.branch(text.value(f"icmp eq i{bits} {found}, {usual}"), label, self.step_label(), LIKELY)
+        text.label(label)
+
+    def _leave_pending(self, op: Value) -> None:
+        """Leave to Python a control word that makes an exception pending."""
+        self._may_fault(op)
+        text, label = self.text, self.text.new_label()
+        unmasked = text.fresh(f"and i16 {text.fresh(f'xor i16 {self.name(op.args[0])}, -1')}, {EXCEPTIONS}")
+        pending = text.fresh(f"and i16 {self.read_field('fsw')}, {unmasked}")
+        text.branch(text.fresh(f"icmp eq i16 {pending}, 0"), label, self.step_label(), LIKELY)
         text.label(label)
 
     def field(self, name: str) -> str:
@@ -375,28 +441,6 @@ class Lowering:
     def _op_exit(self, op: Value) -> None:
         self.leave(*op.attr)
         self.ended = True
-
-
-def _mode_sets(ops: Sequence[Value]) -> dict[Value, list[Value]]:
-    """For each `set` that may change the mode: those right behind it that may, too, so that all are looked at before
-    the first has its effect; none for one that was looked at with others.
-    """
-    found: dict[Value, list[Value]] = {}
-    together: list[Value] = []
-    for op in ops:
-        if op.op != "set" or op.attr not in _MODE_BITS:
-            together = []
-            continue
-        found[op] = [] if together else (together := [])
-        together.append(op)
-    return found
-
-
-def _has_ones(value: Value, mask: int) -> bool:
-    """Whether it is plain that all bits of `mask` are 1."""
-    if value.op == "const":
-        return int(value.attr) & mask == mask
-    return value.op == "or" and any(_has_ones(arg, mask) for arg in value.args)
 
 
 __all__ = ["Lowering"]

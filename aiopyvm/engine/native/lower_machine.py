@@ -15,9 +15,10 @@ from aiopyvm.engine.native.layout import CONTEXT_OFFSETS, CPU_OFFSETS
 from aiopyvm.engine.native.llvmtext import Text
 from aiopyvm.isa.cpuid import ENTRIES, Entry
 from aiopyvm.isa.segments import FIXED, GRANULAR, LIMIT_BITS, LOCAL, SHOWN
-from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, Descriptor
+from aiopyvm.isa.state import DATA_ACCESS, FIRST_TLS_ENTRY, IGNORED_ACCESS, TLS_ENTRIES, USER_DS, Descriptor
 
 _WHOLE: Final = 0xFFFFFFFF
+_FLAT: Final = FIXED[USER_DS >> 3]
 
 
 def cpuid_text(text: Text, leaf: str, subleaf: str) -> str:
@@ -101,6 +102,11 @@ def _own_descriptor(text: Text, own: str, entry: str) -> str:
 def _field(text: Text, place: str, name: str) -> str:
     offset = getattr(Descriptor, name).offset
     return text.fresh(f"load i32, ptr {text.value(f'getelementptr i8, ptr {place}, i64 {offset}')}")
+
+
+def is_flat(text: Text, descriptor: str) -> str:
+    """Whether it is the descriptor that DS, ES and SS have in the flat mode."""
+    return text.value(f"icmp eq i96 {descriptor}, {_FLAT[2] << 64 | _FLAT[1] << 32 | _FLAT[0]}")
 
 
 def is_unlimited(text: Text, descriptor: str) -> str:

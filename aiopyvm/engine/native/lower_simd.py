@@ -1,24 +1,29 @@
 """SIMD operations on the host's own SSE and AVX: `simd_text`.
 
-The host's MXCSR is the guest's while generated code runs (`enter` and `leave` of a whole run see to that), with all
-exceptions masked, as it has them where native code runs at all. So the host's instruction rounds, flushes and notes its
-exceptions as the guest's does, which is why `raise` writes nothing, and why each is an asm of its own that is never
-folded, moved against another or left out. On a host that is not x86-64 they have no native form.
+The host's MXCSR is the guest's while generated code runs (`enter` and `leave` of a whole run see to that), but with all
+exceptions masked; which the guest has masked stands in its CpuState, and where it is not all of them no operation is
+executed here. So the host's instruction rounds, flushes and notes its exceptions as the guest's does, which is why
+`raise` writes nothing, and why each is an asm of its own that is never folded, moved against another or left out. On a
+host that is not x86-64 they have no native form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiopyvm.engine.native.hostcpu import HAS_X86, has
 from aiopyvm.engine.native.layout import CPU_OFFSETS
-from aiopyvm.engine.native.llvmtext import NUMBERS, Text, Unlowerable
+from aiopyvm.engine.native.llvmtext import LIKELY, NUMBERS, Text, Unlowerable
 from aiopyvm.engine.native.lower_vector import llvm_type
 from aiopyvm.ir.builder import Value
 from aiopyvm.ir.ops import SIMD_OPS
 from aiopyvm.ir.types import F32, F64, Type
+from aiopyvm.isa.state import MXCSR_MASKS
 
+_FLAGS: Final = 0x3F  # of exceptions, in MXCSR
+_MASK_OF_FLAG: Final = 7  # how far above a flag its mask stands
+_UNDERFLOW: Final = 0x10  # UE: unmasked, it is raised by what is tiny and exact, too
 _BITS: Final = {kind: bits for bits, kind in NUMBERS.items()}
 _WHOLE: Final = 128  # bits of the smallest vector register
 _CLOBBERS: Final = "~{dirflag},~{fpsr},~{flags}"
@@ -248,37 +253,93 @@ def _control(text: Text, template: str, slot: str, store: bool) -> None:
 
 
 def read_mxcsr(text: Text) -> str:
-    """MXCSR (i32) as it is here."""
+    """The guest's MXCSR (i32) as it is here."""
     slot = text.slot("mxcsr", "i32", 4)
     _control(text, "stmxcsr", slot, store=True)
-    return text.fresh(f"load i32, ptr {slot}")
+    rest = text.fresh(f"and i32 {text.fresh(f'load i32, ptr {slot}')}, {~MXCSR_MASKS}")
+    return text.fresh(f"or i32 {rest}, {masks(text)}")
 
 
 def write_mxcsr(text: Text, value: str) -> None:
-    """Set MXCSR, with all exceptions masked."""
+    """Set MXCSR."""
+    text.line(f"store i32 {value}, ptr {_guest(text)}")
+    _load_masked(text, value)
+
+
+def _load_masked(text: Text, value: str) -> None:
+    """The host's MXCSR is `value`, with all exceptions masked."""
     slot = text.slot("mxcsr", "i32", 4)
-    text.line(f"store i32 {value}, ptr {slot}")
+    text.line(f"store i32 {text.fresh(f'or i32 {value}, {MXCSR_MASKS}')}, ptr {slot}")
     _control(text, "ldmxcsr", slot, store=False)
+
+
+def masks(text: Text) -> str:
+    """The guest's masks of exceptions (i32), at their place in MXCSR."""
+    return text.fresh(f"and i32 {text.fresh(f'load i32, ptr {_guest(text)}')}, {MXCSR_MASKS}")
 
 
 def _guest(text: Text) -> str:
     return text.value(f"getelementptr i8, ptr %cpu, i64 {CPU_OFFSETS['mxcsr']}")
 
 
+def begin_noting(text: Text, step_label: Callable[[], str]) -> None:
+    """Before an instruction's operations: where not all exceptions are masked, the flags must be able to tell which are
+    raised; else it is left to Python. `leave_noted`, behind them, looks.
+    """
+    go = _unless_masked(text)
+    before = text.slot("before_mxcsr", "i32", 4)
+    _control(text, "stmxcsr", before, store=True)
+    tiny = text.fresh(f"or i32 {text.fresh(f'load i32, ptr {before}')}, {_UNDERFLOW}")
+    _leave_if_unmasked(text, tiny, step_label(), go)
+
+
+def leave_noted(text: Text, step_label: Callable[[], str]) -> None:
+    """Leave to Python an instruction that has raised what is not masked, as if nothing were raised."""
+    go, undo = _unless_masked(text), text.new_label()
+    slot = text.slot("mxcsr", "i32", 4)
+    _control(text, "stmxcsr", slot, store=True)
+    _leave_if_unmasked(text, text.fresh(f"load i32, ptr {slot}"), undo, "")
+    text.line(f"br label %{go}")
+    text.label(undo)
+    _control(text, "ldmxcsr", text.slot("before_mxcsr", "i32", 4), store=False)
+    text.line(f"br label %{step_label()}")
+    text.label(go)
+
+
+def _unless_masked(text: Text) -> str:
+    """Go to the label returned where all exceptions are masked; what is written next is for where they are not."""
+    go, look = text.new_label(), text.new_label()
+    text.branch(text.fresh(f"icmp eq i32 {masks(text)}, {MXCSR_MASKS}"), go, look, LIKELY)
+    text.label(look)
+    return go
+
+
+def _leave_if_unmasked(text: Text, flags: str, leave: str, go: str) -> None:
+    """Go to `leave` where `flags` (i32) has an exception that is not masked, else to `go`, or on."""
+    fine = go or text.new_label()
+    masked = text.fresh(f"lshr i32 {masks(text)}, {_MASK_OF_FLAG}")
+    raised = text.fresh(f"and i32 {flags}, {text.fresh(f'xor i32 {masked}, {_FLAGS}')}")
+    text.branch(text.fresh(f"icmp eq i32 {text.fresh(f'and i32 {raised}, {_FLAGS}')}, 0"), fine, leave, LIKELY)
+    text.label(fine)
+
+
 def enter(text: Text) -> None:
     """The host's MXCSR is the guest's; `leave`, in the same function, gives it back."""
     if HAS_X86:
         _control(text, "stmxcsr", text.slot("kept_mxcsr", "i32", 4), store=True)
-        _control(text, "ldmxcsr", _guest(text), store=False)
+        _load_masked(text, text.fresh(f"load i32, ptr {_guest(text)}"))
 
 
 def leave(text: Text) -> None:
     """The guest's MXCSR is in the CpuState, the host's is its own."""
     if HAS_X86:
-        _control(text, "stmxcsr", _guest(text), store=True)
+        text.line(f"store i32 {read_mxcsr(text)}, ptr {_guest(text)}")
         _control(text, "ldmxcsr", text.slot("kept_mxcsr", "i32", 4), store=False)
         if has("avx"):
             text.line(f'call void asm sideeffect "vzeroupper", "{_CLOBBERS}"()')
 
 
-__all__ = ["enter", "kept", "leave", "low_results", "read_mxcsr", "simd_into", "simd_text", "write_mxcsr"]
+__all__ = [
+    "begin_noting", "enter", "kept", "leave", "leave_noted", "low_results", "masks", "read_mxcsr", "simd_into",
+    "simd_text", "write_mxcsr",
+]  # fmt: skip

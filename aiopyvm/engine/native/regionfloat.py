@@ -73,10 +73,13 @@ class Floats:
         return {"codes": "i16", "fip": "i32"}
 
     def enters(self) -> str:
-        """Whether (i1) the stack is the one that the region was made for."""
+        """Whether (i1) the stack is the one that the region was made for, and all exceptions are masked."""
         text, place = self._text, self._field("ftop")
         assert CPU_OFFSETS["fvalid"] == CPU_OFFSETS["ftop"] + 1
-        return text.fresh(f"icmp eq i16 {text.fresh(f'load i16, ptr {place}')}, {_word(self._stack)}")
+        same = text.fresh(f"icmp eq i16 {text.fresh(f'load i16, ptr {place}')}, {_word(self._stack)}")
+        control = self._field("fcw")
+        masked = text.fresh(f"and i16 {text.fresh(f'load i16, ptr {control}')}, {EXCEPTIONS}")
+        return text.fresh(f"and i1 {same}, {text.fresh(f'icmp eq i16 {masked}, {EXCEPTIONS}')}")
 
     def enter(self) -> None:
         """The region is entered: give the host the guest's x87."""

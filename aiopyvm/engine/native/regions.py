@@ -51,6 +51,7 @@ class Nature:
     registers: frozenset[str]  # general registers that it sets
     vectors: frozenset[str]  # vector registers that it uses
     x87: Use | None = None
+    raises: bool = False  # SIMD exceptions
 
 
 class Code(Blocks):
@@ -79,6 +80,9 @@ def nature(ops: Sequence[Value], x87: Use | None = None) -> Nature:
     """What a traced instruction is to a region; `x87`: what it does to the stack, where it is one of the x87."""
     registers = frozenset(op.attr for op in ops if op.op == "set" and op.attr in GENERAL)
     vectors = frozenset(op.attr for op in ops if op.op in ("get", "set") and op.attr in VECTORS)
+    if any(op.op in SIMD_OPS for op in ops):
+        plain = all(map(_is_plain, ops)) and _faults_first(ops) and not _sets_flags_deep(ops)
+        return Nature(Flow.NEXT if plain else Flow.OUT, registers, vectors, raises=True)
     if x87 is not None:
         plain = all(map(_is_plain_x87, ops)) and _faults_first(ops)
         return Nature(Flow.NEXT if plain else Flow.OUT, registers, vectors, x87)
@@ -221,6 +225,11 @@ class Graph:
             return None
         written = frozenset().union(*(one.written for one in uses))
         return written.union(*(one.read for one in uses)), written
+
+    @property
+    def raises(self) -> bool:
+        """Whether the region has instructions that raise SIMD exceptions."""
+        return any(kind.raises for kind in self._all())
 
     def _all(self) -> Iterator[Nature]:
         for node in self.nodes:

@@ -17,6 +17,7 @@ from aiopyvm.engine.native.calls import UNCHANGED, count_hot, define, dispatch, 
 from aiopyvm.engine.native.layout import CHECKED, CPU_OFFSETS, PAGE_TABLE
 from aiopyvm.engine.native.llvmtext import LIKELY, UNLIKELY, module
 from aiopyvm.engine.native.lower import VECTOR_SIZE
+from aiopyvm.engine.native.lower_simd import masks
 from aiopyvm.engine.native.regiondraft import Draft, State, cases, label_of, signed
 from aiopyvm.engine.native.regionexits import Exits
 from aiopyvm.engine.native.regionfile import table_of
@@ -29,7 +30,7 @@ from aiopyvm.engine.native.regionwords import FlagWords
 from aiopyvm.engine.native.regionx87 import begun_with, forget
 from aiopyvm.engine.native.runtime_ir import leave_declarations
 from aiopyvm.ir.builder import Known, Value
-from aiopyvm.isa.state import GPR32
+from aiopyvm.isa.state import GPR32, MXCSR_MASKS
 from aiopyvm.isa.trace import Tracer, trace
 
 
@@ -86,6 +87,9 @@ class RegionText:
         refused = text.fresh(f"icmp slt i64 {left}, 0")
         if self._draft.floats is not None:
             refused = text.fresh(f"or i1 {refused}, {text.fresh(f'xor i1 {self._draft.floats.enters()}, true')}")
+        if self.graph.raises:
+            unmasked = text.fresh(f"icmp ne i32 {masks(text)}, {MXCSR_MASKS}")
+            refused = text.fresh(f"or i1 {refused}, {unmasked}")
         text.branch(refused, short, enough, UNLIKELY)
         text.label(short)
         dispatch(text, linked_record(text), "%budget", UNCHANGED)

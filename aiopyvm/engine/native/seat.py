@@ -68,7 +68,7 @@ class Seat:
         """Prepare for entries, `again` where nothing but Python code has run since that was last done; False: `run` has
         to do this."""
         engine, core = self._engine, self._core
-        rare = core.breakpoints or self._cpu.mode or core.debug is not None
+        rare = core.breakpoints or self._cpu.rare or core.debug is not None
         if rare or (code := engine.code_of(core)) is None or code.stay:
             return False
         hot = engine.hot
